@@ -1,0 +1,34 @@
+# Every target works on a machine with nothing but python3 (with venv) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo quick test check bench clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+quick: setup  ## tests that take under 90 seconds together
+	$(BIN)/python -m pytest -q -m "not slow and not network and not gpu"
+
+test: setup  ## all tests that need neither network nor GPU
+	$(BIN)/python -m pytest -q
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: setup  ## label the sample scene
+	mkdir -p demo
+	$(BIN)/co2s predict sample_data/scene.tif --out demo/landcover.tif --preview demo/landcover.png --overwrite
+	$(BIN)/co2s vectorize demo/landcover.tif --out demo/landcover.gpkg --overwrite
+
+bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, with machine and date
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

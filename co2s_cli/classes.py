@@ -1,0 +1,86 @@
+"""The classes of a map: names, colours, prompts, and the value that is no class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+IGNORE = 255
+"""Not labelled, not valid, not sure: never a class, in labels and in maps alike."""
+
+MAX_CLASSES = IGNORE
+"""Ids are 0 … 254."""
+
+Color = tuple[int, int, int]
+
+_PALETTE: tuple[Color, ...] = (
+    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75),
+    (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (174, 199, 232), (255, 187, 120),
+    (152, 223, 138), (255, 152, 150), (197, 176, 213), (196, 156, 148),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LandClass:
+    """One class of a map."""
+
+    name: str
+    color: Color
+    prompts: tuple[str, ...] = ()
+    """Concepts that describe the class to a text encoder; the name itself where none are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMap:
+    """The classes in the order of their ids; an id is a position."""
+
+    classes: tuple[LandClass, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"need 1 to {MAX_CLASSES} classes, got {len(self.classes)}")
+        repeated = {name for name in self.names if self.names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"class names must differ, repeated: {', '.join(sorted(repeated))}")
+
+    @classmethod
+    def of(cls, items: Iterable[Mapping[str, Any] | str]) -> ClassMap:
+        """Build from plain data: names, or mappings with `name` and, if wanted, `color` and `prompts`."""
+        return cls(tuple(_land_class(item, position) for position, item in enumerate(items)))
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by id."""
+        return tuple(item.name for item in self.classes)
+
+    @property
+    def colors(self) -> tuple[Color, ...]:
+        """Colours by id."""
+        return tuple(item.color for item in self.classes)
+
+    def id_of(self, name: str) -> int:
+        """Id of the class called `name`; `KeyError` where there is none."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise KeyError(name) from None
+
+    def plain(self) -> list[dict[str, Any]]:
+        """The classes as data for JSON or YAML; `of` reads it back."""
+        return [{"name": c.name, "color": list(c.color), "prompts": list(c.prompts)} for c in self.classes]
+
+
+def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
+    if isinstance(item, str):
+        item = {"name": item}
+    unknown = set(item) - {"name", "color", "prompts"}
+    if "name" not in item or unknown:
+        raise ValueError(f"class {position}: wants name, color, prompts; got {', '.join(sorted(item))}")
+    color = tuple(int(value) for value in item.get("color") or _PALETTE[position % len(_PALETTE)])
+    if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+        raise ValueError(f"class {item['name']}: color wants three values in 0..255, got {color}")
+    return LandClass(str(item["name"]), color, tuple(str(prompt) for prompt in item.get("prompts") or ()))

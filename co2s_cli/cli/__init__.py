@@ -1,0 +1,36 @@
+"""The `co2s` command: one file per command, gathered here. Imports nothing heavy, so that `--help` is quick."""
+
+from typing import Annotated
+
+import typer
+
+from co2s_cli import __version__, log
+from co2s_cli.cli import common
+
+app = typer.Typer(
+    name="co2s",
+    cls=common.Co2sGroup,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"co2s {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    verbose: common.Verbose = 0,
+    quiet: common.Quiet = 0,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Land-cover maps from large satellite and aerial imagery and very few labels."""
+    log.setup(verbose - quiet)
+
+
+from co2s_cli.cli import sample  # noqa: E402, F401 - each registers its command on `app`

@@ -1,0 +1,28 @@
+"""Quantities as people write them on a command line."""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes of '4GB', '512MiB', '2g' or a plain number."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(text), re.IGNORECASE)
+    if match is None or match[2].lower() not in _BYTES:
+        raise ValueError("wants a size such as 4GB, 512MB or 2GiB")
+    return int(float(match[1]) * _BYTES[match[2].lower()])
+
+
+def show_bytes(count: float) -> str:
+    """A size as a person reads it: 1.5 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]

@@ -1,0 +1,1 @@
+"""What training and the samples read or make."""

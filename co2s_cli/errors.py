@@ -1,0 +1,59 @@
+"""Every way the program may stop that a user can mend: a message, a hint, an exit code."""
+
+from typing import ClassVar
+
+
+class Co2sError(Exception):
+    """Base of all errors that are the user's to mend; anything else is a bug of ours.
+
+    `message` says what, which file, what was found and what was wanted; `hint` names the next step.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(Co2sError):
+    """A flag, a YAML key or a combination of them that makes no sense."""
+
+    exit_code = 2
+
+
+class InputError(Co2sError):
+    """A scene, a label or another file that cannot be read or does not fit."""
+
+    exit_code = 3
+
+
+class OutputError(Co2sError):
+    """An output that exists, cannot be written, or has no room."""
+
+    exit_code = 4
+
+
+class ModelError(Co2sError):
+    """Weights or a model file that are broken, foreign, or fit neither the code nor their manifest."""
+
+    exit_code = 5
+
+
+class ResourceError(Co2sError):
+    """Too little memory, disk or device for what was asked."""
+
+    exit_code = 6
+
+
+class PartialError(Co2sError):
+    """Several scenes were asked for and some of them failed."""
+
+    exit_code = 7
+
+
+class InterruptError(Co2sError):
+    """Ctrl-C arrived; `message` is the one line that says how to go on."""
+
+    exit_code = 130

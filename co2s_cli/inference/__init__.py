@@ -1,0 +1,1 @@
+"""One sliding window for every command that runs a model over a scene."""

@@ -1,0 +1,1 @@
+"""One module per command: settings in, result out; no flags, no printing."""

@@ -1,0 +1,36 @@
+"""Verbosity to logging levels; every message goes to stderr, other libraries' only at `-v`."""
+
+import logging
+import os
+import sys
+import warnings
+
+OURS = "co2s_cli"
+
+
+def setup(amount: int) -> None:
+    """Send log records to stderr: ours from INFO, other libraries' from ERROR; each `-v` shows more, each `-q` less.
+
+    Library warnings become log records, so that they obey the same rule instead of littering the terminal.
+    Under torchrun, ranks above 0 say only what goes wrong.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        amount = min(amount, -1)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_level(logging.ERROR, amount))
+    logging.getLogger(OURS).setLevel(_level(logging.INFO, amount))
+    logging.captureWarnings(True)
+    if not sys.warnoptions:
+        warnings.simplefilter("default" if amount > 0 else "ignore")
+
+
+def verbosity() -> int:
+    """The verbosity in force, told from the level of our own logger."""
+    return (logging.INFO - logging.getLogger(OURS).getEffectiveLevel()) // 10
+
+
+def _level(base: int, amount: int) -> int:
+    return max(1, base - 10 * amount)

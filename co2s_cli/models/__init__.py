@@ -1,0 +1,1 @@
+"""Networks and their files; knows nothing of imagery on disk or of geography."""

@@ -1,0 +1,99 @@
+"""The input contract of a model, stored beside its weights."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from co2s_cli.classes import ClassMap
+
+FORMAT: Literal[1] = 1
+
+Fusion = Literal["mean", "confident", "clip", "dino"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelScaling(_Frozen):
+    """Digital numbers to [0, 1], one range per band: (value - low) / (high - low)."""
+
+    dtype: str = "uint8"
+    """Sample type that the ranges belong to."""
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+class BackboneSpec(_Frozen):
+    """One vision transformer by library and name."""
+
+    library: Literal["open_clip", "timm"]
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What rebuilds it: sizes of made-up backbones, activation, norm eps, position grid, rope precision."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class DecoderSpec(_Frozen):
+    """Widths of the guided decoder; the defaults are the published ones."""
+
+    width: int = 128
+    skips: tuple[int, int] = (32, 16)
+    """Channels kept of the deeper and of the shallower skip."""
+    ups: tuple[int, int] = (64, 32)
+    """Channels after the first and after the second upsampling."""
+
+
+class StudentSpec(_Frozen):
+    """One student: backbone, taps, guidance, decoder."""
+
+    backbone: BackboneSpec
+    taps: tuple[int, int, int]
+    """Blocks (from 0) of the shallower skip, the deeper skip and the semantic map."""
+    guidance: Literal["explicit", "implicit"]
+    guidance_width: int
+    """Channels of a class vector and of the semantic map."""
+    decoder: DecoderSpec = DecoderSpec()
+
+
+class Manifest(_Frozen):
+    """Everything that a model file says about itself."""
+
+    format: Literal[1] = FORMAT
+    classes: tuple[dict[str, Any], ...]
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    scaling: ModelScaling
+    tile: int = Field(512, gt=0)
+    """Window size in pixels that the model was made for."""
+    ground_resolution: float | None = None
+    """Metres per pixel of the training imagery, where known."""
+    students: dict[Literal["clip", "dino"], StudentSpec] = Field(min_length=1)
+    fusion: Fusion = "mean"
+    trained_on: str = ""
+    """One phrase: what it was trained on."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    licence: str = ""
+    """Licence of the weights."""
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_are_classes(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        ClassMap.of(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Manifest:
+        bands = len(self.bands)
+        if len(self.scaling.low) != bands or len(self.scaling.high) != bands:
+            raise ValueError(f"{bands} bands, but scaling for {len(self.scaling.low)} and {len(self.scaling.high)}")
+        if self.fusion in ("clip", "dino") and self.fusion not in self.students:
+            raise ValueError(f"fusion {self.fusion} without that student")
+        return self
+
+    @property
+    def class_map(self) -> ClassMap:
+        """The classes as the rest of the house knows them."""
+        return ClassMap.of(self.classes)
