@@ -1,0 +1,144 @@
+"""The guided decoder: similarity of pixels and class vectors → space → classes → upsampling → logits.
+
+Every class is one "image" of the folded batch, so no parameter depends on the number of classes. What does not depend
+on the class (the skips) is convolved once per image and added by broadcasting: convolution is linear, so that equals
+convolving the concatenation, up to rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from co2s_cli.models.backbone import Taps
+from co2s_cli.models.manifest import DecoderSpec
+
+POOL = 4
+"""Side of the cells in which classes attend to one another, in patches."""
+
+
+class GuidedDecoder(nn.Module):
+    """Logits (B, N, 4g, 4g) from the taps of a g × g grid and N class vectors."""
+
+    def __init__(self, spec: DecoderSpec, *, skip_width: int, guidance_width: int) -> None:
+        super().__init__()
+        width = spec.width
+        self.embed = nn.Conv2d(1, width, 7, padding=3)
+        self.pyramid = Pyramid(width)
+        self.text = nn.Linear(guidance_width, width)
+        self.mixers = nn.ModuleList(ClassMixer(width) for _ in range(2))
+        self.skips = nn.ModuleList(nn.Conv2d(skip_width, channels, 3, padding=1) for channels in spec.skips)
+        first, second = spec.ups
+        self.up1 = Up(width, first, skip=spec.skips[0])
+        self.up2 = Up(first, second, skip=spec.skips[1])
+        self.head = nn.Conv2d(second, 1, 3, padding=1)
+
+    def forward(self, taps: Taps, vectors: Tensor) -> Tensor:
+        """Logits at four times the grid's resolution."""
+        vectors = F.normalize(vectors, dim=-1)
+        batch, classes = len(taps.semantic), len(vectors)
+        similarity = torch.einsum("bdhw,nd->bnhw", F.normalize(taps.semantic, dim=1), vectors.to(taps.semantic.dtype))
+        x = self.embed(similarity.flatten(0, 1).unsqueeze(1))
+        x = x + self.pyramid(x)
+        words = F.relu(self.text(vectors))
+        for mixer in self.mixers:
+            x = x + mixer(x, words, batch)
+        x = self.up1(x, F.relu(self.skips[0](taps.deep)))
+        x = self.up2(x, F.relu(self.skips[1](taps.shallow)))
+        return self.head(x).reshape(batch, classes, *x.shape[-2:])  # type: ignore[no-any-return]
+
+
+class Pyramid(nn.Module):
+    """Atrous spatial pyramid: one 1×1, three dilated 3×3 and one global branch, projected back to `width`."""
+
+    DILATIONS = (6, 12, 18)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        point = nn.Conv2d(width, width, 1, bias=False)
+        dilated = [nn.Conv2d(width, width, 3, padding=d, dilation=d, bias=False) for d in self.DILATIONS]
+        self.convs = nn.ModuleList([point, *dilated, nn.Conv2d(width, width, 1, bias=False)])
+        self.norms = nn.ModuleList(group_norm(width) for _ in self.convs)
+        self.project = nn.Conv2d(width * len(self.convs), width, 1, bias=False)
+        self.project_norm = group_norm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Context of each position, same shape as `x`."""
+        *local, everywhere = zip(self.convs, self.norms, strict=True)
+        branches = torch.cat([F.relu(norm(reach(conv, x))) for conv, norm in local], dim=1)
+        conv, norm = everywhere
+        overall = F.relu(norm(conv(x.mean(dim=(-2, -1), keepdim=True))))
+        split = branches.shape[1]
+        weight = self.project.weight
+        # the global branch is constant over the map: projected once, added everywhere
+        mixed = F.conv2d(branches, weight[:, :split]) + F.conv2d(overall, weight[:, split:])
+        return F.relu(self.project_norm(mixed))
+
+
+def reach(conv: nn.Module, x: Tensor) -> Tensor:
+    """`conv(x)`; where the dilation steps over the whole map only the centre of the kernel meets anything but zeros."""
+    if min(conv.dilation) >= max(x.shape[-2:]):  # type: ignore[arg-type]
+        return F.conv2d(x, conv.weight[:, :, 1:2, 1:2])  # type: ignore[index]
+    return conv(x)  # type: ignore[no-any-return]
+
+
+class ClassMixer(nn.Module):
+    """At each pooled position the classes attend to one another (a transformer layer over classes, not over space)."""
+
+    HEADS = 4
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        both = 2 * width
+        self.width = width
+        self.norm1 = nn.LayerNorm(both)
+        self.attention = nn.MultiheadAttention(both, self.HEADS, batch_first=True)
+        self.norm2 = nn.LayerNorm(both)
+        self.expand = nn.Linear(both, 2 * both)
+        self.reduce = nn.Linear(2 * both, both)
+
+    def forward(self, x: Tensor, words: Tensor, batch: int) -> Tensor:
+        """What the classes tell one another, (B·N, width, g, g), for x of that shape and words (N, width)."""
+        size, classes = x.shape[-2:], len(words)
+        pooled = F.avg_pool2d(x, POOL)
+        rows, cols = pooled.shape[-2:]
+        places = pooled.reshape(batch, classes, self.width, rows, cols).permute(0, 3, 4, 1, 2).flatten(0, 2)
+        tokens = torch.cat([places, words.to(places.dtype).expand(len(places), -1, -1)], dim=-1)
+        normed = self.norm1(tokens)
+        tokens = tokens + self.attention(normed, normed, normed, need_weights=False)[0]
+        hidden = F.gelu(self.expand(self.norm2(tokens)))
+        # only the visual half leaves the layer, so only its rows of the last matrix are needed
+        kept = slice(None, self.width)
+        visual = tokens[..., kept] + F.linear(hidden, self.reduce.weight[kept], self.reduce.bias[kept])
+        pooled = visual.reshape(batch, rows, cols, classes, self.width).permute(0, 3, 4, 1, 2).flatten(0, 1)
+        return F.interpolate(pooled, size=size, mode="bilinear", align_corners=True)
+
+
+class Up(nn.Module):
+    """Twice the resolution: transposed convolution, a skip, two 3×3 convolutions."""
+
+    def __init__(self, width: int, out: int, *, skip: int) -> None:
+        super().__init__()
+        self.kept = width - skip
+        self.up = nn.ConvTranspose2d(width, self.kept, 2, stride=2)
+        self.conv1 = nn.Conv2d(width, out, 3, padding=1, bias=False)
+        self.norm1 = group_norm(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.norm2 = group_norm(out)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B·N, width, g, g) and the skip (B, channels, ·, ·) → (B·N, out, 2g, 2g)."""
+        x = self.up(x)
+        skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=True)
+        weight = self.conv1.weight
+        own = F.conv2d(x, weight[:, : self.kept], padding=1)
+        shared = F.conv2d(skip, weight[:, self.kept :], padding=1)
+        x = (own.view(len(skip), -1, *own.shape[1:]) + shared.unsqueeze(1)).flatten(0, 1)
+        x = F.relu(self.norm1(x))
+        return F.relu(self.norm2(self.conv2(x)))
+
+
+def group_norm(width: int) -> nn.GroupNorm:
+    """Groups of 16 channels, as published; one group where there are fewer."""
+    return nn.GroupNorm(max(width // 16, 1), width)

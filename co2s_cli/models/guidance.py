@@ -1,0 +1,25 @@
+"""Class vectors: fixed ones from text prompts (explicit guidance), learned queries (implicit guidance)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+class Guidance(nn.Module):
+    """One vector per class, (N, width). Explicit vectors are data and never trained, implicit ones are parameters."""
+
+    vectors: Tensor
+
+    def __init__(self, kind: Literal["explicit", "implicit"], classes: int, width: int) -> None:
+        super().__init__()
+        if kind == "explicit":
+            self.register_buffer("vectors", torch.zeros(classes, width))
+        else:
+            self.vectors = nn.Parameter(torch.randn(classes, width) * 0.02)
+
+    def forward(self) -> Tensor:
+        """The class vectors, not normalised."""
+        return self.vectors

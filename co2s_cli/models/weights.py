@@ -1,0 +1,135 @@
+"""The model file: one .safetensors with a manifest (JSON) and a digest in its metadata. Reading it can run no code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from co2s_cli.errors import InputError, ModelError
+from co2s_cli.files import appearing
+from co2s_cli.models.manifest import FORMAT, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import Tensor
+
+    from co2s_cli.models.pair import Pair
+
+MODEL_VARIABLE = "CO2S_MODEL"
+_FOREIGN = "not a co2s model file"
+
+
+def demo_path() -> Path:
+    """The demonstration model that travels inside the package."""
+    return Path(str(files("co2s_cli.assets").joinpath("demo.safetensors")))
+
+
+def default_path() -> Path:
+    """The model to use when none is named: `$CO2S_MODEL`, else the demonstration model."""
+    named = os.environ.get(MODEL_VARIABLE)
+    return Path(named) if named else demo_path()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a model file, without its tensors and without torch."""
+    from safetensors import SafetensorError, safe_open
+
+    _check_file(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: {_FOREIGN}, or cut short ({error})", hint=_hint(path)) from error
+    return _parse(path, metadata)
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
+    """The model in a file, in eval mode on `device`; its digest is checked against its content."""
+    from safetensors.torch import load_file
+
+    from co2s_cli.models.pair import Pair
+
+    path = Path(path)
+    manifest = read_manifest(path)
+    tensors = load_file(path, device="cpu")
+    digest = digest_of(manifest, tensors)
+    if _metadata(path).get("digest") != digest:
+        raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
+    try:
+        pair = Pair(manifest)
+        pair.load_state_dict(tensors, strict=True, assign=True)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
+    pair.digest = digest
+    for name in pair.students:
+        pair.students[name].train_backbone("attention")  # type: ignore[operator]
+    return pair.eval().to(device)
+
+
+def save(pair: Pair, path: Path) -> str:
+    """Write the model file, whole or not at all; returns its digest."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pair.state_dict().items()}
+    digest = digest_of(pair.manifest, tensors)
+    metadata = {"format": str(FORMAT), "manifest": pair.manifest.model_dump_json(), "digest": digest}
+    with appearing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return digest
+
+
+def digest_of(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the manifest and every tensor's name, type, shape and bytes."""
+    import torch
+
+    total = hashlib.sha256(manifest.model_dump_json().encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such model file", hint="name one with --model, or make one with `co2s import`")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return dict(file.metadata() or {})
+
+
+def _parse(path: Path, metadata: dict[str, str]) -> Manifest:
+    if "manifest" not in metadata:
+        raise ModelError(f"{path}: {_FOREIGN} (no manifest in it)", hint=_hint(path))
+    try:
+        plain: dict[str, Any] = json.loads(metadata["manifest"])
+        version = plain.get("format")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: its manifest is not JSON") from error
+    if version != FORMAT:
+        raise ModelError(f"{path}: format {version}, this co2s reads format {FORMAT}", hint="upgrade co2s")
+    try:
+        return Manifest.model_validate_json(metadata["manifest"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{path}: bad manifest ({where}: {first['msg']})") from error
+
+
+def _hint(path: Path) -> str:
+    if path.suffix in (".pth", ".pt"):
+        return "published checkpoints are read by `co2s import`"
+    return "make a model file with `co2s import` or `co2s train`"
