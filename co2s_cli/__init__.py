@@ -15,6 +15,6 @@ __all__ = ["__version__", "load"]
 
 def load(path: str | Path, device: str = "cpu") -> Pair:
     """Read a model file; see `Pair` for what it can do."""
-    from co2s_cli.models import weights  # torch loads in seconds: only when a model is wanted
+    from co2s_cli.models.weights import load as read  # torch loads in seconds: only when a model is wanted
 
-    return weights.load(path, device)
+    return read(path, device)

@@ -46,9 +46,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise ModelError(
-            f"{path}: cannot be read as weights ({reason})", hint="wanted: .safetensors, or a saved state dict"
+            f"{path}: cannot be read as weights", hint="wanted: a .safetensors file, or a saved state dict of tensors"
         ) from error
     for key in ("state_dict", "model", "teacher"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

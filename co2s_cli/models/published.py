@@ -76,8 +76,7 @@ def read(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path}: not a checkpoint of plain tensors ({reason})") from error
+        raise ModelError(f"{path}: not a PyTorch checkpoint of plain tensors, or cut short") from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
         raise ModelError(f'{path}: wants {{"model": tensors by name}}, as the published files hold')
@@ -91,6 +90,7 @@ def read(path: Path) -> Checkpoint:
 
 def assemble(checkpoints: list[Checkpoint], *, classes: ClassMap, tile: int, trained_on: str) -> Pair:
     """One model of one or two published students."""
+    checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.kind)
     kinds = [checkpoint.kind for checkpoint in checkpoints]
     if len(set(kinds)) != len(kinds):
         raise ModelError(f"{checkpoints[1].path}: both files hold the {kinds[0]} student, one of each is wanted")

@@ -1,0 +1,40 @@
+"""Published checkpoints → one model file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from co2s_cli.config.import_ import ImportConfig
+from co2s_cli.data.known import DATA_SETS
+from co2s_cli.errors import ConfigError
+from co2s_cli.files import check_output
+from co2s_cli.models import published, weights
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was written."""
+
+    out: Path
+    digest: str
+    students: tuple[str, ...]
+    classes: tuple[str, ...]
+    parameters: int
+
+
+def run(settings: ImportConfig) -> Result:
+    """Read the checkpoints, check them against the data set, write the model file."""
+    if settings.out.suffix != ".safetensors":
+        raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
+    check_output(settings.out, overwrite=settings.overwrite)
+    known = DATA_SETS[settings.dataset]
+    checkpoints = [published.read(path) for path in settings.checkpoints]
+    pair = published.assemble(checkpoints, classes=known.classes, tile=known.crop, trained_on=known.trained_on)
+    return Result(
+        out=settings.out,
+        digest=weights.save(pair, settings.out),
+        students=tuple(pair.students),
+        classes=known.classes.names,
+        parameters=sum(parameter.numel() for parameter in pair.parameters()),
+    )
