@@ -1,0 +1,116 @@
+"""Which pixels of a raster are valid: the file's own masks, a nodata value, alpha, and numbers that are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window as RasterioWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A part of an open dataset, decimated where `shape` says so."""
+
+    dataset: Any
+    window: RasterioWindow
+    shape: tuple[int, int]
+    """Rows and columns that reads return."""
+
+    def pixels(self, bands: Sequence[int]) -> NDArray[Any]:
+        """Raw pixels (bands, h, w)."""
+        return np.asarray(self.dataset.read(list(bands), window=self.window, out_shape=(len(bands), *self.shape)))
+
+    def masks(self, bands: Sequence[int]) -> NDArray[np.uint8]:
+        """GDAL's masks (bands, h, w); 0 = invalid."""
+        return np.asarray(self.dataset.read_masks(list(bands), window=self.window, out_shape=(len(bands), *self.shape)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a raster tells its valid pixels, decided once when it is opened.
+
+    As rasterio's `dataset_mask()` has it: a mask of the whole raster (`.msk`, internal, alpha) decides where there is
+    one; else data in any band counts. Differently, a fourth band is alpha only where the file says so, alpha always
+    masks, also beside a nodata value, and a pixel that is NaN or infinite in a band in use is never valid.
+    """
+
+    whole_mask: bool
+    """The raster has one mask for all bands."""
+    by_band: tuple[int, ...]
+    """Bands whose nodata values decide, counted from 1; empty where the file has none."""
+    nodata: float | None
+    """Value given by the user instead of the file's."""
+    alpha: int | None
+
+    @classmethod
+    def of(cls, dataset: Any, *, alpha: int | None, nodata: float | Literal["none"] | None) -> Rules:
+        """The rules of an open dataset; `nodata` replaces the file's own values, "none" drops them."""
+        whole = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+        has_nodata = any(MaskFlags.nodata in flags for flags in dataset.mask_flag_enums)
+        given = nodata if isinstance(nodata, int | float) else None
+        by_band = tuple(dataset.indexes) if nodata is None and has_nodata and not whole else ()
+        return cls(whole, by_band, given, alpha)
+
+    @property
+    def absent_is_invalid(self) -> bool:
+        """Whether a block that a sparse file does not hold is without data: yes, unless a mask says otherwise."""
+        return not self.whole_mask or self.alpha is not None
+
+    def hint(self) -> str | None:
+        """What to try where these rules leave nothing."""
+        if self.by_band:
+            return "if the file's nodata value is wrong, add --nodata none or --nodata V"
+        return "leave --nodata out" if self.nodata is not None else None
+
+    def valid(self, area: Area, bands: tuple[int, ...], pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Validity (h, w) of the pixels (bands, h, w) that were read from `area`; True = valid."""
+        valid = np.ones(pixels.shape[1:], np.bool_)
+        if self.whole_mask:
+            valid &= area.masks([1])[0] > 0
+        if self.alpha is not None:
+            valid &= area.pixels([self.alpha])[0] > 0
+        if self.nodata is not None:
+            valid &= _any_other(area, bands, pixels, self.nodata)
+        if self.by_band:
+            valid &= _any_unmasked(area, bands, self.by_band)
+        if np.issubdtype(pixels.dtype, np.floating):
+            valid &= np.isfinite(pixels).all(axis=0)
+        return valid
+
+
+def _any_unmasked(area: Area, bands: tuple[int, ...], decisive: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where any band has data; the bands that are not in use are read only where those in use leave a doubt."""
+    valid: NDArray[np.bool_] = np.any(area.masks(bands) > 0, axis=0)
+    others = [band for band in decisive if band not in bands]
+    if others and not valid.all():
+        valid |= (area.masks(others) > 0).any(axis=0)
+    return valid
+
+
+def _any_other(area: Area, bands: tuple[int, ...], pixels: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Where any band, in use or not, holds something else than `nodata`."""
+    valid: NDArray[np.bool_] = np.any(_differs(pixels, nodata), axis=0)
+    others = [band for band in area.dataset.indexes if band not in bands]
+    if others and not valid.all():
+        valid |= _differs(area.pixels(others), nodata).any(axis=0)
+    return valid
+
+
+def _differs(pixels: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Pixels that are not `nodata`; a value that the sample type cannot hold equals none of them."""
+    differs: NDArray[np.bool_] = np.ones(pixels.shape, np.bool_)
+    if np.issubdtype(pixels.dtype, np.floating):
+        differs = ~np.isnan(pixels) if math.isnan(nodata) else np.not_equal(pixels, pixels.dtype.type(nodata))
+    elif math.isfinite(nodata) and nodata == int(nodata) and _holds(pixels.dtype, nodata):
+        differs = np.not_equal(pixels, pixels.dtype.type(int(nodata)))
+    return differs
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    return bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
