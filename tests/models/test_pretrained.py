@@ -1,0 +1,202 @@
+"""Pretrained weights in the real formats reach the backbones, last of all, and are still there afterwards."""
+
+import open_clip
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from co2s_cli.classes import ClassMap, LandClass
+from co2s_cli.data.known import DATA_SETS
+from co2s_cli.errors import InputError, ModelError
+from co2s_cli.models import catalog, fresh, pretrained, text
+from co2s_cli.models.backbone import build
+from co2s_cli.models.manifest import Manifest, ModelScaling
+
+CLIP = "co2s-test-clip"
+DINO = "vit_small_patch16_dinov3_qkvb"
+SIZES = {"embed_dim": 96, "depth": 4, "num_heads": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_clip_is_known(tmp_path_factory):
+    """open_clip knows a two-layer CLIP under two names, as it knows ViT-B-16 and ViT-B-16-quickgelu."""
+    import json
+
+    folder = tmp_path_factory.mktemp("configs")
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 3, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    for name, quick in ((CLIP, False), (f"{CLIP}-quickgelu", True)):
+        (folder / f"{name}.json").write_text(json.dumps({**config, "quick_gelu": quick}))
+        open_clip.add_model_config(folder / f"{name}.json")
+
+
+def whole_clip() -> torch.nn.Module:
+    torch.manual_seed(11)
+    return open_clip.create_model(f"{CLIP}-quickgelu").eval()
+
+
+def small_dino() -> torch.nn.Module:
+    torch.manual_seed(12)
+    vit = timm.create_model(DINO, num_classes=0, **SIZES)
+    for name, value in vit.named_parameters():
+        if "gamma" in name:
+            torch.nn.init.normal_(value, 0.5, 0.1)
+    return vit
+
+
+def manifest(classes=("land", "water")) -> Manifest:
+    return Manifest(
+        classes=tuple(ClassMap.of(classes).plain()),
+        scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
+        students={"clip": catalog.clip_student(CLIP), "dino": catalog.dino_student("tiny-dino")},
+    )
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_survive_the_building_of_a_pair(tmp_path, suffix):
+    clip, dino = whole_clip(), small_dino()
+    files = {}
+    for name, model in (("clip", clip), ("dino", dino)):
+        files[name] = tmp_path / f"{name}{suffix}"
+        state = {key: value.contiguous() for key, value in model.state_dict().items()}
+        save_file(state, files[name]) if suffix == ".safetensors" else torch.save({"state_dict": state}, files[name])
+    pair = fresh.new_pair(manifest(), clip_weights=str(files["clip"]), dino_weights=str(files["dino"]))
+    tower = pair.students["clip"].backbone.visual.state_dict()
+    assert all(torch.equal(value, tower[name]) for name, value in clip.visual.state_dict().items())
+    vit = pair.students["dino"].backbone.vit
+    assert all(torch.equal(value, vit.state_dict()[name]) for name, value in dino.state_dict().items())
+    assert all((block.gamma_1 - 1e-5).abs().min() > 1e-3 for block in vit.blocks)
+
+
+def test_metas_own_dinov3_names_are_understood(tmp_path):
+    """Meta's files keep one q/k/v bias with a mask, `storage_tokens` and `ls1.gamma`."""
+    vit = small_dino()
+    official = {"mask_token": torch.zeros(1, 96), "rope_embed.periods": torch.zeros(8)}
+    for name, value in vit.state_dict().items():
+        if name.endswith("q_bias"):
+            q = torch.randn(96)
+            vit.get_parameter(name).data.copy_(q)
+            v = vit.get_parameter(name.replace("q_bias", "v_bias")).data
+            official[name.replace("q_bias", "qkv.bias")] = torch.cat([q, torch.zeros(96), v])
+            official[name.replace("q_bias", "qkv.bias_mask")] = torch.ones(288)
+        elif not name.endswith("v_bias"):
+            renamed = name.replace("reg_token", "storage_tokens").replace("gamma_1", "ls1.gamma")
+            official[renamed.replace("gamma_2", "ls2.gamma")] = value
+    torch.save(official, tmp_path / "dinov3.pth")
+    spec = catalog.dino_student("tiny-dino")
+    tower = build(spec.backbone, spec.taps)
+    pretrained.load_weights(tower, DINO, str(tmp_path / "dinov3.pth"))
+    assert all(torch.equal(value, tower.vit.state_dict()[name]) for name, value in vit.state_dict().items())
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    spec = catalog.dino_student("tiny-dino")
+    tower = build(spec.backbone, spec.taps)
+    torch.save(
+        timm.create_model(DINO, num_classes=0, embed_dim=96, depth=3, num_heads=3).state_dict(), tmp_path / "short.pth"
+    )
+    with pytest.raises(ModelError, match="tensors are not in it"):
+        pretrained.load_weights(tower, DINO, str(tmp_path / "short.pth"))
+    torch.save(
+        timm.create_model(DINO, num_classes=0, embed_dim=192, depth=4, num_heads=3).state_dict(), tmp_path / "wide.pth"
+    )
+    with pytest.raises(ModelError, match="wanted"):
+        pretrained.load_weights(tower, DINO, str(tmp_path / "wide.pth"))
+    with pytest.raises(InputError, match="no such weights file"):
+        pretrained.load_weights(tower, DINO, str(tmp_path / "none.pth"))
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(ModelError, match="cannot be read as weights"):
+        pretrained.load_weights(tower, DINO, str(tmp_path / "text.pth"))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="no tensors by name"):
+        pretrained.load_weights(tower, DINO, str(tmp_path / "list.pth"))
+
+
+def test_unknown_tags_are_refused_with_the_known_ones():
+    spec = catalog.dino_student("vit_small_patch16_dinov3_qkvb")
+    with pytest.raises(ModelError, match="lvd1689m"):
+        pretrained.load_weights(build(spec.backbone, spec.taps), spec.backbone.name, "nonsense")
+    spec = catalog.clip_student("ViT-B-32")
+    with pytest.raises(ModelError, match="openai"):
+        pretrained.load_weights(build(spec.backbone, spec.taps), "ViT-B-32", "nonsense")
+
+
+def test_none_leaves_the_weights_as_drawn():
+    spec = catalog.dino_student("tiny-dino")
+    tower = build(spec.backbone, spec.taps)
+    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    pretrained.load_weights(tower, DINO, "none")
+    assert all(torch.equal(value, tower.state_dict()[name]) for name, value in before.items())
+
+
+def test_class_vectors_are_normalised_means_of_the_text_towers_embeddings(tmp_path):
+    clip = whole_clip()
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    classes = ClassMap((LandClass("land", (0, 0, 0)), LandClass("water", (0, 0, 1), ("water", "sea", "bare_rock"))))
+    vectors = text.class_vectors(classes, CLIP, str(tmp_path / "clip.pt"))
+    tokens = open_clip.get_tokenizer(CLIP)(["a photo of a water", "a photo of a sea", "a photo of a bare_rock"])
+    with torch.no_grad():
+        mean = clip.encode_text(tokens).mean(0)
+    torch.testing.assert_close(vectors[1], mean / mean.norm())
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    shuffled = ClassMap((classes.classes[0], LandClass("water", (0, 0, 1), ("sea", "bare_rock", "water"))))
+    torch.testing.assert_close(text.class_vectors(shuffled, CLIP, str(tmp_path / "clip.pt")), vectors)
+
+
+def test_the_text_tower_runs_with_quickgelu(tmp_path):
+    clip = whole_clip()
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    plain = open_clip.create_model(CLIP).eval()
+    plain.load_state_dict(clip.state_dict())
+    classes = ClassMap((LandClass("land", (0, 0, 0)),))
+    with torch.no_grad():
+        other = plain.encode_text(open_clip.get_tokenizer(CLIP)(["a photo of a land"]))[0]
+    vectors = text.class_vectors(classes, CLIP, str(tmp_path / "clip.pt"))
+    assert (vectors[0] - other / other.norm()).abs().max() > 1e-5
+
+
+def test_an_image_tower_alone_has_no_class_vectors(tmp_path):
+    torch.save(whole_clip().visual.state_dict(), tmp_path / "visual.pt")
+    with pytest.raises(ModelError, match="no text tower"):
+        text.class_vectors(ClassMap.of(["land"]), CLIP, str(tmp_path / "visual.pt"))
+
+
+def test_without_a_text_tower_the_table_tells_the_classes_apart():
+    table = fresh.plain_table(ClassMap.of([f"c{i}" for i in range(6)]), 64)
+    torch.testing.assert_close(table @ table.T, torch.eye(6), atol=1e-5, rtol=0)
+    assert torch.equal(table, fresh.plain_table(ClassMap.of([f"d{i}" for i in range(6)]), 64))
+    crowded = fresh.plain_table(ClassMap.of([f"c{i}" for i in range(9)]), 4)
+    torch.testing.assert_close(crowded.norm(dim=1), torch.ones(9))
+
+
+FINGERPRINTS = {
+    "whdld": (0.856, 0.892, 0.939), "loveda": (0.851, 0.893, 0.951), "potsdam": (0.853, 0.892, 0.933),
+    "gid15": (0.810, 0.874, 0.966), "mer": (0.800, 0.859, 0.962),
+}  # fmt: skip
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_real_class_vectors_have_the_published_fingerprints(name):
+    try:
+        vectors = text.class_vectors(DATA_SETS[name].classes, "ViT-B-16", "openai")
+    except ModelError as error:
+        pytest.skip(f"no pretrained weights here: {error}")
+    cosines = (vectors @ vectors.T)[~torch.eye(len(vectors), dtype=torch.bool)]
+    found = (cosines.min().item(), cosines.mean().item(), cosines.max().item())
+    assert found == pytest.approx(FINGERPRINTS[name], abs=0.01)
+
+
+@pytest.mark.network
+def test_real_dinov3_keeps_its_layerscale():
+    spec = catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m")
+    tower = build(spec.backbone, spec.taps)
+    try:
+        pretrained.load_weights(tower, spec.backbone.name, "lvd1689m")
+    except ModelError as error:
+        pytest.skip(f"no pretrained weights here: {error}")
+    assert not all(torch.allclose(block.gamma_1, torch.tensor(1e-5)) for block in tower.vit.blocks)

@@ -1,0 +1,154 @@
+"""The model file says what it is, and a file that is not what it says is refused in one line."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import co2s_cli
+from co2s_cli.errors import InputError, ModelError
+from co2s_cli.models import catalog, fresh, weights
+from co2s_cli.models.manifest import Manifest, ModelScaling
+
+
+def manifest(**changes) -> Manifest:
+    plain = {
+        "classes": (
+            {"name": "land", "color": [1, 2, 3], "prompts": []},
+            {"name": "water", "color": [0, 0, 9], "prompts": ["sea"]},
+        ),
+        "scaling": ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
+        "students": {"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")},
+        "tile": 128,
+        "ground_resolution": 0.5,
+        "trained_on": "nothing",
+    }
+    return Manifest(**{**plain, **changes})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    pair = fresh.new_pair(manifest()).eval()
+    weights.save(pair, path)
+    return pair, path
+
+
+def rewrite(source, target, *, metadata=None, tensors=None):
+    """The file again, with changes."""
+    with safe_open(source, framework="pt") as file:
+        facts = dict(file.metadata())
+    save_file({**load_file(source), **(tensors or {})}, target, metadata={**facts, **(metadata or {})})
+    return target
+
+
+def test_what_is_saved_is_what_is_loaded(model):
+    pair, path = model
+    again = co2s_cli.load(path)
+    assert again.manifest == pair.manifest
+    assert not again.training
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(pair.probabilities(images), again.probabilities(images))
+    with safe_open(path, framework="pt") as file:
+        assert again.digest == file.metadata()["digest"]
+
+
+def test_the_manifest_is_read_without_torch(model):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from co2s_cli.models import weights;"
+        f"m = weights.read_manifest(Path({str(model[1])!r}));"
+        "print(m.tile, 'torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "128 False\n"
+    )
+
+
+def test_equal_models_have_equal_digests_and_other_ones_do_not(model, tmp_path):
+    pair, path = model
+    assert weights.save(pair, tmp_path / "same.safetensors") == co2s_cli.load(path).digest
+    other = fresh.new_pair(manifest(tile=64))
+    other.load_state_dict(pair.state_dict())
+    assert weights.save(other, tmp_path / "other.safetensors") != co2s_cli.load(path).digest
+
+
+def test_a_tensor_changed_behind_the_manifests_back_is_noticed(model, tmp_path):
+    name = "students.dino.guidance.vectors"
+    path = rewrite(model[1], tmp_path / "m.safetensors", tensors={name: torch.zeros(2, 96)})
+    with pytest.raises(ModelError, match="does not match its own digest"):
+        weights.load(path)
+
+
+def test_a_changed_manifest_is_noticed(model, tmp_path):
+    plain = json.loads(manifest().model_dump_json())
+    plain["classes"][0]["name"] = "sea"
+    path = rewrite(model[1], tmp_path / "m.safetensors", metadata={"manifest": json.dumps(plain)})
+    with pytest.raises(ModelError, match="does not match its own digest"):
+        weights.load(path)
+
+
+def test_a_manifest_that_does_not_fit_the_tensors_is_refused(model, tmp_path):
+    more = manifest(classes=tuple({"name": str(i), "color": [i, i, i], "prompts": []} for i in range(3)))
+    tensors = load_file(model[1])
+    facts = {"manifest": more.model_dump_json(), "digest": weights.digest_of(more, tensors)}
+    path = rewrite(model[1], tmp_path / "m.safetensors", metadata=facts)
+    with pytest.raises(ModelError, match="manifest and tensors do not fit"):
+        weights.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"manifest": "no json"}, "manifest is not JSON"),
+        ({"manifest": '{"format": 2}'}, "format 2, this co2s reads format 1"),
+        ({"manifest": '{"format": 1}'}, "bad manifest"),
+    ],
+)
+def test_manifests_of_other_kinds_are_refused(model, tmp_path, change, message):
+    with pytest.raises(ModelError, match=message):
+        weights.load(rewrite(model[1], tmp_path / "m.safetensors", metadata=change))
+
+
+def test_foreign_and_broken_files_are_refused(model, tmp_path):
+    with pytest.raises(InputError, match="no such model file"):
+        weights.load(tmp_path / "none.safetensors")
+    whole = model[1].read_bytes()
+    for name, content in {"cut": whole[:-1000], "stub": whole[:5], "text": b"hello, world" * 20, "empty": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match="not a co2s model file"):
+            weights.load(tmp_path / name)
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="no manifest in it"):
+        weights.load(tmp_path / "other.safetensors")
+    torch.save({}, tmp_path / "old.pth")
+    with pytest.raises(ModelError) as caught:
+        weights.load(tmp_path / "old.pth")
+    assert "co2s import" in caught.value.hint
+
+
+def test_the_default_model_is_the_variables_else_the_packaged_one(monkeypatch, tmp_path):
+    monkeypatch.delenv(weights.MODEL_VARIABLE, raising=False)
+    assert weights.default_path() == weights.demo_path()
+    monkeypatch.setenv(weights.MODEL_VARIABLE, str(tmp_path / "mine.safetensors"))
+    assert weights.default_path() == tmp_path / "mine.safetensors"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scaling": ModelScaling(low=(0,), high=(1,))},
+        {"fusion": "clip", "students": {"dino": catalog.dino_student("tiny-dino")}},
+        {"classes": ({"name": "a", "color": [0, 0, 0]}, {"name": "a", "color": [0, 0, 1]})},
+        {"students": {}},
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(change):
+    with pytest.raises(ValueError, match=r"scaling|without that student|must differ|at least 1"):
+        manifest(**change)
