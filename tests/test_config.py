@@ -1,0 +1,90 @@
+"""Settings: defaults < YAML < flags, and one error that names every bad key."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+from pydantic import Field
+
+from co2s_cli.config import Settings, given, load
+from co2s_cli.config.units import parse_bytes, show_bytes
+from co2s_cli.errors import ConfigError, InputError
+
+
+class Job(Settings):
+    scene: Path
+    tile: int = Field(512, gt=0)
+    """Window size."""
+    overlap: float = Field(0.25, ge=0, lt=1)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path):
+    config = write(tmp_path, "tile: 64\noverlap: 0.5\n")
+    settings = load(Job, config, given(scene="a.tif", tile=128, overlap=None))
+    assert (settings.scene, settings.tile, settings.overlap) == (Path("a.tif"), 128, 0.5)
+    assert load(Job, None, given(scene="a.tif")).tile == 512
+
+
+def test_dashes_and_underscores_are_one(tmp_path):
+    class Dashed(Settings):
+        mem_limit: int = 1
+
+    assert load(Dashed, write(tmp_path, "mem-limit: 3"), {}).mem_limit == 3
+
+
+def test_one_error_names_every_bad_key(tmp_path):
+    config = write(tmp_path, "tile: -3\ncolour: red\noverlap: much\n")
+    with pytest.raises(ConfigError) as caught:
+        load(Job, config, {})
+    for part in ("job.yaml", "tile", "colour: no such setting", "overlap", "scene: Field required", "found -3"):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "words"), [("- a\n- b", "found list"), ("a: [1", "is not YAML"), ("7", "found int")])
+def test_what_is_no_settings_file_is_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load(Job, write(tmp_path, text), {})
+
+
+def test_a_missing_settings_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
+        load(Job, tmp_path / "none.yaml", {})
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Job(scene="a.tif").tile = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("4GB", 4 * 10**9),
+        ("4g", 4 * 10**9),
+        ("512 MB", 512 * 10**6),
+        ("2GiB", 2 * 2**30),
+        ("1000", 1000),
+        (77, 77),
+        ("0.5k", 500),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text, wanted):
+    assert parse_bytes(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "lots", "4 parsecs", "-1GB", "GB"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="wants a size"):
+        parse_bytes(text)
+
+
+@for_all(st.integers(1, 999 * 10**12))
+def test_a_shown_size_is_read_back_to_three_digits(count):
+    assert parse_bytes(show_bytes(count)) == pytest.approx(count, rel=0.006)

@@ -1,0 +1,61 @@
+"""Outputs appear whole under their final name, or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from co2s_cli.errors import OutputError
+from co2s_cli.files import appearing, check_output, check_writable
+
+
+def test_a_file_appears_at_the_end_only(tmp_path):
+    final = tmp_path / "out.tif"
+    with appearing(final) as temporary:
+        temporary.write_text("whole")
+        assert not final.exists()
+        assert temporary.suffix == ".tif"
+        assert temporary.parent == tmp_path
+    assert final.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_an_exception_leaves_what_was_there(tmp_path):
+    final = tmp_path / "out.tif"
+    final.write_text("old")
+    with pytest.raises(ZeroDivisionError), appearing(final) as temporary:
+        temporary.write_text(str(1 / 0))
+    assert final.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_full_disk_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="No space left"), appearing(tmp_path / "out.tif"):
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_are_refused_before_any_work(tmp_path):
+    taken = tmp_path / "taken.tif"
+    taken.write_text("mine")
+    with pytest.raises(OutputError, match="not overwritten") as caught:
+        check_output(taken, overwrite=False)
+    assert "--overwrite" in caught.value.hint
+    check_output(taken, overwrite=True)
+    with pytest.raises(OutputError, match="does not exist"):
+        check_output(tmp_path / "missing" / "out.tif", overwrite=False)
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path, overwrite=True)
+    assert taken.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot write here"):
+        check_writable(tmp_path)
+
+
+def test_a_folder_that_takes_no_files_is_refused():
+    with pytest.raises(OutputError, match="cannot write here"):
+        check_writable(Path("/proc"))
