@@ -1,0 +1,162 @@
+"""Noise as a pure function of seed and place: hashes, smooth fields without end, and small textures that repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float32]
+Places = NDArray[np.float64]
+"""Coordinates in pixels; float64, as scenes are large."""
+T = TypeVar("T", bound=np.generic)
+
+_GOLDEN = np.uint32(0x9E3779B1)
+_SPLINE_DEVIATION = 0.2767
+"""Standard deviation of a cubic B-spline surface over uniform values in [-1, 1]."""
+
+
+def hashed(seed: int, *keys: ArrayLike) -> NDArray[np.uint32]:
+    """One well-mixed 32-bit value for each combination of the broadcast integer `keys`."""
+    value = np.array([seed & 0xFFFFFFFF], dtype=np.uint32)
+    for key in keys:
+        value = _mixed(value * _GOLDEN ^ np.asarray(key).astype(np.int64).astype(np.uint32))
+    return value
+
+
+def uniform(seed: int, *keys: ArrayLike) -> Floats:
+    """One value in [0, 1) for each combination of the broadcast integer `keys`."""
+    # 24 bits, the most that float32 holds exactly: 1.0 itself never comes
+    return (hashed(seed, *keys) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def chance(seed: int, *keys: int) -> float:
+    """One value in [0, 1) for scalar keys."""
+    return float(uniform(seed, *keys)[0])
+
+
+def _mixed(value: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    # the finaliser of MurmurHash3: every input bit reaches every output bit
+    value = value ^ value >> np.uint32(16)
+    value = value * np.uint32(0x85EBCA6B)
+    value = value ^ value >> np.uint32(13)
+    value = value * np.uint32(0xC2B2AE35)
+    return value ^ value >> np.uint32(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A smooth random surface over the plane, mean 0 and deviation 1: cubic B-splines over hashed lattice values."""
+
+    seed: int
+    spacing: float
+    """Distance of lattice points in pixels: hills are about twice as wide."""
+
+    def grid(self, y: Places, x: Places) -> Floats:
+        """Values (len(y), len(x)) at all crossings of rows `y` and columns `x`."""
+        (rows, down), (cols, across) = self._weights(y), self._weights(x)
+        left: Floats = np.matmul(down, self._lattice(rows[:, None], cols[None]))
+        values: Floats = np.matmul(left, across.T)
+        return values
+
+    def sloped(self, y: Places, x: Places) -> tuple[Floats, Floats]:
+        """Values as `grid`, and the steepness (change per pixel, never negative)."""
+        rows, down, down_slope = self._weights_and_slopes(y)
+        cols, across, across_slope = self._weights_and_slopes(x)
+        lattice = self._lattice(rows[:, None], cols[None])
+        left: Floats = down @ lattice
+        values: Floats = left @ across.T
+        return values, np.hypot(left @ across_slope.T, down_slope @ lattice @ across.T)
+
+    def points(self, y: Places, x: Places) -> Floats:
+        """Values at the single points (y[i], x[i])."""
+        i, j = np.floor(y / self.spacing), np.floor(x / self.spacing)
+        down, across = _spline(y / self.spacing - i), _spline(x / self.spacing - j)
+        total = np.zeros(y.shape, dtype=np.float32)
+        for m in range(4):
+            for n in range(4):
+                total += down[m] * across[n] * self._lattice(i + m - 1, j + n - 1)
+        return total
+
+    def _lattice(self, rows: ArrayLike, cols: ArrayLike) -> Floats:
+        return (uniform(self.seed, rows, cols) - np.float32(0.5)) * np.float32(2 / _SPLINE_DEVIATION)
+
+    def _weights(self, at: Places) -> tuple[NDArray[np.int64], Floats]:
+        nodes, weights, _ = self._weights_and_slopes(at)
+        return nodes, weights
+
+    def _weights_and_slopes(self, at: Places) -> tuple[NDArray[np.int64], Floats, Floats]:
+        scaled = at / self.spacing
+        first = np.floor(scaled).astype(np.int64)
+        low = int(first.min()) - 1
+        nodes = np.arange(low, int(first.max()) + 3)
+        weights = np.zeros((len(at), len(nodes)), dtype=np.float32)
+        slopes = np.zeros_like(weights)
+        line = np.arange(len(at))
+        for n, (value, slope) in enumerate(zip(_spline(scaled - first), _spline_slope(scaled - first), strict=True)):
+            weights[line, first - 1 - low + n] = value
+            slopes[line, first - 1 - low + n] = slope / self.spacing
+        return nodes, weights, slopes
+
+
+def _spline(t: Places) -> list[Floats]:
+    """The four cubic B-spline weights at fraction `t` of a lattice step."""
+    parts = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    return [(part / 6).astype(np.float32) for part in parts]
+
+
+def _spline_slope(t: Places) -> list[Floats]:
+    """Derivatives of `_spline` by `t`."""
+    parts = (-((1 - t) ** 2), 3 * t**2 - 4 * t, -3 * t**2 + 2 * t + 1, t**2)
+    return [(part / 2).astype(np.float32) for part in parts]
+
+
+@cache
+def grain() -> Floats:
+    """A mottled texture (1024, 1024) that repeats without a seam, mean 0 and deviation 1: soil, grass, asphalt."""
+    size = 1024
+    white = np.random.default_rng(11).standard_normal((size, size))
+    f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    shaped = np.fft.irfft2(np.fft.rfft2(white) / (f + 0.004) ** 0.9, s=(size, size))
+    texture: Floats = ((shaped - shaped.mean()) / shaped.std()).astype(np.float32)
+    return texture
+
+
+@cache
+def white() -> Floats:
+    """Independent normal values (2048, 2048)."""
+    return np.random.default_rng(12).standard_normal((2048, 2048), dtype=np.float32)
+
+
+@cache
+def canopy(size: int, across: int) -> tuple[Floats, NDArray[np.uint8]]:
+    """Closed forest that repeats every `size` pixels, `across` trees wide: height in [0, 1] and a value per tree."""
+    rng = np.random.default_rng(size)
+    cell = size / across
+    jitter, radius = rng.uniform(0.1, 0.9, (2, across, across)), rng.uniform(0.5, 0.95, (across, across))
+    height, tree = np.zeros((size, size), np.float32), np.zeros((size, size), np.uint8)
+    at = (np.arange(size) + 0.5) / cell
+    own = np.floor(at).astype(np.int64)
+    for m in (-1, 0, 1):
+        for n in (-1, 0, 1):
+            i, j = np.ix_(own + m, own + n)
+            i_in, j_in = i % across, j % across
+            dy = at[:, None] - (i + jitter[0, i_in, j_in])
+            dx = at[None, :] - (j + jitter[1, i_in, j_in])
+            r = radius[i_in, j_in]
+            dome = np.sqrt(np.maximum(1 - (dy**2 + dx**2) / r**2, 0)) * (0.55 + 0.45 * r)
+            taller = dome > height
+            height = np.where(taller, dome, height).astype(np.float32)
+            tree = np.where(taller, hashed(5, i_in, j_in) >> np.uint32(24), tree).astype(np.uint8)
+    return height, tree
+
+
+def repeated(texture: NDArray[T], row: int, col: int, size: int) -> NDArray[T]:
+    """The square of `size` pixels at (row, col) of the plane that `texture` covers by repetition."""
+    rows = np.arange(row, row + size) % texture.shape[0]
+    cols = np.arange(col, col + size) % texture.shape[1]
+    part: NDArray[T] = texture.take(rows, axis=0).take(cols, axis=1)
+    return part

@@ -1,0 +1,183 @@
+"""Where the roads, the districts between them and the water lie: the map that the surface is painted on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from co2s_cli.data.landscape.districts import BUILDERS, District
+from co2s_cli.data.landscape.ground import (
+    AVENUE,
+    LANE,
+    ROAD,
+    Cells,
+    Ground,
+    Indices,
+    Mask,
+    Nature,
+    RoadKind,
+    road,
+)
+from co2s_cli.data.landscape.look import KINDS, Look
+from co2s_cli.data.landscape.noise import Field, Floats, Places, chance, uniform
+
+_STRIP, _DISTRICT = 430.0, 480.0
+"""Mean distance in pixels of the roads that run through, and of the borders between two of them."""
+_BEND = 55.0
+"""How far roads leave the straight line."""
+_BANK = 46.0
+"""Nothing is built nearer to water."""
+_URBAN = ("homes", "works", "centre")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The land of one district in road coordinates (u across, v along the roads that run through)."""
+
+    strip: int
+    number: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The map of one seed; all of it a function of place."""
+
+    seed: int
+    look: Look
+
+    def water(self, y: Places, x: Places) -> tuple[Floats, Floats]:
+        """Distance in pixels to the nearest river and to the nearest lake, negative on them, at rows `y` × cols `x`."""
+        return _river(*self._field(21, 560).sloped(y, x)), _lake(*self._field(22, 300).sloped(y, x))
+
+    def along_roads(self, y: Places, x: Places) -> tuple[Floats, Floats]:
+        """Coordinates (u, v) in which roads run straight, at rows `y` × cols `x`."""
+        cos, sin = np.cos(self.look.turn), np.sin(self.look.turn)
+        u = self._field(31, 420).grid(y, x) * np.float32(_BEND)
+        v = self._field(32, 420).grid(y, x) * np.float32(_BEND)
+        u += (x * cos).astype(np.float32) + (y * sin).astype(np.float32)[:, None]
+        v += (x * -sin).astype(np.float32) + (y * cos).astype(np.float32)[:, None]
+        return u, v
+
+    def blocks(self, u: Floats, v: Floats) -> Iterator[tuple[Block, Indices]]:
+        """Every district that holds some of the n points (u, v), and which."""
+        lines = self._through_lines(u)
+        strip = np.searchsorted(lines[:, 1], u)
+        for k in range(1, len(lines)):
+            inside = np.flatnonzero(strip == k)
+            if not inside.size:
+                continue
+            number = int(lines[k - 1, 0])
+            here = v.take(inside)
+            borders = self._borders(number, here)
+            row = np.searchsorted(borders[:, 1], here)
+            for j in range(1, len(borders)):
+                at = inside[row == j]
+                if at.size:
+                    yield (
+                        Block(number, int(borders[j - 1, 0]), *lines[k - 1 : k + 1, 1], *borders[j - 1 : j + 1, 1]),
+                        at,
+                    )
+
+    def build(self, block: Block, u: Floats, v: Floats, nature: Nature) -> Ground:
+        """The ground of one district with its roads, at n of its points."""
+        ground = Ground.empty(u.size)
+        a, b = u - np.float32(block.left), v - np.float32(block.top)
+        seed = int(chance(self.seed, 41, block.strip, block.number) * 2**24)
+
+        def cells(width: float, length: float) -> Cells:
+            return self._cells(block, seed, (a, b), (width, length))
+
+        size = block.right - block.left, block.bottom - block.top
+        BUILDERS[self.kind(block.strip, block.number)](District(seed, *size, a, b, nature, cells), ground)
+        for step, across in ((0, b), (1, b - np.float32(size[1]))):
+            cross = self._cross_road(block.strip, block.number + step)
+            if cross:
+                ground.street[road(ground, across, a, cross, self.seed + 7919 * block.strip + block.number + step)] = (
+                    True
+                )
+        for step, across in ((0, a), (1, a - np.float32(size[0]))):
+            through = self._through_road(block.strip + step)
+            ground.street[road(ground, across, v, through, self.seed + 104729 * (block.strip + step))] = True
+        return ground
+
+    def kind(self, strip: int, number: int) -> str:
+        """Use of the land in a district; towns and open country are each about a kilometre wide."""
+        town = self._field(45, 3.2).points(np.array([float(number)]), np.array([float(strip)]))[0]
+        pull = np.array([np.exp((0.5 if kind in _URBAN else -0.3) * town) for kind in KINDS])
+        share = np.cumsum(self.look.kinds * pull)
+        # steps of the plastic number spread draws evenly over neighbours, so that small scenes too hold every use
+        draw = chance(self.seed, 46) + 0.7549 * strip + 0.5698 * number + 0.15 * chance(self.seed, 46, strip, number)
+        return KINDS[min(int(np.searchsorted(share, draw % 1 * share[-1])), len(KINDS) - 1)]
+
+    def _cells(self, block: Block, seed: int, place: tuple[Floats, Floats], wanted: tuple[float, float]) -> Cells:
+        size = block.right - block.left, block.bottom - block.top
+        shape = max(round(size[0] / wanted[0]), 1), max(round(size[1] / wanted[1]), 1)
+        width, length = size[0] / shape[0], size[1] / shape[1]
+        i = np.clip(np.floor(place[0] / np.float32(width)), 0, shape[0] - 1)
+        j = np.clip(np.floor(place[1] / np.float32(length)), 0, shape[1] - 1)
+        p = place[0] - (i + np.float32(0.5)) * np.float32(width)
+        q = place[1] - (j + np.float32(0.5)) * np.float32(length)
+        u, v = np.meshgrid((np.arange(shape[0]) + 0.5) * width, (np.arange(shape[1]) + 0.5) * length, indexing="ij")
+        dry = self._dry(block.left + u.ravel(), block.top + v.ravel(), _BANK + 0.42 * max(wanted))
+        index = (i * shape[1] + j).astype(np.intp)
+        return Cells(seed, (width, length), shape, index, p, q, dry.take(index))
+
+    def _dry(self, u: Places, v: Places, distance: float) -> Mask:
+        """True for the points (u, v) farther than `distance` from water."""
+        cos, sin = np.cos(self.look.turn), np.sin(self.look.turn)
+        x, y = u * cos - v * sin, u * sin + v * cos
+        for _ in range(4):  # undoes the bend: it is gentle, so that putting the result in again converges
+            straight_u = u - self._field(31, 420).points(y, x) * _BEND
+            straight_v = v - self._field(32, 420).points(y, x) * _BEND
+            x, y = straight_u * cos - straight_v * sin, straight_u * sin + straight_v * cos
+        river = _river(*_sloped_points(self._field(21, 560), y, x))
+        return np.minimum(river, _lake(*_sloped_points(self._field(22, 300), y, x))) > distance
+
+    def _through_lines(self, u: Floats) -> Places:
+        """(number, u) of each road that runs through, from left of all `u` to right of them."""
+        numbers = np.arange(int(np.floor(u.min() / _STRIP)) - 1, int(np.floor(u.max() / _STRIP)) + 3)
+        jitter = uniform(self.seed, 42, numbers) - 0.5
+        return np.stack([numbers, (numbers + 0.6 * jitter) * _STRIP], axis=1)
+
+    def _borders(self, strip: int, v: Floats) -> Places:
+        """(number, v) of each border across strip `strip`, from above all `v` to below them."""
+        offset = chance(self.seed, 43, strip)
+        first, last = np.floor(np.array([v.min(), v.max()]) / _DISTRICT - offset).astype(int)
+        numbers = np.arange(first - 1, last + 3)
+        jitter = uniform(self.seed, 44, strip, numbers) - 0.5
+        return np.stack([numbers, (numbers + offset + 0.56 * jitter) * _DISTRICT], axis=1)
+
+    def _through_road(self, line: int) -> RoadKind:
+        return AVENUE if chance(self.seed, 47, line) < 0.35 else ROAD
+
+    def _cross_road(self, strip: int, border: int) -> RoadKind | None:
+        """The road on the border above district `border`, if any: only open country lies side by side without."""
+        if any(self.kind(strip, number) in _URBAN for number in (border - 1, border)):
+            return ROAD
+        return LANE if chance(self.seed, 48, strip, border) < 0.75 else None
+
+    def _field(self, number: int, spacing: float) -> Field:
+        return Field(self.seed * 64 + number, spacing)
+
+
+def _river(value: Floats, steep: Floats) -> Floats:
+    # a level line of a smooth surface: distance = value / slope; the slope is kept from vanishing at saddles
+    distance: Floats = np.divide(np.abs(value - np.float32(0.35)), np.maximum(steep, np.float32(0.0012)))
+    distance -= np.float32(26)
+    return distance
+
+
+def _lake(value: Floats, steep: Floats) -> Floats:
+    distance: Floats = np.divide(np.float32(1.75) - value, np.maximum(steep, np.float32(0.003)))
+    return distance
+
+
+def _sloped_points(field: Field, y: Places, x: Places) -> tuple[Floats, Floats]:
+    down = field.points(y + 0.5, x) - field.points(y - 0.5, x)
+    return field.points(y, x), np.hypot(down, field.points(y, x + 0.5) - field.points(y, x - 0.5))
