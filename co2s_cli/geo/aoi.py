@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from rasterio.transform import Affine
 
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.gdal import first_line
@@ -89,7 +89,7 @@ class Aoi:
         """Refuse an area without a pixel of the grid."""
         if self.misses(Window(0, 0, *self.grid.shape)):
             raise InputError(
-                f"{self.origin}: misses the scene, which covers {_show(_grid_bounds(self.grid))} in "
+                f"{self.origin}: misses the scene, which covers {_show(self.grid.bounds())} in "
                 f"{self.grid.crs.to_string() if self.grid.crs else 'its own coordinates'}; the area covers "
                 f"{_show(self.shape.bounds)} there",
                 hint="is the area for another scene, or its CRS wrong?",
@@ -147,12 +147,6 @@ def _box(bounds: tuple[float, float, float, float]) -> Any:
 
 def _line(a: float, b: float, c: float, xy: NDArray[np.float64]) -> NDArray[np.float64]:
     return a * xy[:, 0] + b * xy[:, 1] + c
-
-
-def _grid_bounds(grid: Grid) -> tuple[float, float, float, float]:
-    corners = np.array([grid.transform * (x, y) for x in (0, grid.width) for y in (0, grid.height)])
-    (west, south), (east, north) = corners.min(axis=0), corners.max(axis=0)
-    return float(west), float(south), float(east), float(north)
 
 
 def _show(values: Any) -> str:

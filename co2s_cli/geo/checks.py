@@ -42,9 +42,13 @@ def check_dtype(source: str, dataset: Any, bands: Sequence[int]) -> str:
 
 
 def alpha_band(dataset: Any) -> int | None:
-    """The band that the file calls alpha, counted from 1."""
-    for band, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True):
-        if meaning == ColorInterp.alpha:
+    """The band that the file calls alpha, counted from 1.
+
+    GDAL marks the fourth band of a byte raster as alpha unless it is told not to, so that a description (nir, say)
+    is believed before that mark.
+    """
+    for band, text, meaning in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True):
+        if meaning == ColorInterp.alpha and "alpha" in (text or "alpha").lower():
             return int(band)
     return None
 
@@ -67,9 +71,12 @@ def pick_bands(
     else:
         picked = tuple(_pick(source, names, item) for item in wanted)
     if not picked:
-        raise InputError(f"{source}: has no band but alpha")
+        raise InputError(f"{source}: has no band of imagery", hint="name one of its subdatasets, if it has some")
     if alpha in picked:
-        raise InputError(f"{source}: band {alpha} is alpha, a mask, and no input of a model")
+        raise InputError(
+            f"{source}: band {alpha} is alpha, a mask, and no input of a model",
+            hint=f"if it is data, say so in the file: gdal_edit.py -colorinterp_{alpha} undefined",
+        )
     return picked
 
 

@@ -27,9 +27,10 @@ def fill_invalid(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]
     rows: NDArray[np.bool_] = np.any(valid, axis=1)
     if not rows.any():
         return np.zeros_like(pixels)
-    nearest_row = _nearest(rows[None])[0]
-    nearest_col = _nearest(valid)[nearest_row]
-    filled: NDArray[Any] = pixels[:, nearest_row[:, None], nearest_col]
+    row = _nearest(rows[None])[0]
+    col = _nearest(valid)[row]
+    flat = pixels.reshape(len(pixels), -1)
+    filled: NDArray[Any] = flat.take(row[:, None] * valid.shape[1] + col, axis=1)
     return filled
 
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
+from rasterio.transform import Affine
 from rasterio.warp import transform as warp_points
 
 _RADIUS_M = 6_378_137.0
@@ -52,6 +52,17 @@ class Grid:
         """Whether pixels have coordinates at all."""
         return not self.transform.is_identity
 
+    def at(self, col: float, row: float) -> tuple[float, float]:
+        """Coordinates of a place in pixels; (0, 0) is the outer corner of the first one."""
+        a, b, c, d, e, f = tuple(self.transform)[:6]
+        return a * col + b * row + c, d * col + e * row + f
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north of the smallest upright box around all pixels."""
+        corners = [self.at(col, row) for col in (0, self.width) for row in (0, self.height)]
+        xs, ys = [x for x, _ in corners], [y for _, y in corners]
+        return min(xs), min(ys), max(xs), max(ys)
+
     def ground_size(self) -> tuple[float, float] | None:
         """Metres on the ground of a pixel's width and height at the centre; None where the CRS does not tell.
 
@@ -61,7 +72,7 @@ class Grid:
         if self.crs is None or not self.has_transform:
             return None
         col, row = self.width / 2, self.height / 2
-        corners = [self.transform * (col + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))]
+        corners = [self.at(col + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))]
         try:
             lon, lat = warp_points(self.crs, "EPSG:4326", [x for x, _ in corners], [y for _, y in corners])
         except RasterioError:
@@ -71,8 +82,10 @@ class Grid:
 
     def scaled(self, height: int, width: int) -> Grid:
         """The same ground cut into `height` × `width` pixels."""
-        factors = Affine.scale(self.width / width, self.height / height)
-        return replace(self, height=height, width=width, transform=self.transform @ factors, gcps=(), gcp_crs=None)
+        wide, high = self.width / width, self.height / height
+        a, b, c, d, e, f = tuple(self.transform)[:6]
+        transform = Affine(a * wide, b * high, c, d * wide, e * high, f)
+        return replace(self, height=height, width=width, transform=transform, gcps=(), gcp_crs=None)
 
 
 def _metres(lon0: float, lat0: float, lon1: float, lat1: float) -> float:

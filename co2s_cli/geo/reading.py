@@ -22,6 +22,9 @@ from co2s_cli.tiling import Window
 STRIP_PIXELS = 4_000_000
 """Raster pixels that resampling holds at a time."""
 
+_COARSER = 8
+"""An overview that is finer than wanted by more than this factor is not worth its reading by scattered rows."""
+
 _SEARCH = 1024
 """Side, in pixels, of what is read at a time where the whole scene is gone through."""
 
@@ -85,7 +88,7 @@ class Reader:
         """
         rows, cols = _centres(height, self.original.height), _centres(width, self.original.width)
         factor = max(self.original.height / height, self.original.width / width)
-        if any(level <= factor for level in self.dataset.overviews(1)):
+        if any(factor / _COARSER <= level <= factor for level in self.dataset.overviews(1)):
             pixels, valid = self._take(Window(0, 0, *self.original.shape), (height, width))
             if self._rules.absent_is_invalid:
                 valid &= self._blocks.present(rows, cols)

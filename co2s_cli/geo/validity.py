@@ -36,14 +36,14 @@ class Rules:
     """How a raster tells its valid pixels, decided once when it is opened.
 
     As rasterio's `dataset_mask()` has it: a mask of the whole raster (`.msk`, internal, alpha) decides where there is
-    one; else data in any band counts. Differently, a fourth band is alpha only where the file says so, alpha always
-    masks, also beside a nodata value, and a pixel that is NaN or infinite in a band in use is never valid.
+    one; else data in any band counts. Differently, a fourth band is alpha only where the file says so, alpha decides
+    also beside a nodata value, and a pixel that is NaN or infinite in a band in use is never valid.
     """
 
     whole_mask: bool
     """The raster has one mask for all bands."""
     by_band: tuple[int, ...]
-    """Bands whose nodata values decide, counted from 1; empty where the file has none."""
+    """Bands whose nodata values decide, counted from 1; empty where something else does."""
     nodata: float | None
     """Value given by the user instead of the file's."""
     alpha: int | None
@@ -51,11 +51,11 @@ class Rules:
     @classmethod
     def of(cls, dataset: Any, *, alpha: int | None, nodata: float | Literal["none"] | None) -> Rules:
         """The rules of an open dataset; `nodata` replaces the file's own values, "none" drops them."""
-        whole = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
-        has_nodata = any(MaskFlags.nodata in flags for flags in dataset.mask_flag_enums)
-        given = nodata if isinstance(nodata, int | float) else None
-        by_band = tuple(dataset.indexes) if nodata is None and has_nodata and not whole else ()
-        return cls(whole, by_band, given, alpha)
+        flags = dataset.mask_flag_enums
+        whole = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]
+        decided = nodata is not None or alpha is not None or whole
+        by_band = tuple(dataset.indexes) if not decided and any(MaskFlags.nodata in some for some in flags) else ()
+        return cls(whole, by_band, nodata if isinstance(nodata, int | float) else None, alpha)
 
     @property
     def absent_is_invalid(self) -> bool:
