@@ -15,7 +15,7 @@ TINY_CLIP = "tiny-clip"
 TINY_DINO = "tiny-dino"
 TINY_DECODER = DecoderSpec(width=32, skips=(16, 8), ups=(24, 16))
 
-_TINY_SIZES: dict[str, Any] = {"embed_dim": 96, "depth": 4, "num_heads": 3}
+_TINY_SIZES: dict[str, Any] = {"embed_dim": 128, "depth": 4, "num_heads": 4}
 _CLIP_MEAN, _CLIP_STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
@@ -25,7 +25,7 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
     Activation and statistics are those that `weights` (a pretrained tag) were trained with; without a tag OpenAI's.
     """
     if name == TINY_CLIP:
-        options = _tower_options(image_size=256, patch_size=16, width=96, layers=4, head_width=32, output_width=64)
+        options = _tower_options(image_size=256, patch_size=16, width=128, layers=4, head_width=32, output_width=64)
         return _explicit(BackboneSpec(library="open_clip", name=name, options=options, mean=_CLIP_MEAN, std=_CLIP_STD),
                          decoder or TINY_DECODER)  # fmt: skip
     config = open_clip.get_model_config(name)

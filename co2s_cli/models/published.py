@@ -27,6 +27,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Kind = Literal["clip", "dino"]
 
+_HEAD = "decode_head."
 _ASPP = {f"aspp.aspp_convs.{i}.0": f"pyramid.convs.{i}" for i in range(4)} | {
     f"aspp.aspp_convs.{i}.1": f"pyramid.norms.{i}" for i in range(4)
 }
@@ -208,17 +209,22 @@ def _count(tensors: dict[str, Tensor], pattern: str) -> int:
 def _translate(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The student's tensors under our names."""
     backbone = _clip_backbone if checkpoint.kind == "clip" else _dino_backbone
-    out: dict[str, Tensor] = {}
+    out = {f"decoder.{name}": value for name, value in decoder_tensors(checkpoint.tensors).items()}
     for name, value in checkpoint.tensors.items():
-        if name.startswith("decode_head."):
-            out[f"decoder.{_decoder_name(name.removeprefix('decode_head.'))}"] = value
-        elif name in ("_cached_text", "text_provider.emb.weight"):
+        if name.startswith(_HEAD):
+            continue
+        if name in ("_cached_text", "text_provider.emb.weight"):
             out["guidance.vectors"] = value
         elif name.startswith("backbone."):
             out |= {f"backbone.{key}": item for key, item in backbone(name.removeprefix("backbone."), value).items()}
         elif not name.startswith("text_provider."):
             raise ModelError(f"{checkpoint.path}: not the published layout (unknown tensor {name})")
     return out
+
+
+def decoder_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The decoder's tensors among the authors' `tensors`, under our names."""
+    return {_decoder_name(name.removeprefix(_HEAD)): value for name, value in tensors.items() if name.startswith(_HEAD)}
 
 
 def _decoder_name(name: str) -> str:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 def shapes(kind: str, *, width: int = 128, layers: int = 6, classes: int = 5, text: int = 64, grid: int = 8):
     """Names and shapes of one student: CLIP's or DINOv3's backbone, then the decoder."""
     out = _clip_shapes(width, layers, text, grid) if kind == "clip" else _dino_shapes(width, layers)
-    out |= _decoder_shapes(width, text if kind == "clip" else width)
+    out |= decoder_shapes(width, text if kind == "clip" else width)
     out["_cached_text" if kind == "clip" else "text_provider.emb.weight"] = (classes, text if kind == "clip" else width)
     return out
 
@@ -75,7 +75,7 @@ def _dino_shapes(width, layers):
     return out
 
 
-def _decoder_shapes(skip, guidance, width=32, skips=(16, 8), ups=(24, 16)):
+def decoder_shapes(skip, guidance, width=32, skips=(16, 8), ups=(24, 16)):
     head = "decode_head"
     out = {
         f"{head}.conv1.weight": (width, 1, 7, 7),
@@ -164,7 +164,7 @@ def logits(kind: str, t, image):
     """Logits for a normalised image (B, 3, S, S), S a multiple of 64."""
     shallow, deep, semantic = _clip_maps(t, image) if kind == "clip" else _dino_maps(t, image)
     words = t["_cached_text"] if kind == "clip" else t["text_provider.emb.weight"]
-    out = _decode(t, shallow, deep, semantic, words.float())
+    out = decode(t, shallow, deep, semantic, words.float())
     return F.interpolate(out, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -249,7 +249,7 @@ def _group(t, name, x):
     return F.group_norm(x, max(x.shape[1] // 16, 1), t[f"{name}.weight"], t[f"{name}.bias"])
 
 
-def _decode(t, shallow, deep, semantic, words):
+def decode(t, shallow, deep, semantic, words):
     t = {name.removeprefix("decode_head."): value for name, value in t.items() if name.startswith("decode_head.")}
     b, n, g = len(semantic), len(words), semantic.shape[-1]
     words = F.normalize(words, dim=-1)
