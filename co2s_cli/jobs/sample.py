@@ -1,0 +1,182 @@
+"""Write a made-up scene, its labels and the data.yaml that trains on it."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli import __version__
+from co2s_cli.classes import IGNORE
+from co2s_cli.config.sample import SampleConfig
+from co2s_cli.data.landscape import BANDS, GROUND_RESOLUTION, TILE, Landscape
+from co2s_cli.data.landscape.annotator import Plot, Survey
+from co2s_cli.data.landscape.legend import Legend
+from co2s_cli.data.landscape.recipe import data_yaml
+from co2s_cli.errors import OutputError
+from co2s_cli.files import appearing, check_output
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.imagery import image, north_up
+from co2s_cli.geo.outlines import write_outlines
+from co2s_cli.geo.raster import class_layer, raster
+from co2s_cli.progress import SILENT, Progress
+from co2s_cli.tiling import Window
+
+SCENE, LABELS, FEW, FEW_POLYGONS, DATA = "scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml"
+_THREADS = 4
+"""More bring nothing: half of the work holds Python's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleResult:
+    """What was written."""
+
+    scene: Path
+    labels: Path
+    few: Path
+    """Labels of a few percent, as raster."""
+    few_polygons: Path
+    data: Path
+    shares: dict[str, float]
+    """Share of each class among the labelled pixels of `labels`."""
+    few_share: float
+    """Share of the scene that `few` labels."""
+    polygons: int
+    val_windows: list[Window]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files."""
+        return self.scene, self.labels, self.few, self.few_polygons, self.data
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the steps share."""
+
+    settings: SampleConfig
+    legend: Legend
+    survey: Survey
+
+    def path(self, name: str) -> Path:
+        """Where a file goes."""
+        return self.settings.folder / name
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the rasters say of their origin."""
+        return {"co2s_version": __version__, "made_up_landscape_seed": str(self.settings.seed)}
+
+    @property
+    def grid(self) -> Grid:
+        """Somewhere in UTM zone 31, 32 or 33 north: two scenes need not share a zone."""
+        seed, size = self.settings.seed, self.settings.size
+        west, north = 400_000 + 1000 * (seed * 37 % 150), 5_350_000 + 1000 * (seed * 53 % 300)
+        return north_up(size, size, epsg=32631 + seed % 3, west=west, north=north, resolution=GROUND_RESOLUTION)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is remembered of a scene while it is written."""
+
+    plots: list[Plot] = field(default_factory=list)
+    counts: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
+    """Pixels of each class, by row and column of cells."""
+
+
+def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
+    """Write the files of a sample into `settings.folder`.
+
+    Raises:
+        ConfigError: classes that the landscape does not have.
+        OutputError: outputs that exist, or that cannot be written.
+    """
+    task = _Task(settings, Legend.parse(settings.classes), Survey(settings.seed, settings.size))
+    _check_outputs(task)
+    seen = _paint(task, progress)
+    val = task.survey.validation(seen.counts)
+    plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]
+    polygons = _write_few(task, plots)
+    with appearing(task.path(DATA)) as temporary:  # last: who finds it finds everything that it names
+        temporary.write_text(data_yaml(settings, task.legend.classes, val), encoding="utf-8")
+    total = np.sum(list(seen.counts.values()), axis=0)
+    return SampleResult(
+        scene=task.path(SCENE),
+        labels=task.path(LABELS),
+        few=task.path(FEW),
+        few_polygons=task.path(FEW_POLYGONS),
+        data=task.path(DATA),
+        shares=dict(zip(task.legend.classes.names, (total / max(total.sum(), 1)).tolist(), strict=True)),
+        few_share=sum(int((plot.labels != IGNORE).sum()) for plot in plots) / settings.size**2,
+        polygons=polygons,
+        val_windows=val,
+    )
+
+
+def _check_outputs(task: _Task) -> None:
+    folder = task.settings.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
+    for name in (SCENE, LABELS, FEW, FEW_POLYGONS, DATA):
+        check_output(task.path(name), overwrite=task.settings.overwrite)
+
+
+def _paint(task: _Task, progress: Progress) -> _Seen:
+    """Write scene and labels strip by strip, and remember what the few labels and the validation are chosen from."""
+    settings, classes = task.settings, task.legend.classes
+    land = Landscape(settings.seed, settings.size, settings.bands, settings.dtype, settings.tilt)
+    bands, seen = BANDS[: settings.bands], _Seen()
+    starts = range(0, settings.size, TILE)
+    progress.start("landscape", len(starts) ** 2, "tile")
+    with (
+        image(task.path(SCENE), grid=task.grid, bands=bands, dtype=settings.dtype, nodata=0, tags=task.tags) as scene,
+        raster(task.path(LABELS), grid=task.grid, layer=class_layer(classes), tags=task.tags) as labels,
+        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool,
+    ):
+        for row in starts:
+            height = min(TILE, settings.size - row)
+            windows = [Window(row, col, height, min(TILE, settings.size - col)) for col in starts]
+            strip = np.empty((height, settings.size), dtype=np.uint8)
+            for window, (pixels, ids) in zip(windows, pool.map(land.block, windows), strict=True):
+                scene.write(row, window.col, pixels)
+                here = strip[:, window.col : window.right]
+                task.legend.table.take(ids, out=here)
+                _remember(seen, task.survey, window, here, len(classes))
+                progress.advance()
+            labels.write(row, strip)
+    progress.close()
+    return seen
+
+
+def _remember(seen: _Seen, survey: Survey, window: Window, labels: NDArray[np.uint8], classes: int) -> None:
+    seen.plots.extend(survey.plots(window, labels))
+    side = survey.cell
+    for row in range(0, window.height, side):
+        for col in range(0, window.width, side):
+            part = labels[row : row + side, col : col + side]
+            counts = np.bincount(part.ravel(), minlength=256)[:classes]
+            seen.counts[(window.row + row) // side, (window.col + col) // side] = counts
+
+
+def _write_few(task: _Task, plots: list[Plot]) -> int:
+    """Write the few labels as raster and as polygons; the number of polygons."""
+    classes, size = task.legend.classes, task.settings.size
+    with raster(task.path(FEW), grid=task.grid, layer=class_layer(classes), tags=task.tags) as few:
+        for row in range(0, size, TILE):
+            rows = np.full((min(TILE, size - row), size), IGNORE, dtype=np.uint8)
+            for window, labels in ((plot.window, plot.labels) for plot in plots):
+                if row <= window.row < row + TILE:  # a plot lies in one cell, and a cell in one strip
+                    rows[window.row - row : window.bottom - row, window.col : window.right] = labels
+            few.write(row, rows)
+    patches = ((plot.window.row, plot.window.col, plot.labels) for plot in plots)
+    return write_outlines(task.path(FEW_POLYGONS), patches, grid=task.grid, classes=classes)
+
+
+def _touch(a: Window, b: Window) -> bool:
+    return a.row < b.bottom and b.row < a.bottom and a.col < b.right and b.col < a.right
