@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,6 +87,11 @@ class Grid:
         a, b, c, d, e, f = tuple(self.transform)[:6]
         transform = Affine(a * wide, b * high, c, d * wide, e * high, f)
         return replace(self, height=height, width=width, transform=transform, gcps=(), gcp_crs=None)
+
+
+def show_bounds(bounds: Iterable[float]) -> str:
+    """Bounds as `--bounds` takes them."""
+    return ",".join(f"{value:.8g}" for value in bounds)
 
 
 def _metres(lon0: float, lat0: float, lon1: float, lat1: float) -> float:
