@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shapely
-from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
 from co2s_cli.errors import InputError
-from co2s_cli.geo.gdal import first_line
+from co2s_cli.geo.gdal import FAILURES, first_line
 from co2s_cli.geo.grid import Grid, show_bounds
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def read_area(file: Path, grid: Grid) -> Any:
     try:
         near = _cut(shapes.make_valid(), grid, file)
         return polygons_of(near.to_crs(grid.crs.to_wkt()).make_valid().union_all())
-    except (RasterioError, RuntimeError) as error:  # pyproj's errors are RuntimeErrors
+    except (*FAILURES, RuntimeError) as error:  # pyproj's errors are RuntimeErrors
         raise InputError(f"{file}: cannot be brought to the scene's CRS ({first_line(error)})") from error
 
 
