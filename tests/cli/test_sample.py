@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -195,3 +196,19 @@ def test_a_scene_that_fails_half_way_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         job.run(SampleConfig(folder=tmp_path, size=64))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_sample_of_the_repository_is_small_and_what_its_readme_says():
+    sample = Path(__file__).resolve().parents[2] / "sample_data"
+    assert sum(path.stat().st_size for path in sample.iterdir()) <= 3_000_000
+    for name, seed, size in (("scene.tif", 13, 1024), ("second.tif", 10, 448)):
+        pixels, _ = Landscape(seed, size).block(Window(0, 0, 448, 448))
+        stored = read(sample / name)
+        assert stored.shape == (3, size, size)
+        off = np.abs(stored[:, :448, :448].astype(int) - pixels)
+        assert (off > 2).mean() < 1e-3  # another processor may round a pixel on an edge to its other side
+    few, labels = read(sample / "few.tif"), read(sample / "labels.tif")
+    np.testing.assert_array_equal(few[few != IGNORE], labels[few != IGNORE])
+    assert len(np.unique(few)) == len(CLASSES) + 1
+    data = yaml.safe_load((sample / "data.yaml").read_text(encoding="utf-8"))
+    assert all((sample / name).is_file() for name in data["unlabeled"])

@@ -206,6 +206,7 @@ def centre(d: District, ground: Ground) -> None:
     lots = d.cells(128, 118)
     ground.cover(Material.PAVING, lots.draw(1))
     edge = lots.edge
+    ground.paint(~lots.dry & (edge > 9), Material.GRASS, 0.5)
     square = lots.true(2, 0.14) | ~lots.dry
     yard = (edge > 34) & ~square
     ground.paint(yard & lots.true(3, 0.6), Material.GRASS, 0.5)
