@@ -174,5 +174,5 @@ def _river(value: Floats, steep: Floats) -> Floats:
 
 
 def _lake(value: Floats, steep: Floats) -> Floats:
-    distance: Floats = np.divide(np.float32(1.75) - value, np.maximum(steep, np.float32(0.003)))
+    distance: Floats = np.divide(np.float32(1.75) - value, np.maximum(steep, np.float32(0.002)))
     return distance
