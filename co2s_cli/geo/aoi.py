@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ window that asks."""
 
 _KEPT = 256
 """Blocks that are remembered, one bit a pixel: 32 MB."""
+
+_LOCK = threading.RLock()
+"""Held while a prepared geometry is asked: it completes itself on the way, and readers are threads."""
 
 _MARGIN = 2
 """Pixels around a block within which the outline is kept as it is."""
@@ -85,9 +89,10 @@ class Aoi:
     def misses(self, window: Window) -> bool:
         """True where surely no pixel of `window` is in the area."""
         part = self._on_grid(window)
-        return part is None or not shapely.intersects(
-            self._pixels, shapely.box(part.col, part.row, part.right, part.bottom)
-        )
+        if part is None:
+            return True
+        with _LOCK:
+            return not shapely.intersects(self._pixels, shapely.box(part.col, part.row, part.right, part.bottom))
 
     def check_hits(self) -> None:
         """Refuse an area that misses the grid."""
@@ -114,7 +119,8 @@ class Aoi:
 
     def _block(self, row: int, col: int) -> NDArray[np.bool_]:
         """One block of the lattice."""
-        packed = self._packed(row, col)
+        with _LOCK:
+            packed = self._packed(row, col)
         if isinstance(packed, bool):
             return np.full((_BLOCK, _BLOCK), packed)
         return np.unpackbits(packed, axis=1).astype(np.bool_)

@@ -154,7 +154,10 @@ def _appear(part: Path, path: Path, layer: Layer) -> None:
     for suffix in (".aux.xml", ".ovr", ".msk"):  # what belonged to a raster of this name before
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     if layer.classes is not None:
-        style.write(path, layer.classes)
+        for target, text in style.sidecars(path, layer.classes).items():
+            unfinished = part.with_name(part.name + target.suffix)
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(target)
     part.replace(path)
 
 
