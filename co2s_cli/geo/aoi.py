@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class Aoi:
             return not shapely.intersects(self._pixels, shapely.box(part.col, part.row, part.right, part.bottom))
 
     def check_hits(self) -> None:
-        """Refuse an area that misses the grid."""
+        """Refuse an area that holds no pixel of the grid."""
         if self.misses(Window(0, 0, *self.grid.shape)):
             crs = self.grid.crs.to_string() if self.grid.crs else "coordinates without a CRS"
             raise InputError(
@@ -103,6 +104,16 @@ class Aoi:
                 f"the area covers {show_bounds(self.shape.bounds)} there",
                 hint="is the area for another scene, or its CRS wrong?",
             )
+
+        around = self._around()
+        if around.height * around.width <= _BLOCK * _BLOCK and not self.mask(around).any():
+            raise InputError(f"{self.origin}: is smaller than a pixel, it holds the centre of none")
+
+    def _around(self) -> Window:
+        """The smallest window, on the grid or not, around the area."""
+        left, top, right, bottom = self._pixels.bounds
+        row, col = math.floor(top), math.floor(left)
+        return Window(row, col, max(1, math.ceil(bottom) - row), max(1, math.ceil(right) - col))
 
     def _on_grid(self, window: Window) -> Window | None:
         top, left = max(0, window.row), max(0, window.col)

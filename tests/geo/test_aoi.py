@@ -153,6 +153,10 @@ def test_an_area_that_misses_the_scene_is_refused_with_both_extents(tmp_path):
     )
 
 
+def test_an_area_between_the_pixel_centres_is_refused():
+    assert "centre of none" in refused(bounds=(*GRID.at(10.6, 20.4), *GRID.at(10.9, 20.1)))
+
+
 def test_what_holds_no_polygon_is_refused(tmp_path):
     assert "found Point" in refused(file=saved(tmp_path, [shapely.Point(*GRID.at(5, 5))]))
     assert "cannot be read" in refused(file=tmp_path / "absent.gpkg")
