@@ -102,13 +102,12 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
 def _write(
     settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task, progress: Progress
 ) -> tuple[ClassCount, ...]:
-    workers = _workers(settings)
     rows = _block_rows(settings, raster, least=min(task.step, task.height))
     spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
     with vector.writer(settings.out, _schema(settings, raster, task), sys.stdout.write) as writer:
-        for some in coverage.features(task, spans, workers=min(workers, len(spans))):
+        for some in coverage.features(task, spans, workers=_workers(settings)):
             counts.add(some)
             writer.write(_table(some, raster.legend.names, task))
             progress.advance()
@@ -192,7 +191,7 @@ def _sieved(settings: VectorizeConfig, raster: ClassRaster, ground: Ground, path
     rows = max(1, affordable // 2)
     progress.start("small regions", raster.grid.height, "row")
     with strips(path, raster.grid) as writer:
-        for row, classes in sieved(task, rows, workers=min(_workers(settings), -(-raster.grid.height // rows))):
+        for row, classes in sieved(task, rows, workers=_workers(settings)):
             writer.write(row, classes)
             progress.advance(len(classes))
     if settings.sieved is not None:
