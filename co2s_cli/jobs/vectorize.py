@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
 
-_PIXELS = 4_000_000
+_PIXELS = 2_000_000
 """Of a block, where memory allows: enough that a block's fixed costs do not count."""
 _BYTES_PER_PIXEL = 60
 """Memory that a process takes for a block of noisy labels, measured."""
@@ -106,11 +107,14 @@ def _write(
     spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
-    with vector.writer(settings.out, _schema(settings, raster, task), sys.stdout.write) as writer:
+
+    def tables() -> Iterator[vector.Table]:
         for some in coverage.features(task, spans, workers=_workers(settings)):
             counts.add(some)
-            writer.write(_table(some, raster.legend.names, task))
+            yield _table(some, raster.legend.names, task)
             progress.advance()
+
+    vector.write(settings.out, _schema(settings, raster, task), tables(), sys.stdout.write)
     return counts.result(raster.legend.names)
 
 
