@@ -235,7 +235,9 @@ def test_bands_can_be_picked_by_number_by_name_and_as_a_range(tmp_path, model):
         np.testing.assert_array_equal(pixels(tmp_path / f"{place}.tif"), pixels(tmp_path / "expected.tif"))
 
 
-@pytest.mark.parametrize("choice", [{"fusion": "clip"}, {"fusion": "confident"}, {"tta": "flips"}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "choice", [{"fusion": "clip"}, {"fusion": "confident"}, {"tta": "flips"}, {"precision": "bf16"}]
+)
 def test_what_decides_the_pixels_changes_them(tmp_path, model, scene, choice):
     run(scene, tmp_path / "map.tif", model)
     run(scene, tmp_path / "other.tif", model, **choice)
