@@ -11,7 +11,7 @@ from co2s_cli.geo.features import Ground
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.sieve import Limits
 
-_LARGE_PIXELS = 2**18
+_LARGE_PIXELS = 2**14
 """Regions of at least so many pixels count as equally large where a small one has to choose."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from co2s_cli.errors import ResourceError
 from co2s_cli.geo import arcs
 from co2s_cli.geo.class_raster import Rows
 from co2s_cli.geo.features import Features, Ground, describe
@@ -33,6 +34,8 @@ class Task:
     """Of simplified borders, in pixels; 0 leaves them as they are."""
     confidence: str | None
     confidence_scale: float
+    open_bytes: int
+    """Memory that regions which go on below a block may take."""
 
     @property
     def step(self) -> int:
@@ -59,6 +62,11 @@ def features(task: Task, spans: list[Span], *, workers: int) -> Iterator[Feature
     seams = Seams()
     for inside, loose in in_order(_Work(task), spans, workers=workers):
         yield _merged(inside, describe(seams.join(loose), task.ground, task.confidence_scale))
+        if seams.nbytes > task.open_bytes:
+            raise ResourceError(
+                f"{task.source}: regions that reach over many rows take more than {task.open_bytes >> 20} MiB",
+                hint="raise --mem-limit, or simplify more",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
 """Merge small regions into their neighbours, as far as it can be told from a part of the raster.
 
-In rounds, every small region joins the neighbour with which it shares the longest edge; of several the larger one,
-then the one with the smaller class, then the one that comes first. Two that choose each other become the larger one's
-class. Regions of one class that touch after a round are one region. It ends when no region is small that has a
-neighbour; nodata is none.
+In rounds, every small region chooses the class with which it shares the longest edge; of several the one with the
+larger neighbour, then the smaller class. It joins its largest neighbour of that class in this round if that is larger
+than itself (of equal ones, the one with the smaller class, then the one that comes first, counts as larger); if not, it
+waits, for that neighbour may soon be another's. Regions of one class that touch after a round are one region. It ends
+when no region is small that has a neighbour; nodata is none.
+
+Neighbours of one class count together because the region would join them all, and because nobody can see, without a
+look at the whole raster, whether two of them are one.
 
 Of a region that reaches beyond the part that is looked at, the area is not known but at least what is seen. Where a
 choice may depend on what is not seen, the region is called open, and so is, round by round, what may depend on it:
@@ -58,7 +62,7 @@ def sieve(graph: Graph, limits: Limits) -> tuple[Index, Flags]:
     while True:
         chosen, unsure = _choices(graph, limits)
         is_open = graph.open | unsure
-        root = _roots(graph, np.where(is_open, np.arange(len(chosen)), chosen))
+        root = _roots(np.where(is_open, np.arange(len(chosen)), chosen))
         is_open |= is_open[root]
         root = np.where(is_open, np.arange(len(root)), root)
         if np.array_equal(is_open, graph.open) and np.array_equal(root, np.arange(len(root))):
@@ -79,39 +83,39 @@ def _opened(graph: Graph, limits: Limits) -> Graph:
 def _choices(graph: Graph, limits: Limits) -> tuple[Index, Flags]:
     """The neighbour that each small region joins, itself for others; True where that cannot be told."""
     edges, area = graph.edges, np.minimum(graph.area, limits.large)
-    asks = (graph.area < limits.small) & ~graph.open
-    mine = np.flatnonzero(asks[edges.one])
+    mine = np.flatnonzero(((graph.area < limits.small) & ~graph.open)[edges.one])
     one, other, length = edges.one[mine], edges.other[mine], edges.length[mine]
-    order = np.lexsort((-graph.first[other], -graph.value[other], area[other], length, one))
-    last = order[np.flatnonzero(np.diff(one[order], append=-1))]
-    chosen = np.arange(len(area))
-    chosen[one[last]] = other[last]
-    best = np.zeros(len(area), np.int64)
-    best[one[last]] = length[last]
-    unseen = ~graph.whole[other]
-    # not all is seen of another one that shares as long an edge and would win if it were larger
-    rival = (length == best[one]) & (graph.value[other] != graph.value[chosen[one]])
-    unknown = (length == best[one]) & unseen & (area[other] < limits.large) & (other != chosen[one])
-    contested, blurred, unsure = (np.zeros(len(area), bool) for _ in range(3))
-    contested[one[rival]] = True
-    blurred[one[unknown]] = True
-    # two of one class that both go on out of sight may be one there, with both their edges
-    groups, place = np.unique(one[unseen] * 256 + graph.value[other[unseen]], return_inverse=True)
-    total = np.bincount(place, length[unseen], len(groups))
-    holds_chosen = np.bincount(place, other[unseen] == chosen[one[unseen]], len(groups)) > 0
-    several = np.bincount(place, minlength=len(groups)) > 1
-    asker = groups // 256
-    unsure[asker[several & ~holds_chosen & (total >= best[asker])]] = True
-    return chosen, unsure | (contested & blurred)
+    order = np.lexsort((-graph.first[other], area[other], graph.value[other], one))
+    one, other, length = one[order], other[order], length[order]
+    # one entry for each region that asks and each class around it, the largest neighbour of that class for all
+    last = np.flatnonzero(np.diff(one * 256 + graph.value[other], append=-1))
+    total = np.diff(np.cumsum(length)[last], prepend=0)
+    unseen = np.diff(np.cumsum(~graph.whole[other] & (area[other] < limits.large))[last], prepend=0) > 0
+    one, other = one[last], other[last]
+    order = np.lexsort((-graph.value[other], area[other], total, one))
+    best = order[np.flatnonzero(np.diff(one[order], append=-1))]
+    chosen, longest = np.arange(len(area)), np.zeros(len(area), np.int64)
+    chosen[one[best]], longest[one[best]] = other[best], total[best]
+    # not all is seen of a neighbour that would win if it were larger: a draw, or the place of a small one of its class
+    wins = other == chosen[one]
+    unsure = np.zeros(len(area), bool)
+    unsure[one[unseen & np.where(wins, graph.area[other] < limits.small, total == longest[one])]] = True
+    joins = _is_larger(graph, chosen)
+    unsure |= ~joins & ~graph.whole[chosen] & (chosen != np.arange(len(area)))
+    return np.where(joins, chosen, np.arange(len(area))), unsure
 
 
-def _roots(graph: Graph, chosen: Index) -> Index:
-    """Whose class each region gets at last, where each joins the one it chose."""
-    here = np.arange(len(chosen))
-    mutual = (chosen[chosen] == here) & (chosen != here)
-    larger = graph.area > graph.area[chosen]
-    larger |= (graph.area == graph.area[chosen]) & (graph.value < graph.value[chosen])
-    root = np.where(mutual & larger, here, chosen)
+def _is_larger(graph: Graph, other: Index) -> Flags:
+    """True where `other` of a region is larger than the region; of equals the smaller class, then the first counts."""
+    later = np.lexsort((-graph.first, -graph.value, graph.area))
+    place = np.empty(len(later), np.int64)
+    place[later] = np.arange(len(later))
+    return np.asarray(place[other] > place)
+
+
+def _roots(chosen: Index) -> Index:
+    """Whose class each region gets at last, where each joins the one it chose, which is larger."""
+    root = chosen
     while not np.array_equal(root, root[root]):
         root = root[root]
     return root

@@ -141,6 +141,7 @@ def _task(settings: VectorizeConfig, raster: ClassRaster) -> coverage.Task:
         tolerance=_tolerance(settings, raster),
         confidence=settings.confidence,
         confidence_scale=scale,
+        open_bytes=settings.mem_limit // 4,
     )
 
 

@@ -63,3 +63,8 @@ def test_a_region_in_nodata_stays():
 def test_regions_as_large_as_the_limit_stay():
     labels = rows("0000", "0110", "0000")
     assert sieved(labels, 2).tolist() == labels.tolist()
+
+
+def test_neighbours_of_one_class_count_together():
+    labels = rows("1111.2222", "1111.2222", "...131...", "4444.5555", "4444.5555")
+    assert sieved(labels, 4)[2].tolist() == rows("...111...")[0].tolist()
