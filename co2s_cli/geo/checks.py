@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.blocks import block_item
-from co2s_cli.geo.gdal import first_line
+from co2s_cli.geo.gdal import FAILURES, first_line
 from co2s_cli.geo.sources import is_local
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -101,7 +100,7 @@ def check_whole(source: str, dataset: Any) -> None:
     row, col = (dataset.height - 1) // height * height, (dataset.width - 1) // width * width
     try:
         dataset.read(dataset.count, window=RasterioWindow(col, row, dataset.width - col, dataset.height - row))
-    except RasterioError as error:
+    except FAILURES as error:
         raise InputError(
             f"{source}: is truncated or damaged, its last block cannot be read ({first_line(error)})",
             hint="copy or download it again",

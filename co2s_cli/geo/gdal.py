@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from co2s_cli.errors import InputError
+
+FAILURES = (RasterioError, CRSError, CPLE_BaseError)
+"""What rasterio raises when GDAL fails: it has no common base, and some calls let GDAL's own class through."""
 
 _OPENING = threading.Lock()
 """Warning filters belong to the process, so that two threads must not swap them at the same time."""
@@ -38,7 +42,7 @@ def reading(source: str) -> Iterator[Any]:
     try:
         with open_dataset(source) as dataset:
             yield dataset
-    except RasterioError as error:
+    except FAILURES as error:
         raise InputError(f"{source}: cannot be read ({first_line(error)})") from error
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.warp import transform as warp_points
+
+from co2s_cli.geo.gdal import FAILURES
+
+Numbers = NDArray[np.float64]
 
 _RADIUS_M = 6_378_137.0
 _ECCENTRICITY_2 = 0.00669437999014
@@ -52,8 +57,8 @@ class Grid:
         """Whether pixels have coordinates at all."""
         return not self.transform.is_identity
 
-    def at(self, col: float, row: float) -> tuple[float, float]:
-        """Coordinates of a place in pixels; (0, 0) is the outer corner of the first one."""
+    def at(self, col: Any, row: Any) -> tuple[Any, Any]:
+        """Coordinates of a place, or of arrays of places, in pixels; (0, 0) is the outer corner of the first one."""
         a, b, c, d, e, f = tuple(self.transform)[:6]
         return a * col + b * row + c, d * col + e * row + f
 
@@ -69,16 +74,26 @@ class Grid:
         Measured on the ellipsoid between neighbouring pixels, so that degrees and the stretched metres of Web
         Mercator come out as metres.
         """
+        sizes = self._sizes(np.array([self.height / 2]))
+        return None if sizes is None else (float(sizes[0, 0]), float(sizes[1, 0]))
+
+    def pixel_areas(self) -> Numbers | None:
+        """Square metres on the ground of a pixel in the middle of each row; None where the CRS does not tell."""
+        sizes = self._sizes(np.arange(self.height, dtype=np.float64) + 0.5)
+        return None if sizes is None else sizes[0] * sizes[1]
+
+    def _sizes(self, rows: Numbers) -> Numbers | None:
+        """Width and height (2, n) in metres of pixels around the given rows."""
         if self.crs is None or not self.has_transform:
             return None
-        col, row = self.width / 2, self.height / 2
-        corners = [self.at(col + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))]
+        places = [self.at(self.width / 2 + dx, rows + dy) for dx, dy in ((-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5))]
+        xs, ys = (np.concatenate([place[axis] for place in places]) for axis in (0, 1))
         try:
-            lon, lat = warp_points(self.crs, "EPSG:4326", [x for x, _ in corners], [y for _, y in corners])
-        except RasterioError:
+            lon, lat = (np.reshape(values, (4, -1)) for values in warp_points(self.crs, "EPSG:4326", xs, ys))
+        except FAILURES:
             return None
-        size = _metres(lon[0], lat[0], lon[1], lat[1]), _metres(lon[0], lat[0], lon[2], lat[2])
-        return size if all(math.isfinite(side) and side > 0 for side in size) else None
+        sizes = np.stack([_metres(lon[0], lat[0], lon[1], lat[1]), _metres(lon[2], lat[2], lon[3], lat[3])])
+        return sizes if np.isfinite(sizes).all() and (sizes > 0).all() else None
 
     def scaled(self, height: int, width: int) -> Grid:
         """The same ground cut into `height` × `width` pixels."""
@@ -88,11 +103,16 @@ class Grid:
         return replace(self, height=height, width=width, transform=transform, gcps=(), gcp_crs=None)
 
 
-def _metres(lon0: float, lat0: float, lon1: float, lat1: float) -> float:
-    """Length of a short step on the ellipsoid, also over the antimeridian."""
-    lat = math.radians((lat0 + lat1) / 2)
-    bulge = 1 - _ECCENTRICITY_2 * math.sin(lat) ** 2
-    across = _RADIUS_M / math.sqrt(bulge)
+def show_bounds(bounds: Iterable[float]) -> str:
+    """Bounds as `--bounds` takes them."""
+    return ",".join(f"{value:.8g}" for value in bounds)
+
+
+def _metres(lon0: Numbers, lat0: Numbers, lon1: Numbers, lat1: Numbers) -> Numbers:
+    """Lengths of short steps on the ellipsoid, also over the antimeridian."""
+    lat = np.radians((lat0 + lat1) / 2)
+    bulge = 1 - _ECCENTRICITY_2 * np.sin(lat) ** 2
+    across = _RADIUS_M / np.sqrt(bulge)
     along = across * (1 - _ECCENTRICITY_2) / bulge
     step = (lon1 - lon0 + 180) % 360 - 180
-    return math.hypot(math.radians(step) * math.cos(lat) * across, math.radians(lat1 - lat0) * along)
+    return np.hypot(np.radians(step) * np.cos(lat) * across, np.radians(lat1 - lat0) * along)

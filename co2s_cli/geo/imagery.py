@@ -63,10 +63,11 @@ def image(
 def _dataset(path: Path, grid: Grid, bands: tuple[str, ...], dtype: str, nodata: float) -> Any:
     # without photometric and alpha GDAL takes the fourth of four byte bands for a mask
     meaning = {"photometric": "rgb", "alpha": "no"} if bands[:3] == ("red", "green", "blue") else {}
+    # the lowest level: the noise of a sensor packs no better with more effort
     dataset = open_dataset(
         str(path), "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands), dtype=np.dtype(dtype),
         nodata=nodata, crs=grid.crs, transform=grid.transform, tiled=True, blockxsize=_block(grid.width),
-        blockysize=_block(grid.height), compress="deflate", zlevel=6, predictor=2, interleave="pixel",
+        blockysize=_block(grid.height), compress="deflate", zlevel=1, predictor=2, interleave="pixel",
         bigtiff="if_safer", num_threads="all_cpus", **meaning,
     )  # fmt: skip
     dataset.colorinterp = [

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
@@ -18,7 +17,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import InputError, OutputError
 from co2s_cli.geo import style
 from co2s_cli.geo.checks import check_whole
-from co2s_cli.geo.gdal import first_line, open_dataset
+from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset
 from co2s_cli.geo.grid import Grid
 
 BLOCK = 512
@@ -110,7 +109,7 @@ def raster(
             raise ValueError(f"{writer.rows} of {grid.height} rows written")
         _to_cog(raw, part, layer, creation or {})
         _appear(part, path, layer)
-    except (RasterioError, OSError) as error:
+    except (*FAILURES, OSError) as error:
         raise OutputError(f"{path}: could not be written ({first_line(error)})") from error
     finally:
         _clear(path)

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.blocks import Blocks
 from co2s_cli.geo.fill import fill_invalid, reflected
-from co2s_cli.geo.gdal import first_line
+from co2s_cli.geo.gdal import FAILURES, first_line
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.resample import resample, source_span
 from co2s_cli.geo.validity import Area, Rules
@@ -167,7 +166,7 @@ class Reader:
         try:
             pixels = area.pixels(self.bands)
             return pixels, self._rules.valid(area, self.bands, pixels)
-        except RasterioError as error:
+        except FAILURES as error:
             where = f"rows {window.row} to {window.bottom}, columns {window.col} to {window.right}"
             raise InputError(f"{self._source}: {where} cannot be read ({first_line(error)})") from error
 

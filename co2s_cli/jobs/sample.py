@@ -26,7 +26,8 @@ from co2s_cli.geo.raster import class_layer, raster
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.tiling import Window
 
-SCENE, LABELS, FEW, FEW_POLYGONS, DATA = "scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml"
+NAMES = ("scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml")
+SCENE, LABELS, FEW, FEW_POLYGONS, DATA = NAMES
 _THREADS = 4
 """More bring nothing: half of the work holds Python's lock."""
 
@@ -123,7 +124,7 @@ def _check_outputs(task: _Task) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
-    for name in (SCENE, LABELS, FEW, FEW_POLYGONS, DATA):
+    for name in NAMES:
         check_output(task.path(name), overwrite=task.settings.overwrite)
 
 

@@ -66,7 +66,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
     try:
         pair = Pair(manifest)
         pair.load_state_dict(tensors, strict=True, assign=True)
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
     pair.digest = digest

@@ -206,6 +206,7 @@ def centre(d: District, ground: Ground) -> None:
     lots = d.cells(128, 118)
     ground.cover(Material.PAVING, lots.draw(1))
     edge = lots.edge
+    ground.paint(~lots.dry & (edge > 9), Material.GRASS, 0.5)
     square = lots.true(2, 0.14) | ~lots.dry
     yard = (edge > 34) & ~square
     ground.paint(yard & lots.true(3, 0.6), Material.GRASS, 0.5)
@@ -273,13 +274,13 @@ def quarry(d: District, ground: Ground) -> None:
     """A pit with benches in sand and gravel; scrub has come back at its rim."""
     patch, grain = d.nature.patch, d.nature.grain
     rim = np.minimum(np.minimum(d.a, d.width - d.a), np.minimum(d.b, d.length - d.b)) + patch * np.float32(14)
-    shade = np.clip(0.5 + 0.15 * patch + 0.12 * grain, 0, 0.999).astype(np.float32)
+    shade = np.clip(0.5 + 0.2 * patch + 0.05 * grain, 0, 0.999).astype(np.float32)
     ground.cover(Material.MEADOW, shade)
     trees(ground, d.nature, rim < 40, 0.5, 10)
     dug = np.flatnonzero(rim > 34)
     bench = np.floor((rim.take(dug) - 34) / 46)
-    ground.paint(dug, Material.GRAVEL, shade.take(dug), -9 * bench)
-    sandy = patch.take(dug) + np.float32(0.5) * grain.take(dug) > 0.5
+    ground.paint(dug, Material.GRAVEL, shade.take(dug), -5 * bench)
+    sandy = patch.take(dug) + np.float32(0.12) * grain.take(dug) > 0.6
     ground.material[dug[sandy]] = Material.SAND
 
 

@@ -143,7 +143,8 @@ def road(ground: Ground, across: Floats, along: Floats, kind: RoadKind, seed: in
         d, way = across.take(at), along.take(at)
         off = np.abs(d)
         tint = chance(seed, 1)
-        ground.paint(at, Material.PAVING, tint)
+        beside = (off >= kind.half) & (ground.material.take(at) != Material.ASPHALT)  # side roads come through
+        ground.paint(at[beside], Material.PAVING, tint)
         ground.paint(at[off < kind.half], Material.ASPHALT, tint)
         if kind.lines:
             dashes = (off < 0.8) & (np.mod(way, 26) < 11)

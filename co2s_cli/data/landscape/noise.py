@@ -73,13 +73,20 @@ class Field:
 
     def points(self, y: Places, x: Places) -> Floats:
         """Values at the single points (y[i], x[i])."""
+        return self.sloped_points(y, x)[0]
+
+    def sloped_points(self, y: Places, x: Places) -> tuple[Floats, Floats]:
+        """Values and steepness as `sloped`, at the single points (y[i], x[i])."""
         i, j = np.floor(y / self.spacing), np.floor(x / self.spacing)
-        down, across = _spline(y / self.spacing - i), _spline(x / self.spacing - j)
-        total = np.zeros(y.shape, dtype=np.float32)
-        for m in range(4):
-            for n in range(4):
-                total += down[m] * across[n] * self._lattice(i + m - 1, j + n - 1)
-        return total
+        near = np.arange(-1, 3)[:, None]
+        lattice = self._lattice((i + near)[:, None], (j + near)[None])
+        t_y, t_x = y / self.spacing - i, x / self.spacing - j
+        down, across = np.array(_spline(t_y)), np.array(_spline(t_x))
+        left = (down[:, None] * lattice).sum(axis=0)
+        slope_y = ((np.array(_spline_slope(t_y))[:, None] * lattice).sum(axis=0) * across).sum(axis=0)
+        slope_x = (left * np.array(_spline_slope(t_x))).sum(axis=0)
+        values: Floats = (left * across).sum(axis=0)
+        return values, np.hypot(slope_y, slope_x) / np.float32(self.spacing)
 
     def _lattice(self, rows: ArrayLike, cols: ArrayLike) -> Floats:
         return (uniform(self.seed, rows, cols) - np.float32(0.5)) * np.float32(2 / _SPLINE_DEVIATION)

@@ -63,7 +63,7 @@ CLASS_OF: NDArray[np.uint8] = np.repeat(np.arange(6, dtype=np.uint8), [4, 3, 5, 
 
 GRAIN: Floats = np.array(
     [.05, .05, .07, .03, .05, .03, .02, .07, .06, .07, .03, .02,
-     .10, .16, .10, .16, .06, .10, .07, .07, .10, .09, .14, .03, .03, .02],
+     .10, .16, .10, .16, .06, .10, .07, .07, .10, .07, .09, .03, .03, .02],
     dtype=np.float32,
 )  # fmt: skip
 """How mottled each material is: deviation of its brightness."""

@@ -136,8 +136,8 @@ class Plan:
             straight_u = u - self._field(31, 420).points(y, x) * _BEND
             straight_v = v - self._field(32, 420).points(y, x) * _BEND
             x, y = straight_u * cos - straight_v * sin, straight_u * sin + straight_v * cos
-        river = _river(*_sloped_points(self._field(21, 560), y, x))
-        return np.minimum(river, _lake(*_sloped_points(self._field(22, 300), y, x))) > distance
+        river = _river(*self._field(21, 560).sloped_points(y, x))
+        return np.minimum(river, _lake(*self._field(22, 300).sloped_points(y, x))) > distance
 
     def _through_lines(self, u: Floats) -> Places:
         """(number, u) of each road that runs through, from left of all `u` to right of them."""
@@ -176,8 +176,3 @@ def _river(value: Floats, steep: Floats) -> Floats:
 def _lake(value: Floats, steep: Floats) -> Floats:
     distance: Floats = np.divide(np.float32(1.75) - value, np.maximum(steep, np.float32(0.003)))
     return distance
-
-
-def _sloped_points(field: Field, y: Places, x: Places) -> tuple[Floats, Floats]:
-    down = field.points(y + 0.5, x) - field.points(y - 0.5, x)
-    return field.points(y, x), np.hypot(down, field.points(y, x + 0.5) - field.points(y, x - 0.5))

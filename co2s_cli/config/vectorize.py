@@ -1,0 +1,104 @@
+"""Settings of `co2s vectorize`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from co2s_cli.config.base import Settings
+from co2s_cli.config.units import Bytes
+
+_SQUARE_METRES = {"m2": 1.0, "m²": 1.0, "ha": 1e4, "km2": 1e6, "km²": 1e6}
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A length or an area, in pixels or in (square) metres."""
+
+    value: float
+    unit: Literal["px", "m", "m2"]
+
+    def __str__(self) -> str:
+        return f"{self.value:g}{self.unit}"
+
+
+def parse_area(text: Any) -> Any:
+    """Square metres or pixels of '100m2', '0.5ha', '20px' or a plain number of square metres."""
+    return (
+        text
+        if isinstance(text, Amount)
+        else _parse(
+            text,
+            {"px": ("px", 1.0), "": ("m2", 1.0)} | {unit: ("m2", factor) for unit, factor in _SQUARE_METRES.items()},
+            "an area such as 100m2, 0.5ha or 20px",
+        )
+    )
+
+
+def parse_length(text: Any) -> Any:
+    """Pixels or metres of '1.5px', '2m' or a plain number of pixels."""
+    units = {"px": ("px", 1.0), "": ("px", 1.0), "m": ("m", 1.0)}
+    return text if isinstance(text, Amount) else _parse(text, units, "a length such as 1.5px or 2m")
+
+
+def parse_names(text: Any) -> Any:
+    """The names in 'a, b, c'."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if isinstance(text, str) else text
+
+
+def _parse(text: Any, units: dict[str, tuple[Any, float]], wanted: str) -> Amount:
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z²]*2?)\s*", str(text).lower())
+    if match is None or match[2] not in units:
+        raise ValueError(f"wants {wanted}")
+    unit, factor = units[match[2]]
+    return Amount(float(match[1]) * factor, unit)
+
+
+Area = Annotated[Amount, BeforeValidator(parse_area)]
+Length = Annotated[Amount, BeforeValidator(parse_length)]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+
+
+class VectorizeConfig(Settings):
+    """A class raster made into polygons."""
+
+    raster: str
+    """Class raster: one band of bytes, 255 is nodata."""
+    out: Path
+    """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - writes GeoJSON lines to stdout."""
+    min_area: Area = Amount(100, "m2")
+    """Smaller regions join the neighbour with the longest shared edge: 100m2, 0.5ha, 20px; plain is m²; 0 is off."""
+    simplify: Length = Amount(1.5, "px")
+    """Tolerance of simplified borders: 1.5px, 2m; plain is pixels; 0 is off."""
+    classes: Names = ()
+    """Write polygons of these classes only: names or ids, separated by commas."""
+    exclude: Names = ()
+    """Write no polygons of these classes."""
+    confidence: str | None = None
+    """Raster of confidences on the same grid; polygons get its mean and its 10th percentile."""
+    dst_crs: str | None = None
+    """Coordinate system to write, such as EPSG:3857; the raster's own where nothing is said."""
+    layer: str | None = None
+    """Name of the layer; the output's name where nothing is said."""
+    sieved: Path | None = None
+    """Write the class raster after small regions have joined their neighbours."""
+    mem_limit: Bytes = 4_000_000_000
+    """Memory that all processes together may take beyond what the program itself needs, such as 4GB."""
+    workers: int | None = Field(None, ge=1)
+    """Processes; as many as there are cores where nothing is said."""
+    overwrite: bool = False
+    """Replace outputs that exist."""
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> VectorizeConfig:
+        if self.classes and self.exclude:
+            raise ValueError("give --classes or --exclude, not both")
+        return self
+
+    def chose(self, name: str) -> bool:
+        """Whether a setting was given rather than left at its default."""
+        return name in self.model_fields_set
