@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +13,10 @@ from co2s_cli.geo.class_raster import Rows
 from co2s_cli.geo.features import Features, Ground, describe
 from co2s_cli.geo.gdal import environment, reading
 from co2s_cli.geo.polygons import Loose, Seams, split
+from co2s_cli.geo.processes import CACHE_BYTES, mapping
 from co2s_cli.geo.regions import Regions
+from co2s_cli.geo.simplify import JOINTS_EVERY, simplified
 from co2s_cli.geo.tally import EMPTY, Tally
-
-_CACHE_BYTES = 64_000_000
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +29,15 @@ class Task:
     ground: Ground
     wanted: NDArray[np.bool_]
     """(257) True for values that become polygons."""
+    tolerance: float
+    """Of simplified borders, in pixels; 0 leaves them as they are."""
     confidence: str | None
     confidence_scale: float
+
+    @property
+    def step(self) -> int:
+        """Rows of which blocks are made."""
+        return JOINTS_EVERY if self.tolerance else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +62,6 @@ def features(task: Task, spans: list[Span], *, workers: int) -> Iterator[Feature
             yield _merged(inside, describe(seams.join(loose), task.ground, task.confidence_scale))
 
 
-@contextlib.contextmanager
-def mapping(workers: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
-    """`map` over processes, a few items ahead of what is taken; in this process for a single worker."""
-    if workers == 1:
-        yield map
-        return
-    # a fresh interpreter: a fork would copy threads' locks of whoever called us (torch, GDAL)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-
-        def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-            ahead: deque[Future[R]] = deque()
-            for item in items:
-                ahead.append(pool.submit(function, item))
-                if len(ahead) > workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-
-        try:
-            yield in_order
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 @dataclass(frozen=True, slots=True)
 class _Work:
     """Trace one block."""
@@ -96,16 +70,18 @@ class _Work:
 
     def __call__(self, span: Span) -> tuple[Features, Loose]:
         task = self.task
-        with environment(_CACHE_BYTES), reading(task.source) as dataset:
-            block = arcs.trace(Rows(dataset, task.source).values(span.top, span.bottom), span.top)
+        with environment(CACHE_BYTES), reading(task.source) as dataset:
+            rows = Rows(dataset, task.source).values(span.top, span.bottom)
+        block = arcs.trace(rows, span.top, joints_every=JOINTS_EVERY if task.tolerance else 0)
         counts = EMPTY if task.confidence is None else _count(task.confidence, span, block.regions)
-        inside, loose = split(block.regions, block.arcs, counts, span.top, task.wanted)
+        lines = simplified(block.arcs, task.tolerance) if task.tolerance else block.arcs
+        inside, loose = split(block.regions, lines, counts, span.top, task.wanted)
         return describe(inside, task.ground, task.confidence_scale), loose
 
 
 def _count(confidence: str, span: Span, found: Regions) -> Tally:
     """Confidences in the regions of a block; the row above it was counted with the block above."""
-    with environment(_CACHE_BYTES), reading(confidence) as dataset:
+    with environment(CACHE_BYTES), reading(confidence) as dataset:
         values, known = Rows(dataset, confidence).known(span.top, span.bottom)
     known[0] = known[-1] = False
     at = np.flatnonzero(known)

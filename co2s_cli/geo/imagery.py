@@ -17,12 +17,11 @@ from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import OutputError
 from co2s_cli.files import appearing
-from co2s_cli.geo.gdal import environment, first_line, open_dataset
+from co2s_cli.geo.gdal import first_line, open_dataset
 from co2s_cli.geo.grid import Grid
 
 TILE = 512
 """Side of the tiles of everything that is written; a scene smaller than that is one tile."""
-_CACHE = 128 * 10**6
 
 
 class ImageWriter:
@@ -53,7 +52,7 @@ def image(
     """
     with appearing(path) as temporary:
         try:
-            with environment(_CACHE), _dataset(temporary, grid, bands, dtype, nodata) as dataset:
+            with _dataset(temporary, grid, bands, dtype, nodata) as dataset:
                 dataset.update_tags(**tags)
                 yield ImageWriter(dataset)
         except RasterioError as error:

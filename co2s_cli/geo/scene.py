@@ -22,6 +22,9 @@ from co2s_cli.geo.validity import Rules
 SAME_RESOLUTION = 0.02
 """Ground resolutions that differ by less than this share are the same: a UTM pixel of 10 m measures 9.996 to 10.01."""
 
+RESOLUTION_GAP = 1.5
+"""Factor between the ground resolutions of scene and model from which on a user is told."""
+
 Nodata = float | Literal["none"] | None
 """A value that means 'no data'; None = what the file says; 'none' = whatever the file says is wrong."""
 
@@ -156,11 +159,12 @@ class Scene:
             return decimate.first_valid(reader) is not None
 
     def check_bands(self, wanted: Sequence[str]) -> None:
-        """Refuse a scene with another number of bands in use than the model wants."""
-        if len(self.bands) == len(wanted):
+        """Refuse bands in use that are not the model's: another number, or the same names in another order."""
+        names, order = ([name.lower() for name in some] for some in (self.names, wanted))
+        if len(names) == len(order) and (names == order or sorted(names) != sorted(order)):
             return
         known = {name.lower(): number for number, name in enumerate(self.all_names, 1)}
-        found = [known.get(name.lower()) for name in wanted]
+        found = [known.get(name) for name in order]
         pick = ",".join(map(str, found if all(found) else range(1, len(wanted) + 1)))
         raise InputError(
             f"{self.source}: {_counted(self.names)} found, the model wants {_counted(wanted)}",
@@ -168,6 +172,13 @@ class Scene:
             if len(self.all_names) >= len(wanted)
             else "use a model that was trained on such bands",
         )
+
+    def resolution_gap(self, wanted: float | None) -> str | None:
+        """One sentence where the ground resolution is further off `wanted` (metres per pixel) than a model bears."""
+        found = self.ground_resolution
+        if wanted is None or found is None or 1 / RESOLUTION_GAP <= found / wanted <= RESOLUTION_GAP:
+            return None
+        return f"{found:.3g} m per pixel, the model was trained on {wanted:g} m; predict with --res {wanted:g}"
 
     def remarks(self) -> list[str]:
         """What a user should know about the georeference, one sentence each."""

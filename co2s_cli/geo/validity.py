@@ -47,6 +47,8 @@ class Rules:
     nodata: float | None
     """Value given by the user instead of the file's."""
     alpha: int | None
+    declared: float | None = None
+    """The file's own nodata value, for messages."""
 
     @classmethod
     def of(cls, dataset: Any, *, alpha: int | None, nodata: float | Literal["none"] | None) -> Rules:
@@ -55,12 +57,23 @@ class Rules:
         whole = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]
         decided = nodata is not None or alpha is not None or whole
         by_band = tuple(dataset.indexes) if not decided and any(MaskFlags.nodata in some for some in flags) else ()
-        return cls(whole, by_band, nodata if isinstance(nodata, int | float) else None, alpha)
+        given = nodata if isinstance(nodata, int | float) else None
+        return cls(whole, by_band, given, alpha, dataset.nodata)
 
     @property
     def absent_is_invalid(self) -> bool:
         """Whether a block that a sparse file does not hold is without data: yes, unless a mask says otherwise."""
         return not self.whole_mask or self.alpha is not None
+
+    def describe(self) -> str:
+        """What makes a pixel invalid, in words."""
+        value = self.nodata if self.nodata is not None else self.declared
+        reasons = [
+            (self.whole_mask, "a mask"),
+            (self.alpha is not None, f"alpha in band {self.alpha}"),
+            (self.nodata is not None or bool(self.by_band), "nodata" if value is None else f"nodata {value:g}"),
+        ]
+        return " and ".join(reason for holds, reason in reasons if holds) or "nothing"
 
     def hint(self) -> str | None:
         """What to try where these rules leave nothing."""

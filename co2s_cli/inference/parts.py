@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 
 from co2s_cli.errors import OutputError
 from co2s_cli.inference.products import Plane
-from co2s_cli.tiling import Window
+from co2s_cli.tiling import Window, spans
 
 LEVEL = 1
 """Of zlib: class maps shrink to a few percent at the quickest level already."""
+
+LINES = 64
+"""Rows that are read again at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,16 @@ class Parts:
         except (OSError, ValueError):
             return False
 
+    def keep_only(self, units: Sequence[Window]) -> None:
+        """Remove what a killed run left half-written, and units of another cut."""
+        wanted = {self.path(unit) for unit in units}
+        for path in self.folder.glob("*.*"):
+            if path.suffix in (".part", ".tmp") and path not in wanted:
+                path.unlink(missing_ok=True)
+
     def write(self, unit: Window, planes: Mapping[str, NDArray[Any]]) -> None:
         """Keep a unit's planes, each (bands, rows, columns)."""
-        packed = {
-            plane.name: zlib.compress(np.ascontiguousarray(planes[plane.name]).data, LEVEL) for plane in self.planes
-        }
+        packed = {plane.name: _packed(planes[plane.name]) for plane in self.planes}
         header = json.dumps({name: len(data) for name, data in packed.items()})
         path = self.path(unit)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -57,28 +66,53 @@ class Parts:
                 os.fsync(file.fileno())
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise OutputError(f"{path}: could not be written ({error.strerror})") from error
 
-    def read(self, unit: Window, plane: Plane) -> NDArray[Any]:
-        """One plane of a unit, (bands, rows, columns)."""
+    def read(self, unit: Window, plane: Plane) -> Iterator[NDArray[Any]]:
+        """One plane of a unit, as pieces (bands, rows, columns) of at most `LINES` rows."""
         path = self.path(unit)
         try:
             with path.open("rb") as file:
                 lengths = _header(file)
                 names = list(lengths)
                 file.seek(sum(lengths[name] for name in names[: names.index(plane.name)]), os.SEEK_CUR)
-                data = zlib.decompress(file.read(lengths[plane.name]))
+                packed = file.read(lengths[plane.name])
+            yield from _unpacked(packed, unit, plane)
         except (OSError, ValueError, zlib.error) as error:
             raise OutputError(
                 f"{path}: a finished part cannot be read again ({error})", hint="run the command again with --overwrite"
             ) from error
-        return np.frombuffer(data, plane.dtype).reshape(plane.bands, unit.height, unit.width)
 
     def strips(self, units: Sequence[Window], plane: Plane) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Full rows of a plane from top to bottom: (first row, array (bands, rows, width)), one band of units each."""
+        """Full rows of a plane from top to bottom: (first row, array (bands, rows, width)), few at a time."""
         for row, band in _bands(units):
-            yield row, np.concatenate([self.read(unit, plane) for unit in band], axis=2)
+            top = row
+            for pieces in zip(*(self.read(unit, plane) for unit in band), strict=True):
+                yield top, np.concatenate(pieces, axis=2)
+                top += pieces[0].shape[1]
+
+
+def _packed(plane: NDArray[Any]) -> bytes:
+    """Row after row, all bands of a row together, so that a few rows can be had without the rest."""
+    return zlib.compress(np.ascontiguousarray(plane.transpose(1, 0, 2)).data, LEVEL)
+
+
+def _unpacked(packed: bytes, unit: Window, plane: Plane) -> Iterator[NDArray[Any]]:
+    unpack = zlib.decompressobj()
+    for top, bottom in spans(unit.height, LINES):
+        wanted = (bottom - top) * unit.width * plane.pixel_bytes
+        data = bytearray()
+        while len(data) < wanted:
+            more = unpack.decompress(packed, wanted - len(data))
+            packed = unpack.unconsumed_tail
+            if not more:
+                raise ValueError(f"{wanted - len(data)} bytes are missing")
+            data += more
+        yield np.frombuffer(data, plane.dtype).reshape(bottom - top, plane.bands, unit.width).transpose(1, 0, 2)
+    if unpack.decompress(packed) or not unpack.eof:  # the checksum comes last
+        raise ValueError("not as long as it should be")
 
 
 def _header(file: Any) -> dict[str, int]:

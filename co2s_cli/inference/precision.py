@@ -18,8 +18,11 @@ _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Either makes a processor quick at bfloat16."""
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device of `--device`: `auto` is the first GPU, else the CPU."""
+def pick_device(wanted: str, place: int = 0) -> torch.device:
+    """The device of `--device`: `auto` is a GPU, else the CPU.
+
+    `place` counts the processes of this machine that share a scene: each takes a GPU of its own where none is named.
+    """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -30,7 +33,7 @@ def pick_device(wanted: str) -> torch.device:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise ResourceError(f"--device {wanted}: this machine has {count} CUDA devices", hint="use --device auto")
-        return torch.device("cuda", device.index or 0)
+        return torch.device("cuda", place % count if device.index is None else device.index)
     if device.type not in ("cpu", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
         raise ResourceError(f"--device {wanted}: not on this machine", hint="use --device auto")
     return device

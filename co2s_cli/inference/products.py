@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -24,6 +24,8 @@ class Plane:
     """One of the rasters that leave the device."""
 
     name: str
+    kind: Literal["class", "fraction", "probabilities"] = "fraction"
+    """Ids of classes, one amount between 0 and 1, or one such amount for each class."""
     dtype: Literal["uint8", "float32"] = "uint8"
     bands: int = 1
 
@@ -64,7 +66,7 @@ class LandCover:
     fusion: Fusion
     min_confidence: float = 0.0
     """Below it a pixel gets no class."""
-    wanted: frozenset[str] = field(default=frozenset())
+    wanted: tuple[str, ...] = ()
     """Planes beside the class: confidence, probabilities, disagreement."""
     probabilities: Literal["uint8", "float32"] = "uint8"
     """How probabilities are stored."""
@@ -77,8 +79,9 @@ class LandCover:
     @property
     def planes(self) -> tuple[Plane, ...]:
         """The class first, then what is wanted beside it."""
-        beside = (Plane(CONFIDENCE), Plane(PROBABILITIES, self.probabilities, self.classes), Plane(DISAGREEMENT))
-        return (Plane(CLASS), *(plane for plane in beside if plane.name in self.wanted))
+        chances = Plane(PROBABILITIES, "probabilities", self.probabilities, self.classes)
+        beside = (Plane(CONFIDENCE), chances, Plane(DISAGREEMENT))
+        return (Plane(CLASS, "class"), *(plane for plane in beside if plane.name in self.wanted))
 
     def values(self, members: Mapping[str, Tensor]) -> Tensor:
         """Fused probabilities, and as a last layer the students' distance."""

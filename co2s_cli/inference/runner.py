@@ -108,7 +108,7 @@ class Runner:
             patches = self._counted(readers.read(windows), readers, step)
             batches = groupby(patches, key=lambda item: item[0].rank // self._engine.batch)
             full = ([item for item in batch if item[1].valid.any()] for _, batch in batches)
-            pieces = ahead(lanes, self._piece, filter(None, full), count=self._lanes + 1)
+            pieces = ahead(lambda batch: lanes.submit(self._piece, batch), filter(None, full), count=self._lanes + 1)
             yield from stitch(
                 (piece for batch in pieces for piece in batch),
                 plan=self._lattice.plan,

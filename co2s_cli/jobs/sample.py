@@ -19,6 +19,7 @@ from co2s_cli.data.landscape.legend import Legend
 from co2s_cli.data.landscape.recipe import data_yaml
 from co2s_cli.errors import OutputError
 from co2s_cli.files import appearing, check_output
+from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.imagery import image, north_up
 from co2s_cli.geo.outlines import write_outlines
@@ -28,6 +29,8 @@ from co2s_cli.tiling import Window
 
 NAMES = ("scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml")
 SCENE, LABELS, FEW, FEW_POLYGONS, DATA = NAMES
+_CACHE = 256 * 10**6
+"""Bytes of GDAL's block cache, which by itself grows with the machine."""
 _THREADS = 4
 """More bring nothing: half of the work holds Python's lock."""
 
@@ -98,10 +101,11 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
     """
     task = _Task(settings, Legend.parse(settings.classes), Survey(settings.seed, settings.size))
     _check_outputs(task)
-    seen = _paint(task, progress)
-    val = task.survey.validation(seen.counts)
-    plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]
-    polygons = _write_few(task, plots)
+    with environment(_CACHE):
+        seen = _paint(task, progress)
+        val = task.survey.validation(seen.counts)
+        plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]
+        polygons = _write_few(task, plots)
     with appearing(task.path(DATA)) as temporary:  # last: who finds it finds everything that it names
         temporary.write_text(data_yaml(settings, task.legend.classes, val), encoding="utf-8")
     total = np.sum(list(seen.counts.values()), axis=0)

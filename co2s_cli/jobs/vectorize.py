@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
 from co2s_cli.files import check_output
 from co2s_cli.geo import coverage, geojson, vector, vector_style
+from co2s_cli.geo.amounts import RowAreas
 from co2s_cli.geo.class_raster import ClassRaster, confidence_scale
+from co2s_cli.geo.class_strips import copy_to_raster, strips
 from co2s_cli.geo.features import Features, Ground, known_crs
+from co2s_cli.geo.sieving import SieveTask, sieved
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -50,9 +55,11 @@ class VectorizeResult:
     classes: tuple[ClassCount, ...]
     """Those that occur."""
     style: Path | None
+    """None on standard output."""
+    sieved: Path | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Counts:
     """Polygons and square metres by class, added up."""
 
@@ -61,8 +68,8 @@ class _Counts:
 
     def add(self, some: Features) -> None:
         """Count some more features."""
-        self.polygons += np.bincount(some.value, minlength=IGNORE)
-        self.area_m2 += np.bincount(some.value, some.area_m2, IGNORE)
+        np.add.at(self.polygons, some.value, 1)
+        np.add.at(self.area_m2, some.value, some.area_m2)
 
     def result(self, names: tuple[str, ...]) -> tuple[ClassCount, ...]:
         """The classes that occur."""
@@ -81,25 +88,37 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     _check_outputs(settings)
     raster = ClassRaster.open(settings.raster)
     task = _task(settings, raster)
-    schema = _schema(settings, raster, task)
-    workers = settings.workers or len(os.sched_getaffinity(0))
-    spans = coverage.plan(raster.grid.height, _block_rows(settings, raster, workers))
+    folder = None if settings.out == vector.STDOUT else settings.out.parent
+    with tempfile.TemporaryDirectory(prefix=".co2s.", dir=folder) as scratch:
+        source = _sieved(settings, raster, task.ground, Path(scratch) / "sieved.tif", progress)
+        found = _write(settings, raster, replace(task, source=source), progress)
+    progress.close()
+    style = _write_style(settings.out, raster, found)
+    count = sum(one.polygons for one in found)
+    log.info("%s: %d polygons of %d classes", settings.out, count, len(found))
+    return VectorizeResult(settings.out, count, found, style, settings.sieved)
+
+
+def _write(
+    settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task, progress: Progress
+) -> tuple[ClassCount, ...]:
+    workers = _workers(settings)
+    rows = _block_rows(settings, raster, least=min(task.step, task.height))
+    spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
-    with vector.writer(settings.out, schema, sys.stdout.write) as writer:
+    with vector.writer(settings.out, _schema(settings, raster, task), sys.stdout.write) as writer:
         for some in coverage.features(task, spans, workers=min(workers, len(spans))):
             counts.add(some)
             writer.write(_table(some, raster.legend.names, task))
             progress.advance()
-    progress.close()
-    found = counts.result(raster.legend.names)
-    style = _write_style(settings.out, raster, found)
-    log.info("%s: %d polygons of %d classes", settings.out, sum(one.polygons for one in found), len(found))
-    return VectorizeResult(settings.out, sum(one.polygons for one in found), found, style)
+    return counts.result(raster.legend.names)
 
 
 def _check_outputs(settings: VectorizeConfig) -> None:
     vector.check_format(settings.out)
+    if settings.sieved is not None:
+        check_output(settings.sieved, overwrite=settings.overwrite)
     if settings.out == vector.STDOUT:
         return
     check_output(settings.out, overwrite=settings.overwrite)
@@ -112,7 +131,13 @@ def _task(settings: VectorizeConfig, raster: ClassRaster) -> coverage.Task:
     ground = Ground.of(raster.grid, _target(settings, raster))
     scale = 1.0 if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     return coverage.Task(
-        raster.source, raster.grid.height, ground, _wanted(settings, raster), settings.confidence, scale
+        source=raster.source,
+        height=raster.grid.height,
+        ground=ground,
+        wanted=_wanted(settings, raster),
+        tolerance=_tolerance(settings, raster),
+        confidence=settings.confidence,
+        confidence_scale=scale,
     )
 
 
@@ -122,14 +147,14 @@ def _target(settings: VectorizeConfig, raster: ClassRaster) -> Any:
     wanted = settings.dst_crs or ("EPSG:4326" if is_geojson else None)
     if wanted is None:
         return None
+    target = known_crs(wanted)
+    if is_geojson and target.to_epsg() != 4326:
+        raise ConfigError(f"--dst-crs {wanted}: GeoJSON is in EPSG:4326 always", hint="choose another format")
     if raster.grid.crs is None:
         raise InputError(
             f"{raster.source}: has no CRS, so that nothing can be written in {wanted}",
             hint="write .gpkg, .fgb or .parquet in its own coordinates, or set its CRS with gdal_edit.py -a_srs",
         )
-    target = known_crs(wanted)
-    if is_geojson and target.to_epsg() != 4326:
-        raise ConfigError(f"--dst-crs {wanted}: GeoJSON is in EPSG:4326 always", hint="choose another format")
     return target
 
 
@@ -139,6 +164,54 @@ def _wanted(settings: VectorizeConfig, raster: ClassRaster) -> NDArray[np.bool_]
     wanted[raster.legend.ids(settings.classes) if settings.classes else slice(IGNORE)] = True
     wanted[raster.legend.ids(settings.exclude)] = False
     return wanted
+
+
+def _tolerance(settings: VectorizeConfig, raster: ClassRaster) -> float:
+    """Tolerance of simplification in pixels."""
+    if settings.simplify.unit == "px" or settings.simplify.value == 0:
+        return settings.simplify.value
+    side = raster.grid.ground_size()
+    if side is None:
+        raise _no_metres(f"--simplify {settings.simplify}", raster)
+    return settings.simplify.value / math.sqrt(side[0] * side[1])
+
+
+def _no_metres(flag: str, raster: ClassRaster) -> ConfigError:
+    return ConfigError(
+        f"{flag}: {raster.source} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
+    )
+
+
+def _sieved(settings: VectorizeConfig, raster: ClassRaster, ground: Ground, path: Path, progress: Progress) -> str:
+    """The raster to make polygons of: the one given where no region can be too small, else a sieved copy."""
+    areas, small = _small(settings, raster, ground)
+    if not areas.has_smaller(small) and settings.sieved is None:
+        return raster.source
+    affordable = _block_rows(settings, raster, least=1)
+    task = SieveTask(raster.source, raster.grid.height, areas.limits(small), areas.of_row, 8 * affordable)
+    rows = max(1, affordable // 2)
+    progress.start("small regions", raster.grid.height, "row")
+    with strips(path, raster.grid) as writer:
+        for row, classes in sieved(task, rows, workers=min(_workers(settings), -(-raster.grid.height // rows))):
+            writer.write(row, classes)
+            progress.advance(len(classes))
+    if settings.sieved is not None:
+        copy_to_raster(path, settings.sieved, raster.legend.class_map(writer.values))
+    return str(path)
+
+
+def _small(settings: VectorizeConfig, raster: ClassRaster, ground: Ground) -> tuple[RowAreas, float]:
+    """Areas of pixels, and what is too small in the same unit."""
+    wanted = settings.min_area
+    if wanted.unit == "px" or wanted.value == 0:
+        return RowAreas.pixels(raster.grid.height), wanted.value
+    if ground.unit is None:
+        if "min_area" in settings.model_fields_set:
+            raise _no_metres(f"--min-area {wanted}", raster)
+        log.info("%s: has no CRS, so that no minimum area is kept; give one in pixels: --min-area 20px", raster.source)
+        return RowAreas.pixels(raster.grid.height), 0
+    areas = RowAreas.on(ground, raster.grid)
+    return areas, wanted.value * areas.per_m2
 
 
 def _schema(settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task) -> vector.Schema:
@@ -163,17 +236,21 @@ def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> vecto
     return vector.Table(some.geometry, columns)
 
 
-def _block_rows(settings: VectorizeConfig, raster: ClassRaster, workers: int) -> int:
-    """Rows of a block: what a good number of pixels makes, fewer where memory is short."""
-    width = raster.grid.width
-    affordable = settings.mem_limit // (2 * workers * _BYTES_PER_PIXEL * width)
-    if affordable < 1:
-        needed = 2 * workers * _BYTES_PER_PIXEL * width
+def _workers(settings: VectorizeConfig) -> int:
+    return settings.workers or os.cpu_count() or 1
+
+
+def _block_rows(settings: VectorizeConfig, raster: ClassRaster, *, least: int) -> int:
+    """Rows of a block: what a good number of pixels makes, fewer where memory is short, but `least`."""
+    row_bytes = 2 * _workers(settings) * _BYTES_PER_PIXEL * raster.grid.width
+    affordable = settings.mem_limit // row_bytes
+    if affordable < least:
         raise ResourceError(
-            f"--mem-limit {show_bytes(settings.mem_limit)}: {show_bytes(needed)} is the least for this raster",
+            f"--mem-limit {show_bytes(settings.mem_limit)}: {show_bytes(least * row_bytes)} is the least for "
+            f"{raster.source} with {_workers(settings)} workers",
             hint="raise it, or use fewer --workers",
         )
-    return int(max(1, min(affordable, _PIXELS // width)))
+    return int(max(least, min(affordable, _PIXELS // raster.grid.width)))
 
 
 def _write_style(out: Path, raster: ClassRaster, found: tuple[ClassCount, ...]) -> Path | None:

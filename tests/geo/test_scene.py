@@ -97,6 +97,15 @@ def test_another_band_count_than_the_models_names_both_and_a_way(tmp_path):
     assert "-b 3,2,1" in caught.value.hint
 
 
+def test_bands_of_the_right_names_in_the_wrong_order_are_refused(tmp_path):
+    path = str(write_raster(tmp_path / "scene.tif", noise((3, 8, 8)), names=("Blue", "Green", "Red")))
+    with pytest.raises(InputError) as caught:
+        Scene.open(path).check_bands(("red", "green", "blue"))
+    assert "-b 3,2,1" in caught.value.hint
+    Scene.open(path, bands=(3, 2, 1)).check_bands(("red", "green", "blue"))
+    Scene.open(path).check_bands(("nir", "red", "green"))
+
+
 @pytest.mark.parametrize(
     ("name", "transform", "size"),
     [

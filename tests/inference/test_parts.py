@@ -10,7 +10,7 @@ from co2s_cli.errors import OutputError
 from co2s_cli.inference.parts import Builder, Parts
 from co2s_cli.inference.products import Plane
 
-PLANES = (Plane("class"), Plane("probabilities", "float32", 3))
+PLANES = (Plane("class", "class"), Plane("probabilities", "probabilities", "float32", 3))
 
 
 def scene_of(height, width):
@@ -42,7 +42,7 @@ def test_strips_of_any_height_become_units_and_units_the_whole(tmp_path_factory,
             row += count
     for plane in PLANES:
         strips = list(parts.strips(units, plane))
-        assert [row for row, _ in strips] == [top for top, _ in tiling.spans(height, band)]
+        assert [row for row, _ in strips] == [row for row, _ in tiling.spans(height, band)]
         np.testing.assert_array_equal(np.concatenate([s for _, s in strips], axis=1), planes[plane.name])
 
 
@@ -78,7 +78,7 @@ def test_a_part_with_damaged_data_is_an_output_error(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:-200] + bytes(200))
     with pytest.raises(OutputError, match="cannot be read again"):
-        parts.read(unit, PLANES[1])
+        list(parts.read(unit, PLANES[1]))
 
 
 def test_no_folder_is_an_output_error(tmp_path):

@@ -31,7 +31,7 @@ def test_numbers_that_are_none_make_no_class():
 
 
 def test_every_plane_that_is_wanted_is_there_and_fits_its_description():
-    wanted = frozenset({"confidence", "probabilities", "disagreement"})
+    wanted = ("confidence", "probabilities", "disagreement")
     for dtype in ("uint8", "float32"):
         product = LandCover(classes=3, fusion="mean", wanted=wanted, probabilities=dtype)
         planes = product.decide(torch.rand(product.depth, 2, 5))

@@ -24,7 +24,7 @@ from co2s_cli.errors import ResourceError
 from co2s_cli.inference.engine import repeatable
 from co2s_cli.tiling import Window
 
-EVERYTHING = frozenset({"confidence", "probabilities", "disagreement"})
+EVERYTHING = ("confidence", "probabilities", "disagreement")
 sizes = st.integers(1, 70)
 quick = settings(max_examples=40, deadline=None)
 

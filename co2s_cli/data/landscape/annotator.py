@@ -75,7 +75,8 @@ class Survey:
         for _ in range(max(1, round(_VALIDATION_SHARE * along**2)) if along > 1 else 0):
             seen = {class_id for place in chosen for class_id in present[place]}
             rest = [place for place in order if place not in chosen]
-            chosen.append(max(rest, key=lambda place: len(present[place] - seen)))  # the first of equals
+            # the first of equals; in a collar of nodata there is nothing to validate
+            chosen.append(max(rest, key=lambda place: (len(present[place] - seen), bool(present[place]))))
         side = span * self.cell
         return [Window(i * side, j * side, side, side) for i, j in sorted(chosen)]
 

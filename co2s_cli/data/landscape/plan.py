@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
@@ -32,6 +33,27 @@ _BANK = 46.0
 _URBAN = ("homes", "works", "centre")
 
 
+class _Draw(IntEnum):
+    """What a draw is for: each has its own stream."""
+
+    RIVER = 21
+    LAKE = 22
+    BEND_U = 31
+    BEND_V = 32
+    DISTRICT = 41
+    THROUGH = 42
+    OFFSET = 43
+    BORDER = 44
+    TOWN = 45
+    KIND = 46
+    AVENUE = 47
+    LANE = 48
+
+
+_SPACING = {_Draw.RIVER: 560.0, _Draw.LAKE: 300.0, _Draw.BEND_U: 420.0, _Draw.BEND_V: 420.0, _Draw.TOWN: 3.2}
+"""Size of the forms of each field: of towns in districts, of all others in pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The land of one district in road coordinates (u across, v along the roads that run through)."""
@@ -53,13 +75,13 @@ class Plan:
 
     def water(self, y: Places, x: Places) -> tuple[Floats, Floats]:
         """Distance in pixels to the nearest river and to the nearest lake, negative on them, at rows `y` × cols `x`."""
-        return _river(*self._field(21, 560).sloped(y, x)), _lake(*self._field(22, 300).sloped(y, x))
+        return _river(*self._field(_Draw.RIVER).sloped(y, x)), _lake(*self._field(_Draw.LAKE).sloped(y, x))
 
     def along_roads(self, y: Places, x: Places) -> tuple[Floats, Floats]:
         """Coordinates (u, v) in which roads run straight, at rows `y` × cols `x`."""
         cos, sin = np.cos(self.look.turn), np.sin(self.look.turn)
-        u = self._field(31, 420).grid(y, x) * np.float32(_BEND)
-        v = self._field(32, 420).grid(y, x) * np.float32(_BEND)
+        u = self._field(_Draw.BEND_U).grid(y, x) * np.float32(_BEND)
+        v = self._field(_Draw.BEND_V).grid(y, x) * np.float32(_BEND)
         u += (x * cos).astype(np.float32) + (y * sin).astype(np.float32)[:, None]
         v += (x * -sin).astype(np.float32) + (y * cos).astype(np.float32)[:, None]
         return u, v
@@ -88,7 +110,7 @@ class Plan:
         """The ground of one district with its roads, at n of its points."""
         ground = Ground.empty(u.size)
         a, b = u - np.float32(block.left), v - np.float32(block.top)
-        seed = int(chance(self.seed, 41, block.strip, block.number) * 2**24)
+        seed = int(chance(self.seed, _Draw.DISTRICT, block.strip, block.number) * 2**24)
 
         def cells(width: float, length: float) -> Cells:
             return self._cells(block, seed, (a, b), (width, length))
@@ -108,11 +130,16 @@ class Plan:
 
     def kind(self, strip: int, number: int) -> str:
         """Use of the land in a district; towns and open country are each about a kilometre wide."""
-        town = self._field(45, 3.2).points(np.array([float(number)]), np.array([float(strip)]))[0]
+        town = self._field(_Draw.TOWN).points(np.array([float(number)]), np.array([float(strip)]))[0]
         pull = np.array([np.exp((0.5 if kind in _URBAN else -0.3) * town) for kind in KINDS])
         share = np.cumsum(self.look.kinds * pull)
         # steps of the plastic number spread draws evenly over neighbours, so that small scenes too hold every use
-        draw = chance(self.seed, 46) + 0.7549 * strip + 0.5698 * number + 0.15 * chance(self.seed, 46, strip, number)
+        draw = (
+            chance(self.seed, _Draw.KIND)
+            + 0.7549 * strip
+            + 0.5698 * number
+            + 0.15 * chance(self.seed, _Draw.KIND, strip, number)
+        )
         return KINDS[min(int(np.searchsorted(share, draw % 1 * share[-1])), len(KINDS) - 1)]
 
     def _cells(self, block: Block, seed: int, place: tuple[Floats, Floats], wanted: tuple[float, float]) -> Cells:
@@ -133,37 +160,37 @@ class Plan:
         cos, sin = np.cos(self.look.turn), np.sin(self.look.turn)
         x, y = u * cos - v * sin, u * sin + v * cos
         for _ in range(4):  # undoes the bend: it is gentle, so that putting the result in again converges
-            straight_u = u - self._field(31, 420).points(y, x) * _BEND
-            straight_v = v - self._field(32, 420).points(y, x) * _BEND
+            straight_u = u - self._field(_Draw.BEND_U).points(y, x) * _BEND
+            straight_v = v - self._field(_Draw.BEND_V).points(y, x) * _BEND
             x, y = straight_u * cos - straight_v * sin, straight_u * sin + straight_v * cos
-        river = _river(*self._field(21, 560).sloped_points(y, x))
-        return np.minimum(river, _lake(*self._field(22, 300).sloped_points(y, x))) > distance
+        river = _river(*self._field(_Draw.RIVER).sloped_points(y, x))
+        return np.minimum(river, _lake(*self._field(_Draw.LAKE).sloped_points(y, x))) > distance
 
     def _through_lines(self, u: Floats) -> Places:
         """(number, u) of each road that runs through, from left of all `u` to right of them."""
         numbers = np.arange(int(np.floor(u.min() / _STRIP)) - 1, int(np.floor(u.max() / _STRIP)) + 3)
-        jitter = uniform(self.seed, 42, numbers) - 0.5
+        jitter = uniform(self.seed, _Draw.THROUGH, numbers) - 0.5
         return np.stack([numbers, (numbers + 0.6 * jitter) * _STRIP], axis=1)
 
     def _borders(self, strip: int, v: Floats) -> Places:
         """(number, v) of each border across strip `strip`, from above all `v` to below them."""
-        offset = chance(self.seed, 43, strip)
+        offset = chance(self.seed, _Draw.OFFSET, strip)
         first, last = np.floor(np.array([v.min(), v.max()]) / _DISTRICT - offset).astype(int)
         numbers = np.arange(first - 1, last + 3)
-        jitter = uniform(self.seed, 44, strip, numbers) - 0.5
+        jitter = uniform(self.seed, _Draw.BORDER, strip, numbers) - 0.5
         return np.stack([numbers, (numbers + offset + 0.56 * jitter) * _DISTRICT], axis=1)
 
     def _through_road(self, line: int) -> RoadKind:
-        return AVENUE if chance(self.seed, 47, line) < 0.35 else ROAD
+        return AVENUE if chance(self.seed, _Draw.AVENUE, line) < 0.35 else ROAD
 
     def _cross_road(self, strip: int, border: int) -> RoadKind | None:
         """The road on the border above district `border`, if any: only open country lies side by side without."""
         if any(self.kind(strip, number) in _URBAN for number in (border - 1, border)):
             return ROAD
-        return LANE if chance(self.seed, 48, strip, border) < 0.75 else None
+        return LANE if chance(self.seed, _Draw.LANE, strip, border) < 0.75 else None
 
-    def _field(self, number: int, spacing: float) -> Field:
-        return Field(self.seed * 64 + number, spacing)
+    def _field(self, draw: _Draw) -> Field:
+        return Field(self.seed * 64 + draw, _SPACING[draw])
 
 
 def _river(value: Floats, steep: Floats) -> Floats:
@@ -174,5 +201,5 @@ def _river(value: Floats, steep: Floats) -> Floats:
 
 
 def _lake(value: Floats, steep: Floats) -> Floats:
-    distance: Floats = np.divide(np.float32(1.75) - value, np.maximum(steep, np.float32(0.003)))
+    distance: Floats = np.divide(np.float32(1.75) - value, np.maximum(steep, np.float32(0.002)))
     return distance

@@ -50,7 +50,7 @@ def test_brightness_does_not_jump_between_tiles(whole):
     assert jump[TILE - 1] < 1.3 * jump.mean()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_scene_of_some_hundred_metres_holds_every_class(seed):
     _, labels = Landscape(seed).block(Window(0, 0, 1536, 1536))
     share = np.bincount(labels.ravel(), minlength=len(CLASSES)) / labels.size
@@ -59,6 +59,7 @@ def test_a_scene_of_some_hundred_metres_holds_every_class(seed):
     assert share.max() < 0.7
 
 
+@pytest.mark.slow
 def test_roads_connect():
     _, labels = Landscape(2).block(Window(0, 0, 1536, 1536))
     parts, _ = ndimage.label(labels == CLASSES.id_of("road"), np.ones((3, 3)))

@@ -1,0 +1,96 @@
+"""`co2s info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from co2s_cli.cli import app
+from co2s_cli.cli.common import Config, Json, command, echo_result, flag
+from co2s_cli.config import given, load
+from co2s_cli.config.info import InfoConfig
+from co2s_cli.config.units import show_bytes
+from co2s_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from co2s_cli.jobs.info import ModelFacts, Result, SceneFacts
+
+
+@command(app, "info")
+def info(
+    source: Annotated[str, typer.Argument(metavar="SCENE|MODEL", help=InfoConfig.model_fields["source"].description)],
+    model: Annotated[Path | None, flag(InfoConfig, "model", "--model", "-m")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a scene or a model is, whether they fit, and why not."""
+    settings = load(InfoConfig, config, given(source=source, model=model))
+    from co2s_cli.jobs import info as job  # rasterio loads slowly: after the settings are known to be good
+
+    result = job.run(settings)
+    echo_result(result, as_json=as_json, text=described(result))
+    if result.fits is False:
+        count = len(result.problems)
+        raise InputError(f"{result.source}: does not fit {settings.model}, {count} reason{'s' * (count > 1)} above")
+
+
+def described(result: Result) -> str:
+    """The result as lines for people."""
+    lines = [f"{result.source}: {result.kind}"]
+    if result.scene is not None:
+        lines += _table(_of_scene(result.scene))
+    if result.model is not None:
+        lines += [] if result.scene is None else ["model"]
+        lines += _table(_of_model(result.model))
+    lines += [f"note: {remark}" for remark in result.remarks]
+    lines += [f"does not fit: {problem}" for problem in result.problems]
+    return "\n".join([*lines, "scene and model fit"] if result.fits else lines)
+
+
+def _of_scene(facts: SceneFacts) -> list[tuple[str, str]]:
+    bounds = "none" if facts.bounds is None else ", ".join(f"{value:.8g}" for value in facts.bounds)
+    return [
+        ("size", f"{facts.width} × {facts.height} px"),
+        ("bands", f"{len(facts.bands)}: {_few(facts.bands)}"),
+        ("samples", facts.dtype),
+        ("masked by", facts.masked_by),
+        ("CRS", facts.crs or "none"),
+        ("bounds", bounds),
+        ("resolution", _metres(facts.ground_resolution)),
+    ]
+
+
+def _of_model(facts: ModelFacts) -> list[tuple[str, str]]:
+    return [
+        ("students", ", ".join(f"{name} ({backbone})" for name, backbone in facts.students.items())),
+        ("fusion", facts.fusion),
+        ("classes", f"{len(facts.classes)}: {', '.join(facts.classes)}"),
+        ("bands", f"{len(facts.bands)}: {', '.join(facts.bands)}"),
+        ("samples", f"{facts.dtype}, {_few(_ranges(facts))}"),
+        ("resolution", _metres(facts.ground_resolution)),
+        ("tile", f"{facts.tile} px"),
+        ("trained on", facts.trained_on or "not said"),
+        ("licence", facts.licence or "not said"),
+        ("file", show_bytes(facts.size)),
+    ]
+
+
+def _ranges(facts: ModelFacts) -> list[str]:
+    return list(dict.fromkeys(f"{low:g} to {high:g}" for low, high in zip(facts.low, facts.high, strict=True)))
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"  {name:<11} {value}" for name, value in rows]
+
+
+def _metres(resolution: float | None) -> str:
+    return "not known" if resolution is None else f"{resolution:.4g} m per pixel"
+
+
+def _few(items: Iterable[str]) -> str:
+    items = list(items)
+    return ", ".join(items[:8]) + (", …" if len(items) > 8 else "")

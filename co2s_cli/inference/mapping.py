@@ -1,0 +1,342 @@
+"""One map from one scene: begin or go on, do what is missing, put it together, tidy up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli import __version__, tiling
+from co2s_cli.config.predict import PredictConfig
+from co2s_cli.errors import OutputError
+from co2s_cli.geo import creation
+from co2s_cli.geo.gdal import environment, reading
+from co2s_cli.inference import journal as journals
+from co2s_cli.inference.assembly import assembly_cache, write_raster
+from co2s_cli.inference.engine import Engine
+from co2s_cli.inference.journal import Journal
+from co2s_cli.inference.parts import Parts
+from co2s_cli.inference.products import Product
+from co2s_cli.inference.runner import Pace
+from co2s_cli.inference.setup import Setup, Start
+from co2s_cli.inference.share import Task, do_share, work_of
+from co2s_cli.inference.sizing import Sizes, pick_sizes
+from co2s_cli.inference.subject import Subject
+from co2s_cli.inference.targets import Target
+from co2s_cli.inference.workers import Helpers, Rank, helpers, wait_until
+from co2s_cli.progress import Progress
+from co2s_cli.tiling import Window
+
+log = logging.getLogger(__name__)
+
+KEY_TAG = "CO2S_KEY"
+
+BAND = 512
+"""Rows of a unit of work: the height of an output's blocks."""
+
+Finish = Callable[[Target, Subject], None]
+"""What is made of a map that is whole: polygons, a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one map is, and how it came about."""
+
+    source: str
+    outputs: dict[str, Path]
+    """Everything that was written, by name; the map is `class`."""
+    state: str
+    """made, resumed, or done: it was whole before."""
+    pixels: dict[str, int] = field(default_factory=dict)
+    """Pixels of each class, and of none ('')."""
+    windows: int = 0
+    """Of the whole plan."""
+    read: int = 0
+    """Windows that this process read."""
+    ran: int = 0
+    """Windows that went through the model in this process."""
+    seconds: float = 0.0
+    """From the first read to the closed files."""
+    megapixels_per_second: float = 0.0
+    waited: float = 0.0
+    """Share of the running time in which the model waited for windows."""
+    device: str = ""
+    precision: str = ""
+    batch: int = 0
+    lanes: int = 0
+    panel: int = 0
+    memory_limit: int = 0
+    notes: tuple[str, ...] = ()
+    """What happened that may have changed last bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One scene on its way to a map."""
+
+    target: Target
+    subject: Subject
+    folder: Path
+    start: Start
+    sizes: Sizes
+    journal: Journal
+
+    @property
+    def units(self) -> list[Window]:
+        """All units of work."""
+        plan = self.subject.lattice.plan
+        return tiling.blocks(plan.height, plan.width, band=self.journal.band, panel=self.journal.panel)
+
+
+class Mapper:
+    """Makes maps of scenes with one model, which is read when the first map needs it."""
+
+    def __init__(self, setup: Setup, product: Product, rank: Rank, progress: Progress) -> None:
+        self._setup = setup
+        self._settings: PredictConfig = setup.settings
+        self._product = product
+        self._rank = rank
+        self._progress = progress
+        self._creation = creation.parse(setup.settings.co)
+
+    @property
+    def product(self) -> Product:
+        """What is made."""
+        return self._product
+
+    @property
+    def workers(self) -> int:
+        """Processes that share a scene."""
+        return max(self._settings.workers or 1, self._rank.count)
+
+    def open(self, target: Target) -> Subject:
+        """The scene, checked against model and settings; what a user should know of it is said."""
+        subject = Subject.open(target.source, self._setup.manifest, self._settings)
+        for remark in subject.remarks(self._setup.manifest):
+            log.warning("%s", remark)
+        return subject
+
+    def make(self, target: Target, finish: Finish) -> Made:
+        """One scene's map.
+
+        Raises:
+            Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
+        """
+        settings = self._settings
+        if not (settings.overwrite or settings.resume or journals.folder_of(target.out).exists()):
+            target.check(overwrite=False)
+        subject = self.open(target)
+        if self._rank.index > 0:
+            return self._follow(target, subject)
+        with journals.locked(target.out) as folder:
+            old = Journal.read(folder)
+            start = self._setup.start(subject, self._product, old)
+            if old is None and settings.resume and target.out.exists():
+                return self._already(target, subject, start, finish)
+            if old is not None and old.key != start.key:
+                self._drop(target, folder, old, start)
+                old, start = None, self._setup.start(subject, self._product, None)
+            if old is None:
+                target.check(overwrite=settings.overwrite)
+            run = self._begin(target, subject, folder, start, old)
+            return self._go(run, finish, state="resumed" if old else "made")
+
+    def plan(self, target: Target, subject: Subject) -> tuple[Start, Sizes]:
+        """How a scene would be run; what would be refused is refused here, too."""
+        if not (self._settings.overwrite or self._settings.resume or journals.folder_of(target.out).exists()):
+            target.check(overwrite=False)
+        start = self._setup.start(subject, self._product, None)
+        return start, self._sizes(start.engine, subject)
+
+    def _already(self, target: Target, subject: Subject, start: Start, finish: Finish) -> Made:
+        """A map that is whole: done if it is the same one."""
+        with reading(str(target.out)) as dataset:
+            same = dataset.tags().get(KEY_TAG) == start.key
+        if not same:
+            raise OutputError(
+                f"{target.out}: is whole, but was made from something else or with other settings",
+                hint="add --overwrite to make it anew, or choose another name",
+            )
+        finish(target, subject)
+        return Made(target.source, target.outputs, "done")
+
+    def _drop(self, target: Target, folder: Path, old: Journal, start: Start) -> None:
+        """Forget unfinished work with other settings, if that is wanted."""
+        told = start.told.items()
+        other = [f"{name} was {old.facts.get(name)}, is {now}" for name, now in told if old.facts.get(name) != now]
+        if not self._settings.overwrite:
+            raise OutputError(
+                f"{folder}: unfinished work made otherwise ({'; '.join(other[:3]) or 'from another scene'})",
+                hint="go on with the settings it was begun with, or add --overwrite to begin anew",
+            )
+        journals.clear(folder)
+
+    def _begin(self, target: Target, subject: Subject, folder: Path, start: Start, old: Journal | None) -> Run:
+        """Fit the work into memory, and write down how it is cut."""
+        sizes = self._sizes(start.engine, subject)
+        width = subject.lattice.plan.width
+        keep = old is not None and (old.panel <= sizes.panel or sizes.panel >= width)
+        fresh = Journal(start.facts, BAND, sizes.panel)
+        journal = fresh if old is None else old if keep else replace(old, panel=sizes.panel)
+        target.check_disk(disk_needed(subject, self._product))
+        run = Run(target, subject, folder, start, sizes, journal)
+        Parts(folder, self._product.planes).keep_only(run.units)
+        journal.write(folder)
+        return run
+
+    def _sizes(self, engine: Engine, subject: Subject) -> Sizes:
+        sizes = pick_sizes(
+            engine,
+            subject,
+            self._product,
+            limit=self._settings.mem_limit,
+            device_limit=self._settings.device_mem,
+            workers=self.workers,
+        )
+        if sizes.remark:
+            log.warning("%s", sizes.remark)
+        return sizes
+
+    def _go(self, run: Run, finish: Finish, *, state: str) -> Made:
+        """Do what is missing, write the rasters, tidy up."""
+        began = time.perf_counter()
+        pace = self._do_units(run)
+        counts = self._write(run)
+        seconds = time.perf_counter() - began
+        finish(run.target, run.subject)
+        made = self._made(run, pace, counts, seconds, state)
+        journals.forget(run.folder)
+        return made
+
+    def _task(self, run: Run, todo: list[Window]) -> Task:
+        return Task(
+            source=run.target.source,
+            settings=self._settings,
+            product=self._product,
+            model=self._setup.model,
+            folder=run.folder,
+            device=str(run.start.engine.device),
+            precision=run.start.loaded.precision,
+            batch=run.start.engine.batch,
+            lanes=run.sizes.lanes,
+            threads=run.sizes.threads,
+            cache=run.sizes.cache,
+            units=tuple(todo),
+        )
+
+    def _do_units(self, run: Run) -> Pace:
+        """This process's share of what is missing, with helpers at its side or other ranks elsewhere."""
+        parts = Parts(run.folder, self._product.planes)
+        todo = [unit for unit in run.units if not parts.has(unit)]
+        task = self._task(run, todo)
+        work = work_of(task, run.start.loaded, run.subject)
+        workers = min(self._settings.workers or 1, max(1, len(todo))) if self._rank.count == 1 else 1
+        if self._rank.count > 1:
+            own = self._rank.mine(run.units)
+            mine = [unit for unit in todo if unit in own]
+        else:
+            mine = Rank(0, workers).mine(todo)
+        self._progress.start("windows", work.windows(mine if workers == 1 else todo), "window")
+        with helpers(do_share, task, workers) as others:
+            pace = work.run(mine, lambda count, pace: self._tell(count, pace, others, run))
+            if others:
+                others.wait(self._progress.advance)
+        if self._rank.count > 1:
+            wait_until(lambda: all(parts.has(unit) for unit in todo))
+        self._progress.close()
+        return pace
+
+    def _tell(self, count: int, pace: Pace, others: Helpers | None, run: Run) -> None:
+        plan = run.subject.lattice.plan
+        done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
+        facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
+        self._progress.advance(count + (others.news() if others else 0), **facts)
+
+    def _write(self, run: Run) -> NDArray[np.int64]:
+        """All rasters, the map last: once it is there, all is."""
+        parts = Parts(run.folder, self._product.planes)
+        scene = run.subject.scene
+        wanted = [plane for plane in self._product.planes if plane.name in run.target.outputs]
+        self._progress.start("writing", scene.original.height * len(wanted), "row")
+        counts = np.zeros(256, np.int64)
+        for plane in reversed(wanted):
+            with environment(assembly_cache(scene.original.width, plane, run.sizes.limit)):
+                found = write_raster(
+                    run.target.outputs[plane.name],
+                    plane,
+                    parts=parts,
+                    units=run.units,
+                    subject=run.subject,
+                    classes=self._setup.manifest.class_map,
+                    tags=self._tags(run.start),
+                    creation=self._creation,
+                    step=self._progress.advance,
+                )
+            counts = found if plane.kind == "class" else counts
+        self._progress.close()
+        return counts
+
+    def _tags(self, start: Start) -> dict[str, str]:
+        """What a raster says about how it was made: only what decides its pixels."""
+        return {
+            "CO2S_VERSION": __version__,
+            "CO2S_MODEL": start.loaded.digest,
+            "CO2S_SETTINGS": json.dumps(start.told, sort_keys=True),
+            KEY_TAG: start.key,
+        }
+
+    def _follow(self, target: Target, subject: Subject) -> Made:
+        """A rank above 0: do the share of what the first rank began."""
+        folder = journals.folder_of(target.out)
+
+        def begun() -> Journal | None:
+            journal = Journal.read(folder)
+            same = journal and self._setup.start(subject, self._product, journal).key == journal.key
+            return journal if same else None
+
+        journal = wait_until(begun)
+        start = self._setup.start(subject, self._product, journal)
+        run = Run(target, subject, folder, start, self._sizes(start.engine, subject), journal)
+        parts = Parts(folder, self._product.planes)
+        mine = [unit for unit in self._rank.mine(run.units) if not parts.has(unit)]
+        pace = work_of(self._task(run, mine), start.loaded, subject).run(mine)
+        return self._made(run, pace, np.zeros(256, np.int64), pace.seconds, "made")
+
+    def _made(self, run: Run, pace: Pace, counts: NDArray[np.int64], seconds: float, state: str) -> Made:
+        names = self._setup.manifest.class_map.names
+        scene, notes = run.subject.scene, (Journal.read(run.folder) or run.journal).notes
+        made = Made(
+            source=run.target.source,
+            outputs=run.target.outputs,
+            state=state,
+            pixels={**{name: int(counts[place]) for place, name in enumerate(names)}, "": int(counts[255])},
+            windows=len(run.subject.lattice.plan),
+            read=pace.read,
+            ran=pace.ran,
+            seconds=seconds,
+            megapixels_per_second=scene.original.height * scene.original.width / 1e6 / max(seconds, 1e-9),
+            waited=pace.waited / max(pace.seconds, 1e-9),
+            device=str(run.start.engine.device),
+            precision=run.start.loaded.precision,
+            batch=run.start.engine.batch,
+            lanes=run.sizes.lanes,
+            panel=run.journal.panel,
+            memory_limit=run.sizes.limit,
+            notes=notes,
+        )
+        log.info("%s: %s in %.1f s (%.2f Mpx/s)", made.outputs["class"], state, seconds, made.megapixels_per_second)
+        return made
+
+
+def disk_needed(subject: Subject, product: Product) -> int:
+    """Bytes on disk at most: parts, rows and the finished raster with its overviews, were nothing to shrink."""
+    scene = subject.scene
+    planes = sum(plane.pixel_bytes for plane in product.planes)
+    here, there = scene.height * scene.width, scene.original.height * scene.original.width
+    return planes * (here + there + there * 4 // 3)

@@ -1,0 +1,117 @@
+"""A scene as one model sees it: its area, its scaling, its windows. All that can be refused is refused here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli.config.predict import PredictConfig
+from co2s_cli.geo.aoi import Aoi
+from co2s_cli.geo.reading import Patch
+from co2s_cli.geo.scaling import Scaling, scaling_for
+from co2s_cli.geo.scene import Scene
+from co2s_cli.inference.runner import Lattice
+from co2s_cli.models.manifest import Manifest
+from co2s_cli.tiling import Plan, Window
+
+FAR = 1.5
+"""A scene whose resolution is further off the model's than this factor is worth a remark."""
+
+_GLANCE = 2048
+"""Longer side of the overview from which blank windows are guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One scene, opened, checked and planned; nothing in it is open."""
+
+    scene: Scene
+    aoi: Aoi | None
+    scaling: Scaling
+    lattice: Lattice
+
+    @classmethod
+    def open(cls, source: str, manifest: Manifest, settings: PredictConfig) -> Subject:
+        """Open a scene for a model as the settings say."""
+        scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
+        scene.check_bands(manifest.bands)
+        aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
+        scaling = scaling_for(scene, settings.scale, manifest.scaling)
+        tile = settings.tile or manifest.tile
+        plan = Plan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
+        return cls(scene, aoi, scaling, Lattice(plan, _possible(plan, scene, aoi)))
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[AreaReader]:
+        """A reader of its own for one thread; outside the area nothing is valid."""
+        with self.scene.reader() as reader:
+            yield AreaReader(reader, self.aoi)
+
+    def facts(self) -> dict[str, Any]:
+        """What of scene and settings decides the pixels."""
+        plan, scene = self.lattice.plan, self.scene
+        return {
+            "scene": scene.identity,
+            "size": [scene.height, scene.width],
+            "bands": list(scene.bands),
+            "validity": repr(scene.rules),
+            "scaling": [list(self.scaling.low), list(self.scaling.high), self.scaling.clamp],
+            "area": hashlib.sha256(self.aoi.shape.wkb).hexdigest() if self.aoi else None,
+            "tile": plan.tile,
+            "overlap": plan.overlap,
+        }
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """What a user should know before the map is made, one sentence each."""
+        said = self.scene.remarks()
+        here, there = self.scene.ground_resolution, manifest.ground_resolution
+        if here and there and not 1 / FAR <= here / there <= FAR:
+            said.append(
+                f"{self.scene.source}: pixels of {here:.3g} m, the model was trained on {there:.3g} m; "
+                f"add --res {there:g} to let it see what it knows"
+            )
+        return said
+
+    def probably_blank(self) -> int:
+        """Windows that an overview shows without a valid pixel, beyond those that surely hold none."""
+        patch = self.scene.overview(_GLANCE)
+        fine = patch.valid
+        high, wide = fine.shape[0] / self.scene.height, fine.shape[1] / self.scene.width
+        plan, blank = self.lattice.plan, 0
+        for down, row in enumerate(plan.rows):
+            rows = fine[math.floor(row * high) : math.ceil((row + plan.tile) * high)]
+            for across in np.flatnonzero(self.lattice.may[down]):
+                col = plan.cols[across]
+                blank += not rows[:, math.floor(col * wide) : math.ceil((col + plan.tile) * wide)].any()
+        return blank
+
+
+class AreaReader:
+    """A scene's reader, less what lies outside the area of interest."""
+
+    def __init__(self, reader: Any, aoi: Aoi | None) -> None:
+        self._reader = reader
+        self._aoi = aoi
+
+    def read(self, window: Window) -> Patch:
+        """Pixels of a window; those outside the area are kept, as surroundings, but are not valid."""
+        patch: Patch = self._reader.read(window)
+        return patch if self._aoi is None else Patch(patch.pixels, patch.valid & self._aoi.mask(window))
+
+
+def _possible(plan: Plan, scene: Scene, aoi: Aoi | None) -> NDArray[np.bool_]:
+    """Which windows may hold a valid pixel, as far as that can be told without reading any."""
+    may = np.ones((len(plan.rows), len(plan.cols)), np.bool_)
+    with scene.reader() as reader:
+        for down in range(len(plan.rows)):
+            for across in range(len(plan.cols)):
+                window = plan.window(down, across)
+                may[down, across] = not (aoi and aoi.misses(window)) and reader.has_data(window)
+    return may

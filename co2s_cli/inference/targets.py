@@ -1,0 +1,115 @@
+"""Where each scene's outputs go; whatever cannot be written is refused before any compute."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from co2s_cli.config.predict import PredictConfig
+from co2s_cli.config.units import show_bytes
+from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.files import check_output
+from co2s_cli.geo import vector
+from co2s_cli.geo.sources import expand_sources, is_local
+
+_SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
+"""Of what lies in a folder; all else is a raster."""
+
+_RASTER = (".tif", ".tiff")
+
+_LEAST_DISK = 0.02
+"""No map has been seen to shrink to less than this share of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One scene and what is made of it."""
+
+    source: str
+    out: Path
+    """The map."""
+    beside: dict[str, Path] = field(default_factory=dict)
+    """What else is wanted, by name."""
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Everything, by name; the map is `class`."""
+        return {"class": self.out, **self.beside}
+
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse outputs that exist or whose folder is missing or read-only."""
+        for path in self.outputs.values():
+            check_output(path, overwrite=overwrite)
+
+    def check_disk(self, needed: int) -> None:
+        """Refuse where surely less than what is needed is free on the disk of the map."""
+        free = shutil.disk_usage(self.out.parent).free
+        if free < needed * _LEAST_DISK:
+            raise OutputError(
+                f"{self.out.parent}: {show_bytes(free)} are free, up to {show_bytes(needed)} are needed",
+                hint="make room, or write to another disk",
+            )
+
+
+def targets_of(settings: PredictConfig) -> list[Target]:
+    """Every scene with its outputs: a file each for one scene, a folder each for several."""
+    sources = expand_sources(settings.scenes)
+    several = len(sources) > 1
+    wanted = {name: path for name, path in settings.beside().items() if path is not None}
+    found = [
+        Target(
+            source,
+            _placed(settings.out, source, ".tif", several=several),
+            {
+                name: _placed(path, source, _SUFFIXES.get(name, ".tif"), several=several)
+                for name, path in wanted.items()
+            },
+        )
+        for source in sources
+    ]
+    _check_stems(found)
+    for target in found:
+        _check_names(target)
+    return found
+
+
+def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
+    if not several and not path.is_dir():
+        return path
+    if not path.is_dir():
+        raise OutputError(
+            f"{path}: a folder is wanted, since there are several scenes"
+            + ("; there is a file of this name" if path.exists() else ""),
+            hint=f"mkdir -p {path}",
+        )
+    return path / f"{_stem(source)}{suffix}"
+
+
+def _stem(source: str) -> str:
+    """The name of a scene without folder, query and suffix."""
+    return PurePosixPath(source.split("?", maxsplit=1)[0]).stem if not is_local(source) else Path(source).stem
+
+
+def _check_stems(found: list[Target]) -> None:
+    taken: dict[Path, str] = {}
+    for target in found:
+        if target.out in taken:
+            raise InputError(
+                f"{taken[target.out]} and {target.source} would both become {target.out}",
+                hint="run them one by one, or rename one of them",
+            )
+        taken[target.out] = target.source
+
+
+def _check_names(target: Target) -> None:
+    """Refuse formats that nothing writes, and a scene that would be overwritten by its map."""
+    for name, path in target.outputs.items():
+        if name == "vector":
+            vector.check_format(path)
+        elif name == "preview" and path.suffix.lower() != ".png":
+            raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")
+        elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:
+            raise ConfigError(f"{path}: a GeoTIFF is written, so a name that ends in .tif is wanted")
+        if is_local(target.source) and path.exists() and Path(target.source).exists() and path.samefile(target.source):
+            raise OutputError(f"{path}: is the scene itself", hint="choose another name")

@@ -1,0 +1,154 @@
+"""What a scene or a model file is, whether the two fit, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from co2s_cli.config.info import InfoConfig
+from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.geo.scene import Scene
+from co2s_cli.models import weights
+from co2s_cli.models.manifest import Manifest
+
+MODEL_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".ckpt"})
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFacts:
+    """What a scene is."""
+
+    height: int
+    width: int
+    bands: tuple[str, ...]
+    """Names of the bands without alpha, in their order."""
+    dtype: str
+    masked_by: str
+    """What makes its pixels invalid."""
+    crs: str | None
+    transform: tuple[float, ...]
+    """The six coefficients from pixel (column, row) to coordinates."""
+    bounds: tuple[float, float, float, float] | None
+    """West, south, east, north; None without georeference."""
+    ground_resolution: float | None
+    """Metres per pixel at the centre."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model file is."""
+
+    students: dict[str, str]
+    """Student → its backbone."""
+    classes: tuple[str, ...]
+    bands: tuple[str, ...]
+    dtype: str
+    """Sample type of the imagery that it was trained on."""
+    low: tuple[float, ...]
+    """Value that counts as 0, by band."""
+    high: tuple[float, ...]
+    """Value that counts as 1, by band."""
+    tile: int
+    ground_resolution: float | None
+    fusion: str
+    trained_on: str
+    licence: str
+    size: int
+    """Bytes of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was found."""
+
+    source: str
+    kind: Literal["scene", "model"]
+    scene: SceneFacts | None
+    model: ModelFacts | None
+    """The model file itself, or the one that the scene was compared with."""
+    fits: bool | None
+    """Whether scene and model fit; None where nothing was compared."""
+    problems: tuple[str, ...]
+    """Why they do not fit, each with what helps."""
+    remarks: tuple[str, ...]
+    """What is worth knowing and stops nothing."""
+
+
+def run(settings: InfoConfig) -> Result:
+    """Look at a scene or at a model file; with `model`, at a scene and at the model it is meant for."""
+    if Path(settings.source).suffix.lower() in MODEL_SUFFIXES:
+        if settings.model is not None:
+            raise ConfigError("--model compares a scene with a model, both given are models")
+        facts = model_facts(Path(settings.source))
+        return Result(settings.source, "model", None, facts, None, (), ())
+    scene = Scene.open(settings.source)
+    if settings.model is None:
+        return Result(settings.source, "scene", scene_facts(scene), None, None, (), tuple(scene.remarks()))
+    manifest = weights.read_manifest(settings.model)
+    found = problems(scene, manifest)
+    return Result(
+        source=settings.source,
+        kind="scene",
+        scene=scene_facts(scene),
+        model=model_facts(settings.model),
+        fits=not found,
+        problems=found,
+        remarks=(*scene.remarks(), *_unknown_resolution(scene, manifest)),
+    )
+
+
+def scene_facts(scene: Scene) -> SceneFacts:
+    """The facts of an open scene that a person asks for."""
+    return SceneFacts(
+        height=scene.height,
+        width=scene.width,
+        bands=scene.names,
+        dtype=scene.dtype,
+        masked_by=scene.rules.describe(),
+        crs=scene.crs.to_string() if scene.crs else None,
+        transform=tuple(scene.transform)[:6],
+        bounds=scene.grid.bounds() if scene.grid.has_transform else None,
+        ground_resolution=scene.ground_resolution,
+    )
+
+
+def model_facts(path: Path) -> ModelFacts:
+    """The facts of a model file, read without its tensors."""
+    manifest = weights.read_manifest(path)
+    return ModelFacts(
+        students={name: student.backbone.name for name, student in manifest.students.items()},
+        classes=manifest.class_map.names,
+        bands=manifest.bands,
+        dtype=manifest.scaling.dtype,
+        low=manifest.scaling.low,
+        high=manifest.scaling.high,
+        tile=manifest.tile,
+        ground_resolution=manifest.ground_resolution,
+        fusion=manifest.fusion,
+        trained_on=manifest.trained_on,
+        licence=manifest.licence,
+        size=path.stat().st_size,
+    )
+
+
+def problems(scene: Scene, manifest: Manifest) -> tuple[str, ...]:
+    """Why a scene and a model do not fit, each with what helps: bands, sample type, ground resolution."""
+    found = []
+    try:
+        scene.check_bands(manifest.bands)
+    except InputError as error:
+        found.append(f"{error.message.removeprefix(f'{scene.source}: ')}; {error.hint}")
+    if scene.dtype != manifest.scaling.dtype:
+        wanted = manifest.scaling.dtype
+        found.append(f"samples are {scene.dtype}, the model was trained on {wanted}; predict with --scale auto")
+    gap = scene.resolution_gap(manifest.ground_resolution)
+    if gap is not None:
+        found.append(gap)
+    return tuple(found)
+
+
+def _unknown_resolution(scene: Scene, manifest: Manifest) -> list[str]:
+    if manifest.ground_resolution is None or scene.ground_resolution is not None:
+        return []
+    return [f"the model wants {manifest.ground_resolution:g} m per pixel, the scene's resolution is not known"]
