@@ -1,11 +1,12 @@
 """Losses as pure functions of tensors. Each is a sum and a count, divided only when all ranks have told theirs.
 
 Shapes: logits (B, N, H, W); labels, confidences and masks (B, H, W). Masks: True = counts. Sources: "spec §n" is the
-published training step (supervised, consistency and stability terms of Co2S; UniMatch and FixMatch share the first two).
+published training step (the supervised, consistency and stability terms; UniMatch and FixMatch share the first two).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 from co2s_cli.classes import IGNORE
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Term:
     """One part of the loss, `weight · total / count`; 0, still differentiable, where the count is 0.
 
     `total` and `count` are (groups,): the mean of the groups' quotients is taken. One group is the usual case; as
