@@ -30,6 +30,10 @@ class Blocks:
         """Whether the file holds any block of `window`, which lies inside the raster."""
         return not self._indexed or bool((self._look(window) == _PRESENT).any())
 
+    def all_present(self, window: Window) -> bool:
+        """Whether the file holds every block of `window`, which lies inside the raster."""
+        return not self._indexed or bool((self._look(window) == _PRESENT).all())
+
     def present(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.bool_] | np.bool_:
         """Which pixels (rows, cols) lie in blocks that the file holds; a single True where all blocks around do."""
         if not self._indexed:

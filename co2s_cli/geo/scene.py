@@ -16,6 +16,7 @@ from co2s_cli.geo import checks, decimate
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.identity import identity_of
+from co2s_cli.geo.raw import Raw
 from co2s_cli.geo.reading import Patch, Reader
 from co2s_cli.geo.validity import Rules
 
@@ -117,9 +118,7 @@ class Scene:
     def reader(self) -> Iterator[Reader]:
         """A reader with a GDAL handle of its own, for one thread."""
         with reading(self.source) as dataset:
-            yield Reader(
-                self.source, dataset, bands=self.bands, rules=self.rules, grid=self.grid, original=self.original
-            )
+            yield Reader(Raw(self.source, dataset, bands=self.bands, rules=self.rules), self.grid)
 
     def on_original(self) -> Scene:
         """The same scene without resampling: its readers tell which pixels of the raster itself are valid."""

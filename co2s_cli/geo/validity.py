@@ -65,6 +65,11 @@ class Rules:
         """Whether a block that a sparse file does not hold is without data: yes, unless a mask says otherwise."""
         return not self.whole_mask or self.alpha is not None
 
+    def all_valid(self, dtype: np.dtype[Any]) -> bool:
+        """Whether no pixel of that sample type can be invalid, but for blocks that are absent."""
+        decided = self.whole_mask or self.by_band or self.nodata is not None or self.alpha is not None
+        return not decided and not np.issubdtype(dtype, np.floating)
+
     def describe(self) -> str:
         """What makes a pixel invalid, in words."""
         value = self.nodata if self.nodata is not None else self.declared

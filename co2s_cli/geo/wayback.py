@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.geo.raw import PIECE
 from co2s_cli.geo.scene import Scene
 
 
@@ -57,8 +58,10 @@ class WayBack:
     ) -> Iterator[tuple[int, NDArray[Any]]]:
         """Strips (first row, array (…, h, w)) of the map, in order and without gaps, as strips of the scene.
 
-        Holds one strip and the few rows that the next one still needs.
+        Holds one strip and the few rows that the next one still needs, and yields strips of at most `PIECE` pixels,
+        because the scene may be finer than the map by far.
         """
+        rows = max(1, PIECE // self.original_width)
         held: NDArray[Any] | None = None
         top = 0
         for row, strip in strips:
@@ -68,10 +71,10 @@ class WayBack:
                 held = np.concatenate([held[..., held.shape[-2] - kept :, :], strip], axis=-2)
             else:
                 held = strip
-            done = self._done(bottom)
-            if done > top:
-                yield top, self.strip(held, bottom - held.shape[-2], top, done, mean=mean)
-                top = done
+            first, done = bottom - held.shape[-2], self._done(bottom)
+            for start in range(top, done, rows):
+                yield start, self.strip(held, first, start, min(start + rows, done), mean=mean)
+            top = done
 
     def _first_needed(self, top: int) -> int:
         """First map row that scene row `top` needs; the map's end past the last."""

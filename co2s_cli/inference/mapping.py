@@ -140,7 +140,7 @@ class Mapper:
             if old is None and settings.resume and target.out.exists():
                 return self._already(target, subject, start, finish)
             if old is not None and old.key != start.key:
-                self._drop(target, folder, old, start)
+                self._drop(folder, old, start)
                 old, start = None, self._setup.start(subject, self._product, None)
             if old is None:
                 target.check(overwrite=settings.overwrite)
@@ -166,7 +166,7 @@ class Mapper:
         finish(target, subject)
         return Made(target.source, target.outputs, "done")
 
-    def _drop(self, target: Target, folder: Path, old: Journal, start: Start) -> None:
+    def _drop(self, folder: Path, old: Journal, start: Start) -> None:
         """Forget unfinished work with other settings, if that is wanted."""
         told = start.told.items()
         other = [f"{name} was {old.facts.get(name)}, is {now}" for name, now in told if old.facts.get(name) != now]

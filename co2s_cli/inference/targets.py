@@ -10,7 +10,6 @@ from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output
-from co2s_cli.geo import vector
 from co2s_cli.geo.sources import expand_sources, is_local
 
 _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
@@ -106,6 +105,8 @@ def _check_names(target: Target) -> None:
     """Refuse formats that nothing writes, and a scene that would be overwritten by its map."""
     for name, path in target.outputs.items():
         if name == "vector":
+            from co2s_cli.geo import vector  # only where it is wanted: it loads in a second
+
             vector.check_format(path)
         elif name == "preview" and path.suffix.lower() != ".png":
             raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")

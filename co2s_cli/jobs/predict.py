@@ -9,7 +9,6 @@ from pathlib import Path
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import Co2sError, InterruptError, PartialError
-from co2s_cli.geo.preview import write_preview
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.loading import product_of
 from co2s_cli.inference.mapping import Made, Mapper
@@ -17,7 +16,6 @@ from co2s_cli.inference.setup import Setup
 from co2s_cli.inference.subject import Subject
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.inference.workers import rank_of_torchrun
-from co2s_cli.jobs import vectorize
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -96,8 +94,10 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
 
 
 def _beside(target: Target, subject: Subject, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
-    """Polygons and picture of a map that is whole."""
+    """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
     if "vector" in target.beside:
+        from co2s_cli.jobs import vectorize
+
         polygons = VectorizeConfig(
             raster=str(target.out),
             out=target.beside["vector"],
@@ -107,4 +107,6 @@ def _beside(target: Target, subject: Subject, settings: PredictConfig, manifest:
         )
         vectorize.run(polygons, progress)
     if "preview" in target.beside:
+        from co2s_cli.geo.preview import write_preview
+
         write_preview(target.beside["preview"], scene=subject.scene, map_path=target.out, classes=manifest.class_map)

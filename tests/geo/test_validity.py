@@ -6,6 +6,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from support.rasters import noise, write_raster
 
+from co2s_cli.geo import raw
 from co2s_cli.geo.scene import Scene
 from co2s_cli.tiling import Window
 
@@ -112,6 +113,12 @@ def test_what_is_no_number_in_a_band_in_use_is_invalid(tmp_path, number):
     path = write_raster(tmp_path / "scene.tif", array)
     assert np.argwhere(~valid(path)).tolist() == [[3, 4], [5, 6]]
     assert np.argwhere(~valid(path, bands=(1, 2))).tolist() == [[3, 4]]
+
+
+def test_large_windows_are_asked_about_in_pieces(tmp_path, monkeypatch):
+    path = write_raster(tmp_path / "scene.tif", with_holes("uint8", 0), nodata=0)
+    monkeypatch.setattr(raw, "PIECE", 77)
+    np.testing.assert_array_equal(valid(path), oracle(path))
 
 
 def test_blocks_that_a_sparse_file_lacks_are_invalid(tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.rasters import noise
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.geo import wayback
 from co2s_cli.geo.wayback import WayBack
 
 
@@ -45,6 +46,15 @@ def test_strips_come_back_as_the_whole_does(size, original, cuts, mean):
     assert [row for row, _ in found] == np.cumsum([0, *(a.shape[1] for _, a in found)])[:-1].tolist()
     whole = back.strip(lines, 0, 0, original, mean=mean)
     np.testing.assert_array_equal(np.concatenate([array for _, array in found], axis=1), whole)
+
+
+def test_strips_of_a_scene_that_is_finer_by_far_stay_small(monkeypatch):
+    monkeypatch.setattr(wayback, "PIECE", 100)
+    lines = noise((4, 3), high=9)
+    back = WayBack(height=4, width=3, original_height=40, original_width=30)
+    found = list(back.stream([(0, lines)]))
+    assert {array.size for _, array in found} <= {30, 60, 90}
+    np.testing.assert_array_equal(np.concatenate([a for _, a in found]), lines.repeat(10, 0).repeat(10, 1))
 
 
 def test_amounts_are_averaged_without_what_is_unknown():

@@ -15,6 +15,8 @@ Places = NDArray[np.float64]
 T = TypeVar("T", bound=np.generic)
 
 _GOLDEN = np.uint32(0x9E3779B1)
+_ONE_THREAD = 200_000
+"""Multiplications up to which OpenBLAS stays on one thread (its limit is 262,144)."""
 _SPLINE_DEVIATION = 0.2767
 """Standard deviation of a cubic B-spline surface over uniform values in [-1, 1]."""
 
@@ -58,18 +60,15 @@ class Field:
     def grid(self, y: Places, x: Places) -> Floats:
         """Values (len(y), len(x)) at all crossings of rows `y` and columns `x`."""
         (rows, down), (cols, across) = self._weights(y), self._weights(x)
-        left: Floats = np.matmul(down, self._lattice(rows[:, None], cols[None]))
-        values: Floats = np.matmul(left, across.T)
-        return values
+        return _product(down, self._lattice(rows[:, None], cols[None]) @ across.T)
 
     def sloped(self, y: Places, x: Places) -> tuple[Floats, Floats]:
         """Values as `grid`, and the steepness (change per pixel, never negative)."""
         rows, down, down_slope = self._weights_and_slopes(y)
         cols, across, across_slope = self._weights_and_slopes(x)
         lattice = self._lattice(rows[:, None], cols[None])
-        left: Floats = down @ lattice
-        values: Floats = left @ across.T
-        return values, np.hypot(left @ across_slope.T, down_slope @ lattice @ across.T)
+        right = lattice @ across.T
+        return _product(down, right), np.hypot(_product(down, lattice @ across_slope.T), _product(down_slope, right))
 
     def points(self, y: Places, x: Places) -> Floats:
         """Values at the single points (y[i], x[i])."""
@@ -107,6 +106,18 @@ class Field:
             weights[line, first - 1 - low + n] = value
             slopes[line, first - 1 - low + n] = slope / self.spacing
         return nodes, weights, slopes
+
+
+def _product(left: Floats, right: Floats) -> Floats:
+    """`left` @ `right`, in strips so small that BLAS wakes no second thread.
+
+    For so few columns a thread costs more than it does, and many times as much where processors are shared.
+    """
+    out = np.empty((left.shape[0], right.shape[1]), dtype=np.float32)
+    step = max(1, _ONE_THREAD // right.size)
+    for row in range(0, len(left), step):
+        np.matmul(left[row : row + step], right, out=out[row : row + step])
+    return out
 
 
 def _spline(t: Places) -> list[Floats]:
