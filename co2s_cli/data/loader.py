@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from threading import Barrier
 from typing import Literal
 
 import numpy as np
@@ -114,12 +115,28 @@ class Loader:
         """The batches of steps `first` … `last - 1`."""
         with ThreadPoolExecutor(self._threads, "crops") as pool:
             waiting: deque[Future[Batch]] = deque()
-            for step in range(first, last):
-                waiting.append(pool.submit(self.batch, step))
-                if len(waiting) > self._threads:
+            try:
+                for step in range(first, last):
+                    waiting.append(pool.submit(self.batch, step))
+                    if len(waiting) > self._threads:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+                everyone = Barrier(self._threads)  # so that each thread takes one of these
+                wait([pool.submit(self._release, everyone) for _ in range(self._threads)])
+
+    def release(self) -> None:
+        """Close the files that this thread has opened."""
+        self._labeled.release()
+        if self._unlabeled is not None:
+            self._unlabeled.release()
+
+    def _release(self, everyone: Barrier) -> None:
+        everyone.wait()
+        self.release()
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""

@@ -85,6 +85,11 @@ class Pool:
         geometry = self._geometry(source, item, rng)
         return self._crop(geometry, self._read(item.source, geometry.window))
 
+    def release(self) -> None:
+        """Close this thread's files: GDAL wants them closed where they were opened."""
+        for stack, _, _ in self._local.__dict__.pop("opened", OrderedDict()).values():
+            stack.close()
+
     def _geometry(self, source: Source, item: Item, rng: np.random.Generator) -> Geometry:
         height, width = source.scene.height, source.scene.width
         scale = scale_of(height, width, self._view.rule, self._view.scales, rng)

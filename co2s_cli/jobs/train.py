@@ -60,12 +60,14 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> TrainResult:
     """
     out = _folder(settings)
     with started(settings.device) as runtime:
-        _check_folder(out, settings, runtime)
+        _check_folder(out, settings)
         data = _data(settings)
         steps = settings.steps or _steps(settings, data, runtime)
         pair = empty_pair(settings, out / LAST) if settings.resume else first_pair(settings, data)
         if settings.resume:
             _check_same_data(out, data, pair)
+        if not settings.resume:
+            _make_folder(out, runtime)
         engine = engine_for(
             settings, data, pair.to(runtime.device), runtime, folder=out, steps=steps, progress=progress
         )
@@ -89,16 +91,18 @@ def _folder(settings: TrainConfig) -> Path:
     return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.method}"
 
 
-def _check_folder(out: Path, settings: TrainConfig, runtime: Runtime) -> None:
-    """Make the run folder, or refuse one that holds another run."""
-    if settings.resume:
-        if not (out / STATE).is_file():
-            raise InputError(f"{out}: holds no state of a run to resume", hint="start it without --resume")
-        return
-    runtime.wait()
+def _check_folder(out: Path, settings: TrainConfig) -> None:
+    """Refuse a folder that holds another run, or none where one is to be resumed."""
+    if settings.resume and not (out / STATE).is_file():
+        raise InputError(f"{out}: holds no state of a run to resume", hint="start it without --resume")
+    if not settings.resume and not settings.overwrite and (out / "config.yaml").exists():
+        raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
+
+
+def _make_folder(out: Path, runtime: Runtime) -> None:
+    """Make the run folder, without what an earlier run left in it."""
+    runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
-        if (out / "config.yaml").exists() and not settings.overwrite:
-            raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
