@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,9 @@ window that asks."""
 
 _KEPT = 256
 """Blocks that are remembered, one bit a pixel: 32 MB."""
+
+_LOCK = threading.RLock()
+"""Held while a prepared geometry is asked: it completes itself on the way, and readers are threads."""
 
 _MARGIN = 2
 """Pixels around a block within which the outline is kept as it is."""
@@ -85,12 +90,13 @@ class Aoi:
     def misses(self, window: Window) -> bool:
         """True where surely no pixel of `window` is in the area."""
         part = self._on_grid(window)
-        return part is None or not shapely.intersects(
-            self._pixels, shapely.box(part.col, part.row, part.right, part.bottom)
-        )
+        if part is None:
+            return True
+        with _LOCK:
+            return not shapely.intersects(self._pixels, shapely.box(part.col, part.row, part.right, part.bottom))
 
     def check_hits(self) -> None:
-        """Refuse an area that misses the grid."""
+        """Refuse an area that holds no pixel of the grid."""
         if self.misses(Window(0, 0, *self.grid.shape)):
             crs = self.grid.crs.to_string() if self.grid.crs else "coordinates without a CRS"
             raise InputError(
@@ -98,6 +104,16 @@ class Aoi:
                 f"the area covers {show_bounds(self.shape.bounds)} there",
                 hint="is the area for another scene, or its CRS wrong?",
             )
+
+        around = self._around()
+        if around.height * around.width <= _BLOCK * _BLOCK and not self.mask(around).any():
+            raise InputError(f"{self.origin}: is smaller than a pixel, it holds the centre of none")
+
+    def _around(self) -> Window:
+        """The smallest window, on the grid or not, around the area."""
+        left, top, right, bottom = self._pixels.bounds
+        row, col = math.floor(top), math.floor(left)
+        return Window(row, col, max(1, math.ceil(bottom) - row), max(1, math.ceil(right) - col))
 
     def _on_grid(self, window: Window) -> Window | None:
         top, left = max(0, window.row), max(0, window.col)
@@ -114,7 +130,8 @@ class Aoi:
 
     def _block(self, row: int, col: int) -> NDArray[np.bool_]:
         """One block of the lattice."""
-        packed = self._packed(row, col)
+        with _LOCK:
+            packed = self._packed(row, col)
         if isinstance(packed, bool):
             return np.full((_BLOCK, _BLOCK), packed)
         return np.unpackbits(packed, axis=1).astype(np.bool_)

@@ -15,9 +15,10 @@ def identity_of(source: str, dataset: Any) -> str:
     """A stable string that changes when the pixels of an open dataset may have changed.
 
     It names every file that the dataset is made of (a VRT's sources, masks and overviews beside it) with size and
-    time of change; where GDAL reads from anywhere else, a hash of some pixels stands for that.
+    time of change; where GDAL reads from anywhere else, a hash of some pixels stands for that. Viewers write their
+    statistics to `.aux.xml` when they like: such a file holds no pixels and does not count.
     """
-    files = [Path(name) for name in dataset.files]
+    files = [Path(name) for name in dataset.files if not name.endswith(".aux.xml")]
     facts: list[object] = [dataset.shape, dataset.dtypes, dataset.count, tuple(dataset.transform)]
     if files and all(path.is_file() for path in files):
         facts += [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -6,7 +6,6 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.files import appearing
 
 
 def palette(classes: ClassMap) -> dict[int, tuple[int, int, int, int]]:
@@ -14,14 +13,9 @@ def palette(classes: ClassMap) -> dict[int, tuple[int, int, int, int]]:
     return {value: (*color, 255) for value, color in enumerate(classes.colors)}
 
 
-def write(path: Path, classes: ClassMap) -> None:
-    """Write the sidecars of the class raster `path`: `path.aux.xml` and `path` with the suffix `.qml`."""
-    for target, text in (
-        (path.with_name(path.name + ".aux.xml"), aux_xml(classes)),
-        (path.with_suffix(".qml"), qml(classes)),
-    ):
-        with appearing(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+def sidecars(path: Path, classes: ClassMap) -> dict[Path, str]:
+    """What belongs beside the class raster `path`, and its text: `path.aux.xml`, and `.qml` in place of the suffix."""
+    return {path.with_name(f"{path.name}.aux.xml"): aux_xml(classes), path.with_suffix(".qml"): qml(classes)}
 
 
 def aux_xml(classes: ClassMap) -> str:

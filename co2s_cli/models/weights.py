@@ -65,7 +65,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
         raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
     try:
         pair = Pair(manifest)
-        pair.load_state_dict(tensors, strict=True, assign=True)
+        pair.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
@@ -75,11 +75,16 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
     return pair.eval().to(device)
 
 
-def save(pair: Pair, path: Path) -> str:
-    """Write the model file, whole or not at all; returns its digest."""
+def save(pair: Pair, path: Path, *, half: bool = False) -> str:
+    """Write the model file, whole or not at all; returns its digest.
+
+    `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
+    """
+    import torch
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pair.state_dict().items()}
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
     digest = digest_of(pair.manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": pair.manifest.model_dump_json(), "digest": digest}
     with appearing(path) as temporary:

@@ -1,5 +1,7 @@
 """Which pixels an area holds."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import geopandas
 import numpy as np
 import pytest
@@ -151,6 +153,10 @@ def test_an_area_that_misses_the_scene_is_refused_with_both_extents(tmp_path):
     )
 
 
+def test_an_area_between_the_pixel_centres_is_refused():
+    assert "centre of none" in refused(bounds=(*GRID.at(10.6, 20.4), *GRID.at(10.9, 20.1)))
+
+
 def test_what_holds_no_polygon_is_refused(tmp_path):
     assert "found Point" in refused(file=saved(tmp_path, [shapely.Point(*GRID.at(5, 5))]))
     assert "cannot be read" in refused(file=tmp_path / "absent.gpkg")
@@ -170,3 +176,13 @@ def test_an_area_without_a_crs_is_refused_unless_the_scene_has_none_either(tmp_p
 def test_bounds_in_the_wrong_order_are_a_matter_of_usage():
     with pytest.raises(ConfigError, match="W < E"):
         Aoi.of(GRID, bounds=(10, 0, 5, 5))
+
+
+def test_threads_get_the_same_answer(ragged):
+    aoi, mask = ragged
+    fresh = aoi.on(GRID)
+    windows = [Window(row, col, 300, 300) for row in range(0, 1500, 250) for col in range(0, 2300, 250)]
+    with ThreadPoolExecutor(8) as pool:
+        for window, found in zip(windows, pool.map(fresh.mask, windows), strict=True):
+            expected = mask[window.slices]
+            np.testing.assert_array_equal(found[: expected.shape[0], : expected.shape[1]], expected)

@@ -115,6 +115,14 @@ def test_probabilities_have_a_band_per_class(tmp_path, dtype):
         np.testing.assert_array_equal(found.read(), array)
 
 
+@pytest.mark.parametrize("compress", ["NONE", "LZW", "DEFLATE", "ZSTD", "LZMA"])
+def test_every_lossless_compression_is_to_be_had(tmp_path, compress):
+    grid = GRIDS["one column"]
+    write(tmp_path / "map.tif", grid, labels(grid), creation={"COMPRESS": compress, "PREDICTOR": "YES"})
+    with rasterio.open(tmp_path / "map.tif") as found:
+        np.testing.assert_array_equal(found.read(1), labels(grid))
+
+
 def test_an_exception_leaves_the_old_map_and_nothing_else(tmp_path):
     old = write_raster(tmp_path / "map.tif", noise((1, 5, 5)))
     before = old.read_bytes()

@@ -154,6 +154,8 @@ def test_the_identity_follows_the_pixels(tmp_path):
     before = [Scene.open(str(name)).identity for name in (path, vrt)]
     assert [Scene.open(str(name)).identity for name in (path, vrt)] == before
     assert before[0] != before[1]
+    (tmp_path / "scene.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")  # as QGIS does
+    assert Scene.open(str(path)).identity == before[0]
     with rasterio.open(path, "r+") as dataset:
         dataset.write(noise((1, 20, 20), seed=1))
     os.utime(path, ns=(1, 1))

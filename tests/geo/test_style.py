@@ -14,7 +14,8 @@ CLASSES = ClassMap.of(["water", {"name": "roofs & <roads>", "color": [255, 0, 16
 
 def test_gdal_reads_the_category_names(tmp_path):
     path = write_raster(tmp_path / "map.tif", np.zeros((1, 4, 4), np.uint8))
-    style.write(path, CLASSES)
+    for target, text in style.sidecars(path, CLASSES).items():
+        target.write_text(text, encoding="utf-8")
     copy_raster(str(path), str(tmp_path / "map.vrt"), driver="VRT")  # GDAL writes out what it read
     found = [item.text for item in ET.parse(tmp_path / "map.vrt").iter("Category")]
     assert found == list(CLASSES.names)

@@ -57,6 +57,16 @@ def test_what_is_saved_is_what_is_loaded(model):
         assert again.digest == file.metadata()["digest"]
 
 
+def test_a_file_of_halves_is_half_the_size_and_loads_as_floats(model, tmp_path):
+    pair, path = model
+    weights.save(pair, tmp_path / "half.safetensors", half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.51 * path.stat().st_size
+    again = co2s_cli.load(tmp_path / "half.safetensors")
+    assert {value.dtype for value in again.state_dict().values()} == {torch.float32}
+    for name, value in pair.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value.half().float(), rtol=0, atol=0)
+
+
 def test_the_manifest_is_read_without_torch(model):
     import subprocess
     import sys
