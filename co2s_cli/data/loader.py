@@ -111,6 +111,11 @@ class Loader:
         self._plan = plan
         self._threads = threads
 
+    @property
+    def images(self) -> int:
+        """Crops that this rank draws for a batch, labelled and unlabelled."""
+        return self._plan.batch * (1 if self._unlabeled is None else 2)
+
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps `first` … `last - 1`."""
         with ThreadPoolExecutor(self._threads, "crops") as pool:

@@ -152,14 +152,18 @@ class Engine:
     def _log(self, records: Records | None, parts: dict[str, float], *, done: int, seconds: float, last: int) -> None:
         if records is None:
             return
+        course = self._course
         rate = next(group["lr"] for group in self.optimizer.param_groups if group["name"].endswith("decoder"))
         records.add(self.step, {**parts, "lr": rate})
         speed = done / max(seconds, 1e-9)
+        images = speed * course.accumulate * self._loader.images * self._runtime.ranks
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
-        records.add_timing(self.step, {"steps_per_second": speed, "seconds": seconds, "gpu_gb": memory})
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
-        left = (last - self.step) / max(speed, 1e-9)
-        log.info("step %5d  %s  lr %.1e  %.2f steps/s  %s left", self.step, shown, rate, speed, _clock(left))
+        records.add_timing(self.step, {"images_per_second": images, "seconds": seconds, "gpu_gb": memory})
+        left = _clock((last - self.step) / max(speed, 1e-9))
+        log.info(
+            "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
+            len(str(course.steps)), self.step, course.steps, _shown(parts), rate, images, left,
+        )  # fmt: skip
 
     def _check(self, records: Records | None) -> None:
         """Validate, keep the model if it is the best one, save."""
@@ -172,7 +176,7 @@ class Engine:
         if records is not None:
             records.add(self.step, facts)
             scores = "  ".join(f"{name} {facts[f'{name}/miou']:.3f}" for name in self.tally.confusions)
-            log.info("step %5d  validation mIoU: %s", self.step, scores)
+            log.info("step %d  validation mIoU: %s", self.step, scores)
             warning = drifting(*read(self._folder))
             if warning:
                 log.warning(warning)
@@ -228,6 +232,14 @@ def _too_big(batch: Batch, device: torch.device) -> ResourceError:
         f"{device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels does not fit into its memory",
         hint=f"try {hint}, or --checkpointing",
     )
+
+
+def _shown(parts: dict[str, float]) -> str:
+    """The loss and its parts as a person reads them: means over the students."""
+    merged: dict[str, list[float]] = {}
+    for name, value in parts.items():
+        merged.setdefault(name.partition("/")[2] or name, []).append(value)
+    return "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in merged.items())
 
 
 def _clock(seconds: float) -> str:
