@@ -53,6 +53,11 @@ class Dataset:
     digest: str
     """Changes when the images, their labels or the parts that train change."""
 
+    @property
+    def applied_scaling(self) -> Scaling:
+        """The scaling of all of its images."""
+        return _applied(self.scaling)
+
 
 def assemble(
     config: DataConfig, *, view: View, seed: int, ratio: float | None = None, with_unlabeled: bool = True

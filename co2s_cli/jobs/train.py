@@ -61,7 +61,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> TrainResult:
     out = _folder(settings)
     with started(settings.device) as runtime:
         _check_folder(out, settings)
-        data = _data(settings)
+        data = data_of(settings)
         steps = settings.steps or _steps(settings, data, runtime)
         pair = empty_pair(settings, out / LAST) if settings.resume else first_pair(settings, data)
         if settings.resume:
@@ -113,7 +113,8 @@ def _make_folder(out: Path, runtime: Runtime) -> None:
     runtime.wait()
 
 
-def _data(settings: TrainConfig) -> Dataset:
+def data_of(settings: TrainConfig) -> Dataset:
+    """Everything that a run with these settings learns from and validates with."""
     view = View(settings.crop, settings.scale, settings.scale_rule)
     return assemble(
         _described_data(settings),

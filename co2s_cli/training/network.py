@@ -19,6 +19,8 @@ from co2s_cli.models.pair import Pair
 _CHANNELS = 3
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _RANDOM_LAYER_SCALE = 1e-5
+_FRESH_LAYER_SCALE = 0.1
+"""timm starts at 1e-5, through which a network that trains from scratch for a short time learns next to nothing."""
 
 
 def first_pair(settings: TrainConfig, data: Dataset) -> Pair:
@@ -74,10 +76,10 @@ def _fresh(settings: TrainConfig, data: Dataset) -> Pair:
         clip_weights=wanted["clip"],
         dino_weights="none" if random else wanted["dino"],
     )
-    if random:
+    if random or wanted["dino"] == "none":
         for name, parameter in pair.students["dino"].named_parameters():
             if "gamma" in name:
-                torch.nn.init.constant_(parameter, _RANDOM_LAYER_SCALE)
+                torch.nn.init.constant_(parameter, _RANDOM_LAYER_SCALE if random else _FRESH_LAYER_SCALE)
     return pair
 
 

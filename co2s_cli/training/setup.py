@@ -12,7 +12,6 @@ from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import Loader, Plan
 from co2s_cli.errors import ConfigError
-from co2s_cli.geo.scaling import Scaling
 from co2s_cli.inference.precision import DTYPES, pick_precision
 from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
@@ -55,10 +54,9 @@ def engine_for(
         partner=settings.cutmix_partner,
     )
     sliding = sliding_of(settings, DTYPES[precision])
-    scaling = Scaling(data.scaling.low, data.scaling.high)
 
     def validate(model: Pair) -> Tally:
-        return evaluate(model, data.val, scaling, sliding, threshold=rules.threshold, runtime=runtime)
+        return evaluate(model, data.val, data.applied_scaling, sliding, threshold=rules.threshold, runtime=runtime)
 
     return Engine(
         trainee,
