@@ -146,9 +146,9 @@ def main() -> None:
         else india(given.folder, given.source, given.fraction, given.seeds)
     )
     rows: dict[str, list[Row]] = {}
-    for name in given.variants:
-        method, switches = VARIANTS[name]
-        for seed in given.seeds:
+    for seed in given.seeds:  # seeds outside, so that a run cut short still compares like with like
+        for name in given.variants:
+            method, switches = VARIANTS[name]
             out = given.folder / f"{given.data}-{given.fraction}-{name}-{seed}".replace(" ", "_")
             flags = {
                 "data": str(data.get("", data.get(seed))), "preset": "tiny", "method": method, "seed": seed,

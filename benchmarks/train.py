@@ -27,15 +27,15 @@ CLASSES, CROP, BATCH, REPEATS = 6, 256, 2, 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def median_seconds(work: Callable[[], object]) -> float:
-    """Median of `REPEATS` runs after one to warm up."""
-    work()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def median_seconds(*works: Callable[[], object]) -> list[float]:
+    """Median of `REPEATS` runs of each after one to warm up, in turns, so that a busy moment meets all of them."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for _ in range(REPEATS + 1):
+        for work, found in zip(works, seconds, strict=True):
+            start = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[1:]) for found in seconds]
 
 
 def random_batch() -> Batch:
@@ -91,7 +91,7 @@ def main() -> None:
             torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
         optimizer.step()
 
-    one, whole = median_seconds(unit), median_seconds(step)
+    one, whole = median_seconds(unit, step)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{given.precision}, {torch.get_num_threads()} threads{', checkpointing' if given.checkpointing else ''}")
     print(f"unit {one:.3f} s, step {whole:.2f} s = {whole / one:.1f} units, peak memory {peak:.2f} GB")
