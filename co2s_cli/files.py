@@ -34,11 +34,16 @@ def check_writable(folder: Path) -> None:
 def appearing(path: Path) -> Iterator[Path]:
     """Give a temporary name in the folder of `path`; rename it to `path` at the end, remove it after an exception.
 
-    The suffix is kept, because writers choose their format by it.
+    The suffix is kept, because writers choose their format by it. The file gets the permissions of any new file in
+    the folder: some writers would keep it from everybody but its owner.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
+        temporary.chmod(permissions)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: could not be written ({error.strerror or error})") from error

@@ -20,6 +20,13 @@ def test_a_file_appears_at_the_end_only(tmp_path):
     assert list(tmp_path.iterdir()) == [final]
 
 
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    with appearing(tmp_path / "out.bin") as temporary:
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "out.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_an_exception_leaves_what_was_there(tmp_path):
     final = tmp_path / "out.tif"
     final.write_text("old")

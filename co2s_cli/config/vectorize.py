@@ -47,7 +47,9 @@ def parse_length(text: Any) -> Any:
 
 def parse_names(text: Any) -> Any:
     """The names in 'a, b, c'."""
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if isinstance(text, str) else text
+    if isinstance(text, str):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    return tuple(map(str, text)) if isinstance(text, list | tuple) else text
 
 
 def _parse(text: Any, units: dict[str, tuple[Any, float]], wanted: str) -> Amount:

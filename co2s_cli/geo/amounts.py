@@ -46,7 +46,7 @@ class RowAreas:
 
     def limits(self, small: float) -> Limits:
         """What is small, given in these numbers."""
-        return Limits(small, max(_LARGE_PIXELS * int(self.of_row.max()), int(4 * small)))
+        return Limits(small, min(max(_LARGE_PIXELS * int(self.of_row.max()), int(4 * small)), 2**62))
 
     def has_smaller(self, small: float) -> bool:
         """Whether any region can be smaller."""

@@ -13,7 +13,7 @@ from co2s_cli.geo.class_raster import Rows
 from co2s_cli.geo.features import Features, Ground, describe
 from co2s_cli.geo.gdal import environment, reading
 from co2s_cli.geo.polygons import Loose, Seams, split
-from co2s_cli.geo.processes import CACHE_BYTES, mapping
+from co2s_cli.geo.processes import CACHE_BYTES, in_order
 from co2s_cli.geo.regions import Regions
 from co2s_cli.geo.simplify import JOINTS_EVERY, simplified
 from co2s_cli.geo.tally import EMPTY, Tally
@@ -57,9 +57,8 @@ def plan(height: int, rows: int) -> list[Span]:
 def features(task: Task, spans: list[Span], *, workers: int) -> Iterator[Features]:
     """The features of each block that are complete when it is done; the same, in the same order, for any blocks."""
     seams = Seams()
-    with mapping(workers) as in_order:
-        for inside, loose in in_order(_Work(task), spans):
-            yield _merged(inside, describe(seams.join(loose), task.ground, task.confidence_scale))
+    for inside, loose in in_order(_Work(task), spans, workers=workers):
+        yield _merged(inside, describe(seams.join(loose), task.ground, task.confidence_scale))
 
 
 @dataclass(frozen=True, slots=True)

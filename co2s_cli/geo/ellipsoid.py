@@ -36,11 +36,14 @@ class Ellipsoid:
         return np.asarray(self.semi_minor**2 / 2 * (sin / (1 - (e * sin) ** 2) + np.arctanh(e * sin) / e))
 
     def areas(self, lon: Floats, lat: Floats, starts: NDArray[np.int64]) -> Floats:
-        """Signed square metres of closed rings, one after the other; longitudes and latitudes in radians."""
+        """Square metres of closed rings, one after the other, above zero for those that run counter-clockwise.
+
+        Longitudes and latitudes in radians.
+        """
         base = np.repeat(self.zone(lat[starts[:-1]]), np.diff(starts))  # a near base keeps the digits of small rings
         turn, middle, rise = _edges(lon, lat, starts)
         mean = sum(w * (self.zone(middle + p * rise) - base) for p, w in zip(_PLACES, _WEIGHTS, strict=True))
-        return np.asarray(np.add.reduceat(turn * mean, starts[:-1]))
+        return np.asarray(-np.add.reduceat(turn * mean, starts[:-1]))
 
     def lengths(self, lon: Floats, lat: Floats, starts: NDArray[np.int64]) -> Floats:
         """Metres around closed rings, one after the other; longitudes and latitudes in radians."""

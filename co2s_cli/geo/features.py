@@ -132,7 +132,7 @@ def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) ->
         return np.full(count, np.nan), np.full(count, np.nan)
     if ground.ellipsoid is not None:
         lon, lat = (coordinates * ground.unit).T
-        areas = ground.ellipsoid.areas(lon, lat, shapes.starts) * np.sign(ground.pixel_area) * -1
+        areas = ground.ellipsoid.areas(lon, lat, shapes.starts) * np.sign(ground.pixel_area)
         lengths = ground.ellipsoid.lengths(lon, lat, shapes.starts)
     else:
         areas = shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2)

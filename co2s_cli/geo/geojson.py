@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -23,38 +22,22 @@ def decimals(pixel_degrees: float) -> int:
     return min(15, max(0, math.ceil(-math.log10(pixel_degrees)) + 3))
 
 
-class Lines:
+def write_lines(emit: Callable[[str], object], tables: Iterator[Table], digits: int) -> None:
     """One feature a line (GeoJSON text sequences without separators)."""
-
-    def __init__(self, emit: Callable[[str], object], digits: int) -> None:
-        self._emit = emit
-        self._digits = digits
-
-    def write(self, table: Table) -> None:
-        """Write some more features."""
-        for text in _texts(table, self._digits):
-            self._emit(text + "\n")
+    for table in tables:
+        for text in _texts(table, digits):
+            emit(text + "\n")
 
 
-@contextlib.contextmanager
-def collection(emit: Callable[[str], object], digits: int) -> Iterator[_Collection]:
-    """A feature collection; it is complete when the block ends."""
-    emit('{"type": "FeatureCollection", "features": [\n')
-    yield _Collection(emit, digits)
+def write_collection(emit: Callable[[str], object], tables: Iterator[Table], digits: int) -> None:
+    """A feature collection."""
+    emit('{"type": "FeatureCollection", "features": [')
+    before = "\n"
+    for table in tables:
+        for text in _texts(table, digits):
+            emit(before + text)
+            before = ",\n"
     emit("\n]}\n")
-
-
-class _Collection:
-    def __init__(self, emit: Callable[[str], object], digits: int) -> None:
-        self._emit = emit
-        self._digits = digits
-        self._before = ""
-
-    def write(self, table: Table) -> None:
-        """Write some more features."""
-        for text in _texts(table, self._digits):
-            self._emit(self._before + text)
-            self._before = ",\n"
 
 
 def _texts(table: Table, digits: int) -> Iterator[str]:

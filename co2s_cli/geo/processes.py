@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 CACHE_BYTES = 64_000_000
 """Of GDAL in each process: a row of blocks of most files."""
 
-InOrder = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+_WORTH_S = 4.0
+"""Work left that is worth starting processes, which takes a second or two."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-@contextlib.contextmanager
-def mapping(workers: int) -> Iterator[InOrder]:
-    """`map` over `workers` processes; in this process for a single one."""
-    if workers == 1:
-        yield map
-        return
+def in_order(function: Callable[[T], R], items: Sequence[T], *, workers: int) -> Iterator[R]:
+    """The results for `items`: worked out here as long as little is left to do, then in `workers` processes."""
+    spent = 0.0
+    for done, item in enumerate(items):
+        if workers > 1 and done and spent / done * (len(items) - done) > _WORTH_S:
+            yield from _pooled(function, items[done:], workers)
+            return
+        begin = time.perf_counter()
+        result = function(item)
+        spent += time.perf_counter() - begin
+        yield result
+
+
+def _pooled(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
     # fresh interpreters: a fork would copy the locks that threads of whoever called us (torch, GDAL) hold just now
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-
-        def in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-            ahead: deque[Future[Any]] = deque()
+    with ProcessPoolExecutor(min(workers, len(items)), multiprocessing.get_context("spawn")) as pool:
+        ahead: deque[Future[R]] = deque()
+        try:
             for item in items:
                 ahead.append(pool.submit(function, item))
                 if len(ahead) > workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-
-        try:
-            yield in_order
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

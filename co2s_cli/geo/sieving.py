@@ -15,7 +15,7 @@ from co2s_cli.geo.adjacency import Edges, edges
 from co2s_cli.geo.chains import Index
 from co2s_cli.geo.class_raster import Rows
 from co2s_cli.geo.gdal import environment, reading
-from co2s_cli.geo.processes import CACHE_BYTES, mapping
+from co2s_cli.geo.processes import CACHE_BYTES, in_order
 from co2s_cli.geo.regions import Pixels, Regions
 from co2s_cli.geo.sieve import Graph, Limits, sieve
 
@@ -39,8 +39,8 @@ class SieveTask:
 def sieved(task: SieveTask, rows: int, *, workers: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """First row and classes (rows, columns) of the blocks of the sieved raster, from top to bottom."""
     tops = range(0, task.height, rows)
-    with mapping(workers) as in_order:
-        yield from zip(tops, in_order(_Work(task), [(top, min(top + rows, task.height)) for top in tops]), strict=True)
+    spans = [(top, min(top + rows, task.height)) for top in tops]
+    yield from zip(tops, in_order(_Work(task), spans, workers=workers), strict=True)
 
 
 @dataclass(frozen=True, slots=True)

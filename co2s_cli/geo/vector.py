@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -16,7 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldE
 
 from co2s_cli.errors import ConfigError, OutputError
 from co2s_cli.files import appearing
-from co2s_cli.geo import geojson, geoparquet
+from co2s_cli.geo import arrow, geojson
 
 SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl")
 GEOJSON = (".geojson", ".geojsonl", "")
@@ -53,13 +55,6 @@ class Schema:
     """Of coordinates in texts."""
 
 
-class Writer(Protocol):
-    """Takes features as they come."""
-
-    def write(self, table: Table) -> None:
-        """Some more of them."""
-
-
 def check_format(out: Path) -> None:
     """Refuse a suffix that no driver stands behind, and GeoParquet where its library is missing.
 
@@ -75,99 +70,88 @@ def check_format(out: Path) -> None:
         raise ConfigError(f"{out}: GeoParquet needs pyarrow", hint="pip install 'co2s_cli[parquet]'")
 
 
-@contextlib.contextmanager
-def writer(out: Path, schema: Schema, emit: Callable[[str], object]) -> Iterator[Writer]:
-    """A writer for `out`, whose file appears when the block ends and not at all after an exception.
+def write(out: Path, schema: Schema, tables: Iterator[Table], emit: Callable[[str], object]) -> None:
+    """Write features as they come to `out`, a file that appears when there are no more, or nothing after an exception.
 
     Args:
         out: File, or `STDOUT`.
         schema: What the features share.
+        tables: The features.
         emit: Takes the text of standard output.
     """
     if out == STDOUT:
-        yield geojson.Lines(emit, schema.decimals)
+        geojson.write_lines(emit, tables, schema.decimals)
         return
     try:
-        with appearing(out) as part, _opened(out.suffix.lower(), part, schema) as opened:
-            yield opened
+        with appearing(out) as part:
+            _write(out.suffix.lower(), part, schema, tables)
     except _PYOGRIO_ERRORS as error:
         raise OutputError(f"{out}: could not be written ({error})") from error
 
 
-@contextlib.contextmanager
-def _opened(suffix: str, part: Path, schema: Schema) -> Iterator[Writer]:
-    match suffix:
-        case ".parquet":
-            with geoparquet.opened(part, schema.crs, schema.empty) as opened:
-                yield opened
-        case ".geojson":
-            with part.open("w", encoding="utf-8") as file, geojson.collection(file.write, schema.decimals) as opened:
-                yield opened
-        case ".geojsonl":
-            with part.open("w", encoding="utf-8") as file:
-                yield geojson.Lines(file.write, schema.decimals)
-        case _:
-            with _spooled(part, schema) as opened:
-                yield opened
+def _write(suffix: str, part: Path, schema: Schema, tables: Iterator[Table]) -> None:
+    if suffix == ".parquet":
+        arrow.write_parquet(part, schema.crs, schema.empty, tables)
+    elif suffix in GEOJSON:
+        write_text = geojson.write_collection if suffix == ".geojson" else geojson.write_lines
+        with part.open("w", encoding="utf-8") as file:
+            write_text(file.write, tables, schema.decimals)
+    elif importlib.util.find_spec("pyarrow"):
+        with arrow.stream(schema.empty, tables) as stream:
+            _write_stream(part, schema, stream, arrow.GEOMETRY)
+    else:
+        _write_by_spool(part, schema, tables)
 
 
-@contextlib.contextmanager
-def _spooled(part: Path, schema: Schema) -> Iterator[Writer]:
-    """Features go to a plain GeoPackage beside the output, from which GDAL then writes the output in one stream.
+def _write_stream(part: Path, schema: Schema, stream: Any, geometry: str) -> None:
+    """Let GDAL take features from an Arrow stream."""
+    with _silent_on_crs():
+        pyogrio.raw.write_arrow(
+            stream,
+            part,
+            layer=schema.layer,
+            driver=_DRIVERS[part.suffix.lower()],
+            geometry_name=geometry,
+            geometry_type="Polygon",
+            crs=schema.crs,
+        )
+
+
+def _write_by_spool(part: Path, schema: Schema, tables: Iterator[Table]) -> None:
+    """Without pyarrow: features go to a plain GeoPackage beside the output, which GDAL then gives out as a stream.
 
     Added to batch by batch, a GeoPackage keeps its spatial index up to date at three times the cost of building it
     once, and FlatGeobuf, whose features are sorted by theirs, is written anew each time.
     """
     spool = part.with_name(part.name + ".spool.gpkg")
     try:
-        batches = _Batches(spool, schema)
-        yield batches
-        batches.flush()
+        for number, table in enumerate(itertools.chain([schema.empty], tables)):
+            _append(spool, schema, table, first=number == 0)
         with pyogrio.raw.open_arrow(spool, use_pyarrow=False, batch_size=_BATCH) as (found, stream):
-            pyogrio.raw.write_arrow(
-                stream,
-                part,
-                layer=schema.layer,
-                driver=_DRIVERS[part.suffix.lower()],
-                geometry_name=found["geometry_name"],
-                geometry_type="Polygon",
-                crs=schema.crs,
-            )
+            _write_stream(part, schema, stream, found["geometry_name"])
     finally:
         spool.unlink(missing_ok=True)
 
 
-class _Batches:
-    """Appends to a GeoPackage without index, a good number of features at a time."""
-
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self._path = path
-        self._schema = schema
-        self._waiting: list[Table] = [schema.empty]
-        self._started = False
-
-    def write(self, table: Table) -> None:
-        """Keep some more features until they are worth a call."""
-        self._waiting.append(table)
-        if sum(map(len, self._waiting)) >= _BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what waits; at first also nothing, so that there is a layer."""
-        tables, self._waiting = self._waiting, []
-        if self._started and not tables:
-            return
-        names = list(self._schema.empty.fields)
+def _append(spool: Path, schema: Schema, table: Table, *, first: bool) -> None:
+    with _silent_on_crs():
         pyogrio.raw.write(
-            self._path,
-            np.concatenate([table.geometry for table in tables]),
-            [np.concatenate([table.fields[name] for table in tables]) for name in names],
-            names,
-            layer=self._schema.layer,
+            spool,
+            table.geometry,
+            list(table.fields.values()),
+            list(table.fields),
+            layer=schema.layer,
             driver="GPKG",
             geometry_type="Polygon",
-            crs=self._schema.crs,
-            append=self._started,
-            layer_options=None if self._started else {"SPATIAL_INDEX": "NO", "GEOMETRY_NAME": "geom"},
+            crs=schema.crs,
+            append=not first,
+            layer_options={"SPATIAL_INDEX": "NO"} if first else None,
         )
-        self._started = True
+
+
+@contextlib.contextmanager
+def _silent_on_crs() -> Iterator[None]:
+    """A raster without CRS becomes polygons without CRS; that is no surprise here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+        yield

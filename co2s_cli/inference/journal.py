@@ -95,6 +95,9 @@ def _lock(folder: Path, out: Path) -> int:
     while True:
         try:
             folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+        try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.inference import budget
-from co2s_cli.inference.budget import GRAIN, Needs
+from co2s_cli.inference.budget import GRAIN, WIDE_ENOUGH, Needs
 from co2s_cli.inference.engine import STAGES, Engine, repeatable
 from co2s_cli.inference.products import Product
 from co2s_cli.inference.stitch import LINES
@@ -23,6 +23,12 @@ from co2s_cli.inference.subject import Subject
 
 _SLACK = 48_000_000
 """What threads, queues and the interpreter take beside what is counted."""
+
+PANEL_BYTES = 96_000_000
+"""What a panel takes at most on the host."""
+
+_WIDE_BLOCK = 4
+"""A block is wide from this many windows on."""
 
 SMALLEST_CACHE = 24_000_000
 """Bytes of GDAL's block cache where memory is short."""
@@ -87,11 +93,10 @@ def pick_sizes(
     each = whole // workers
     extra = min(max(0, _blocks_bytes(subject) * threads - SMALLEST_CACHE), (each - least) // 4)
     needs = replace(needs, base=needs.base + extra)
-    fit = budget.fit(each, needs, width=width, lanes=cores(workers) if engine.device.type == "cpu" else 1)
+    on_host = engine.device.type == "cpu"
+    fit = budget.fit(each, needs, width=width, lanes=cores(workers) if on_host else 1)
     assert fit is not None, "the smallest limit that works was checked above"
-    panel = fit.panel
-    if engine.device.type == "cuda":
-        panel = min(panel, _device_panel(engine, subject, product, device_limit))
+    panel = min(fit.panel, _bearable(needs) if on_host else _device_panel(engine, subject, product, device_limit))
     return Sizes(
         limit=whole,
         lanes=fit.lanes,
@@ -103,9 +108,19 @@ def pick_sizes(
     )
 
 
+def _bearable(needs: Needs) -> int:
+    """A panel that is wide enough: with a wider one memory would grow with the scene, for a percent of speed."""
+    return max(WIDE_ENOUGH, PANEL_BYTES // needs.column // GRAIN * GRAIN)
+
+
 def _blocks_bytes(subject: Subject) -> int:
-    """Bytes of the blocks under one row of windows: with these kept, hardly a block is decoded twice."""
+    """Bytes of cache that keep blocks from being decoded again by the next window, where they are much wider than one.
+
+    Then it is all blocks under a row of windows. Blocks of the usual sizes are rather decoded a second time.
+    """
     scene = subject.scene
+    if subject.block_width <= _WIDE_BLOCK * subject.lattice.plan.tile:
+        return 0
     rows = subject.lattice.plan.tile * scene.original.height / scene.height + GRAIN
     return int(rows * scene.original.width * len(scene.bands) * np.dtype(scene.dtype).itemsize)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from co2s_cli import tiling
 from co2s_cli.tiling import Plan, Window
 
-LINES = 64
+LINES = 32
 """Rows that leave at a time: what is decided from them needs memory too."""
 
 

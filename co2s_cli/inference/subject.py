@@ -21,9 +21,6 @@ from co2s_cli.inference.runner import Lattice
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import Plan, Window
 
-FAR = 1.5
-"""A scene whose resolution is further off the model's than this factor is worth a remark."""
-
 _GLANCE = 2048
 """Longer side of the overview from which blank windows are guessed."""
 
@@ -36,17 +33,23 @@ class Subject:
     aoi: Aoi | None
     scaling: Scaling
     lattice: Lattice
+    block_width: int
+    """Columns of a block of the file, of the grid in use."""
 
     @classmethod
     def open(cls, source: str, manifest: Manifest, settings: PredictConfig) -> Subject:
         """Open a scene for a model as the settings say."""
         scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
-        scene.check_bands(manifest.bands)
+        if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
+            scene.check_bands(manifest.bands)
         aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
         tile = settings.tile or manifest.tile
         plan = Plan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
-        return cls(scene, aoi, scaling, Lattice(plan, _possible(plan, scene, aoi)))
+        with scene.reader() as reader:
+            may = _possible(plan, reader, aoi)
+            block = reader.raw.block_shape[1] * scene.width // scene.original.width
+        return cls(scene, aoi, scaling, Lattice(plan, may), block)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[AreaReader]:
@@ -70,14 +73,8 @@ class Subject:
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """What a user should know before the map is made, one sentence each."""
-        said = self.scene.remarks()
-        here, there = self.scene.ground_resolution, manifest.ground_resolution
-        if here and there and not 1 / FAR <= here / there <= FAR:
-            said.append(
-                f"{self.scene.source}: pixels of {here:.3g} m, the model was trained on {there:.3g} m; "
-                f"add --res {there:g} to let it see what it knows"
-            )
-        return said
+        gap = self.scene.resolution_gap(manifest.ground_resolution)
+        return [*self.scene.remarks(), *([f"{self.scene.source}: {gap}"] if gap else [])]
 
     def probably_blank(self) -> int:
         """Windows that an overview shows without a valid pixel, beyond those that surely hold none."""
@@ -106,12 +103,11 @@ class AreaReader:
         return patch if self._aoi is None else Patch(patch.pixels, patch.valid & self._aoi.mask(window))
 
 
-def _possible(plan: Plan, scene: Scene, aoi: Aoi | None) -> NDArray[np.bool_]:
+def _possible(plan: Plan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
     """Which windows may hold a valid pixel, as far as that can be told without reading any."""
     may = np.ones((len(plan.rows), len(plan.cols)), np.bool_)
-    with scene.reader() as reader:
-        for down in range(len(plan.rows)):
-            for across in range(len(plan.cols)):
-                window = plan.window(down, across)
-                may[down, across] = not (aoi and aoi.misses(window)) and reader.has_data(window)
+    for down in range(len(plan.rows)):
+        for across in range(len(plan.cols)):
+            window = plan.window(down, across)
+            may[down, across] = not (aoi and aoi.misses(window)) and reader.has_data(window)
     return may

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
 
-_PIXELS = 4_000_000
+_PIXELS = 2_000_000
 """Of a block, where memory allows: enough that a block's fixed costs do not count."""
 _BYTES_PER_PIXEL = 60
 """Memory that a process takes for a block of noisy labels, measured."""
@@ -102,16 +103,18 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
 def _write(
     settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task, progress: Progress
 ) -> tuple[ClassCount, ...]:
-    workers = _workers(settings)
     rows = _block_rows(settings, raster, least=min(task.step, task.height))
     spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
-    with vector.writer(settings.out, _schema(settings, raster, task), sys.stdout.write) as writer:
-        for some in coverage.features(task, spans, workers=min(workers, len(spans))):
+
+    def tables() -> Iterator[vector.Table]:
+        for some in coverage.features(task, spans, workers=_workers(settings)):
             counts.add(some)
-            writer.write(_table(some, raster.legend.names, task))
+            yield _table(some, raster.legend.names, task)
             progress.advance()
+
+    vector.write(settings.out, _schema(settings, raster, task), tables(), sys.stdout.write)
     return counts.result(raster.legend.names)
 
 
@@ -192,7 +195,7 @@ def _sieved(settings: VectorizeConfig, raster: ClassRaster, ground: Ground, path
     rows = max(1, affordable // 2)
     progress.start("small regions", raster.grid.height, "row")
     with strips(path, raster.grid) as writer:
-        for row, classes in sieved(task, rows, workers=min(_workers(settings), -(-raster.grid.height // rows))):
+        for row, classes in sieved(task, rows, workers=_workers(settings)):
             writer.write(row, classes)
             progress.advance(len(classes))
     if settings.sieved is not None:

@@ -1,0 +1,250 @@
+"""How near `co2s predict` comes to its model alone, to plain reading and writing, and how it compares with MONAI.
+
+    python benchmarks/predict.py [model] [pipeline] [memory] [monai]
+
+Without names, all four. The scenes are the sample scene laid out side by side. MONAI is optional
+(`pip install --no-deps monai`); where it is absent its part says "skipped".
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import rasterio
+import torch
+
+from co2s_cli.classes import ClassMap
+from co2s_cli.config.predict import PredictConfig
+from co2s_cli.inference.engine import one_thread, repeatable
+from co2s_cli.inference.loading import Loaded, product_of
+from co2s_cli.inference.mapping import Mapper
+from co2s_cli.inference.setup import Setup
+from co2s_cli.inference.sizing import cores
+from co2s_cli.inference.targets import targets_of
+from co2s_cli.inference.workers import Rank
+from co2s_cli.models import catalog, fresh, weights
+from co2s_cli.models.manifest import Manifest, ModelScaling
+from co2s_cli.progress import SILENT
+
+SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
+CLASSES = 6
+
+
+def main() -> None:
+    parts = {"model": model_alone, "pipeline": free_model, "memory": memory, "monai": monai}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(parts))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--model-size", type=int, default=2048, help="side of the scene of `model` and `monai`")
+    parser.add_argument("--pipeline-size", type=int, default=8192)
+    parser.add_argument("--memory-sizes", type=int, nargs=2, default=(4000, 20_000))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.parts or parts:
+            parts[name](Path(folder), arguments)
+
+
+def lay_out(path: Path, size: int) -> Path:
+    """The sample scene repeated to `size` × `size` pixels."""
+    with rasterio.open(SAMPLE) as sample:
+        pixels, profile = sample.read(), sample.profile
+    profile.update(
+        driver="GTiff", height=size, width=size, tiled=True, blockxsize=512, blockysize=512, compress="deflate"
+    )
+    across = np.tile(pixels, (1, 1, -(-size // pixels.shape[2])))[:, :, :size]
+    with rasterio.open(path, "w", **profile, bigtiff="if_safer") as scene:
+        for row in range(0, size, 512):
+            height = min(512, size - row)
+            rows = across[:, (row + np.arange(height)) % pixels.shape[1]]
+            scene.write(rows, window=rasterio.windows.Window(0, row, size, height))
+    return path
+
+
+def base_pair(path: Path) -> Path:
+    """The published sizes (ViT-B/16 twice), freshly drawn."""
+    torch.manual_seed(0)
+    manifest = Manifest(
+        classes=tuple(ClassMap.of([f"class {place}" for place in range(CLASSES)]).plain()),
+        scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
+        students={
+            "clip": catalog.clip_student("ViT-B-16"),
+            "dino": catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"),
+        },
+    )
+    weights.save(fresh.new_pair(manifest), path)
+    return path
+
+
+def prepared(settings: PredictConfig) -> tuple[Setup, Mapper]:
+    """What the command itself prepares: settings, model file, mapper."""
+    manifest = weights.read_manifest(settings.model)
+    setup = Setup(settings, settings.model, manifest, Rank())
+    return setup, Mapper(setup, product_of(settings, manifest), Rank(), SILENT)
+
+
+def end_to_end(mapper: Mapper, settings: PredictConfig) -> float:
+    """Seconds from the first read to the closed files; the model is loaded already."""
+    (target,) = targets_of(settings)
+    made = mapper.make(target, lambda *_: None)
+    return made.seconds
+
+
+def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
+    """1. Every window of the plan once through the model, against the whole command."""
+    scene = lay_out(folder / "scene.tif", arguments.model_size)
+    settings = PredictConfig(
+        scenes=[str(scene)], out=folder / "map.tif", model=base_pair(folder / "base.safetensors"), overwrite=True,
+        device=arguments.device, precision=arguments.precision,
+    )  # fmt: skip
+    setup, mapper = prepared(settings)
+    (target,) = targets_of(settings)
+    subject = mapper.open(target)
+    engine = setup.start(subject, mapper.product, None).engine
+    lanes = cores(1) if engine.device.type == "cpu" else 1
+    batches = -(-len(subject.lattice.plan) // engine.batch)
+    with subject.reader() as reader:
+        pixels = reader.read(subject.lattice.plan.window(0, 0)).pixels
+    batch = [(slot, pixels) for slot in range(engine.batch)]
+
+    def alone() -> float:
+        with repeatable(), ThreadPoolExecutor(lanes, initializer=one_thread) as pool:
+            began = time.perf_counter()
+            for _ in pool.map(lambda _: engine.run(batch)[0, 0, 0, 0].item(), range(batches)):
+                pass
+            return time.perf_counter() - began
+
+    alone()
+    rounds = [(alone(), end_to_end(mapper, settings)) for _ in range(3)]
+    bare, whole = (min(times) for times in zip(*rounds, strict=True))
+    print(
+        f"1. model alone ÷ end to end: {bare:.1f} s ÷ {whole:.1f} s = {bare / whole:.3f} (ViT-B pair, "
+        f"{len(subject.lattice.plan)} windows, batch {engine.batch}, {setup.start(subject, mapper.product, None).loaded.precision}, {engine.device})"
+    )
+
+
+def free_model(folder: Path, arguments: argparse.Namespace) -> None:
+    """2. The whole way with a model that costs nothing, against block-wise reading and writing by rasterio alone."""
+    scene = lay_out(folder / "scene.tif", arguments.pipeline_size)
+    settings = PredictConfig(
+        scenes=[str(scene)], out=folder / "map.tif", model=weights.demo_path(), tile=512, overwrite=True,
+        device="cpu", precision="fp32",
+    )  # fmt: skip
+    setup, mapper = prepared(settings)
+    (target,) = targets_of(settings)
+    loaded = setup.start(mapper.open(target), mapper.product, None).loaded
+    answer = torch.rand(1, CLASSES, 512, 512).softmax(1)
+    free = Loaded(loaded.manifest, loaded.digest, lambda _: {"clip": answer, "dino": answer}, loaded.device, "fp32")
+    setup._loaded = free
+    rounds = [(copy_blocks(scene, folder / "copy.tif"), end_to_end(mapper, settings)) for _ in range(3)]
+    plain, whole = (min(times) for times in zip(*rounds, strict=True))
+    print(f"2. rasterio alone ÷ pipeline with a free model: {plain:.1f} s ÷ {whole:.1f} s = {plain / whole:.2f}")
+
+
+def copy_blocks(scene: Path, out: Path) -> float:
+    """Seconds to read a scene block by block and to write its first band as the map is written: a COG."""
+    began = time.perf_counter()
+    raw = out.with_suffix(".raw.tif")
+    with rasterio.open(scene) as source:
+        profile = source.profile | {"count": 1, "driver": "GTiff", "nodata": 255, "photometric": "minisblack"}
+        with rasterio.open(raw, "w", **profile) as target:
+            for _, window in source.block_windows(1):
+                target.write(source.read(window=window)[:1] // 43, window=window)
+    rasterio.shutil.copy(
+        raw, out, driver="COG", compress="deflate", blocksize=512, overview_resampling="mode", num_threads="all_cpus"
+    )
+    return time.perf_counter() - began
+
+
+def memory(folder: Path, arguments: argparse.Namespace) -> None:
+    """3. Peak memory of the process tree at two sizes, with the demonstration model."""
+    peaks = []
+    for size in arguments.memory_sizes:
+        scene = lay_out(folder / "scene.tif", size)
+        command = ["-m", "co2s_cli", "predict", str(scene), "--out", str(folder / "map.tif"), "--mem-limit", "2GB"]
+        seconds, peak = watched([*command, "--overwrite", "--json"])
+        peaks.append(peak)
+        print(f"   {size}²: peak {peak / 1e9:.2f} GB with --mem-limit 2GB, {seconds:.0f} s")
+    print(f"3. peak memory, {arguments.memory_sizes[1]}² ÷ {arguments.memory_sizes[0]}²: {peaks[1] / peaks[0]:.2f}")
+
+
+def monai(folder: Path, arguments: argparse.Namespace) -> None:
+    """4. MONAI's sliding window with rasterio around it: same scene, model, window, overlap, precision."""
+    try:
+        import monai as _  # noqa: F401
+    except ImportError:
+        print("4. MONAI: skipped, it is not installed")
+        return
+    scene = lay_out(folder / "scene.tif", arguments.model_size)
+    model = base_pair(folder / "base.safetensors")
+    ours = ["-m", "co2s_cli", "predict", str(scene), "--out", str(folder / "map.tif"), "--model", str(model),
+            "--overwrite", "--json", "--device", arguments.device, "--precision", arguments.precision]  # fmt: skip
+    theirs = [__file__, "--their-way", str(scene), str(folder / "theirs.tif"), str(model)]
+    rounds = [(watched(ours), watched(theirs)) for _ in range(2)]
+    (our_time, our_peak), (their_time, their_peak) = (
+        (min(r[who][0] for r in rounds), min(r[who][1] for r in rounds)) for who in (0, 1)
+    )
+    print(f"4. MONAI ÷ ours, whole processes: time {their_time:.1f} s ÷ {our_time:.1f} s = {their_time / our_time:.2f}, "
+          f"memory {their_peak / 1e9:.2f} GB ÷ {our_peak / 1e9:.2f} GB = {their_peak / our_peak:.2f}")  # fmt: skip
+
+
+def their_way(scene: str, out: str, model: str) -> None:
+    """What a user writes around MONAI: read the scene, slide, argmax, write."""
+    from monai.inferers import sliding_window_inference
+
+    pair = weights.load(model)
+    with rasterio.open(scene) as source:
+        image, profile = torch.from_numpy(source.read()).float()[None] / 255, source.profile
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        chances = sliding_window_inference(image, (512, 512), 1, pair.probabilities, overlap=0.25, mode="gaussian")
+    profile.update(count=1, nodata=255, driver="GTiff", photometric="minisblack")
+    with rasterio.open(out, "w", **profile) as target:
+        target.write(chances[0].argmax(0).to(torch.uint8).numpy(), 1)
+
+
+def watched(command: list[str]) -> tuple[float, int]:
+    """Seconds and peak resident bytes of a python process with all its children."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with peak_of(psutil.Process(process.pid)) as peak:
+        _, told = process.communicate()
+    if process.returncode:
+        sys.exit(told.decode())
+    return time.perf_counter() - began, peak[0]
+
+
+@contextmanager
+def peak_of(process: psutil.Process):
+    """The most that a process tree holds while the block runs, in bytes, as the only item of a list."""
+    peak, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            try:
+                tree = [process, *process.children(recursive=True)]
+                peak[0] = max(peak[0], sum(one.memory_info().rss for one in tree))
+            except psutil.NoSuchProcess:
+                continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--their-way"]:
+        their_way(*sys.argv[2:])
+    else:
+        main()

@@ -1,0 +1,99 @@
+"""The same sliding window over images that are in memory already: what validation sees is what predict would make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from co2s_cli.geo.fill import reflected
+from co2s_cli.inference.stitch import Piece, Weights, stitch
+from co2s_cli.tiling import Plan, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Sliding:
+    """How an image is cut, seen and blended; the defaults are predict's."""
+
+    tile: int = 512
+    """Side of a window in pixels."""
+    stride: int | None = None
+    """Pixels from one window to the next; three quarters of a window where nothing is said."""
+    blend: Literal["probabilities", "logits"] = "probabilities"
+    """What the windows' mean is taken of."""
+    taper: Literal["smooth", "flat"] = "smooth"
+    """smooth: a window counts less towards its edges; flat: everywhere the same."""
+    short_side: int | None = None
+    """Images are resized to this shorter side first, and the result back."""
+    batch: int = 1
+    """Windows that run at once."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.step <= self.tile:
+            raise ValueError(f"need 1 <= stride <= tile, got stride={self.stride}, tile={self.tile}")
+
+    @property
+    def step(self) -> int:
+        """The stride in force."""
+        return self.tile - self.tile // 4 if self.stride is None else self.stride
+
+    @torch.no_grad()
+    def __call__(self, logits: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+        """Blended values (N, H, W) in float32 for an image (C, H, W), by `logits`: (B, C, h, w) → (B, N, h, w)."""
+        seen = self._resized(image)
+        plan = Plan.of(*seen.shape[-2:], tile=self.tile, overlap=self.tile - self.step)
+        windows = self._values(logits, seen, plan)
+        first = next(windows)
+        strips = stitch(
+            _again(first, windows),
+            plan=plan,
+            area=Window(0, 0, plan.height, plan.width),
+            depth=len(first.values),
+            device=image.device,
+        )
+        blended = torch.cat([strip.blended.clone() for strip in strips if strip.blended is not None], dim=1)
+        if seen is image:
+            return blended
+        return F.interpolate(blended[None], image.shape[-2:], mode="bilinear", align_corners=True)[0]
+
+    def _resized(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if self.short_side is None or min(height, width) == self.short_side:
+            return image
+        factor = self.short_side / min(height, width)
+        size = (round(height * factor), round(width * factor))
+        return F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+
+    def _values(self, logits: Callable[[Tensor], Tensor], image: Tensor, plan: Plan) -> Iterator[Piece]:
+        """Weighted values of every window, in row-major order."""
+        weights = Weights(plan, image.device, flat=self.taper == "flat")
+        valid = np.ones((plan.tile, plan.tile), np.bool_)
+        keys = [(down, across) for down in range(len(plan.rows)) for across in range(len(plan.cols))]
+        for start in range(0, len(keys), self.batch):
+            batch = keys[start : start + self.batch]
+            values = logits(torch.stack([_cut(image, plan.window(*key)) for key in batch])).float()
+            if self.blend == "probabilities":
+                values = values.softmax(dim=1)
+            for (down, across), one in zip(batch, values, strict=True):
+                yield Piece(down, across, weights.apply(one.clone(), down, across), valid)
+
+
+def _cut(image: Tensor, window: Window) -> Tensor:
+    """The pixels of a window, mirrored at the edges of an image that is smaller."""
+    height, width = image.shape[-2:]
+    if window.bottom <= height and window.right <= width:
+        return image[..., window.slices[0], window.slices[1]]
+    rows = torch.from_numpy(reflected(window.row, window.bottom, height)).to(image.device)
+    cols = torch.from_numpy(reflected(window.col, window.right, width)).to(image.device)
+    return image[..., rows, :][..., cols]
+
+
+def _again(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
+    """The first piece put back before the others."""
+    yield first
+    yield from rest

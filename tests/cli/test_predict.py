@@ -1,0 +1,104 @@
+"""The command line of predict: what is said where, and which exit code."""
+
+import json
+
+import pytest
+import rasterio
+from support.models import save_tiny
+from support.rasters import noise, write_raster
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return write_raster(tmp_path / "scene.tif", noise((3, 70, 90)))
+
+
+def test_the_map_is_named_on_stdout_and_all_else_on_stderr(co2s, tmp_path, model, scene):
+    done = co2s("predict", scene, "--out", tmp_path / "map.tif", "--model", model)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'map.tif'}\n"
+    assert "running on" in done.stderr
+
+
+def test_a_scene_and_a_map_may_stand_side_by_side(co2s, tmp_path, model, scene):
+    assert co2s("predict", scene, tmp_path / "map.tif", "-m", model, "-b", "3", "-b", "2,1").exit_code == 0
+    assert (tmp_path / "map.tif").exists()
+
+
+def test_an_existing_second_file_is_a_scene_never_an_output(co2s, tmp_path, model, scene):
+    other = write_raster(tmp_path / "other.tif", noise((3, 70, 90)))
+    done = co2s("predict", scene, other, "--model", model, "--overwrite")
+    assert done.exit_code == 2
+    assert "out" in done.stderr
+
+
+def test_the_default_model_is_named_with_what_it_was_trained_on(co2s, tmp_path, model, scene, monkeypatch):
+    monkeypatch.setenv("CO2S_MODEL", str(model))
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif")
+    assert done.exit_code == 0
+    assert "model: tiny.safetensors, trained on nothing" in done.stderr
+
+
+def test_json_is_the_whole_result(co2s, tmp_path, model, scene):
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, "--json", "--patch-size", 32,
+                "--batch-size", "auto")  # fmt: skip
+    (made,) = json.loads(done.stdout)["maps"]
+    assert made["state"] == "made"
+    assert sum(made["pixels"].values()) == 70 * 90
+
+
+def test_a_dry_run_in_json(co2s, tmp_path, model, scene):
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, "--dry-run", "--json")
+    (estimate,) = json.loads(done.stdout)["estimates"]
+    assert estimate["windows"] == 4
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_some_scenes_failing_is_exit_7_with_a_list_at_the_end(co2s, tmp_path, model, scene):
+    (tmp_path / "broken.tif").write_text("no raster")
+    (tmp_path / "maps").mkdir()
+    done = co2s("predict", scene, tmp_path / "broken.tif", "-o", tmp_path / "maps", "--model", model)
+    assert done.exit_code == 7
+    assert done.stdout == f"{tmp_path / 'maps' / 'scene.tif'}\n"
+    assert "1 of 2 scenes failed" in done.stderr
+    assert "broken.tif" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (["--tile", "3"], 2),
+        (["--overlap", "1"], 2),
+        (["--bounds", "1,2,3"], 2),
+        (["--mem-limit", "lots"], 2),
+        (["--nodata", "some"], 2),
+        (["--precision", "int4"], 2),
+        (["--device", "toaster"], 2),
+        (["--co", "COLOUR=RED"], 2),
+        (["--confidence", "MAP"], 2),
+        (["--aoi", "none.gpkg"], 3),
+        (["--device", "cuda:99"], 6),
+        (["--mem-limit", "10MB"], 6),
+    ],
+)
+def test_bad_flags_have_one_line_and_their_exit_code(co2s, tmp_path, model, scene, flags, code):
+    flags = [tmp_path / "map.tif" if flag == "MAP" else flag for flag in flags]
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, *flags)
+    assert done.exit_code == code, done.stderr
+    assert done.stderr.count("error:") == 1
+    assert not (tmp_path / "map.tif").exists()
+    assert not (tmp_path / "map.tif.parts").exists()
+
+
+def test_settings_may_come_from_a_file(co2s, tmp_path, model, scene):
+    config = tmp_path / "predict.yaml"
+    config.write_text(f"model: {model}\ntile: 32\nmin-confidence: 0.5\nbands: [3, 2, 1]\n")
+    assert co2s("predict", scene, "-o", tmp_path / "map.tif", "--config", config).exit_code == 0
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        told = json.loads(dataset.tags()["CO2S_SETTINGS"])
+    assert (told["tile"], told["bands"]) == (32, [3, 2, 1])

@@ -1,0 +1,324 @@
+"""`jobs.vectorize` from file to file: every format, attributes, grids, bad input."""
+
+import json
+import os
+import stat
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from geopandas.testing import assert_geodataframe_equal
+from rasterio import features
+from rasterio.transform import Affine
+
+from co2s_cli.config.vectorize import VectorizeConfig
+from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
+from co2s_cli.geo import style, vector
+from co2s_cli.jobs import vectorize
+
+NORTH_UP = Affine(10, 0, 400_000, 0, -10, 5_600_000)
+GRIDS = {
+    "north up": NORTH_UP,
+    "south up": Affine(10, 0, 400_000, 0, 10, 5_500_000),
+    "rotated": Affine(8, 4.2, 400_000, 6, -5.6, 5_600_000),
+}
+
+
+def labels(side=60, classes=4, seed=0, blocks=6):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, classes, (side // blocks + 1, side // blocks + 1))
+    image = np.kron(coarse, np.ones((blocks, blocks), int))[:side, :side].astype(np.uint8)
+    noise = rng.random((side, side))
+    image[noise < 0.05] = 1
+    image[noise > 0.97] = 255
+    return image
+
+
+def save(path, image, **options):
+    profile = {"crs": "EPSG:32633", "transform": NORTH_UP, "nodata": 255} | options
+    bands = image if image.ndim == 3 else image[None]
+    with rasterio.open(
+        path, "w", driver="GTiff", height=bands.shape[1], width=bands.shape[2], count=len(bands),
+        dtype=bands.dtype, **profile,
+    ) as dataset:  # fmt: skip
+        dataset.write(bands)
+    return path
+
+
+def run(raster, out, **options):
+    plain = {"min_area": 0, "simplify": 0, "workers": 1}
+    return vectorize.run(VectorizeConfig(raster=str(raster), out=out, **(plain | options)))
+
+
+def read(path):
+    return geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+
+
+@pytest.fixture
+def raster(tmp_path):
+    return save(tmp_path / "map.tif", labels())
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl"])
+def test_every_format_is_read_back_as_a_coverage_with_all_attributes(raster, tmp_path, suffix):
+    result = run(raster, tmp_path / f"out{suffix}")
+    frame = read(result.out)
+    theirs = sum(1 for _ in features.shapes(labels(), labels() != 255))
+    assert result.polygons == len(frame) == theirs
+    assert set(frame.columns) == {"class_id", "class", "area_m2", "perimeter_m", "geometry"}
+    assert frame.crs.to_epsg() == (4326 if "geojson" in suffix else 32633)
+    assert shapely.coverage_is_valid(frame.geometry.to_numpy())
+    assert shapely.is_ccw(shapely.get_exterior_ring(frame.geometry.to_numpy())).all()
+    for value, group in frame.groupby("class_id"):
+        assert group["class"].unique() == [f"class {value}"]
+        np.testing.assert_allclose(group.area_m2.sum(), 100 * np.sum(labels() == value), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_areas_and_places_are_right_on_every_grid(tmp_path, name):
+    image = labels()
+    path = save(tmp_path / "map.tif", image, transform=GRIDS[name])
+    frame = read(run(path, tmp_path / "out.gpkg").out)
+    pixel = abs(GRIDS[name].determinant)
+    for value, group in frame.groupby("class_id"):
+        np.testing.assert_allclose(group.area_m2.sum(), pixel * np.sum(image == value), rtol=1e-9)
+        np.testing.assert_allclose(group.area.sum(), pixel * np.sum(image == value), rtol=1e-9)
+    np.testing.assert_allclose(frame.perimeter_m, frame.length)
+    back = features.rasterize(
+        zip(frame.geometry, frame.class_id, strict=True), image.shape, fill=255, transform=GRIDS[name]
+    )
+    np.testing.assert_array_equal(back, image)
+    assert shapely.is_ccw(shapely.get_exterior_ring(frame.geometry.to_numpy())).all()
+
+
+def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path):
+    path = save(tmp_path / "map.tif", labels(), crs="EPSG:4326", transform=Affine(0.001, 0, 12, 0, -0.001, 52))
+    frame = read(run(path, tmp_path / "out.gpkg").out)
+    geod = frame.crs.get_geod()
+    expected = [geod.geometry_area_perimeter(shape) for shape in frame.geometry]
+    # edges of pixels run along parallels, which are no geodesics: longer edges differ a little more
+    np.testing.assert_allclose(frame.area_m2, [area for area, _ in expected], rtol=1e-4)
+    plain = shapely.get_num_interior_rings(frame.geometry) == 0  # pyproj measures the shell only
+    np.testing.assert_allclose(frame.perimeter_m[plain], np.array(expected)[plain, 1], rtol=1e-4)
+    west, south, east, north = 12, 52 - 0.06, 12.06, 52
+    whole = geod.polygon_area_perimeter([west, east, east, west], [south, south, north, north])[0]
+    np.testing.assert_allclose(frame.area_m2.sum(), whole * np.mean(labels() != 255), rtol=1e-3)
+
+
+def test_names_and_colours_come_from_the_raster(tmp_path):
+    from co2s_cli.classes import ClassMap
+
+    path = save(tmp_path / "map.tif", labels(classes=3))
+    classes = ClassMap.of([{"name": "water", "color": [0, 0, 255]}, "forest", {"name": "field", "color": [9, 8, 7]}])
+    for target, text in style.sidecars(path, classes).items():
+        target.write_text(text)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, style.palette(classes))
+    result = run(path, tmp_path / "map.gpkg")
+    assert set(read(result.out)["class"]) == {"water", "forest", "field"}
+    text = result.style.read_text()
+    assert "rasterrenderer" in text  # the raster's own style lives in the same file
+    assert 'value="9,8,7,255"' in text
+    assert 'label="water"' in text
+
+
+def test_names_in_the_tags_count_too(tmp_path):
+    path = save(tmp_path / "map.tif", labels(classes=2))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(CLASS_NAMES=json.dumps(["wet", "dry"]))
+    assert set(read(run(path, tmp_path / "out.fgb").out)["class"]) == {"wet", "dry"}
+
+
+def test_classes_are_chosen_without_changing_the_others_borders(raster, tmp_path):
+    every = read(run(raster, tmp_path / "all.gpkg", simplify=1.5).out)
+    some = read(run(raster, tmp_path / "some.gpkg", simplify=1.5, classes="0,class 2").out)
+    rest = read(run(raster, tmp_path / "rest.gpkg", simplify=1.5, exclude="1,3").out)
+    chosen = every[every.class_id.isin([0, 2])].reset_index(drop=True)
+    assert_geodataframe_equal(some, chosen)
+    assert_geodataframe_equal(rest, chosen)
+
+
+def test_an_unknown_class_is_refused(raster, tmp_path):
+    with pytest.raises(ConfigError, match="meadow: no such class"):
+        run(raster, tmp_path / "out.gpkg", classes="meadow")
+
+
+def test_confidences_are_scaled_as_their_raster_says(raster, tmp_path):
+    values = np.random.default_rng(1).integers(0, 255, (60, 60)).astype(np.uint8)
+    confidence = save(tmp_path / "confidence.tif", values)
+    with rasterio.open(confidence, "r+") as dataset:
+        dataset.scales = (1 / 254,)
+    frame = read(run(raster, tmp_path / "out.gpkg", confidence=str(confidence)).out)
+    for row in frame.sample(20, random_state=0).itertuples():
+        inside = values[features.rasterize([row.geometry], values.shape, transform=NORTH_UP) == 1] / 254
+        np.testing.assert_allclose(row.confidence_mean, inside.mean())
+        np.testing.assert_allclose(row.confidence_p10, np.quantile(inside, 0.1, method="inverted_cdf"))
+
+
+def test_confidences_of_another_grid_are_refused(raster, tmp_path):
+    confidence = save(tmp_path / "confidence.tif", labels(side=30))
+    with pytest.raises(InputError, match="another grid"):
+        run(raster, tmp_path / "out.gpkg", confidence=str(confidence))
+
+
+def test_the_sieved_raster_and_the_polygons_tell_the_same_story(raster, tmp_path):
+    result = run(raster, tmp_path / "out.gpkg", min_area="1000m2", sieved=tmp_path / "sieved.tif")
+    frame = read(result.out)
+    with rasterio.open(result.sieved) as dataset:
+        image = dataset.read(1)
+    back = features.rasterize(
+        zip(frame.geometry, frame.class_id, strict=True), image.shape, fill=255, transform=NORTH_UP
+    )
+    np.testing.assert_array_equal(back, image)
+    assert (image != labels()).any()
+    same = read(run(raster, tmp_path / "pixels.gpkg", min_area="10px").out)
+    assert_geodataframe_equal(same, frame)
+
+
+def test_small_areas_in_degrees_are_measured_on_the_ellipsoid(tmp_path):
+    image = np.zeros((40, 9), np.uint8)
+    image[2, 4] = image[37, 4] = 1
+    path = save(tmp_path / "map.tif", image, crs="EPSG:4326", transform=Affine(2, 0, 0, 0, -2, 80))
+    with rasterio.open(path) as dataset:
+        assert dataset.bounds.bottom == 0
+    frame = read(run(path, tmp_path / "out.gpkg", min_area="2000000ha").out)
+    assert frame.class_id.tolist() == [1, 0]  # 2° of the far north are too little, 2° at the equator are not
+    assert frame.area_m2[0] > 2e10
+
+
+def test_a_raster_without_crs_keeps_its_pixels_and_says_so(tmp_path, caplog):
+    path = save(tmp_path / "map.tif", labels(), crs=None)
+    config = VectorizeConfig(raster=str(path), out=tmp_path / "out.gpkg", simplify=0, workers=1)
+    with caplog.at_level("INFO"):
+        result = vectorize.run(config)
+    assert "no minimum area" in caplog.text
+    assert result.polygons == sum(1 for _ in features.shapes(labels(), labels() != 255))
+    for options in ({"min_area": "5m2"}, {"min_area": "1ha"}, {"simplify": "2m"}):
+        with pytest.raises(ConfigError, match="no CRS"):
+            run(path, tmp_path / "other.gpkg", **options)
+    with pytest.raises(InputError, match="no CRS"):
+        run(path, tmp_path / "degrees.geojson")
+
+
+def test_masks_and_other_nodata_values_are_no_polygons(tmp_path):
+    image = labels()
+    image[image == 255] = 9
+    path = save(tmp_path / "map.tif", image, nodata=9)
+    assert 9 not in set(read(run(path, tmp_path / "out.gpkg").out).class_id)
+    path = save(tmp_path / "masked.tif", image, nodata=None)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(image != 9)
+    assert 9 not in set(read(run(path, tmp_path / "masked.gpkg").out).class_id)
+
+
+def test_a_map_of_nothing_becomes_a_layer_of_nothing(tmp_path):
+    path = save(tmp_path / "map.tif", np.full((5, 5), 255, np.uint8))
+    for suffix in vector.SUFFIXES:
+        result = run(path, tmp_path / f"as_{suffix[1:]}{suffix}", min_area="3px", simplify=1.5)
+        assert result.polygons == 0
+        if suffix != ".geojsonl":
+            assert len(read(result.out)) == 0
+
+
+def test_another_crs_moves_the_corners_and_keeps_the_areas(raster, tmp_path):
+    plain = read(run(raster, tmp_path / "plain.gpkg").out)
+    moved = read(run(raster, tmp_path / "moved.gpkg", dst_crs="EPSG:3857").out)
+    assert moved.crs.to_epsg() == 3857
+    assert moved.area_m2.tolist() == plain.area_m2.tolist()
+    np.testing.assert_allclose(moved.total_bounds, plain.to_crs(3857).total_bounds)
+
+
+def test_geojson_has_digits_for_a_thousandth_of_a_pixel(raster, tmp_path):
+    ring = json.loads(run(raster, tmp_path / "out.geojson").out.read_text())["features"][0]["geometry"]["coordinates"]
+    digits = max(len(str(number).partition(".")[2]) for place in ring[0] for number in place)
+    assert digits == 8  # 10 m are 9e-5 degrees
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"out": "out.shp"}, ConfigError, "suffix"),
+        ({"out": "missing/out.gpkg"}, OutputError, "does not exist"),
+        ({"raster": "no.tif"}, InputError, "no such file"),
+        ({"out": "out.geojson", "dst_crs": "EPSG:3857"}, ConfigError, "EPSG:4326 always"),
+        ({"dst_crs": "EPSG:nowhere"}, ConfigError, "no such coordinate system"),
+        ({"mem_limit": "1kB"}, ResourceError, "is the least"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(raster, tmp_path, options, kind, words):
+    before = sorted(tmp_path.iterdir())
+    paths = {
+        name: tmp_path / options.pop(name, default) for name, default in (("raster", "map.tif"), ("out", "out.gpkg"))
+    }
+    with pytest.raises(kind, match=words):
+        run(paths["raster"], paths["out"], **options)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "image", [labels().astype(np.float32), np.stack([labels(), labels()]), labels().astype(np.uint16)]
+)
+def test_what_is_no_class_raster_is_refused(tmp_path, image):
+    path = save(tmp_path / "other.tif", image, nodata=None)
+    with pytest.raises(InputError, match="a class raster has"):
+        run(path, tmp_path / "out.gpkg")
+
+
+def test_an_output_is_replaced_only_when_told(raster, tmp_path):
+    run(raster, tmp_path / "out.gpkg")
+    with pytest.raises(OutputError, match="exists"):
+        run(raster, tmp_path / "out.gpkg")
+    (tmp_path / "out.gpkg").unlink()
+    with pytest.raises(OutputError, match=r"out\.qml: exists"):
+        run(raster, tmp_path / "out.gpkg")
+    run(raster, tmp_path / "out.gpkg", overwrite=True)
+
+
+def test_nothing_is_left_behind_when_reading_fails(raster, tmp_path, monkeypatch):
+    def fail(*_):
+        raise InputError("torn")
+
+    monkeypatch.setattr("co2s_cli.geo.class_raster.Rows.values", fail)
+    for suffix in vector.SUFFIXES:
+        with pytest.raises(InputError, match="torn"):
+            run(raster, tmp_path / f"out{suffix}", min_area="4px")
+    assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_takes_no_files_is_refused(raster, tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(OutputError, match="cannot write here"):
+        run(raster, folder / "out.gpkg")
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
+def test_without_pyarrow_the_same_is_written(raster, tmp_path, monkeypatch, suffix):
+    first = read(run(raster, tmp_path / f"first{suffix}").out)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert_geodataframe_equal(read(run(raster, tmp_path / f"second{suffix}").out), first)
+
+
+def test_parquet_without_its_library_is_refused(raster, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs pyarrow") as caught:
+        run(raster, tmp_path / "out.parquet")
+    assert "pip install" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_processes_and_memory_limits_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("co2s_cli.geo.processes._WORTH_S", 0.0)
+    path = save(tmp_path / "map.tif", labels(side=1100, blocks=9))
+    wanted = {"min_area": "20px", "simplify": 1.5}
+    files = [
+        run(path, tmp_path / f"{number}.fgb", **wanted, **options).out
+        for number, options in enumerate([{}, {"workers": 2}, {"mem_limit": "40MB"}])
+    ]
+    one, *others = (pyogrio.read_dataframe(file) for file in files)
+    for other in others:
+        assert_geodataframe_equal(one, other)

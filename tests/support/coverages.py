@@ -1,0 +1,78 @@
+"""Class maps for the tests of polygons, and the polygons of a map cut into blocks of any height."""
+
+import numpy as np
+import shapely
+from hypothesis import strategies as st
+
+from co2s_cli.geo import arcs, polygons, simplify
+from co2s_cli.geo.regions import OUTSIDE
+from co2s_cli.geo.tally import EMPTY, Tally
+
+WANTED = np.arange(257) < 255
+
+
+@st.composite
+def maps(draw, side=14):
+    """Small maps with everything that is hard about borders: checkerboards, thin lines, holes in holes, nodata."""
+    height, width = draw(st.integers(1, side)), draw(st.integers(1, side))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows, cols = np.indices((height, width))
+    kind = draw(st.sampled_from(["chance", "checkers", "rings", "lines", "blobs", "one"]))
+    classes = draw(st.integers(1, 4))
+    labels = {
+        "chance": lambda: rng.integers(0, classes, (height, width)),
+        "checkers": lambda: (rows + cols) % 2,
+        "rings": lambda: np.minimum.reduce([rows, cols, height - 1 - rows, width - 1 - cols]) % (classes + 1),
+        "lines": lambda: np.where(rng.random((height, width)) < 0.1, 2, (cols % 2) * (rows % 3 > 0)),
+        "blobs": lambda: np.kron(rng.integers(0, classes, (height // 3 + 1, width // 3 + 1)), np.ones((3, 3), int))[
+            :height, :width
+        ],
+        "one": lambda: np.zeros((height, width), int),
+    }[kind]()
+    labels = labels.astype(np.uint8)
+    labels[rng.random((height, width)) < draw(st.sampled_from([0.0, 0.0, 0.2, 1.0]))] = 255
+    return labels
+
+
+def framed(labels, top, bottom):
+    """Rows top … bottom - 1 and one pixel around, as a reader gives them."""
+    height, width = labels.shape
+    frame = np.full((bottom - top + 2, width + 2), OUTSIDE, np.uint16)
+    first, last = max(top - 1, 0), min(bottom + 1, height)
+    frame[first - top + 1 : last - top + 1, 1:-1] = labels[first:last]
+    return frame
+
+
+def outlines(labels, block, tolerance=0.0, values=None):
+    """Polygons in pixels, their classes and their tallies (as pairs of mean and p10), in the order they leave."""
+    seams, leaving = polygons.Seams(), []
+    height = len(labels)
+    for top in range(0, height, block):
+        bottom = height + 1 if top + block >= height else top + block
+        traced = arcs.trace(framed(labels, top, bottom), top, joints_every=simplify.JOINTS_EVERY if tolerance else 0)
+        lines = simplify.simplified(traced.arcs, tolerance) if tolerance else traced.arcs
+        counts = EMPTY if values is None else _tally(traced.regions, values, top, bottom)
+        complete, loose = polygons.split(traced.regions, lines, counts, top, WANTED)
+        batch = [item for some in (complete, seams.join(loose)) for item in _plain(some)]
+        leaving += sorted(batch, key=lambda item: item[:2])
+    shapes = np.array([item[2] for item in leaving], dtype=object)
+    return shapes, [item[3] for item in leaving], [item[4] for item in leaving]
+
+
+def _tally(found, values, top, bottom):
+    frame = framed(values, top, bottom)
+    known = frame != OUTSIDE
+    known[0] = known[-1] = False
+    at = np.flatnonzero(known)
+    return Tally.of(found.at(at), frame.ravel()[at].astype(np.uint8))
+
+
+def _plain(some):
+    count = len(some.facts.value)
+    if not count:
+        return []
+    sizes = np.diff(some.rings.starts)
+    lines = shapely.linearrings(some.rings.points.astype(float), indices=np.repeat(np.arange(len(sizes)), sizes))
+    shapes = shapely.polygons(lines, indices=some.rings.region)
+    levels = zip(some.tally.mean(count), some.tally.quantile(count, 0.1), strict=True)
+    return list(zip(some.facts.bottom, some.facts.first, shapes, some.facts.value, levels, strict=True))
