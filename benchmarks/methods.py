@@ -101,7 +101,7 @@ def measured(settings: TrainConfig) -> Row:
     result = train.run(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(result.model, str(device))
-    sliding = sliding_of(settings, torch.float32)
+    sliding = sliding_of(settings)
     threshold = rules_of(settings, data, result.steps, device).threshold
     scores = {}
     for fusion in ("mean", "confident"):

@@ -13,13 +13,14 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import Loader, Plan
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.precision import DTYPES, pick_precision
+from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
 from co2s_cli.training.engine import Course, Engine
 from co2s_cli.training.methods import METHODS, Rules
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.trainee import Trainee
-from co2s_cli.training.validate import Sliding, Tally, evaluate
+from co2s_cli.training.validate import Tally, evaluate
 
 
 def engine_for(
@@ -53,10 +54,18 @@ def engine_for(
         views=len(method.strong),
         partner=settings.cutmix_partner,
     )
-    sliding = sliding_of(settings, DTYPES[precision])
+    sliding = sliding_of(settings)
 
     def validate(model: Pair) -> Tally:
-        return evaluate(model, data.val, data.applied_scaling, sliding, threshold=rules.threshold, runtime=runtime)
+        return evaluate(
+            model,
+            data.val,
+            data.applied_scaling,
+            sliding,
+            threshold=rules.threshold,
+            runtime=runtime,
+            dtype=DTYPES[precision],
+        )
 
     return Engine(
         trainee,
@@ -102,17 +111,16 @@ def rules_of(settings: TrainConfig, data: Dataset, steps: int, device: torch.dev
     )
 
 
-def sliding_of(settings: TrainConfig, dtype: torch.dtype) -> Sliding:
+def sliding_of(settings: TrainConfig) -> Sliding:
     """How validation makes maps."""
     tile = settings.eval_tile or settings.crop
-    # the published stride is ⌊5/6 of the tile⌋, so the overlap is rounded up
     return Sliding(
         tile=tile,
-        overlap=tile - int(tile * (1 - settings.eval_overlap) + 1e-9),
+        stride=max(1, int(tile * (1 - settings.eval_overlap) + 1e-9)),
         blend=settings.eval_blend,
-        flat=settings.eval_taper == "flat",
-        resize=settings.eval_resize,
-        dtype=dtype,
+        taper=settings.eval_taper,
+        short_side=settings.eval_resize or None,
+        batch=settings.batch,
     )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,29 +15,16 @@ from co2s_cli import metrics
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.dataset import Area
 from co2s_cli.geo.scaling import Scaling
-from co2s_cli.inference.stitch import Piece, Weights, stitch
+from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.pair import Pair, fuse
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import Window, spans
 from co2s_cli.training.losses import learns
 from co2s_cli.training.runtime import Runtime
 
 FUSED = "fused"
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Sliding:
-    """How a map is made of windows; the defaults are predict's, `published` evaluation sets every one."""
-
-    tile: int
-    overlap: int
-    blend: Literal["probabilities", "logits"] = "probabilities"
-    flat: bool = False
-    """Whether all of a window weighs the same; else its rim tapers off."""
-    resize: int = 0
-    """Short side, in pixels, that an area is resized to before and back from afterwards; 0 = as it is."""
-    batch: int = 4
-    dtype: torch.dtype = torch.float32
+PIECE = 2048
+"""Side, in pixels, of the pieces of a large area that are held in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,122 +74,57 @@ class Tally:
 
 
 def evaluate(
-    pair: Pair, areas: Sequence[Area], scaling: Scaling, sliding: Sliding, *, threshold: Tensor, runtime: Runtime
+    pair: Pair,
+    areas: Sequence[Area],
+    scaling: Scaling,
+    sliding: Sliding,
+    *,
+    threshold: Tensor,
+    runtime: Runtime,
+    dtype: torch.dtype = torch.float32,
 ) -> Tally:
     """The tally over all areas, which the ranks share out among themselves."""
-    classes, students = len(pair.manifest.classes), tuple(pair.students)
-    total = _empty(students, classes)
+    total = _empty(tuple(pair.students), len(pair.manifest.classes))
     counts = total.vector()
-    with torch.no_grad():
-        for area in areas[runtime.rank :: runtime.ranks]:
-            with area.labels.reader() as labels:
-                for window, members in maps(pair, area, scaling, sliding, runtime.device):
-                    truth = labels.read(window)
-                    counts = counts + _tallied(members, truth, pair, threshold).vector()
+    pieces = [piece for area in areas for piece in _pieces(area, whole=sliding.short_side is not None)]
+    for piece in pieces[runtime.rank :: runtime.ranks]:
+        members = chances(pair, _image(piece, scaling).to(runtime.device), sliding, dtype)
+        with piece.labels.reader() as labels:
+            truth = labels.read(piece.window)
+        counts = counts + _tallied(members, truth, pair, threshold).vector()
     summed = runtime.summed(torch.from_numpy(counts).to(runtime.device))
     return total.filled(summed.cpu().numpy())
 
 
-def maps(
-    pair: Pair, area: Area, scaling: Scaling, sliding: Sliding, device: torch.device
-) -> Iterator[tuple[Window, dict[str, Tensor]]]:
-    """Each student's probabilities (N, h, w) of strips of an area, with the strips' place in the scene."""
+def chances(pair: Pair, image: Tensor, sliding: Sliding, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Each student's probabilities (N, h, w) for an image (bands, h, w), whatever was blended."""
+    found = {}
+    for name, student in pair.students.items():
+        with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            blended = sliding(student, image)
+        found[name] = blended.softmax(dim=0) if sliding.blend == "logits" else blended
+    return found
+
+
+def _pieces(area: Area, *, whole: bool) -> list[Area]:
+    """An area, or the pieces of one that is too large for the memory; what is resized stays whole."""
     window = area.window
+    if whole:
+        return [area]
+    return [
+        replace(area, window=Window(window.row + top, window.col + left, bottom - top, right - left))
+        for top, bottom in spans(window.height, PIECE)
+        for left, right in spans(window.width, PIECE)
+    ]
+
+
+def _image(area: Area, scaling: Scaling) -> Tensor:
+    """The pixels of an area in [0, 1]."""
     with area.scene.reader() as reader:
-        if not sliding.resize:
-            yield from _strips(pair, _Plain(reader, window, scaling), (window.row, window.col), sliding, device)
-            return
-        patch = reader.read(window)
-    source = _Resized(torch.from_numpy(scaling.apply(patch.pixels)), sliding.resize)
-    strips = [part for _, part in _strips(pair, source, (0, 0), sliding, device, raw=True)]
-    whole = {name: torch.cat([strip[name] for strip in strips], dim=1) for name in pair.students}
-    size = (window.height, window.width)
-    yield (
-        window,
-        {
-            name: F.interpolate(part[None], size=size, mode="bilinear", align_corners=True)[0].softmax(dim=0)
-            if sliding.blend == "logits"
-            else F.interpolate(part[None], size=size, mode="bilinear", align_corners=True)[0]
-            for name, part in whole.items()
-        },
-    )
+        return torch.from_numpy(scaling.apply(reader.read(area.window).pixels))
 
 
-class _Plain:
-    """Pixels of an area as they are; windows may see what is around it."""
-
-    def __init__(self, reader: Any, area: Window, scaling: Scaling) -> None:
-        self.height, self.width = area.height, area.width
-        self._reader, self._area, self._scaling = reader, area, scaling
-
-    def read(self, window: Window) -> Tensor:
-        place = Window(window.row + self._area.row, window.col + self._area.col, window.height, window.width)
-        return torch.from_numpy(self._scaling.apply(self._reader.read(place).pixels))
-
-
-class _Resized:
-    """An image whose short side was brought to a fixed length, as the published evaluation does."""
-
-    def __init__(self, image: Tensor, short: int) -> None:
-        factor = short / min(image.shape[-2:])
-        size = [round(side * factor) for side in image.shape[-2:]]
-        self._image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
-        self.height, self.width = size
-
-    def read(self, window: Window) -> Tensor:
-        part = self._image[:, window.row : window.bottom, window.col : window.right]
-        return F.pad(part, (0, window.width - part.shape[2], 0, window.height - part.shape[1]))
-
-
-def _strips(
-    pair: Pair,
-    image: _Plain | _Resized,
-    origin: tuple[int, int],
-    sliding: Sliding,
-    device: torch.device,
-    *,
-    raw: bool = False,
-) -> Iterator[tuple[Window, dict[str, Tensor]]]:
-    """Strips of the blend by student: probabilities, or with `raw` what was blended."""
-    plan = Plan.of(image.height, image.width, tile=sliding.tile, overlap=sliding.overlap)
-    names, classes = tuple(pair.students), len(pair.manifest.classes)
-    strips = stitch(
-        _pieces(pair, image, plan, sliding, device),
-        plan=plan,
-        area=Window(0, 0, image.height, image.width),
-        depth=len(names) * classes,
-        device=device,
-    )
-    for strip in strips:
-        if strip.blended is None:
-            continue
-        parts = dict(zip(names, strip.blended.clone().split(classes), strict=True))  # type: ignore[no-untyped-call]
-        if sliding.blend == "logits" and not raw:
-            parts = {name: part.softmax(dim=0) for name, part in parts.items()}
-        height = strip.valid.shape[0]
-        yield Window(origin[0] + strip.row, origin[1], height, image.width), parts
-
-
-def _pieces(
-    pair: Pair, image: _Plain | _Resized, plan: Plan, sliding: Sliding, device: torch.device
-) -> Iterator[Piece]:
-    weights = Weights(plan, device, flat=sliding.flat)
-    everything = np.ones((plan.tile, plan.tile), np.bool_)
-    places = [(down, across) for down in range(len(plan.rows)) for across in range(len(plan.cols))]
-    for batch in _batched(places, sliding.batch):
-        images = torch.stack([image.read(plan.window(*place)) for place in batch]).to(device)
-        for place, values in zip(batch, _values(pair, images, sliding), strict=True):
-            yield Piece(*place, weights.apply(values, *place), everything)
-
-
-def _values(pair: Pair, images: Tensor, sliding: Sliding) -> Tensor:
-    """What is blended of each image, (B, students · N, tile, tile)."""
-    with torch.autocast(images.device.type, dtype=sliding.dtype, enabled=sliding.dtype != torch.float32):
-        if sliding.blend == "probabilities":
-            return torch.cat(list(pair.members(images).values()), dim=1)
-        return torch.cat([student(images).float() for student in pair.students.values()], dim=1)
-
-
+@torch.no_grad()
 def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Pair, threshold: Tensor) -> Tally:
     """Counts of one strip."""
     classes = len(pair.manifest.classes)
@@ -235,9 +155,3 @@ def _empty(students: Sequence[str], classes: int) -> Tally:
     blank = dict.fromkeys(students, 0)
     confusions = {name: np.zeros((classes, classes), np.int64) for name in (*students, FUSED)}
     return Tally(confusions, blank, dict(blank), dict(blank), 0, 0)
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
