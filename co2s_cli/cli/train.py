@@ -1,5 +1,6 @@
 """`co2s train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,4 +57,5 @@ def train(
     from co2s_cli.jobs import train as job  # after parsing: --help must not wait for torch
 
     result = job.run(settings, progress=watcher())
-    echo_result(result, as_json=as_json, text=str(result.model))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun each process comes by here, one of them speaks
+        echo_result(result, as_json=as_json, text=str(result.model))

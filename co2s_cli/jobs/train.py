@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from co2s_cli import __version__
+from co2s_cli.config.base import read_yaml
 from co2s_cli.config.data import DataConfig, read_data
 from co2s_cli.config.recipes import DATA_SETS
 from co2s_cli.config.train import TrainConfig
@@ -65,7 +66,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> TrainResult:
         steps = settings.steps or _steps(settings, data, runtime)
         pair = empty_pair(settings, out / LAST) if settings.resume else first_pair(settings, data)
         if settings.resume:
-            _check_same_data(out, data, pair)
+            _check_same(out, data, pair, runtime)
         if not settings.resume:
             _make_folder(out, runtime)
         engine = engine_for(
@@ -74,7 +75,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> TrainResult:
         if settings.resume:
             engine.resume()
         elif runtime.leads:
-            _write_config(out, settings, data, steps)
+            _write_config(out, settings, data, steps, runtime)
         _fit(engine, settings, steps)
         result = _result(engine, out, steps)
         if runtime.leads:
@@ -144,7 +145,11 @@ def _steps(settings: TrainConfig, data: Dataset, runtime: Runtime) -> int:
     return settings.epochs * steps_per_epoch(images, ranks=runtime.ranks, batch=settings.batch)
 
 
-def _check_same_data(out: Path, data: Dataset, pair: Pair) -> None:
+def _check_same(out: Path, data: Dataset, pair: Pair, runtime: Runtime) -> None:
+    """Refuse to resume on other data, or with another number of processes: the batches would be others."""
+    before = read_yaml(out / "config.yaml").get("made_with", {}).get("processes")
+    if before != runtime.ranks:
+        raise ConfigError(f"--resume: the run began with {before} processes, now there are {runtime.ranks}")
     if pair.manifest.training.get("data") != data.digest:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
 
@@ -170,7 +175,7 @@ def _result(engine: Engine, out: Path, steps: int) -> TrainResult:
     )
 
 
-def _write_config(out: Path, settings: TrainConfig, data: Dataset, steps: int) -> None:
+def _write_config(out: Path, settings: TrainConfig, data: Dataset, steps: int, runtime: Runtime) -> None:
     """All settings, read back by --resume, and below them what the run was made with."""
     content = {
         **settings.model_dump(mode="json", exclude={"resume", "stop_after", "overwrite", "out"}),
@@ -179,6 +184,7 @@ def _write_config(out: Path, settings: TrainConfig, data: Dataset, steps: int) -
             "torch": str(torch.__version__),
             "python": platform.python_version(),
             "steps": steps,
+            "processes": runtime.ranks,
             "data_digest": data.digest,
             "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         },

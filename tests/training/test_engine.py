@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.training import landscape, quick
+from support.training import QUICK, landscape, quick
 
 from co2s_cli import load
 from co2s_cli.config.train import resumed
@@ -146,6 +146,45 @@ def test_two_ranks_lose_what_one_with_the_doubled_batch_loses(data, tmp_path, ba
     assert one[0][-1]["clip/strong1"] > 0
     assert one[1][0].keys() == two[1][0].keys()
     assert one[1][0]["fused/miou"] == pytest.approx(two[1][0]["fused/miou"], abs=1e-3)
+
+
+DYING = """
+import os
+from co2s_cli.training.engine import Engine
+alive = Engine._advance
+def dying(engine, batches):
+    if os.environ["RANK"] == "1" and engine.step == 3:
+        os._exit(9)
+    return alive(engine, batches)
+if os.environ.get("DIES"):
+    Engine._advance = dying
+from co2s_cli.cli import app
+app()
+"""
+
+
+@pytest.mark.slow
+def test_a_dead_rank_ends_the_run_and_resume_goes_on(data, tmp_path):
+    out, script = tmp_path / "run", tmp_path / "start.py"
+    script.write_text(DYING)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(train.__file__).parents[2])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    tiny = ["--preset", "tiny", *(word for text in (*QUICK, "val_every=2") for word in ("--set", text))]
+    first = subprocess.run(
+        [*launch, "train", str(data), "--out", str(out), "--steps", "4", *tiny],
+        env={**environment, "DIES": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert first.returncode != 0
+    assert "exitcode  : 9" in first.stderr
+    assert State.load(out).step == 2
+    with pytest.raises(ConfigError, match="began with 2 processes"):
+        train.run(resumed(out, {"resume": True}, []))
+    second = subprocess.run(
+        [*launch, "train", "--out", str(out), "--resume"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert second.stdout.splitlines() == [str(out / LAST)]
+    assert State.load(out).step == 4
 
 
 def test_drift_is_told_when_pseudo_labels_fall_with_the_loss():

@@ -7,10 +7,12 @@ import torch
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.data.loader import Batch
+from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_pair
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.engine import total_loss
+from co2s_cli.training.losses import Term
 from co2s_cli.training.methods import METHODS, Rules
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.trainee import Trainee, parameter_groups
@@ -215,3 +217,43 @@ def test_only_attention_of_the_backbones_moves():
     assert all("attn" in name for name in backbone)
     assert any("decoder" in name for name in moved)
     assert "students.dino.guidance.vectors" in moved
+
+
+@pytest.mark.slow
+def test_two_labelled_images_are_learnt_by_heart():
+    pair, data = new(), batch()
+    for student in pair.students.values():
+        student.train_backbone("all")
+    rows, cols = torch.meshgrid(torch.arange(SIDE) // 32, torch.arange(SIDE) // 32, indexing="ij")
+    data.labels[:] = rows * 2 + cols
+    data.labels[1] = 5 - data.labels[1]
+    colors = torch.tensor(
+        [[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9], [0.9, 0.9, 0.1], [0.1, 0.9, 0.9], [0.9, 0.1, 0.9]]
+    )
+    data.images[:] = colors[data.labels].movedim(-1, 1)
+    trainee = Trainee(pair, METHODS["supervised"](rules()), seed=0)
+    optimizer = torch.optim.AdamW(parameter_groups(pair, 3e-3, backbone=0.3, decoder=1, queries=1))
+    for step in range(120):
+        optimizer.zero_grad()
+        total_loss(trainee(data, step), Runtime(CPU), shared=True)[0].backward()
+        optimizer.step()
+    said = pair.eval().probabilities(data.images).argmax(dim=1)
+    scores = Scores.of(confusion(data.labels.numpy(), said.numpy(), N))
+    assert scores.miou > 0.95
+
+
+@pytest.mark.slow
+def test_students_that_teach_each_other_agree_sooner():
+    left = {}
+    for teaches in (False, True):
+        pair = new()
+        trainee = Trainee(pair, METHODS["co2s"](rules(threshold=torch.full((N,), 0.4), stability_grad=teaches)), seed=0)
+        optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
+        for _ in range(40):
+            optimizer.zero_grad()
+            terms = trainee(batch(), 50)
+            total_loss({k: t if "stability" not in k else Term(t.total, t.count, 20.0) for k, t in terms.items()},
+                       Runtime(CPU), shared=True)[0].backward()  # fmt: skip
+            optimizer.step()
+        left[teaches] = sum(term.total.item() for name, term in trainee(batch(), 50).items() if "stability" in name)
+    assert left[True] < left[False]
