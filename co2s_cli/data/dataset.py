@@ -147,11 +147,11 @@ def _labels_inside(source: Source, near: Window, out: Window) -> bool:
 
 
 def _holding_out(sources: Sequence[Source], areas: Sequence[Area]) -> list[Source]:
-    return [source.keeping_out(area.window for area in areas if _same(area.scene, source.scene)) for source in sources]
-
-
-def _same(a: Scene, b: Scene) -> bool:
-    return a.source == b.source or _resolved(a) == _resolved(b)
+    """The sources with the areas on the same images held out."""
+    windows: dict[str, list[Window]] = {}
+    for area in areas:
+        windows.setdefault(_resolved(area.scene), []).append(area.window)
+    return [source.keeping_out(windows.get(_resolved(source.scene), ())) for source in sources]
 
 
 def _resolved(scene: Scene) -> str:

@@ -58,6 +58,16 @@ class _Part:
     labels: NDArray[np.uint8]
 
 
+def _inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
+    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
+    inside = np.full((window.height, window.width), not parts)
+    for part in parts:
+        rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
+        cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
+        inside[rows, cols] = True
+    return inside
+
+
 class Pool:
     """Items to draw from, and their sources. Safe for several threads: each has handles of its own."""
 
@@ -107,7 +117,7 @@ class Pool:
         patch = reader.read(window)
         pixels, valid = self._scaling.apply(patch.pixels), patch.valid
         labels = np.full(valid.shape, IGNORE, np.uint8) if label_reader is None else label_reader.read(window)
-        labels[~valid] = IGNORE
+        labels[~valid | ~_inside(window, source.windows)] = IGNORE
         for out in source.holdout:
             if touch(window, out):
                 rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))

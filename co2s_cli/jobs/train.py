@@ -76,7 +76,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> TrainResult:
             engine.resume()
         elif runtime.leads:
             _write_config(out, settings, data, steps, runtime)
-        _fit(engine, settings, steps)
+        _fit(engine, settings, steps, out)
         result = _result(engine, out, steps)
         if runtime.leads:
             _report(out, settings, data, engine, result)
@@ -154,12 +154,12 @@ def _check_same(out: Path, data: Dataset, pair: Pair, runtime: Runtime) -> None:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
 
 
-def _fit(engine: Engine, settings: TrainConfig, steps: int) -> None:
+def _fit(engine: Engine, settings: TrainConfig, steps: int, out: Path) -> None:
     until = steps if settings.stop_after is None else engine.step + settings.stop_after
     try:
         engine.fit(until)
     except KeyboardInterrupt as error:
-        raise InterruptError(f"interrupted in step {engine.step}", hint="go on with --resume --out") from error
+        raise InterruptError(f"interrupted in step {engine.step}", hint=f"co2s train --resume --out {out}") from error
 
 
 def _result(engine: Engine, out: Path, steps: int) -> TrainResult:

@@ -45,6 +45,18 @@ def test_no_training_crop_shows_the_validation(data):
     assert not any(item.near and touch(item.near, out) for item in data.unlabeled.items)
 
 
+def test_labels_outside_the_windows_of_an_entry_do_not_train(tmp_path):
+    part = {"image": "scene.tif", "labels": "labels.tif", "windows": [[0, 0, 40, 40], [100, 0, 30, 30]]}
+    data = dataset(landscape(tmp_path, labeled=[part]))
+    assert sum(data.counts) == 40 * 40 + 30 * 30
+    plain = View(64, (1.0, 1.0), "own")
+    pool = assemble(read_data(tmp_path / "data.yaml"), view=plain, seed=0).labeled
+    for seed in range(8):
+        for index in range(len(pool)):
+            assert (pool.draw(index, np.random.default_rng(seed)).labels != IGNORE).sum() <= 40 * 40
+    pool.release()
+
+
 def test_crops_are_whole_and_labelled(data):
     for index in range(len(data.labeled)):
         crop = data.labeled.draw(index, np.random.default_rng(index))
