@@ -15,7 +15,7 @@ from co2s_cli.config.predict import PredictConfig as P
 @command(app, "predict")
 def predict(
     scenes: Annotated[
-        list[str] | None, typer.Argument(metavar="SCENE...", help=P.model_fields["scenes"].description)
+        list[str] | None, typer.Argument(metavar="SCENE", help=P.model_fields["scenes"].description)
     ] = None,
     out: Annotated[Path | None, flag(P, "out", "--out", "-o", "--output")] = None,
     model: Annotated[Path | None, flag(P, "model", "--model", "-m")] = None,

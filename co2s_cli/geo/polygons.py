@@ -86,30 +86,33 @@ def split(found: Regions, arcs: Arcs, counts: Tally, top: int, wanted: NDArray[n
         top: Row of the raster in which the block starts.
         wanted: (257) True for values that become polygons.
     """
-    chosen = wanted[found.values]
-    ends = np.concatenate([found.in_row(0), found.in_row(found.run_of.size // found.columns - 1)])
-    is_open = np.zeros(found.count, bool)
-    is_open[ends] = True
+    above, below = found.in_row(0), found.in_row(found.run_of.size // found.columns - 1)
+    chosen, is_open = wanted[found.values], np.zeros(found.count, bool)
+    is_open[above] = is_open[below] = True
     facts = Facts(found.values, found.bottom + top - 1, found.starts[found.first] + (top - 1) * found.columns)
     halves = _halves(arcs, chosen)
-    loose_number = _numbers(found.count, np.flatnonzero(chosen & is_open))
+    number = _numbers(found.count, np.flatnonzero(chosen & is_open))
     points = Points()
     points.add(arcs.points)
-    loose_halves, loose_points = _renumbered(halves, loose_number, points)
+    loose_halves, loose_points = _renumbered(halves, number, points)
     loose = Loose(
         loose_halves,
         loose_points,
         facts.take(chosen & is_open),
-        counts.renumbered(loose_number),
-        loose_number[found.in_row(0)],
-        loose_number[found.in_row(found.run_of.size // found.columns - 1)],
+        counts.renumbered(number),
+        number[above],
+        number[below],
     )
-    inside = np.flatnonzero(chosen & ~is_open)
-    inside = inside[facts.take(inside).rank]
-    number = _numbers(found.count, inside)
-    inside_halves = halves.take(number[halves.region] >= 0)
-    joined = rings.join(replace(inside_halves, region=number[inside_halves.region]), arcs.points)
-    return Polygons(joined, facts.take(inside), counts.renumbered(number)), loose
+    return _complete(np.flatnonzero(chosen & ~is_open), halves, arcs.points, facts, counts), loose
+
+
+def _complete(which: Index, halves: Halves, points: Corners, facts: Facts, counts: Tally) -> Polygons:
+    """The polygons of some regions all of whose halves are known."""
+    which = which[facts.take(which).rank]
+    number = _numbers(len(facts.value), which)
+    mine = halves.take(number[halves.region] >= 0)
+    joined = rings.join(replace(mine, region=number[mine.region]), points)
+    return Polygons(joined, facts.take(which), counts.renumbered(number))
 
 
 class Seams:
@@ -138,10 +141,9 @@ class Seams:
         halves = self._with(loose, group)
         is_open = np.zeros(count, bool)
         is_open[group[mine + loose.below[loose.below >= 0]]] = True
-        done = np.flatnonzero(~is_open)
-        done = done[facts.take(done).rank]
-        number = _numbers(count, done)
-        done_halves, points = _renumbered(halves, number, self._points)
+        leaving = halves.take(~is_open[halves.region])
+        points, starts = self._points.take(leaving.starts, leaving.sizes)
+        complete = _complete(np.flatnonzero(~is_open), replace(leaving, starts=starts), points, facts, tally)
         still = _numbers(count, np.flatnonzero(is_open))
         self._halves = halves.take(is_open[halves.region])
         self._halves = replace(self._halves, region=still[self._halves.region])
@@ -150,7 +152,7 @@ class Seams:
         below = np.full(len(loose.below), -1, np.int64)
         below[loose.below >= 0] = still[group[mine + loose.below[loose.below >= 0]]]
         self._below = below
-        return Polygons(rings.join(done_halves, points), facts.take(done), tally.renumbered(number))
+        return complete
 
     def _groups(self, loose: Loose) -> tuple[Index, int]:
         """Region of each open region so far and of each loose one, joined where they share runs; how many."""
@@ -187,8 +189,9 @@ def _halves(arcs: Arcs, chosen: NDArray[np.bool_]) -> Halves:
 def _renumbered(halves: Halves, number: Index, points: Points) -> tuple[Halves, Corners]:
     """The halves of regions with a number, under that number, and a copy of their points."""
     mine = halves.take(number[halves.region] >= 0)
-    taken, starts = points.take(mine.starts, mine.sizes)
-    return replace(mine, starts=starts, region=number[mine.region]), taken
+    arcs, index, which = np.unique(mine.starts, return_index=True, return_inverse=True)  # both halves share points
+    taken, starts = points.take(arcs, mine.sizes[index])
+    return replace(mine, starts=starts[which], region=number[mine.region]), taken
 
 
 def _numbers(count: int, which: Index) -> Index:

@@ -84,7 +84,7 @@ def pick_limit(wanted: int | None, least: int, available: int) -> tuple[int, str
         if wanted < least:
             raise ResourceError(
                 f"--mem-limit {show_bytes(wanted)}: too small for one panel of this scene with this model",
-                hint=f"the smallest that works is --mem-limit {math.ceil(least / 1e6)}MB",
+                hint=f"the smallest that works is --mem-limit {rounded_up(least)}",
             )
         return wanted, None
     usual = min(available // 2, DEFAULT_LIMIT)
@@ -96,6 +96,11 @@ def pick_limit(wanted: int | None, least: int, available: int) -> tuple[int, str
             hint="use a smaller --tile, or a machine with more memory",
         )
     return least, f"memory limit raised from {show_bytes(usual)} to {show_bytes(least)}: one panel needs that much"
+
+
+def rounded_up(least: int) -> str:
+    """A limit that still works when the next run's libraries take a little more, as one writes it."""
+    return f"{math.ceil(least * 1.02 / 1e7) * 10}MB"
 
 
 def available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

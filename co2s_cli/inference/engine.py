@@ -68,6 +68,7 @@ class Engine:
         columns = [torch.tensor(v, device=device)[:, None, None] for v in (scaling.low, scaling.gain, scaling.shift)]
         self._low, self._gain, self._shift = columns
         self._clamp = scaling.clamp
+        self._behind: deque[torch.cuda.Event] = deque()
         self._stage: Callable[[NDArray[Any]], Tensor] = _Pinned(device) if device.type == "cuda" else self._copied
 
     def run(self, pixels: Sequence[tuple[int, NDArray[Any]]]) -> Tensor:
@@ -79,8 +80,21 @@ class Engine:
         staged = np.zeros((self.batch, *first.shape), first.dtype)
         for slot, array in pixels:
             staged[slot] = array
-        with torch.inference_mode():
+        with torch.inference_mode(), self._paced():
             return self._halving(self._scaled(self._stage(staged)))
+
+    @contextlib.contextmanager
+    def _paced(self) -> Iterator[None]:
+        """Keep a CUDA device only a few batches behind: what it has not done yet takes its memory."""
+        if self.device.type != "cuda":
+            yield
+            return
+        if len(self._behind) == STAGES:
+            self._behind.popleft().synchronize()
+        yield
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record(torch.cuda.current_stream(self.device))
+        self._behind.append(done)
 
     def _copied(self, staged: NDArray[Any]) -> Tensor:
         return torch.from_numpy(staged).to(self.device)

@@ -30,6 +30,8 @@ class Loaded:
 
 def load_model(path: Path, settings: PredictConfig, device: torch.device, precision: Precision) -> Loaded:
     """Read a model file and make it ready as the settings say."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     pair = weights.load(path, device)
     pair.requires_grad_(False)
     lower(pair, precision)

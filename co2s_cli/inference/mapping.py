@@ -6,13 +6,13 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli import __version__, tiling
+from co2s_cli import __version__
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.errors import OutputError
 from co2s_cli.geo import creation
@@ -21,6 +21,7 @@ from co2s_cli.inference import journal as journals
 from co2s_cli.inference.assembly import assembly_cache, write_raster
 from co2s_cli.inference.engine import Engine
 from co2s_cli.inference.journal import Journal
+from co2s_cli.inference.made import Made, Run, made_of
 from co2s_cli.inference.parts import Parts
 from co2s_cli.inference.products import Product
 from co2s_cli.inference.runner import Pace
@@ -44,56 +45,6 @@ Finish = Callable[[Target, Subject], None]
 """What is made of a map that is whole: polygons, a picture."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What one map is, and how it came about."""
-
-    source: str
-    outputs: dict[str, Path]
-    """Everything that was written, by name; the map is `class`."""
-    state: str
-    """made, resumed, or done: it was whole before."""
-    pixels: dict[str, int] = field(default_factory=dict)
-    """Pixels of each class, and of none ('')."""
-    windows: int = 0
-    """Of the whole plan."""
-    read: int = 0
-    """Windows that this process read."""
-    ran: int = 0
-    """Windows that went through the model in this process."""
-    seconds: float = 0.0
-    """From the first read to the closed files."""
-    megapixels_per_second: float = 0.0
-    waited: float = 0.0
-    """Share of the running time in which the model waited for windows."""
-    device: str = ""
-    precision: str = ""
-    batch: int = 0
-    lanes: int = 0
-    panel: int = 0
-    memory_limit: int = 0
-    notes: tuple[str, ...] = ()
-    """What happened that may have changed last bits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One scene on its way to a map."""
-
-    target: Target
-    subject: Subject
-    folder: Path
-    start: Start
-    sizes: Sizes
-    journal: Journal
-
-    @property
-    def units(self) -> list[Window]:
-        """All units of work."""
-        plan = self.subject.lattice.plan
-        return tiling.blocks(plan.height, plan.width, band=self.journal.band, panel=self.journal.panel)
-
-
 class Mapper:
     """Makes maps of scenes with one model, which is read when the first map needs it."""
 
@@ -113,7 +64,7 @@ class Mapper:
     @property
     def workers(self) -> int:
         """Processes that share a scene."""
-        return max(self._settings.workers or 1, self._rank.count)
+        return max(self._settings.workers or self._setup.devices, self._rank.count)
 
     def open(self, target: Target) -> Subject:
         """The scene, checked against model and settings; what a user should know of it is said."""
@@ -163,7 +114,13 @@ class Mapper:
                 f"{target.out}: is whole, but was made from something else or with other settings",
                 hint="add --overwrite to make it anew, or choose another name",
             )
-        finish(target, subject)
+        rasters = {plane.name for plane in self._product.planes}
+        missing = {name for name, path in target.beside.items() if not path.exists()}
+        if rasters & missing:
+            gone = " and ".join(sorted(rasters & missing))
+            raise OutputError(f"{target.out}: is whole, but its {gone} is missing", hint="add --overwrite")
+        beside = {name: path for name, path in target.beside.items() if name in rasters | missing}
+        finish(replace(target, beside=beside), subject)
         return Made(target.source, target.outputs, "done")
 
     def _drop(self, folder: Path, old: Journal, start: Start) -> None:
@@ -210,7 +167,8 @@ class Mapper:
         counts = self._write(run)
         seconds = time.perf_counter() - began
         finish(run.target, run.subject)
-        made = self._made(run, pace, counts, seconds, state)
+        made = made_of(run, pace, self._setup.manifest.class_map, counts, seconds=seconds, state=state)
+        log.info("%s: %s in %.1f s (%.2f Mpx/s)", run.target.out, state, seconds, made.megapixels_per_second)
         journals.forget(run.folder)
         return made
 
@@ -236,7 +194,7 @@ class Mapper:
         todo = [unit for unit in run.units if not parts.has(unit)]
         task = self._task(run, todo)
         work = work_of(task, run.start.loaded, run.subject)
-        workers = min(self._settings.workers or 1, max(1, len(todo))) if self._rank.count == 1 else 1
+        workers = min(self.workers, max(1, len(todo))) if self._rank.count == 1 else 1
         if self._rank.count > 1:
             own = self._rank.mine(run.units)
             mine = [unit for unit in todo if unit in own]
@@ -306,32 +264,8 @@ class Mapper:
         parts = Parts(folder, self._product.planes)
         mine = [unit for unit in self._rank.mine(run.units) if not parts.has(unit)]
         pace = work_of(self._task(run, mine), start.loaded, subject).run(mine)
-        return self._made(run, pace, np.zeros(256, np.int64), pace.seconds, "made")
-
-    def _made(self, run: Run, pace: Pace, counts: NDArray[np.int64], seconds: float, state: str) -> Made:
-        names = self._setup.manifest.class_map.names
-        scene, notes = run.subject.scene, (Journal.read(run.folder) or run.journal).notes
-        made = Made(
-            source=run.target.source,
-            outputs=run.target.outputs,
-            state=state,
-            pixels={**{name: int(counts[place]) for place, name in enumerate(names)}, "": int(counts[255])},
-            windows=len(run.subject.lattice.plan),
-            read=pace.read,
-            ran=pace.ran,
-            seconds=seconds,
-            megapixels_per_second=scene.original.height * scene.original.width / 1e6 / max(seconds, 1e-9),
-            waited=pace.waited / max(pace.seconds, 1e-9),
-            device=str(run.start.engine.device),
-            precision=run.start.loaded.precision,
-            batch=run.start.engine.batch,
-            lanes=run.sizes.lanes,
-            panel=run.journal.panel,
-            memory_limit=run.sizes.limit,
-            notes=notes,
-        )
-        log.info("%s: %s in %.1f s (%.2f Mpx/s)", made.outputs["class"], state, seconds, made.megapixels_per_second)
-        return made
+        classes, none = self._setup.manifest.class_map, np.zeros(256, np.int64)
+        return made_of(run, pace, classes, none, seconds=pace.seconds, state="made")
 
 
 def disk_needed(subject: Subject, product: Product) -> int:

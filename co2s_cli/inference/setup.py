@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from co2s_cli import __version__
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.inference.engine import Engine
@@ -54,6 +56,12 @@ class Setup:
         self.manifest = manifest
         self._device = pick_device(settings.device, rank.local)
         self._loaded: Loaded | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many processes are worth their while where nothing is said: one for each GPU, if none is named."""
+        any_gpu = self.settings.device in ("auto", "cuda") and self._device.type == "cuda"
+        return torch.cuda.device_count() if any_gpu else 1
 
     def start(self, subject: Subject, product: Product, old: Journal | None) -> Start:
         """How a scene is run: settings first, then what the journal of unfinished work says, then the rules."""

@@ -30,7 +30,7 @@ PANEL_BYTES = 96_000_000
 _WIDE_BLOCK = 4
 """A block is wide from this many windows on."""
 
-SMALLEST_CACHE = 24_000_000
+SMALLEST_CACHE = 48_000_000
 """Bytes of GDAL's block cache where memory is short."""
 
 DEVICE_SHARE = 0.9
@@ -184,10 +184,10 @@ def _device_panel(engine: Engine, subject: Subject, product: Product, wanted: in
     )
     fit = budget.fit(limit, needs, width=plan.width, lanes=1)
     if fit is None:
-        least = math.ceil(budget.smallest(needs, plan.width) / 1e6)
+        least = budget.rounded_up(budget.smallest(needs, plan.width))
         raise ResourceError(
             f"{engine.device}: {show_bytes(limit)} are too little for one panel of this scene",
-            hint=f"the smallest that works is --device-mem {least}MB; or use a smaller --batch or --tile",
+            hint=f"the smallest that works is --device-mem {least}; or use a smaller --batch or --tile",
         )
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), engine.device)
     return fit.panel

@@ -11,7 +11,8 @@ from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import Co2sError, InterruptError, PartialError
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.loading import product_of
-from co2s_cli.inference.mapping import Made, Mapper
+from co2s_cli.inference.made import Made
+from co2s_cli.inference.mapping import Mapper
 from co2s_cli.inference.setup import Setup
 from co2s_cli.inference.subject import Subject
 from co2s_cli.inference.targets import Target, targets_of

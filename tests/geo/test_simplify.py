@@ -61,6 +61,7 @@ def test_two_borders_between_the_same_nodes_do_not_fall_together():
     assert shapely.coverage_is_valid(simple)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(-6, 6)] * 6), min_size=1, max_size=5))
 def test_lattice_rows_hold_the_points_inside_triangles(corners):
     triangles = np.array(corners, dtype=np.int64).reshape(-1, 3, 2)

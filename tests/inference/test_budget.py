@@ -37,7 +37,7 @@ def test_a_limit_is_kept_or_refused_with_the_smallest_that_works():
     assert pick_limit(3 * 10**9, 10**9, available=10**12) == (3 * 10**9, None)
     with pytest.raises(ResourceError) as caught:
         pick_limit(10**9, 1_234_567_890, available=10**12)
-    assert "--mem-limit 1235MB" in caught.value.hint
+    assert "--mem-limit 1260MB" in caught.value.hint
 
 
 def test_without_a_limit_it_is_half_of_what_is_free_and_at_most_8_gb():
