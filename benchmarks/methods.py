@@ -129,9 +129,9 @@ def table(rows: dict[str, list[Row]]) -> str:
 def main() -> None:
     """Run every variant with every seed; print the table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", choices=["landscape", "india"])
+    parser.add_argument("data", nargs="?", choices=["landscape", "india"], default="landscape")
     parser.add_argument("source", nargs="?", type=Path, help="folder of india-s2")
-    parser.add_argument("--folder", type=Path, required=True, help="where scenes and runs go")
+    parser.add_argument("--folder", type=Path, default=Path("build/methods"), help="where scenes and runs go")
     parser.add_argument("--fraction", default="1_8", help="labelled fraction of india-s2")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
