@@ -7,11 +7,13 @@ Without names, all four. The scenes are the sample scene laid out side by side. 
 """
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 import psutil
 import rasterio
 import torch
+from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.predict import PredictConfig
@@ -32,19 +35,21 @@ from co2s_cli.inference.targets import targets_of
 from co2s_cli.inference.workers import Rank
 from co2s_cli.models import catalog, fresh, weights
 from co2s_cli.models.manifest import Manifest, ModelScaling
-from co2s_cli.progress import SILENT
+from co2s_cli.progress import SILENT, Silent
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
 CLASSES = 6
 
 
 def main() -> None:
+    """Run what is asked for."""
     parts = {"model": model_alone, "pipeline": free_model, "memory": memory, "monai": monai}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(parts))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--model-size", type=int, default=2048, help="side of the scene of `model` and `monai`")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the best counts")
     parser.add_argument("--pipeline-size", type=int, default=8192)
     parser.add_argument("--memory-sizes", type=int, nargs=2, default=(4000, 20_000))
     arguments = parser.parse_args()
@@ -91,11 +96,39 @@ def prepared(settings: PredictConfig) -> tuple[Setup, Mapper]:
     return setup, Mapper(setup, product_of(settings, manifest), Rank(), SILENT)
 
 
-def end_to_end(mapper: Mapper, settings: PredictConfig) -> float:
+class Clock(Silent):
+    """Seconds by the wall and by the processors, from `start` on: the second keep still when others use the machine."""
+
+    def __init__(self) -> None:
+        self.began: tuple[float, float] | None = None
+
+    def start(self, *_: object) -> None:
+        """Begin to count, at the first stage."""
+        self.began = self.began or (time.perf_counter(), time.process_time())
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since then."""
+        assert self.began is not None
+        return time.perf_counter() - self.began[0], time.process_time() - self.began[1]
+
+
+def end_to_end(mapper: Mapper, settings: PredictConfig) -> tuple[float, float]:
     """Seconds from the first read to the closed files; the model is loaded already."""
     (target,) = targets_of(settings)
-    made = mapper.make(target, lambda *_: None)
-    return made.seconds
+    clock = mapper.progress = Clock()
+    mapper.make(target, lambda *_: None)
+    return clock.read()
+
+
+def best(rounds: list[tuple[tuple[float, float], tuple[float, float]]]) -> str:
+    """The ratio of the best rounds of two ways, by the wall and by the processors."""
+    (first, first_cpu), (second, second_cpu) = (
+        tuple(min(one[way][kind] for one in rounds) for kind in (0, 1)) for way in (0, 1)
+    )
+    return (
+        f"{first:.1f} s ÷ {second:.1f} s = {first / second:.3f} "
+        f"(processor time {first_cpu:.1f} s ÷ {second_cpu:.1f} s = {first_cpu / second_cpu:.3f})"
+    )
 
 
 def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
@@ -108,27 +141,26 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
     setup, mapper = prepared(settings)
     (target,) = targets_of(settings)
     subject = mapper.open(target)
-    engine = setup.start(subject, mapper.product, None).engine
+    start = setup.start(subject, mapper.product, None)
+    engine = start.engine
     lanes = cores(1) if engine.device.type == "cpu" else 1
     batches = -(-len(subject.lattice.plan) // engine.batch)
     with subject.reader() as reader:
         pixels = reader.read(subject.lattice.plan.window(0, 0)).pixels
     batch = [(slot, pixels) for slot in range(engine.batch)]
 
-    def alone() -> float:
+    def alone() -> tuple[float, float]:
         with repeatable(), ThreadPoolExecutor(lanes, initializer=one_thread) as pool:
-            began = time.perf_counter()
+            clock = Clock()
+            clock.start()
             for _ in pool.map(lambda _: engine.run(batch)[0, 0, 0, 0].item(), range(batches)):
                 pass
-            return time.perf_counter() - began
+            return clock.read()
 
     alone()
-    rounds = [(alone(), end_to_end(mapper, settings)) for _ in range(3)]
-    bare, whole = (min(times) for times in zip(*rounds, strict=True))
-    print(
-        f"1. model alone ÷ end to end: {bare:.1f} s ÷ {whole:.1f} s = {bare / whole:.3f} (ViT-B pair, "
-        f"{len(subject.lattice.plan)} windows, batch {engine.batch}, {setup.start(subject, mapper.product, None).loaded.precision}, {engine.device})"
-    )
+    ratio = best([(alone(), end_to_end(mapper, settings)) for _ in range(arguments.rounds)])
+    windows = len(subject.lattice.plan)
+    print(f"1. model alone ÷ end to end: {ratio}; ViT-B pair, {windows} windows, {start.loaded.precision}", flush=True)
 
 
 def free_model(folder: Path, arguments: argparse.Namespace) -> None:
@@ -141,27 +173,29 @@ def free_model(folder: Path, arguments: argparse.Namespace) -> None:
     setup, mapper = prepared(settings)
     (target,) = targets_of(settings)
     loaded = setup.start(mapper.open(target), mapper.product, None).loaded
-    answer = torch.rand(1, CLASSES, 512, 512).softmax(1)
+    answer = torch.rand(1, CLASSES, 16, 16).repeat_interleave(32, 2).repeat_interleave(32, 3).softmax(1)
     free = Loaded(loaded.manifest, loaded.digest, lambda _: {"clip": answer, "dino": answer}, loaded.device, "fp32")
     setup._loaded = free
-    rounds = [(copy_blocks(scene, folder / "copy.tif"), end_to_end(mapper, settings)) for _ in range(3)]
-    plain, whole = (min(times) for times in zip(*rounds, strict=True))
-    print(f"2. rasterio alone ÷ pipeline with a free model: {plain:.1f} s ÷ {whole:.1f} s = {plain / whole:.2f}")
+    labels, copy = answer[0].argmax(0).to(torch.uint8).numpy(), folder / "copy.tif"
+    ratio = best([(copy_blocks(scene, copy, labels), end_to_end(mapper, settings)) for _ in range(arguments.rounds)])
+    print(f"2. rasterio alone ÷ pipeline with a free model: {ratio}; {arguments.pipeline_size}²")
 
 
-def copy_blocks(scene: Path, out: Path) -> float:
-    """Seconds to read a scene block by block and to write its first band as the map is written: a COG."""
-    began = time.perf_counter()
+def copy_blocks(scene: Path, out: Path, labels: NDArray[np.uint8]) -> tuple[float, float]:
+    """Seconds to read a scene block by block and to write `labels` in each of them, as ours is written: a COG."""
+    clock = Clock()
+    clock.start()
     raw = out.with_suffix(".raw.tif")
     with rasterio.open(scene) as source:
         profile = source.profile | {"count": 1, "driver": "GTiff", "nodata": 255, "photometric": "minisblack"}
         with rasterio.open(raw, "w", **profile) as target:
             for _, window in source.block_windows(1):
-                target.write(source.read(window=window)[:1] // 43, window=window)
+                source.read(window=window)
+                target.write(labels[None, : window.height, : window.width], window=window)
     rasterio.shutil.copy(
         raw, out, driver="COG", compress="deflate", blocksize=512, overview_resampling="mode", num_threads="all_cpus"
     )
-    return time.perf_counter() - began
+    return clock.read()
 
 
 def memory(folder: Path, arguments: argparse.Namespace) -> None:
@@ -170,9 +204,9 @@ def memory(folder: Path, arguments: argparse.Namespace) -> None:
     for size in arguments.memory_sizes:
         scene = lay_out(folder / "scene.tif", size)
         command = ["-m", "co2s_cli", "predict", str(scene), "--out", str(folder / "map.tif"), "--mem-limit", "2GB"]
-        seconds, peak = watched([*command, "--overwrite", "--json"])
+        (seconds, _), peak = watched([*command, "--overwrite", "--json"])
         peaks.append(peak)
-        print(f"   {size}²: peak {peak / 1e9:.2f} GB with --mem-limit 2GB, {seconds:.0f} s")
+        print(f"   {size}²: peak {peak / 1e9:.2f} GB with --mem-limit 2GB, {seconds:.0f} s", flush=True)
     print(f"3. peak memory, {arguments.memory_sizes[1]}² ÷ {arguments.memory_sizes[0]}²: {peaks[1] / peaks[0]:.2f}")
 
 
@@ -188,12 +222,11 @@ def monai(folder: Path, arguments: argparse.Namespace) -> None:
     ours = ["-m", "co2s_cli", "predict", str(scene), "--out", str(folder / "map.tif"), "--model", str(model),
             "--overwrite", "--json", "--device", arguments.device, "--precision", arguments.precision]  # fmt: skip
     theirs = [__file__, "--their-way", str(scene), str(folder / "theirs.tif"), str(model)]
-    rounds = [(watched(ours), watched(theirs)) for _ in range(2)]
-    (our_time, our_peak), (their_time, their_peak) = (
-        (min(r[who][0] for r in rounds), min(r[who][1] for r in rounds)) for who in (0, 1)
-    )
-    print(f"4. MONAI ÷ ours, whole processes: time {their_time:.1f} s ÷ {our_time:.1f} s = {their_time / our_time:.2f}, "
-          f"memory {their_peak / 1e9:.2f} GB ÷ {our_peak / 1e9:.2f} GB = {their_peak / our_peak:.2f}")  # fmt: skip
+    rounds = [(watched(theirs), watched(ours)) for _ in range(arguments.rounds)]
+    theirs_peak, ours_peak = (min(one[way][1] for one in rounds) for way in (0, 1))
+    ratio = best([(them[0], us[0]) for them, us in rounds])
+    peaks = f"{theirs_peak / 1e9:.2f} GB ÷ {ours_peak / 1e9:.2f} GB = {theirs_peak / ours_peak:.2f}"
+    print(f"4. MONAI ÷ ours, whole processes: {ratio}; memory {peaks}")
 
 
 def their_way(scene: str, out: str, model: str) -> None:
@@ -210,19 +243,21 @@ def their_way(scene: str, out: str, model: str) -> None:
         target.write(chances[0].argmax(0).to(torch.uint8).numpy(), 1)
 
 
-def watched(command: list[str]) -> tuple[float, int]:
-    """Seconds and peak resident bytes of a python process with all its children."""
-    began = time.perf_counter()
+def watched(command: list[str]) -> tuple[tuple[float, float], int]:
+    """Seconds, by the wall and by the processors, and peak resident bytes of a python process with its children."""
+    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with peak_of(psutil.Process(process.pid)) as peak:
         _, told = process.communicate()
     if process.returncode:
         sys.exit(told.decode())
-    return time.perf_counter() - began, peak[0]
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    return (time.perf_counter() - began, processor), peak[0]
 
 
 @contextmanager
-def peak_of(process: psutil.Process):
+def peak_of(process: psutil.Process) -> Iterator[list[int]]:
     """The most that a process tree holds while the block runs, in bytes, as the only item of a list."""
     peak, over = [0], threading.Event()
 

@@ -53,7 +53,8 @@ class Mapper:
         self._settings: PredictConfig = setup.settings
         self._product = product
         self._rank = rank
-        self._progress = progress
+        self.progress = progress
+        """Who watches."""
         self._creation = creation.parse(setup.settings.co)
 
     @property
@@ -200,28 +201,28 @@ class Mapper:
             mine = [unit for unit in todo if unit in own]
         else:
             mine = Rank(0, workers).mine(todo)
-        self._progress.start("windows", work.windows(mine if workers == 1 else todo), "window")
+        self.progress.start("windows", work.windows(mine if workers == 1 else todo), "window")
         with helpers(do_share, task, workers) as others:
             pace = work.run(mine, lambda count, pace: self._tell(count, pace, others, run))
             if others:
-                others.wait(self._progress.advance)
+                others.wait(self.progress.advance)
         if self._rank.count > 1:
             wait_until(lambda: all(parts.has(unit) for unit in todo))
-        self._progress.close()
+        self.progress.close()
         return pace
 
     def _tell(self, count: int, pace: Pace, others: Helpers | None, run: Run) -> None:
         plan = run.subject.lattice.plan
         done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
         facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
-        self._progress.advance(count + (others.news() if others else 0), **facts)
+        self.progress.advance(count + (others.news() if others else 0), **facts)
 
     def _write(self, run: Run) -> NDArray[np.int64]:
         """All rasters, the map last: once it is there, all is."""
         parts = Parts(run.folder, self._product.planes)
         scene = run.subject.scene
         wanted = [plane for plane in self._product.planes if plane.name in run.target.outputs]
-        self._progress.start("writing", scene.original.height * len(wanted), "row")
+        self.progress.start("writing", scene.original.height * len(wanted), "row")
         counts = np.zeros(256, np.int64)
         for plane in reversed(wanted):
             with environment(assembly_cache(scene.original.width, plane, run.sizes.limit)):
@@ -234,10 +235,10 @@ class Mapper:
                     classes=self._setup.manifest.class_map,
                     tags=self._tags(run.start),
                     creation=self._creation,
-                    step=self._progress.advance,
+                    step=self.progress.advance,
                 )
             counts = found if plane.kind == "class" else counts
-        self._progress.close()
+        self.progress.close()
         return counts
 
     def _tags(self, start: Start) -> dict[str, str]:
