@@ -20,6 +20,8 @@ class DataSet:
     """Side of the training crops and of the evaluation windows, in pixels."""
     trained_on: str
     """One phrase about the imagery."""
+    zero_ignored: bool = False
+    """Whether label files hold 1 … N, and 0 for "not labelled"; else ids from 0."""
 
 
 def _classes(text: str) -> ClassMap:
@@ -92,9 +94,11 @@ _MARS = _classes("""
 """)
 
 _SETS = (
-    DataSet("whdld", _WHDLD, 256, "WHDLD, satellite images of Wuhan"),
-    DataSet("loveda", _LOVEDA, 512, "LoveDA, aerial images of Nanjing, Changzhou and Wuhan at 0.3 m"),
-    DataSet("potsdam", _POTSDAM, 512, "ISPRS Potsdam, aerial images at 5 cm"),
+    DataSet("whdld", _WHDLD, 256, "WHDLD, satellite images of Wuhan", zero_ignored=True),
+    DataSet(
+        "loveda", _LOVEDA, 512, "LoveDA, aerial images of Nanjing, Changzhou and Wuhan at 0.3 m", zero_ignored=True
+    ),
+    DataSet("potsdam", _POTSDAM, 512, "ISPRS Potsdam, aerial images at 5 cm", zero_ignored=True),
     DataSet("gid15", _GID15, 512, "GID-15, Gaofen-2 scenes"),
     DataSet("mer", _MARS, 512, "MER, Mars rover images"),
     DataSet("msl", _MARS, 512, "MSL, Mars rover images"),

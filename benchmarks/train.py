@@ -1,0 +1,101 @@
+"""Cost of one training step of the ViT-B pair, in forward passes of the DINOv3 ViT-B.
+
+The unit is one forward pass in fp32, without gradient, of the two images of a batch of two. Unit and step are medians
+of five after a warm-up, in one process. Weights are drawn at random: they change no cost. Run one precision a process
+(`python benchmarks/train.py bf16`), so that the peak memory is its own.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from co2s_cli.classes import ClassMap
+from co2s_cli.data.loader import Batch
+from co2s_cli.models import catalog
+from co2s_cli.models.fresh import new_pair
+from co2s_cli.models.manifest import Manifest, ModelScaling
+from co2s_cli.training.engine import total_loss
+from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.trainee import Trainee, parameter_groups
+
+CLASSES, CROP, BATCH, REPEATS = 6, 256, 2, 5
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def median_seconds(*works: Callable[[], object]) -> list[float]:
+    """Median of `REPEATS` runs of each after one to warm up, in turns, so that a busy moment meets all of them."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for _ in range(REPEATS + 1):
+        for work, found in zip(works, seconds, strict=True):
+            start = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[1:]) for found in seconds]
+
+
+def random_batch() -> Batch:
+    """A batch of noise with a CutMix box in each strong view; its content changes no cost."""
+    images = torch.rand(BATCH, 3, CROP, CROP)
+    box = torch.zeros(BATCH, CROP, CROP, dtype=torch.bool)
+    box[:, 40:120, 60:160] = True
+    return Batch(
+        step=0,
+        slots=tuple(range(BATCH)),
+        images=images,
+        labels=torch.randint(0, CLASSES, (BATCH, CROP, CROP)),
+        weak=images.flip(-1),
+        strong=(images.flip(-2), images * 0.8),
+        valid=torch.ones(BATCH, CROP, CROP, dtype=torch.bool),
+        boxes=(box, box),
+        partner=torch.arange(BATCH) ^ 1,
+    )
+
+
+def main() -> None:
+    """Print unit, step, their quotient and the peak memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("precision", nargs="?", choices=list(DTYPES), default="fp32")
+    parser.add_argument("--checkpointing", action="store_true")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    manifest = Manifest(
+        classes=tuple(ClassMap.of([f"class {index}" for index in range(CLASSES)]).plain()),
+        scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
+        students={
+            "clip": catalog.clip_student("ViT-B-16"),
+            "dino": catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"),
+        },
+    )
+    pair = new_pair(manifest)
+    rules = Rules(threshold=torch.full((CLASSES,), 0.95), steps=100)
+    trainee = Trainee(
+        pair, METHODS["co2s"](rules), seed=0, dtype=DTYPES[given.precision], checkpointed=given.checkpointing
+    )
+    optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-4, backbone=0.01, decoder=10, queries=1))
+    runtime, batch = Runtime(torch.device("cpu")), random_batch()
+    backbone, images = pair.students["dino"].backbone, batch.images
+
+    def unit() -> None:
+        with torch.no_grad():
+            backbone(images)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        total_loss(trainee(batch, 50), runtime, shared=True)[0].backward()
+        for student in pair.students.values():
+            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
+        optimizer.step()
+
+    one, whole = median_seconds(unit, step)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{given.precision}, {torch.get_num_threads()} threads{', checkpointing' if given.checkpointing else ''}")
+    print(f"unit {one:.3f} s, step {whole:.2f} s = {whole / one:.1f} units, peak memory {peak:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What a data.yaml says: classes, labelled scenes, unlabelled scenes, validation, bands and scaling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from co2s_cli.classes import ClassMap
+from co2s_cli.config.base import Settings, load
+
+Box = tuple[int, int, int, int]
+"""Row, column, height and width in pixels of the image."""
+
+
+class LabeledEntry(Settings):
+    """An image with its labels, or a folder of chips with the folder of theirs."""
+
+    image: str
+    """A raster, or a folder of chips."""
+    labels: Path
+    """A label raster on the image's grid, a vector file with a class attribute, or a folder of label rasters."""
+    attribute: str = "class"
+    """Attribute of a vector file that holds class names or ids."""
+    values: dict[int | str, int | str | None] = Field(default_factory=dict)
+    """What a value of the labels means: a class by name or id, or null for "not labelled". Empty: ids as they are."""
+    windows: tuple[Box, ...] = ()
+    """Parts of the image to use, [row, column, height, width]; all of it if not given."""
+    list: Path | None = None
+    """For folders: a file that lists the chips to use, one a line."""
+
+
+class ScalingEntry(Settings):
+    """Digital numbers that become 0 and 1, by band."""
+
+    dtype: str = "uint8"
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _ranges(self) -> ScalingEntry:
+        if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=False)):
+            raise ValueError("wants low < high for each band")
+        return self
+
+
+class UnlabeledEntry(Settings):
+    """Scenes to learn from without labels."""
+
+    image: str
+    """A raster, or a folder of chips."""
+    list: Path | None = None
+    """For folders: a file that lists the chips to use, one a line."""
+
+
+class DataConfig(Settings):
+    """A data.yaml."""
+
+    classes: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
+    """The classes; a position is an id."""
+    labeled: tuple[LabeledEntry, ...] = Field(min_length=1)
+    """Images with labels; 255 is "not labelled"."""
+    unlabeled: tuple[UnlabeledEntry, ...] = ()
+    """Images without labels."""
+    val: tuple[LabeledEntry, ...] | float = 0.2
+    """Labels held back to validate with: files, or the share of the labels to draw, by blocks or whole chips."""
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    """Names of the bands; picked by name from images that have more."""
+    scaling: ScalingEntry | None = None
+    """Ranges of the digital numbers; found from the images if not given."""
+    ground_resolution: float | None = Field(default=None, gt=0)
+    """Metres per pixel; asked of the images if not given."""
+
+    @field_validator("classes")
+    @classmethod
+    def _are_classes(cls, value: tuple[dict[str, Any] | str, ...]) -> tuple[dict[str, Any] | str, ...]:
+        ClassMap.of(value)
+        return value
+
+    @field_validator("unlabeled", mode="before")
+    @classmethod
+    def _plain_names(cls, value: Any) -> Any:
+        """A plain name stands for an image."""
+        return [{"image": item} if isinstance(item, str) else item for item in value or ()]
+
+    @field_validator("val")
+    @classmethod
+    def _share(cls, value: tuple[LabeledEntry, ...] | float) -> tuple[LabeledEntry, ...] | float:
+        if isinstance(value, float) and not 0 < value < 1:
+            raise ValueError("a share of the labels lies between 0 and 1")
+        if isinstance(value, tuple) and not value:
+            raise ValueError("wants images with labels, or a share such as 0.2")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> DataConfig:
+        if self.scaling is not None and len(self.scaling.low) != len(self.bands):
+            raise ValueError(f"scaling has {len(self.scaling.low)} ranges for {len(self.bands)} bands")
+        return self
+
+    @property
+    def class_map(self) -> ClassMap:
+        """The classes as the rest of the house knows them."""
+        return ClassMap.of(self.classes)
+
+
+E = TypeVar("E", LabeledEntry, UnlabeledEntry)
+
+
+def read_data(path: Path) -> DataConfig:
+    """The data.yaml at `path`, its relative paths taken from its folder."""
+    return placed(load(DataConfig, path, {}), path.parent)
+
+
+def placed(data: DataConfig, folder: Path) -> DataConfig:
+    """`data` with every relative path below `folder`."""
+    val = data.val if isinstance(data.val, float) else tuple(_labeled(entry, folder) for entry in data.val)
+    return data.model_copy(
+        update={
+            "labeled": tuple(_labeled(entry, folder) for entry in data.labeled),
+            "unlabeled": tuple(_moved(entry, folder) for entry in data.unlabeled),
+            "val": val,
+        }
+    )
+
+
+def _labeled(entry: LabeledEntry, folder: Path) -> LabeledEntry:
+    return _moved(entry, folder).model_copy(update={"labels": folder / entry.labels})
+
+
+def _moved(entry: E, folder: Path) -> E:
+    image = entry.image if "://" in entry.image or entry.image.startswith("/vsi") else str(folder / entry.image)
+    return entry.model_copy(update={"image": image, "list": folder / entry.list if entry.list else None})

@@ -1,0 +1,51 @@
+"""Settings that belong together: presets, and how the papers trained on each published data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "published": {
+        "stability_grad": False,
+        "stability_in_padding": True,
+        "dino_init": "random",
+        "network": "published",
+        "cutmix_partner": "same",
+        "denominators": "rank",
+        "clip_norm": 0.0,
+        "lr_lag": 1,
+        "precision": "fp32",
+        "eval_blend": "logits",
+        "eval_taper": "flat",
+        "eval_overlap": 1 / 6,
+        "eval_resize": 512,
+        "scale_rule": "fitted",
+        "epochs": 80,
+    },
+    "tiny": {
+        "clip": "tiny-clip",
+        "clip_weights": "none",
+        "dino": "tiny-dino",
+        "dino_weights": "none",
+        "crop": 128,
+        "batch": 4,
+        "steps": 600,
+        "lr": 5e-4,
+        "backbone_lr": 1.0,
+        "decoder_lr": 2.0,
+    },
+}
+"""Settings by name of the preset. `published` is the released behaviour, accidents included."""
+
+_CHIPS = {"scale_rule": "fitted", "crop": 512, "batch": 1, "epochs": 80}
+
+DATA_SETS: dict[str, dict[str, Any]] = {
+    "whdld": {**_CHIPS, "crop": 256, "batch": 2},
+    "loveda": {**_CHIPS, "scale_rule": "long", "eval_resize": 0},
+    "potsdam": _CHIPS,
+    "gid15": _CHIPS,
+    "mer": {**_CHIPS, "epochs": 150},
+    "msl": _CHIPS,
+}
+"""Protocol of each data set; batches are those of one of four GPUs."""

@@ -1,0 +1,148 @@
+"""Crops straight from scenes of any size: a crop is a function of an item and a generator."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from co2s_cli.classes import IGNORE
+from co2s_cli.data.augment import Geometry, ScaleRule, labels_view, scale_of, view_image, view_mask, weak_geometry
+from co2s_cli.data.sources import Source, touch
+from co2s_cli.data.survey import Item
+from co2s_cli.geo.scaling import Scaling
+from co2s_cli.tiling import Window
+
+_ATTEMPTS = 8
+"""Places that are tried for a crop with data (or labels) and off the validation; the last one is taken as it is."""
+
+_OPEN = 16
+"""Files that a thread keeps open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """One weak view."""
+
+    image: Tensor
+    """(bands, crop, crop) in [0, 1]; padding is 0."""
+    labels: Tensor
+    """(crop, crop) class ids, `IGNORE` where not labelled; all of it for unlabelled images."""
+    valid: Tensor
+    """(crop, crop), False in padding, nodata and what is held out."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How crops are cut."""
+
+    crop: int
+    scales: tuple[float, float]
+    rule: ScaleRule
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was read of a window."""
+
+    pixels: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    labels: NDArray[np.uint8]
+
+
+def _inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
+    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
+    inside = np.full((window.height, window.width), not parts)
+    for part in parts:
+        rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
+        cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
+        inside[rows, cols] = True
+    return inside
+
+
+class Pool:
+    """Items to draw from, and their sources. Safe for several threads: each has handles of its own."""
+
+    def __init__(self, sources: Sequence[Source], items: Sequence[Item], scaling: Scaling, view: View) -> None:
+        self.sources = tuple(sources)
+        self.items = tuple(items)
+        self._scaling = scaling
+        self._view = view
+        self._local = threading.local()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def draw(self, index: int, rng: np.random.Generator) -> Crop:
+        """A random crop around item `index`."""
+        item = self.items[index]
+        source = self.sources[item.source]
+        for _ in range(_ATTEMPTS):
+            geometry = self._geometry(source, item, rng)
+            if any(touch(geometry.window, out) for out in source.holdout):
+                continue
+            part = self._read(item.source, geometry.window)
+            if self._useful(source, part):
+                return self._crop(geometry, part)
+        geometry = self._geometry(source, item, rng)
+        return self._crop(geometry, self._read(item.source, geometry.window))
+
+    def release(self) -> None:
+        """Close this thread's files: GDAL wants them closed where they were opened."""
+        for stack, _, _ in self._local.__dict__.pop("opened", OrderedDict()).values():
+            stack.close()
+
+    def _geometry(self, source: Source, item: Item, rng: np.random.Generator) -> Geometry:
+        height, width = source.scene.height, source.scene.width
+        scale = scale_of(height, width, self._view.rule, self._view.scales, rng)
+        return weak_geometry(height, width, crop=self._view.crop, scale=scale, rng=rng, near=item.near)
+
+    @staticmethod
+    def _useful(source: Source, part: _Part) -> bool:
+        if source.labels is not None:
+            return bool((part.labels != IGNORE).any())
+        return bool(part.valid.mean() >= 0.25)
+
+    def _read(self, index: int, window: Window) -> _Part:
+        source = self.sources[index]
+        reader, label_reader = self._handles(index)
+        patch = reader.read(window)
+        pixels, valid = self._scaling.apply(patch.pixels), patch.valid
+        labels = np.full(valid.shape, IGNORE, np.uint8) if label_reader is None else label_reader.read(window)
+        labels[~valid | ~_inside(window, source.windows)] = IGNORE
+        for out in source.holdout:
+            if touch(window, out):
+                rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))
+                cols = slice(max(0, out.col - window.col), max(0, out.right - window.col))
+                pixels[:, rows, cols], valid[rows, cols], labels[rows, cols] = 0, False, IGNORE
+        return _Part(pixels, valid, labels)
+
+    def _crop(self, geometry: Geometry, part: _Part) -> Crop:
+        side = self._view.crop
+        return Crop(
+            image=view_image(torch.from_numpy(part.pixels), geometry, side),
+            labels=labels_view(part.labels, geometry, side),
+            valid=view_mask(part.valid, geometry, side, fill=0),
+        )
+
+    def _handles(self, index: int) -> tuple[Any, Any]:
+        """This thread's readers of a source; the file used longest ago is closed when there are too many."""
+        opened: OrderedDict[int, tuple[ExitStack, Any, Any]] = self._local.__dict__.setdefault("opened", OrderedDict())
+        if index in opened:
+            opened.move_to_end(index)
+        else:
+            if len(opened) >= _OPEN:
+                opened.popitem(last=False)[1][0].close()
+            source, stack = self.sources[index], ExitStack()
+            reader = stack.enter_context(source.scene.reader())
+            labels = stack.enter_context(source.labels.reader()) if source.labels is not None else None
+            opened[index] = stack, reader, labels
+        return opened[index][1:]

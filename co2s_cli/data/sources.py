@@ -1,0 +1,128 @@
+"""Scenes with their labels, as a data.yaml names them: opened once, checked, chips found in their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from co2s_cli.classes import ClassMap
+from co2s_cli.config.data import LabeledEntry, UnlabeledEntry
+from co2s_cli.data.splits import read_list
+from co2s_cli.errors import InputError
+from co2s_cli.geo.labels import Labels, open_labels
+from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.sources import SUFFIXES
+from co2s_cli.tiling import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image to draw from."""
+
+    scene: Scene
+    labels: Labels | None = None
+    windows: tuple[Window, ...] = ()
+    """Parts to use; empty = all."""
+    holdout: tuple[Window, ...] = ()
+    """Parts that no training crop may show: they validate."""
+    chip: bool = False
+    """Whether it was found in a folder of chips."""
+
+    @property
+    def areas(self) -> tuple[Window, ...]:
+        """The parts to use, spelled out."""
+        return self.windows or (Window(0, 0, self.scene.height, self.scene.width),)
+
+    def keeping_out(self, windows: Iterable[Window]) -> Source:
+        """The same image with more parts held out."""
+        return replace(self, holdout=(*self.holdout, *windows))
+
+
+def touch(a: Window, b: Window) -> bool:
+    """Whether two windows share a pixel."""
+    return a.row < b.bottom and b.row < a.bottom and a.col < b.right and b.col < a.right
+
+
+def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
+    """The labelled images of a data.yaml, chips in the order of their names."""
+    return [source for entry in entries for source in _labeled(entry, classes, bands)]
+
+
+def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...], *, known: set[str]) -> list[Source]:
+    """The unlabelled images; nothing of any labels is opened.
+
+    Chips of a folder that are `known` already, because they are labelled or validate, are left out.
+    """
+    sources = []
+    for entry in entries:
+        for path, chip in _images(entry.image, entry.list):
+            if not (chip and path in known):
+                sources.append(Source(open_scene(path, bands), chip=chip))
+    return sources
+
+
+def open_scene(source: str, bands: tuple[str, ...]) -> Scene:
+    """A scene with the wanted bands: all of its bands where their number fits, else those of the wanted names."""
+    scene = Scene.open(source)
+    if len(scene.bands) == len(bands):
+        return scene
+    names = {name.lower() for name in scene.all_names}
+    if all(band.lower() in names for band in bands):
+        return Scene.open(source, bands=bands)
+    raise InputError(
+        f"{source}: {len(scene.bands)} bands found ({', '.join(scene.names)}), data.yaml wants {', '.join(bands)}",
+        hint="bands: in data.yaml names them all in the order of the file, or some by the file's own names",
+    )
+
+
+def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
+    windows = tuple(Window(*box) for box in entry.windows)
+    label_of = _chip_labels(entry)
+    sources = []
+    for path, chip in _images(entry.image, entry.list):
+        scene = open_scene(path, bands)
+        for window in windows:
+            if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
+                raise InputError(f"{path}: window {window} reaches over its {scene.height} × {scene.width} pixels")
+        labels = _label_path(path, entry.labels, label_of) if chip else entry.labels
+        opened = open_labels(labels, scene.grid, classes, attribute=entry.attribute, values=entry.values)
+        sources.append(Source(scene, opened, windows, chip=chip))
+    return sources
+
+
+def _chip_labels(entry: LabeledEntry) -> Mapping[str, Path]:
+    """Label rasters of a folder by stem."""
+    if not Path(entry.image).is_dir():
+        return {}
+    if not entry.labels.is_dir():
+        raise InputError(f"{entry.labels}: a folder of labels is wanted for the folder of chips {entry.image}")
+    return {path.stem: path for path in sorted(entry.labels.iterdir()) if path.suffix.lower() in SUFFIXES}
+
+
+def _label_path(image: str, folder: Path, label_of: Mapping[str, Path]) -> Path:
+    stem = Path(image).stem
+    if stem not in label_of:
+        raise InputError(f"{image}: {folder} holds no label raster {stem}.*", hint="list the labelled chips with list:")
+    return label_of[stem]
+
+
+def _images(image: str, listed: Path | None) -> list[tuple[str, bool]]:
+    """Images, and whether each is a chip of a folder."""
+    folder = Path(image)
+    if not folder.is_dir():
+        if listed is not None:
+            raise InputError(f"{image}: list {listed} wants a folder of chips")
+        return [(image, False)]
+    chips = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    if not chips:
+        raise InputError(f"{image}: holds no raster", hint=f"known suffixes: {' '.join(sorted(SUFFIXES))}")
+    if listed is None:
+        return [(str(chip), True) for chip in chips]
+    by_name = {name: chip for chip in chips for name in (chip.stem, chip.name)}
+    wanted = [Path(name).name for name in read_list(listed)]
+    found = [by_name.get(name) or by_name.get(Path(name).stem) for name in wanted]
+    missing = [name for name, chip in zip(wanted, found, strict=True) if chip is None]
+    if missing:
+        raise InputError(f"{listed}: {len(missing)} of {len(wanted)} chips are not in {image} (first: {missing[0]})")
+    return [(str(chip), True) for chip in found]

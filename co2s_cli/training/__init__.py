@@ -1,0 +1,1 @@
+"""Training: losses, schedules, methods, and the engine that runs any of them."""

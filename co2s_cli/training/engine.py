@@ -1,0 +1,247 @@
+"""The loop: batch → parts of the loss → step → validate → save. Knows no method by name."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from co2s_cli.data.loader import Batch, Loader
+from co2s_cli.errors import ResourceError
+from co2s_cli.models import weights
+from co2s_cli.models.pair import Pair
+from co2s_cli.progress import Progress
+from co2s_cli.training.losses import Term
+from co2s_cli.training.records import Records, drifting, read
+from co2s_cli.training.runtime import Runtime, without_sync
+from co2s_cli.training.schedule import poly
+from co2s_cli.training.state import State
+from co2s_cli.training.trainee import Trainee, parameter_groups
+from co2s_cli.training.validate import FUSED, Tally
+
+log = logging.getLogger(__name__)
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long a run is, and how its steps are made."""
+
+    steps: int
+    lr: float
+    backbone_lr: float
+    decoder_lr: float
+    queries_lr: float
+    weight_decay: float
+    warmup: int
+    lr_lag: int
+    clip_norm: float
+    accumulate: int
+    val_every: int
+    log_every: int
+    shared_counts: bool
+    """Whether losses are divided by the counts of all ranks."""
+
+
+class Engine:
+    """One run on one rank."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        loader: Loader,
+        course: Course,
+        runtime: Runtime,
+        *,
+        folder: Path,
+        validate: Callable[[Pair], Tally],
+        progress: Progress,
+        half: bool = False,
+    ) -> None:
+        self._pair = trainee.pair
+        self._model = runtime.wrapped(trainee)
+        self._loader = loader
+        self._course = course
+        self._runtime = runtime
+        self._folder = folder
+        self._validate = validate
+        self._progress = progress
+        groups = parameter_groups(
+            self._pair, course.lr, backbone=course.backbone_lr, decoder=course.decoder_lr, queries=course.queries_lr
+        )
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=course.weight_decay)
+        self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
+        self.step = 0
+        """Steps done."""
+        self.best: dict[str, float] = {}
+        self.tally: Tally | None = None
+        """The last validation of this call."""
+
+    def resume(self) -> None:
+        """Take up the last whole state of the run folder."""
+        state = State.load(self._folder)
+        self._pair.load_state_dict(state.model)
+        self.optimizer.load_state_dict(state.optimizer)
+        self._scaler.load_state_dict(state.scaler)
+        self.step, self.best = state.step, state.best
+
+    def fit(self, until: int) -> None:
+        """Train up to `until` steps done, or to the end of the course."""
+        course, last = self._course, min(until, self._course.steps)
+        records = Records(self._folder, done=self.step) if self._runtime.leads else None
+        self._progress.start("train", last - self.step, "step")
+        clock = time.perf_counter()
+        first = self.step
+        try:
+            batches = self._loader.batches(self.step * course.accumulate, last * course.accumulate)
+            while self.step < last:
+                parts = self._advance([next(batches) for _ in range(course.accumulate)])
+                self._progress.advance(loss=f"{parts['loss']:.3f}")
+                if self.step % course.log_every == 0 or self.step == last:
+                    self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
+                if self.step % course.val_every == 0 or self.step == course.steps:
+                    self._check(records)
+                elif self.step == last:
+                    self._save()
+        finally:
+            self._progress.close()
+            if records is not None:
+                records.close()
+
+    def _advance(self, batches: list[Batch]) -> dict[str, float]:
+        """One step; the values of its parts over all ranks."""
+        course = self._course
+        factor = poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        self._model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        found: dict[str, float] = {}
+        try:
+            for index, batch in enumerate(batches):
+                with without_sync(self._model, wanted=index < len(batches) - 1):
+                    for name, value in self._backward(batch, share=1 / len(batches)).items():
+                        found[name] = found.get(name, 0.0) + value / len(batches)
+        except torch.OutOfMemoryError as error:
+            raise _too_big(batches[0], self._runtime.device) from error
+        self._scaler.unscale_(self.optimizer)
+        for student in self._pair.students.values():
+            if course.clip_norm:
+                torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], course.clip_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.step += 1
+        return found
+
+    def _backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Gradients of one batch; the values of the parts, and the loss."""
+        terms: dict[str, Term] = self._model(batch.to(self._runtime.device), self.step)
+        loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
+        self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        numbers = values.tolist()
+        weighted = sum(term.weight * number for term, number in zip(terms.values(), numbers, strict=True))
+        return {"loss": weighted, **dict(zip(terms, numbers, strict=True))}
+
+    def _log(self, records: Records | None, parts: dict[str, float], *, done: int, seconds: float, last: int) -> None:
+        if records is None:
+            return
+        course = self._course
+        rate = next(group["lr"] for group in self.optimizer.param_groups if group["name"].endswith("decoder"))
+        records.add(self.step, {**parts, "lr": rate})
+        speed = done / max(seconds, 1e-9)
+        images = speed * course.accumulate * self._loader.images * self._runtime.ranks
+        memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
+        records.add_timing(self.step, {"images_per_second": images, "seconds": seconds, "gpu_gb": memory})
+        left = _clock((last - self.step) / max(speed, 1e-9))
+        log.info(
+            "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
+            len(str(course.steps)), self.step, course.steps, _shown(parts), rate, images, left,
+        )  # fmt: skip
+
+    def _check(self, records: Records | None) -> None:
+        """Validate, keep the model if it is the best one, save."""
+        self._pair.eval()
+        self.tally = self._validate(self._pair)
+        facts = self.tally.facts()
+        better = facts[f"{FUSED}/miou"] > self.best.get("miou", -1.0)
+        if better:
+            self.best = {"step": float(self.step), "miou": facts[f"{FUSED}/miou"]}
+        if records is not None:
+            records.add(self.step, facts)
+            scores = "  ".join(f"{name} {facts[f'{name}/miou']:.3f}" for name in self.tally.confusions)
+            log.info("step %d  validation mIoU: %s", self.step, scores)
+            warning = drifting(*read(self._folder))
+            if warning:
+                log.warning(warning)
+        self._save(best=better)
+
+    def _save(self, *, best: bool = False) -> None:
+        """Write the models, then the state: what a killed run leaves behind is never older than its state."""
+        if not self._runtime.leads:
+            return
+        self._pair.manifest = self._described()
+        if best:
+            weights.save(self._pair, self._folder / BEST)
+        weights.save(self._pair, self._folder / LAST)
+        State(
+            step=self.step,
+            model=self._pair.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self._scaler.state_dict(),
+            best=self.best,
+        ).save(self._folder)
+
+    def _described(self) -> Any:
+        """The manifest with what the training has reached."""
+        training = {**self._pair.manifest.training, "steps": self.step}
+        if self.tally is not None:
+            training["validation"] = {key: round(value, 4) for key, value in self.tally.facts().items()}
+        return self._pair.manifest.model_copy(update={"training": training})
+
+
+def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tuple[Tensor, Tensor]:
+    """The loss to differentiate on this rank, and the value of each part over all ranks.
+
+    With `shared` counts a part is the sum of all ranks' totals over the sum of their counts. DDP averages gradients
+    over the ranks, so this rank's share is multiplied by their number.
+    """
+    totals = torch.stack([term.total for term in terms.values()])
+    counts = torch.stack([term.count for term in terms.values()])
+    weight = torch.tensor([term.weight for term in terms.values()], device=totals.device)
+    if not shared:
+        values = (totals / counts.clamp_min(1e-12)).mean(dim=1)
+        return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
+    both = runtime.summed(torch.stack([totals.detach(), counts]))
+    counts = both[1].clamp_min(1e-12)
+    values = (totals * runtime.ranks / counts).mean(dim=1)
+    return (weight * values).sum(), (both[0] / counts).mean(dim=1)
+
+
+def _too_big(batch: Batch, device: torch.device) -> ResourceError:
+    """What to try where a step does not fit."""
+    size = len(batch.images)
+    hint = f"--batch {size // 2} with --set accumulate=2 makes the same steps" if size > 1 else "a smaller --crop"
+    return ResourceError(
+        f"{device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels does not fit into its memory",
+        hint=f"try {hint}, or --checkpointing",
+    )
+
+
+def _shown(parts: dict[str, float]) -> str:
+    """The loss and its parts as a person reads them: means over the students."""
+    merged: dict[str, list[float]] = {}
+    for name, value in parts.items():
+        merged.setdefault(name.partition("/")[2] or name, []).append(value)
+    return "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in merged.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,97 @@
+"""Losses as pure functions of tensors. Each is a sum and a count, divided only when all ranks have told theirs.
+
+Shapes: logits (B, N, H, W); labels, confidences and masks (B, H, W). Masks: True = counts. Sources: "spec §n" is the
+published training step (the supervised, consistency and stability terms; UniMatch and FixMatch share the first two).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from co2s_cli.classes import IGNORE
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of the loss, `weight · total / count`; 0, still differentiable, where the count is 0.
+
+    `total` and `count` are (groups,): the mean of the groups' quotients is taken. One group is the usual case; as
+    published, each image of a rank is a group of its own.
+    """
+
+    total: Tensor
+    count: Tensor
+    weight: float = 1.0
+
+    @property
+    def value(self) -> Tensor:
+        """The quotient without the weight."""
+        return (self.total / self.count.clamp_min(1e-12)).mean()
+
+
+class Pseudo(NamedTuple):
+    """Hard pseudo-labels of a view."""
+
+    confidence: Tensor
+    labels: Tensor
+    valid: Tensor
+    """False in padding and nodata."""
+
+    def mixed(self, box: Tensor, other: Pseudo) -> Pseudo:
+        """These labels with those of `other` in `box` (B, H, W)."""
+        return Pseudo(*(torch.where(box, there, here) for here, there in zip(self, other, strict=True)))
+
+    def picked(self, index: Tensor) -> Pseudo:
+        """The images `index` of the batch, in that order."""
+        return Pseudo(*(part[index] for part in self))
+
+
+def pseudo_labels(logits: Tensor, valid: Tensor) -> Pseudo:
+    """The most likely class of each pixel and its probability; no gradient flows through them."""
+    confidence, labels = logits.detach().float().softmax(dim=1).max(dim=1)
+    return Pseudo(confidence, labels, valid)
+
+
+def sums(values: Tensor, group: int) -> Tensor:
+    """Sums of values (B, …) over groups of `group` consecutive images; 0 stands for the whole batch."""
+    return values.reshape(len(values) // (group or len(values)), -1).sum(dim=1)
+
+
+def supervised(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, group: int = 0) -> Term:
+    """Cross-entropy over the labelled pixels (spec §3, L_x); weighted pixels count by their weight."""
+    loss = F.cross_entropy(logits.float(), labels, weight=class_weights, ignore_index=IGNORE, reduction="none")
+    labelled = labels != IGNORE
+    if class_weights is None:
+        count = labelled.float()
+    else:
+        count = class_weights[labels.clamp_max(len(class_weights) - 1)] * labelled
+    return Term(sums(loss, group), sums(count, group))
+
+
+def consistency(logits: Tensor, pseudo: Pseudo, threshold: Tensor, *, weight: float, group: int = 0) -> Term:
+    """Cross-entropy to confident pseudo-labels, divided by all valid pixels, not by the confident ones (spec §3, U).
+
+    `threshold` (N,) by pseudo-class; a confidence that equals it counts.
+    """
+    keep = pseudo.valid & (pseudo.confidence >= threshold[pseudo.labels])
+    loss = F.cross_entropy(logits.float(), pseudo.labels, reduction="none") * keep
+    return Term(sums(loss, group), sums(pseudo.valid.float(), group), weight)
+
+
+def learns(own: Tensor, other: Tensor, threshold: Tensor | float) -> Tensor:
+    """Where a student of confidence `own` learns from the other one: that is sure, and no less sure (spec §4, M)."""
+    return (other >= threshold) & (other >= own)
+
+
+def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float, group: int = 0) -> Term:
+    """Squared distance of a student's probabilities from the `other` student's, over masked pixels and all classes.
+
+    The other side is a fixed target; in [0, 2/N] (spec §4, L_sta). No gradient reaches `logits` if they are detached.
+    """
+    distance = (logits.float().softmax(dim=1) - other.detach()).square().sum(dim=1) * mask
+    return Term(sums(distance, group), sums(mask.float(), group) * logits.shape[1], weight)

@@ -1,0 +1,14 @@
+"""The methods by name: what each makes of the students' views of a batch."""
+
+from co2s_cli.training.methods.co2s import Co2s
+from co2s_cli.training.methods.rules import Rules
+from co2s_cli.training.methods.self_training import FixMatch, Supervised, UniMatch
+
+METHODS: dict[str, type[Supervised]] = {
+    "supervised": Supervised,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
+    "co2s": Co2s,
+}
+
+__all__ = ["METHODS", "Rules", "Supervised"]

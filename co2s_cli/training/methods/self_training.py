@@ -1,0 +1,81 @@
+"""Supervised, FixMatch and UniMatch: each student learns from labels and from its own confident pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from co2s_cli.data.loader import Batch
+from co2s_cli.training.losses import Pseudo, Term, consistency, pseudo_labels, supervised
+from co2s_cli.training.methods.rules import Rules
+from co2s_cli.training.views import Views
+
+
+class Supervised:
+    """Labels alone: the loss is the mean cross-entropy."""
+
+    labeled: ClassVar[float] = 1.0
+    """Weight of the labels' term."""
+    strong: ClassVar[tuple[float, ...]] = ()
+    """Weight of each strong view's term; their number is the number of strong views."""
+    feature: ClassVar[float] = 0.0
+    """Weight of the term of the view with dropped feature channels; 0 = there is no such view."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    @property
+    def uses_unlabeled(self) -> bool:
+        """Whether it wants unlabelled images at all."""
+        return bool(self.strong)
+
+    def terms(self, views: Mapping[str, Views], batch: Batch, step: int) -> dict[str, Term]:
+        """Parts of the loss by `student/part`."""
+        del step  # nothing here depends on it; the stability loss of other methods does
+        found = {}
+        for name, view in views.items():
+            found.update({f"{name}/{part}": term for part, term in self._own(view, batch).items()})
+        return found
+
+    def _own(self, view: Views, batch: Batch) -> dict[str, Term]:
+        """What a student learns without the other one."""
+        rules = self.rules
+        term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, group=rules.group)
+        parts = {"labeled": Term(term.total, term.count, self.labeled)}
+        if not self.strong:
+            return parts
+        pseudo, partner = pseudo_pair(view, batch)
+        for index, weight in enumerate(self.strong):
+            mixed = pseudo.mixed(batch.boxes[index], partner)
+            parts[f"strong{index + 1}"] = consistency(
+                view.strong[index], mixed, rules.threshold, weight=weight, group=rules.group
+            )
+        if view.feature is not None:
+            parts["feature"] = consistency(
+                view.feature, pseudo, rules.threshold, weight=self.feature, group=rules.group
+            )
+        return parts
+
+
+def pseudo_pair(view: Views, batch: Batch) -> tuple[Pseudo, Pseudo]:
+    """A student's pseudo-labels of its own crops, and those of their CutMix partners."""
+    everything = pseudo_labels(torch.cat([view.weak.detach(), view.extra]), batch.valid)
+    own = torch.arange(len(view.weak), device=batch.partner.device)
+    return everything.picked(own), everything.picked(batch.partner)
+
+
+class FixMatch(Supervised):
+    """One strong view: L = (L_x + U_1) / 2."""
+
+    labeled = 1 / 2
+    strong = (1 / 2,)
+
+
+class UniMatch(Supervised):
+    """Two strong views and dropped features: L = (L_x + U_1/4 + U_2/4 + U_fp/2) / 2."""
+
+    labeled = 1 / 2
+    strong = (1 / 8, 1 / 8)
+    feature = 1 / 4

@@ -1,0 +1,86 @@
+"""What a run writes down as it goes: metrics.jsonl (numbers that a second run repeats), timing.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+
+
+class Records:
+    """The open records of a run folder; for the leading rank alone."""
+
+    def __init__(self, folder: Path, *, done: int) -> None:
+        """Go on after `done` steps: what a killed run wrote beyond its last whole state is dropped."""
+        for name in (METRICS, TIMING):
+            _cut(folder / name, done)
+        self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+        self._timing = (folder / TIMING).open("a", encoding="utf-8")
+        from torch.utils.tensorboard import SummaryWriter  # loads TensorBoard: only where it is written
+
+        self._events: Any = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """A line of numbers that any run with the same settings repeats."""
+        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+        self._metrics.flush()
+        self._draw(step, values)
+
+    def add_timing(self, step: int, values: Mapping[str, float]) -> None:
+        """A line about speed and memory."""
+        self._timing.write(json.dumps({"step": step, **values}) + "\n")
+        self._timing.flush()
+        self._draw(step, values)
+
+    def close(self) -> None:
+        """Close all of them."""
+        self._metrics.close()
+        self._timing.close()
+        self._events.close()
+
+    def _draw(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+
+def read(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The training lines and the validation lines of metrics.jsonl."""
+    path = folder / METRICS
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [line for line in lines if "loss" in line], [line for line in lines if "loss" not in line]
+
+
+def _cut(path: Path, done: int) -> None:
+    """Drop the lines of later steps, and a last line that was cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > done:
+                break
+        except json.JSONDecodeError:
+            break
+        kept.append(line + "\n")
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]], *, drop: float = 0.03) -> str | None:
+    """One sentence where pseudo-labels get worse while the loss falls: the students confirm each other's errors."""
+    if len(validations) < 2 or len(losses) < 2:
+        return None
+    last, before = validations[-1], validations[:-1]
+    for name in sorted(key for key in last if key.endswith("/precision")):
+        best = max(before, key=lambda line: line[name])
+        then = [line["loss"] for line in losses if line["step"] <= best["step"]][-3:]
+        now = [line["loss"] for line in losses][-3:]
+        if last[name] < best[name] - drop and then and sum(now) / len(now) < sum(then) / len(then):
+            return (
+                f"drift: the pseudo-labels of {name.partition('/')[0]} fell from {best[name]:.1%} right (step "
+                f"{best['step']:.0f}) to {last[name]:.1%} while the loss fell; more labels, a higher threshold or "
+                "class_thresholds help"
+            )
+    return None

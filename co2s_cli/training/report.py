@@ -1,0 +1,116 @@
+"""The report of a run, its curves and its confusion matrix, from the records and the last validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from co2s_cli.files import appearing
+from co2s_cli.metrics import Scores
+from co2s_cli.training.records import read
+from co2s_cli.training.validate import FUSED, Tally
+
+
+def write(folder: Path, tally: Tally | None, names: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the report into a run folder and give what report.json says. Without a validation there are no scores."""
+    content: dict[str, Any] = dict(facts)
+    if tally is not None:
+        content["validation"] = {name: _scores(matrix, names) for name, matrix in tally.confusions.items()}
+        content["pseudo_labels"] = {key: value for key, value in tally.facts().items() if _about_labels(key)}
+        content["confusion"] = tally.confusions[FUSED].tolist()
+    _write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    _write_text(folder / "report.md", _markdown(content, names))
+    _curves(folder)
+    if tally is not None:
+        _matrix(folder / "confusion.png", tally, names)
+    return content
+
+
+def _about_labels(key: str) -> bool:
+    return key.endswith(("coverage", "precision", "taught", "agreement"))
+
+
+def _scores(matrix: Any, names: Sequence[str]) -> dict[str, Any]:
+    scores = Scores.of(matrix)
+    return {
+        "miou": scores.miou,
+        "accuracy": scores.accuracy,
+        "kappa": scores.kappa,
+        "pixels": scores.pixels,
+        "iou": dict(zip(names, scores.iou, strict=True)),
+        "f1": dict(zip(names, scores.f1, strict=True)),
+    }
+
+
+def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
+    lines = ["# Training run", ""]
+    lines += [
+        f"- {key.replace('_', ' ')}: {value}" for key, value in content.items() if not isinstance(value, dict | list)
+    ]
+    found = content.get("validation")
+    if not found:
+        return "\n".join([*lines, "", "Not validated in this call.", ""])
+    lines += ["", f"| IoU % | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
+    rows = [("mean", [part["miou"] for part in found.values()])]
+    rows += [(name, [part["iou"][name] for part in found.values()]) for name in names]
+    lines += [f"| {name} | {' | '.join(f'{100 * value:.1f}' for value in values)} |" for name, values in rows]
+    lines += ["", "![curves](curves.png)", "", "![confusion](confusion.png)", ""]
+    return "\n".join(lines)
+
+
+def _curves(folder: Path) -> None:
+    losses, validations = read(folder)
+    figure, axes = _figure(3, 14, 4)
+    for key in [key for key in (losses[-1] if losses else {}) if key not in ("step", "lr")]:
+        axes[0].plot([line["step"] for line in losses], [line.get(key, 0.0) for line in losses], label=key, linewidth=1)
+    for axis, endings in ((axes[1], ("miou",)), (axes[2], ("coverage", "precision", "agreement"))):
+        for key in [key for key in (validations[-1] if validations else {}) if key.endswith(endings)]:
+            axis.plot([line["step"] for line in validations], [line[key] for line in validations], ".-", label=key)
+        axis.set_ylim(0, 1)
+    for axis, title in zip(axes, ("loss", "validation mIoU", "pseudo-labels on validation"), strict=True):
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        if axis.lines:
+            axis.legend(fontsize=7)
+    _draw(figure, folder / "curves.png")
+
+
+def _matrix(path: Path, tally: Tally, names: Sequence[str]) -> None:
+    matrix = tally.confusions[FUSED]
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 2 + 0.6 * len(names)
+    figure, (axis,) = _figure(1, side + 1, side)
+    axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    for row, values in enumerate(share):
+        for col, value in enumerate(values):
+            axis.text(col, row, f"{100 * value:.0f}", ha="center", va="center", color="w" if value > 0.6 else "k")
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title("fused, % of the true class")
+    _draw(figure, path)
+
+
+def _figure(count: int, width: float, height: float) -> tuple[Any, Any]:
+    """A figure without the global state of pyplot, and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only where something is drawn
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def _draw(figure: Any, path: Path) -> None:
+    with appearing(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+
+
+def _write_text(path: Path, text: str) -> None:
+    with appearing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

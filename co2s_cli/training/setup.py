@@ -1,0 +1,148 @@
+"""Settings and data → an engine ready to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from co2s_cli.config.base import read_yaml
+from co2s_cli.config.train import TrainConfig
+from co2s_cli.data.dataset import Dataset
+from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.errors import ConfigError
+from co2s_cli.inference.precision import DTYPES, pick_precision
+from co2s_cli.inference.sliding import Sliding
+from co2s_cli.models.pair import Pair
+from co2s_cli.progress import Progress
+from co2s_cli.training.engine import Course, Engine
+from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.trainee import Trainee
+from co2s_cli.training.validate import Tally, evaluate
+
+
+def engine_for(
+    settings: TrainConfig,
+    data: Dataset,
+    pair: Pair,
+    runtime: Runtime,
+    *,
+    folder: Path,
+    steps: int,
+    progress: Progress,
+) -> Engine:
+    """The engine of a run of `steps` steps that trains `pair`, which is on the runtime's device already."""
+    rules = rules_of(settings, data, steps, runtime.device)
+    method = METHODS[settings.method](rules)
+    precision = pick_precision(settings.precision, runtime.device)
+    trainee = Trainee(
+        pair,
+        method,
+        seed=settings.seed,
+        dtype=DTYPES[precision],
+        compiled=settings.compile,
+        checkpointed=settings.checkpointing,
+    )
+    plan = Plan(
+        seed=settings.seed,
+        batch=settings.batch,
+        crop=settings.crop,
+        rank=runtime.rank,
+        ranks=runtime.ranks,
+        views=len(method.strong),
+        partner=settings.cutmix_partner,
+    )
+    sliding = sliding_of(settings)
+
+    def validate(model: Pair) -> Tally:
+        return evaluate(
+            model,
+            data.val,
+            data.applied_scaling,
+            sliding,
+            threshold=rules.threshold,
+            runtime=runtime,
+            dtype=DTYPES[precision],
+        )
+
+    return Engine(
+        trainee,
+        Loader(data.labeled, data.unlabeled, plan, threads=settings.workers),
+        course_of(settings, steps),
+        runtime,
+        folder=folder,
+        validate=validate,
+        progress=progress,
+        half=precision == "fp16" and runtime.device.type == "cuda",
+    )
+
+
+def course_of(settings: TrainConfig, steps: int) -> Course:
+    """Length and pace of the run."""
+    return Course(
+        steps=steps,
+        lr=settings.lr,
+        backbone_lr=settings.backbone_lr,
+        decoder_lr=settings.decoder_lr,
+        queries_lr=settings.queries_lr,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        lr_lag=settings.lr_lag,
+        clip_norm=settings.clip_norm,
+        accumulate=settings.accumulate,
+        val_every=settings.val_every or max(1, -(-steps // 10)),
+        log_every=settings.log_every,
+        shared_counts=settings.denominators == "all",
+    )
+
+
+def rules_of(settings: TrainConfig, data: Dataset, steps: int, device: torch.device) -> Rules:
+    """What the method is told."""
+    return Rules(
+        threshold=_thresholds(settings, data).to(device),
+        steps=steps,
+        class_weights=_class_weights(settings, data, device),
+        stability_weight=settings.stability_weight,
+        ramp_share=settings.stability_ramp,
+        stability_grad=settings.stability_grad,
+        stability_in_padding=settings.stability_in_padding,
+    )
+
+
+def sliding_of(settings: TrainConfig) -> Sliding:
+    """How validation makes maps."""
+    tile = settings.eval_tile or settings.crop
+    return Sliding(
+        tile=tile,
+        stride=max(1, int(tile * (1 - settings.eval_overlap) + 1e-9)),
+        blend=settings.eval_blend,
+        taper=settings.eval_taper,
+        short_side=settings.eval_resize or None,
+        batch=settings.batch,
+    )
+
+
+def _thresholds(settings: TrainConfig, data: Dataset) -> Tensor:
+    unknown = settings.class_thresholds.keys() - set(data.classes.names)
+    if unknown:
+        raise ConfigError(f"class_thresholds: {', '.join(sorted(unknown))} is no class of the data")
+    return torch.tensor([settings.class_thresholds.get(name, settings.threshold) for name in data.classes.names])
+
+
+def _class_weights(settings: TrainConfig, data: Dataset, device: torch.device) -> Tensor | None:
+    """Weights by class, of mean 1: none, by the inverse root of the labelled pixels, or from a file."""
+    if settings.class_weights == "none":
+        return None
+    if settings.class_weights == "frequency":
+        counts = torch.tensor(data.counts, dtype=torch.float32).clamp_min(1)
+        weights = counts.rsqrt()
+    else:
+        path = Path(settings.class_weights)
+        named = read_yaml(path)
+        wrong = set(named) ^ set(data.classes.names)
+        if wrong:
+            raise ConfigError(f"{path}: wants name: weight for each class, differs in {', '.join(sorted(wrong))}")
+        weights = torch.tensor([float(named[name]) for name in data.classes.names])
+    return (weights / weights.mean()).to(device)

@@ -1,0 +1,157 @@
+"""Validation by predict's sliding window: each student and the fused pair, and what the pseudo-labels are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from co2s_cli import metrics
+from co2s_cli.classes import IGNORE
+from co2s_cli.data.dataset import Area
+from co2s_cli.geo.scaling import Scaling
+from co2s_cli.inference.sliding import Sliding
+from co2s_cli.models.pair import Pair, fuse
+from co2s_cli.tiling import Window, spans
+from co2s_cli.training.losses import learns
+from co2s_cli.training.runtime import Runtime
+
+FUSED = "fused"
+
+PIECE = 2048
+"""Side, in pixels, of the pieces of a large area that are held in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Exact counts over labelled validation pixels; tallies of ranks and areas add up."""
+
+    confusions: dict[str, metrics.Confusion]
+    """For each student and the fused pair."""
+    sure: dict[str, int]
+    """Pixels where a student's confidence reaches the threshold: those that it would learn from."""
+    right: dict[str, int]
+    """Those of them that are right."""
+    taught: dict[str, int]
+    """Pixels where a student would learn from the other one."""
+    agreed: int
+    """Pixels where the students say the same."""
+    pixels: int
+
+    def vector(self) -> NDArray[np.int64]:
+        """All counts in a fixed order."""
+        parts = [matrix.ravel() for matrix in self.confusions.values()]
+        single = [*self.sure.values(), *self.right.values(), *self.taught.values(), self.agreed, self.pixels]
+        return np.concatenate([*parts, np.array(single, np.int64)])
+
+    def filled(self, vector: NDArray[np.int64]) -> Tally:
+        """A tally of the same names with the counts of `vector`."""
+        values = iter(vector.tolist())
+        confusions = {
+            name: np.array(list(islice(values, matrix.size)), np.int64).reshape(matrix.shape)
+            for name, matrix in self.confusions.items()
+        }
+        sure, right, taught = ({name: next(values) for name in part} for part in (self.sure, self.right, self.taught))
+        return Tally(confusions, sure, right, taught, next(values), next(values))
+
+    def facts(self) -> dict[str, float]:
+        """What the record of a run keeps of a validation."""
+        found: dict[str, float] = {}
+        for name, matrix in self.confusions.items():
+            scores = metrics.Scores.of(matrix)
+            found[f"{name}/miou"], found[f"{name}/accuracy"] = scores.miou, scores.accuracy
+        for name, sure in self.sure.items():
+            found[f"{name}/coverage"] = sure / max(self.pixels, 1)
+            found[f"{name}/precision"] = self.right[name] / max(sure, 1)
+            found[f"{name}/taught"] = self.taught[name] / max(self.pixels, 1)
+        found["agreement"] = self.agreed / max(self.pixels, 1)
+        return found
+
+
+def evaluate(
+    pair: Pair,
+    areas: Sequence[Area],
+    scaling: Scaling,
+    sliding: Sliding,
+    *,
+    threshold: Tensor,
+    runtime: Runtime,
+    dtype: torch.dtype = torch.float32,
+) -> Tally:
+    """The tally over all areas, which the ranks share out among themselves."""
+    total = _empty(tuple(pair.students), len(pair.manifest.classes))
+    counts = total.vector()
+    pieces = [piece for area in areas for piece in _pieces(area, whole=sliding.short_side is not None)]
+    for piece in pieces[runtime.rank :: runtime.ranks]:
+        members = chances(pair, _image(piece, scaling).to(runtime.device), sliding, dtype)
+        with piece.labels.reader() as labels:
+            truth = labels.read(piece.window)
+        counts = counts + _tallied(members, truth, pair, threshold).vector()
+    summed = runtime.summed(torch.from_numpy(counts).to(runtime.device))
+    return total.filled(summed.cpu().numpy())
+
+
+def chances(pair: Pair, image: Tensor, sliding: Sliding, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Each student's probabilities (N, h, w) for an image (bands, h, w), whatever was blended."""
+    found = {}
+    for name, student in pair.students.items():
+        with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            blended = sliding(student, image)
+        found[name] = blended.softmax(dim=0) if sliding.blend == "logits" else blended
+    return found
+
+
+def _pieces(area: Area, *, whole: bool) -> list[Area]:
+    """An area, or the pieces of one that is too large for the memory; what is resized stays whole."""
+    window = area.window
+    if whole:
+        return [area]
+    return [
+        replace(area, window=Window(window.row + top, window.col + left, bottom - top, right - left))
+        for top, bottom in spans(window.height, PIECE)
+        for left, right in spans(window.width, PIECE)
+    ]
+
+
+def _image(area: Area, scaling: Scaling) -> Tensor:
+    """The pixels of an area in [0, 1]."""
+    with area.scene.reader() as reader:
+        return torch.from_numpy(scaling.apply(reader.read(area.window).pixels))
+
+
+@torch.no_grad()
+def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Pair, threshold: Tensor) -> Tally:
+    """Counts of one strip."""
+    classes = len(pair.manifest.classes)
+    known = torch.from_numpy(truth != IGNORE).to(threshold.device)
+    right = torch.from_numpy(truth.astype(np.int64)).to(threshold.device)
+    best = {name: part.max(dim=0) for name, part in members.items()}
+    fused = fuse({name: part[None] for name, part in members.items()}, pair.manifest.fusion)[0].argmax(dim=0)
+    said = {**{name: part.indices for name, part in best.items()}, FUSED: fused}
+    sure = {name: (part.values >= threshold[part.indices]) & known for name, part in best.items()}
+    taught = {}
+    for name, part in best.items():
+        peers = [best[peer] for peer in best if peer != name]
+        masks = [learns(part.values, peer.values, threshold[peer.indices]) & known for peer in peers]
+        taught[name] = sum(int(mask.sum()) for mask in masks)
+    first, *others = (part.indices for part in best.values())
+    agreed = known if not others else known & (first == others[0])
+    return Tally(
+        confusions={name: metrics.confusion(truth, part.cpu().numpy(), classes) for name, part in said.items()},
+        sure={name: int(mask.sum()) for name, mask in sure.items()},
+        right={name: int((mask & (best[name].indices == right)).sum()) for name, mask in sure.items()},
+        taught=taught,
+        agreed=int(agreed.sum()),
+        pixels=int(known.sum()),
+    )
+
+
+def _empty(students: Sequence[str], classes: int) -> Tally:
+    blank = dict.fromkeys(students, 0)
+    confusions = {name: np.zeros((classes, classes), np.int64) for name in (*students, FUSED)}
+    return Tally(confusions, blank, dict(blank), dict(blank), 0, 0)

@@ -1,0 +1,209 @@
+"""Runs of a few steps: resume, repetition, ranks, records."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.training import QUICK, landscape, quick
+
+from co2s_cli import load
+from co2s_cli.config.train import resumed
+from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.jobs import train
+from co2s_cli.training.engine import BEST, LAST
+from co2s_cli.training.records import drifting, read
+from co2s_cli.training.state import State
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return landscape(tmp_path_factory.mktemp("data"))
+
+
+def tensors(folder, name=LAST):
+    return dict(load(folder / name).state_dict())
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """Four steps at once, validated after two and four."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train.run(quick(data, out, "val_every=2", "log_every=1"))
+    return out
+
+
+def test_a_run_leaves_all_its_files(whole):
+    names = {path.name for path in whole.iterdir()}
+    wanted = {
+        "config.yaml", BEST, LAST, "state.pt", "metrics.jsonl", "timing.jsonl", "report.json", "report.md",
+        "curves.png", "confusion.png",
+    }  # fmt: skip
+    assert wanted <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.startswith(".") for name in names)
+
+
+def test_the_model_file_says_what_it_wants(whole):
+    manifest = load(whole / LAST).manifest
+    assert manifest.class_map.names[0] == "building"
+    assert manifest.bands == ("red", "green", "blue")
+    assert manifest.ground_resolution == pytest.approx(10, rel=0.01)
+    assert manifest.training["steps"] == 4
+    assert 0 <= manifest.training["validation"]["fused/miou"] <= 1
+
+
+def test_records_have_losses_at_each_log_step_and_validations_without(whole):
+    losses, validations = read(whole)
+    assert [line["step"] for line in losses] == [1, 2, 3, 4]
+    assert [line["step"] for line in validations] == [2, 4]
+    for line in losses:
+        parts = {key: value for key, value in line.items() if "/" in key}
+        assert len(parts) == 10
+        assert line["loss"] == pytest.approx(0.5 * (parts["clip/labeled"] + parts["dino/labeled"]), abs=0.05)
+    assert {"clip/miou", "dino/miou", "fused/miou", "clip/coverage", "dino/precision", "agreement"} <= validations[
+        0
+    ].keys()
+
+
+def test_two_and_two_steps_are_four_steps_bit_for_bit(data, whole, tmp_path):
+    out = tmp_path / "parts"
+    first = train.run(quick(data, out, "val_every=2", "log_every=1", stop_after=1))
+    assert (first.step, first.steps) == (1, 4)
+    train.run(resumed(out, {"resume": True, "stop_after": 2}, []))
+    last = train.run(resumed(out, {"resume": True}, []))
+    assert last.step == 4
+    assert same(tensors(out), tensors(whole))
+    assert read(out) == read(whole)
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_the_threads(data, whole, tmp_path):
+    train.run(quick(data, tmp_path / "again", "val_every=2", "log_every=1", "workers=2"))
+    assert (tmp_path / "again" / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_what_a_killed_run_wrote_after_its_state_is_forgotten(data, whole, tmp_path):
+    out = tmp_path / "killed"
+    train.run(quick(data, out, "val_every=2", "log_every=1", stop_after=2))
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 99.0}\n{"step": 4, "lo')
+    train.run(resumed(out, {"resume": True}, []))
+    assert read(out) == read(whole)
+
+
+def test_resume_refuses_other_settings_and_other_data(data, tmp_path):
+    out = tmp_path / "run"
+    here = landscape(tmp_path)
+    train.run(quick(here, out, stop_after=1))
+    with pytest.raises(ConfigError, match="batch is 2"):
+        resumed(out, {"resume": True, "batch": 3}, [])
+    landscape(tmp_path, val=0.3)
+    with pytest.raises(InputError, match="the data has changed"):
+        train.run(resumed(out, {"resume": True}, []))
+
+
+def test_accumulated_steps_move_the_weights(data, tmp_path):
+    out = tmp_path / "run"
+    result = train.run(quick(data, out, "accumulate=2", steps=1, method="fixmatch"))
+    assert result.step == 1
+
+
+RANKS = """
+import sys
+from co2s_cli.config.train import settings_of
+from co2s_cli.jobs import train
+train.run(settings_of(None, {{"data": {data!r}, "out": {out!r}, "preset": "tiny", "steps": 5, "batch": {batch},
+    "device": "cpu"}}, ["crop=64", "precision=fp32", "workers=1", "log_every=1", "threshold=0.1", "val_every=5"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 2])
+def test_two_ranks_lose_what_one_with_the_doubled_batch_loses(data, tmp_path, batch):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(train.__file__).parents[2])}
+    for name, size, launch in (
+        ("one", 2 * batch, [sys.executable]),
+        ("two", batch, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    ):
+        script = tmp_path / f"{name}.py"
+        script.write_text(RANKS.format(data=str(data), out=str(tmp_path / name), batch=size))
+        done = subprocess.run([*launch, str(script)], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = read(tmp_path / "one"), read(tmp_path / "two")
+    assert len(one[0]) == 5
+    for a, b in zip(one[0], two[0], strict=True):
+        for key in a:
+            assert a[key] == pytest.approx(b[key], abs=1e-5), (a["step"], key)
+    assert one[0][-1]["clip/strong1"] > 0
+    assert one[1][0].keys() == two[1][0].keys()
+    assert one[1][0]["fused/miou"] == pytest.approx(two[1][0]["fused/miou"], abs=1e-3)
+
+
+DYING = """
+import os
+from co2s_cli.training.engine import Engine
+alive = Engine._advance
+def dying(engine, batches):
+    if os.environ["RANK"] == "1" and engine.step == 3:
+        os._exit(9)
+    return alive(engine, batches)
+if os.environ.get("DIES"):
+    Engine._advance = dying
+from co2s_cli.cli import app
+app()
+"""
+
+
+@pytest.mark.slow
+def test_a_dead_rank_ends_the_run_and_resume_goes_on(data, tmp_path):
+    out, script = tmp_path / "run", tmp_path / "start.py"
+    script.write_text(DYING)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(train.__file__).parents[2])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    tiny = ["--preset", "tiny", *(word for text in (*QUICK, "val_every=2") for word in ("--set", text))]
+    first = subprocess.run(
+        [*launch, "train", str(data), "--out", str(out), "--steps", "4", *tiny],
+        env={**environment, "DIES": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert first.returncode != 0
+    assert "exitcode  : 9" in first.stderr
+    assert State.load(out).step == 2
+    with pytest.raises(ConfigError, match="began with 2 processes"):
+        train.run(resumed(out, {"resume": True}, []))
+    second = subprocess.run(
+        [*launch, "train", "--out", str(out), "--resume"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert second.stdout.splitlines() == [str(out / LAST)]
+    assert State.load(out).step == 4
+
+
+def test_drift_is_told_when_pseudo_labels_fall_with_the_loss():
+    losses = [{"step": step, "loss": 1.0 - step / 100} for step in range(0, 60, 10)]
+    steady = [{"step": step, "clip/precision": 0.9} for step in (20, 40)]
+    falling = [{"step": 20, "clip/precision": 0.9}, {"step": 50, "clip/precision": 0.8}]
+    assert drifting(losses, steady) is None
+    assert "clip fell from 90.0% right (step 20) to 80.0%" in drifting(losses, falling)
+    rising = [{**line, "loss": 2 - line["loss"]} for line in losses]
+    assert drifting(rising, falling) is None
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(Exception, match="no whole state"):
+        State.load(tmp_path)
+
+
+def test_the_confusion_of_the_report_counts_every_labelled_pixel(whole):
+    report = json.loads((whole / "report.json").read_text())
+    assert np.sum(report["confusion"]) == 96 * 96
+    assert report["validation"]["fused"]["pixels"] == 96 * 96

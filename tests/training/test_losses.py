@@ -1,0 +1,164 @@
+"""Exact values of every loss, who gets a gradient, and what counts."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2s_cli.classes import IGNORE
+from co2s_cli.training.losses import Pseudo, Term, consistency, learns, pseudo_labels, stability, supervised
+
+N = 6
+TAU = torch.full((N,), 0.95)
+
+
+def one_hot(labels, strength=60.0):
+    return F.one_hot(labels, N).movedim(-1, 1).float() * strength
+
+
+def logits_of_loss(loss, shape=(1, 2, 2)):
+    """Logits whose cross-entropy to class 0 is `loss` everywhere."""
+    share = math.exp(-loss)
+    logits = torch.full((shape[0], N, *shape[1:]), math.log((1 - share) / (N - 1)))
+    logits[:, 0] = math.log(share)
+    return logits
+
+
+def pseudo(confidence, valid=None):
+    confidence = torch.as_tensor(confidence)
+    valid = torch.ones_like(confidence, dtype=torch.bool) if valid is None else torch.as_tensor(valid)
+    return Pseudo(confidence, torch.zeros_like(confidence, dtype=torch.long), valid)
+
+
+def test_flat_logits_cost_the_logarithm_of_the_number_of_classes():
+    term = supervised(torch.zeros(2, N, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long))
+    assert term.value.item() == pytest.approx(math.log(N))
+
+
+def test_a_crop_without_labels_costs_nothing_and_is_not_nan():
+    logits = torch.randn(1, N, 4, 4, requires_grad=True)
+    term = supervised(logits, torch.full((1, 4, 4), IGNORE))
+    term.value.backward()
+    assert term.value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_supervised_equals_torch_with_and_without_class_weights():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, N, 5, 5), torch.randint(0, N, (3, 5, 5))
+    labels[0, :2] = IGNORE
+    weights = torch.rand(N) + 0.1
+    for given_weights in (None, weights):
+        expected = F.cross_entropy(logits, labels, weight=given_weights, ignore_index=IGNORE)
+        torch.testing.assert_close(supervised(logits, labels, class_weights=given_weights).value, expected)
+
+
+def test_groups_are_averaged_after_the_division():
+    logits = torch.cat([logits_of_loss(1.0), logits_of_loss(3.0)])
+    labels = torch.zeros(2, 2, 2, dtype=torch.long)
+    labels[1, 0] = IGNORE
+    assert supervised(logits, labels).value.item() == pytest.approx((4 * 1 + 2 * 3) / 6)
+    assert supervised(logits, labels, group=1).value.item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "valid", "expected"),
+    [
+        ([[[0.9, 0.9], [0.1, 0.94]]], None, 0.0),
+        ([[[0.96, 0.99], [1.0, 0.97]]], None, 1.0),
+        ([[[0.96, 0.96], [0.5, 0.5]]], None, 0.5),
+        ([[[0.95, 0.5], [0.5, 0.5]]], None, 0.25),
+        ([[[0.99, 0.99], [0.99, 0.5]]], [[[False, True], [True, False]]], 1.0),
+        ([[[0.99, 0.99], [0.5, 0.5]]], [[[False, True], [True, True]]], 1 / 3),
+        ([[[0.99, 0.99], [0.99, 0.99]]], [[[False, False], [False, False]]], 0.0),
+    ],
+)
+def test_consistency_divides_by_all_valid_pixels(confidence, valid, expected):
+    term = consistency(logits_of_loss(1.0), pseudo(confidence, valid), TAU, weight=0.25)
+    assert term.value.item() == pytest.approx(expected, abs=1e-6)
+    assert term.weight == 0.25
+
+
+def test_thresholds_may_differ_by_class():
+    thresholds = torch.tensor([0.5, *[0.95] * (N - 1)])
+    view = Pseudo(torch.full((1, 1, 2), 0.6), torch.tensor([[[0, 1]]]), torch.ones(1, 1, 2, dtype=torch.bool))
+    term = consistency(logits_of_loss(1.0, (1, 1, 2)), view, thresholds, weight=1)
+    assert term.value.item() == pytest.approx(0.5)
+
+
+def test_no_gradient_flows_through_pseudo_labels():
+    logits = torch.randn(1, N, 2, 2, requires_grad=True)
+    view = pseudo_labels(logits, torch.ones(1, 2, 2, dtype=torch.bool))
+    assert not view.confidence.requires_grad
+    assert torch.equal(view.labels, logits.argmax(dim=1))
+
+
+def test_a_box_takes_labels_confidence_and_validity_together():
+    ours = Pseudo(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.bool))
+    theirs = Pseudo(torch.ones(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long), torch.ones(1, 2, 2, dtype=torch.bool))
+    box = torch.tensor([[[True, False], [False, True]]])
+    mixed = ours.mixed(box, theirs)
+    for part in mixed:
+        assert torch.equal(part.bool(), box)
+
+
+def test_stability_at_its_limits():
+    labels = torch.zeros(1, 3, 3, dtype=torch.long)
+    everywhere = torch.ones(1, 3, 3, dtype=torch.bool)
+    sure, opposite = one_hot(labels), one_hot(labels + 1).softmax(dim=1)
+    flat = torch.zeros(1, N, 3, 3)
+    assert stability(sure, sure.softmax(1), everywhere, weight=1).value.item() == pytest.approx(0, abs=1e-7)
+    assert stability(sure, opposite, everywhere, weight=1).value.item() == pytest.approx(2 / N, abs=1e-5)
+    assert stability(flat, sure.softmax(1), everywhere, weight=1).value.item() == pytest.approx(0.13889, abs=1e-5)
+    assert stability(sure, opposite, ~everywhere, weight=1).value.item() == 0
+
+
+def test_stability_does_not_depend_on_the_size_of_the_image():
+    torch.manual_seed(1)
+    ours, theirs, mask = torch.randn(1, N, 4, 4), torch.randn(1, N, 4, 4).softmax(1), torch.rand(1, 4, 4) > 0.5
+    small = stability(ours, theirs, mask, weight=1).value
+    big = stability(ours.repeat(1, 1, 3, 3), theirs.repeat(1, 1, 3, 3), mask.repeat(1, 3, 3), weight=1).value
+    torch.testing.assert_close(small, big)
+
+
+def test_stability_teaches_one_side_only():
+    taught, teaching = torch.randn(1, N, 2, 2, requires_grad=True), torch.randn(1, N, 2, 2, requires_grad=True)
+    mask = torch.ones(1, 2, 2, dtype=torch.bool)
+    stability(taught, teaching.softmax(1), mask, weight=1).value.backward()
+    assert taught.grad.abs().sum() > 0
+    assert teaching.grad is None
+    assert not stability(taught.detach(), teaching.softmax(1), mask, weight=1).value.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("clip", "dino", "clip_learns", "dino_learns"),
+    [
+        (0.99, 0.97, False, True),
+        (0.97, 0.99, True, False),
+        (0.99, 0.50, False, True),
+        (0.50, 0.99, True, False),
+        (0.94, 0.94, False, False),
+        (0.97, 0.97, True, True),
+        (0.95, 0.94, False, True),
+    ],
+)
+def test_who_learns(clip, dino, clip_learns, dino_learns):
+    clip, dino = torch.tensor(clip), torch.tensor(dino)
+    assert bool(learns(clip, dino, 0.95)) is clip_learns
+    assert bool(learns(dino, clip, 0.95)) is dino_learns
+
+
+@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32))
+def test_someone_learns_exactly_where_someone_is_sure(clip, dino):
+    a, b = torch.tensor(clip), torch.tensor(dino)
+    either = bool(learns(a, b, 0.95) | learns(b, a, 0.95))
+    both = bool(learns(a, b, 0.95) & learns(b, a, 0.95))
+    assert either == (max(a, b) >= 0.95)
+    assert not both or clip == dino
+
+
+def test_an_empty_term_is_zero():
+    assert Term(torch.zeros(1), torch.zeros(1)).value.item() == 0

@@ -1,0 +1,259 @@
+"""Who learns from what: gradients of each method's parts on tiny students."""
+
+import math
+
+import pytest
+import torch
+
+from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.data.loader import Batch
+from co2s_cli.metrics import Scores, confusion
+from co2s_cli.models import catalog
+from co2s_cli.models.fresh import new_pair
+from co2s_cli.models.manifest import Manifest, ModelScaling
+from co2s_cli.training.engine import total_loss
+from co2s_cli.training.losses import Term
+from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.trainee import Trainee, parameter_groups
+from co2s_cli.training.views import Passes, Views, channel_masks, look
+
+N, SIDE = 6, 64
+CPU = torch.device("cpu")
+
+
+def new():
+    torch.manual_seed(0)
+    manifest = Manifest(
+        classes=tuple(ClassMap.of([str(i) for i in range(N)]).plain()),
+        scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
+        students={"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")},
+    )
+    return new_pair(manifest)
+
+
+def rules(**changes):
+    return Rules(**{"threshold": torch.full((N,), 0.95), "steps": 100, **changes})
+
+
+def batch(size=2, *, extra=0):
+    generator = torch.Generator().manual_seed(1)
+
+    def images(count):
+        return torch.rand(count, 3, SIDE, SIDE, generator=generator)
+
+    boxes = tuple(torch.zeros(size, SIDE, SIDE, dtype=torch.bool) for _ in range(2))
+    boxes[0][:, 10:30, 10:30] = True
+    return Batch(
+        step=3,
+        slots=tuple(range(size)),
+        images=images(size),
+        labels=torch.randint(0, N, (size, SIDE, SIDE), generator=generator),
+        weak=images(size + extra),
+        strong=(images(size + extra), images(size + extra)),
+        valid=torch.ones(size + extra, SIDE, SIDE, dtype=torch.bool),
+        boxes=boxes,
+        partner=torch.arange(size, 2 * size) if extra else torch.arange(size) ^ 1,
+    )
+
+
+def terms_of(method, pair=None, *, step=50, data=None, **changes):
+    trainee = Trainee(pair or new(), METHODS[method](rules(**changes)), seed=0)
+    return trainee(data or batch(), step)
+
+
+def gradients(pair):
+    return {name for name, p in pair.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [
+        ("supervised", {"labeled": 1.0}),
+        ("fixmatch", {"labeled": 0.5, "strong1": 0.5}),
+        ("unimatch", {"labeled": 0.5, "strong1": 0.125, "strong2": 0.125, "feature": 0.25}),
+        ("co2s", {"labeled": 0.5, "strong1": 0.125, "strong2": 0.125, "feature": 0.25, "stability": 0.5}),
+    ],
+)
+def test_parts_and_their_weights(method, parts):
+    found = terms_of(method)
+    assert {name: term.weight for name, term in found.items()} == {
+        f"{student}/{part}": weight for student in ("clip", "dino") for part, weight in parts.items()
+    }
+
+
+def test_fresh_students_are_sure_of_nothing_and_pay_for_the_labels_alone():
+    loss, values = total_loss(terms_of("co2s"), Runtime(CPU), shared=True)
+    # fresh logits are nearly flat: each student pays ln N / 2
+    assert loss.item() == pytest.approx(math.log(N), abs=0.15)
+    assert values.count_nonzero() == 2
+
+
+@pytest.mark.parametrize("taught", ["clip", "dino"])
+def test_stability_teaches_its_own_student_alone(taught):
+    pair = new()
+    found = terms_of("co2s", pair, threshold=torch.zeros(N))
+    found[f"{taught}/stability"].value.backward()
+    touched = gradients(pair)
+    assert touched
+    assert all(name.startswith(f"students.{taught}.") for name in touched)
+
+
+def test_the_published_stability_has_no_gradient():
+    found = terms_of("co2s", stability_grad=False, threshold=torch.zeros(N))
+    assert found["clip/stability"].total.item() > 0
+    assert not found["clip/stability"].total.requires_grad
+    assert not found["dino/stability"].total.requires_grad
+
+
+def test_padding_stays_out_of_the_stability_loss_unless_published():
+    data = batch()
+    data.valid[:] = False
+    zero = torch.zeros(N)
+    assert terms_of("co2s", data=data, threshold=zero)["clip/stability"].count.item() == 0
+    counted = terms_of("co2s", data=data, threshold=zero, stability_in_padding=True)
+    assert counted["clip/stability"].count.item() > 0
+
+
+def views_of_leaves():
+    """Views whose every part is a leaf, so that its gradient tells who was asked."""
+
+    def leaf(count):
+        return torch.randn(count, N, 8, 8, requires_grad=True)
+
+    return Views(leaf(2), leaf(2), (leaf(2), leaf(2)), leaf(2), leaf(0))
+
+
+def small_batch():
+    data = batch()
+    cut = {name: getattr(data, name)[..., :8, :8] for name in ("images", "labels", "weak", "valid")}
+    return Batch(
+        step=0, slots=(0, 1), **cut,
+        strong=tuple(view[..., :8, :8] for view in data.strong),
+        boxes=tuple(box[..., :8, :8] for box in data.boxes),
+        partner=data.partner,
+    )  # fmt: skip
+
+
+def test_consistency_never_reaches_the_weak_view():
+    views = {"clip": views_of_leaves(), "dino": views_of_leaves()}
+    found = METHODS["unimatch"](rules(threshold=torch.zeros(N))).terms(views, small_batch(), 0)
+    sum(term.value for name, term in found.items() if "labeled" not in name).backward()
+    for view in views.values():
+        assert view.weak.grad is None
+        assert view.labeled.grad is None
+        assert all(strong.grad.abs().sum() > 0 for strong in view.strong)
+        assert view.feature.grad.abs().sum() > 0
+
+
+def test_without_labels_the_supervised_part_is_zero():
+    data = batch()
+    data.labels[:] = IGNORE
+    found = terms_of("supervised", data=data)
+    assert found["clip/labeled"].value.item() == 0
+
+
+def test_zero_dropout_gives_the_clean_logits_and_dropout_drops_whole_channels():
+    pair, data = new().eval(), batch()
+    passes = Passes(pair.students["clip"])
+    ones = [torch.ones(2, width) for width in passes.widths]
+    clean = look(passes, data, strong=2, feature=ones)
+    torch.testing.assert_close(clean.feature, clean.weak)
+    masks = channel_masks((64, 64, 48), (0, 1), seed=0, step=1, student=0, device=CPU)
+    assert [tuple(mask.shape) for mask in masks] == [(2, 64), (2, 64), (2, 48)]
+    assert {value for mask in masks for value in mask.unique().tolist()} == {0.0, 2.0}
+    assert not torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0][0], masks[0][1])
+    assert torch.cat([mask.flatten() for mask in masks]).mean().item() == pytest.approx(1, abs=0.2)
+
+
+def test_one_pass_says_what_separate_passes_say():
+    pair, data = new().eval(), batch(extra=2)
+    student = pair.students["dino"]
+    views = look(Passes(student), data, strong=2, feature=None)
+    with torch.no_grad():
+        torch.testing.assert_close(views.labeled, student(data.images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(views.weak, student(data.weak[:2]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(views.extra, student(data.weak[2:]), rtol=1e-4, atol=1e-5)
+        mixed = data.strong[0][:2].clone()
+        mixed[:, :, 10:30, 10:30] = data.strong[0][2:, :, 10:30, 10:30]
+        torch.testing.assert_close(views.strong[0], student(mixed), rtol=1e-4, atol=1e-5)
+    assert not views.extra.requires_grad
+
+
+def test_recomputing_activations_changes_no_gradient():
+    found = []
+    for checkpointed in (False, True):
+        pair = new()
+        trainee = Trainee(pair, METHODS["unimatch"](rules()), seed=0, checkpointed=checkpointed)
+        total_loss(trainee(batch(), 0), Runtime(CPU), shared=True)[0].backward()
+        found.append(torch.cat([p.grad.flatten() for p in pair.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*found)
+
+
+def test_each_trainable_parameter_is_in_one_group_of_its_rate():
+    pair = new()
+    groups = parameter_groups(pair, 1e-4, backbone=0.01, decoder=10, queries=1)
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert rates == pytest.approx(
+        {
+            "clip/backbone": 1e-6, "clip/decoder": 1e-3,
+            "dino/backbone": 1e-6, "dino/queries": 1e-4, "dino/decoder": 1e-3,
+        }
+    )  # fmt: skip
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in pair.parameters() if p.requires_grad)
+
+
+def test_only_attention_of_the_backbones_moves():
+    pair = new()
+    before = {name: p.detach().clone() for name, p in pair.named_parameters()}
+    optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
+    total_loss(terms_of("unimatch", pair), Runtime(CPU), shared=True)[0].backward()
+    optimizer.step()
+    moved = {name for name, p in pair.named_parameters() if not torch.equal(p, before[name])}
+    backbone = {name for name in moved if ".backbone." in name}
+    assert backbone
+    assert all("attn" in name for name in backbone)
+    assert any("decoder" in name for name in moved)
+    assert "students.dino.guidance.vectors" in moved
+
+
+@pytest.mark.slow
+def test_two_labelled_images_are_learnt_by_heart():
+    pair, data = new(), batch()
+    for student in pair.students.values():
+        student.train_backbone("all")
+    rows, cols = torch.meshgrid(torch.arange(SIDE) // 32, torch.arange(SIDE) // 32, indexing="ij")
+    data.labels[:] = rows * 2 + cols
+    data.labels[1] = 5 - data.labels[1]
+    colors = torch.tensor(
+        [[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9], [0.9, 0.9, 0.1], [0.1, 0.9, 0.9], [0.9, 0.1, 0.9]]
+    )
+    data.images[:] = colors[data.labels].movedim(-1, 1)
+    trainee = Trainee(pair, METHODS["supervised"](rules()), seed=0)
+    optimizer = torch.optim.AdamW(parameter_groups(pair, 3e-3, backbone=0.3, decoder=1, queries=1))
+    for step in range(120):
+        optimizer.zero_grad()
+        total_loss(trainee(data, step), Runtime(CPU), shared=True)[0].backward()
+        optimizer.step()
+    said = pair.eval().probabilities(data.images).argmax(dim=1)
+    scores = Scores.of(confusion(data.labels.numpy(), said.numpy(), N))
+    assert scores.miou > 0.95
+
+
+@pytest.mark.slow
+def test_students_that_teach_each_other_agree_sooner():
+    left = {}
+    for teaches in (False, True):
+        pair = new()
+        trainee = Trainee(pair, METHODS["co2s"](rules(threshold=torch.full((N,), 0.4), stability_grad=teaches)), seed=0)
+        optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
+        for _ in range(40):
+            optimizer.zero_grad()
+            terms = trainee(batch(), 50)
+            total_loss({k: t if "stability" not in k else Term(t.total, t.count, 20.0) for k, t in terms.items()},
+                       Runtime(CPU), shared=True)[0].backward()  # fmt: skip
+            optimizer.step()
+        left[teaches] = sum(term.total.item() for name, term in trainee(batch(), 50).items() if "stability" in name)
+    assert left[True] < left[False]
