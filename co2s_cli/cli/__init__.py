@@ -27,7 +27,9 @@ def _version(wanted: bool) -> None:
 def main(
     verbose: common.Verbose = 0,
     quiet: common.Quiet = 0,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback has answered before this function runs
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Land-cover maps from large satellite and aerial imagery and very few labels."""
     log.setup(verbose - quiet)
