@@ -181,13 +181,11 @@ def free_model(folder: Path, arguments: argparse.Namespace) -> None:
     for name, what in (("scene", None), ("a map", labels)):
         plain = [copy_blocks(scene, copy, what) for _ in range(arguments.rounds)]
         ratio = best(list(zip(plain, ours, strict=True)))
-        print(
-            f"2. reading the scene, writing {name}, by rasterio alone ÷ pipeline with a free model: {ratio}", flush=True
-        )
+        print(f"2. rasterio alone, reading the scene and writing {name} ÷ free model: {ratio}", flush=True)
 
 
 def copy_blocks(scene: Path, out: Path, labels: NDArray[np.uint8] | None) -> tuple[float, float]:
-    """Seconds to read a scene block by block and to write it again; or `labels` in each block, made a COG as ours is."""
+    """Seconds to read a scene by blocks and to write it again, or `labels` in each block, made a COG as ours is."""
     clock = Clock()
     clock.start()
     raw = out.with_suffix(".raw.tif")

@@ -80,8 +80,9 @@ class Work:
             if strip.blended is None:
                 yield Leaving(strip.row, strip.valid, None)
             else:
-                with torch.inference_mode():
-                    yield Leaving(strip.row, strip.valid, to_host(self.product.decide(strip.blended)))
+                with torch.no_grad():
+                    planes = self.product.decide(strip.blended)
+                yield Leaving(strip.row, strip.valid, to_host(planes))
 
     def _keep(self, builder: Builder, strip: Leaving) -> None:
         """Put a strip into its unit, blank where it is not valid; write units that are full."""

@@ -1,5 +1,7 @@
 """Maps of whole scenes: right pixels in the right place, the same however they are cut, nothing half-done."""
 
+import contextlib
+import errno
 import json
 import signal
 import subprocess
@@ -7,18 +9,22 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import shapely
+import torch
 from affine import Affine
 from support.models import NAMES, save_tiny
 from support.rasters import noise, write_raster
 
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
+from co2s_cli.config.units import parse_bytes
 from co2s_cli.errors import (
     ConfigError,
     InputError,
@@ -28,7 +34,8 @@ from co2s_cli.errors import (
     PartialError,
     ResourceError,
 )
-from co2s_cli.inference import journal, mapping, setup
+from co2s_cli.inference import journal, mapping, parts, setup, targets
+from co2s_cli.inference.engine import Engine
 from co2s_cli.jobs import predict
 from co2s_cli.progress import Silent
 
@@ -460,3 +467,73 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(tmp_path, model, la
     assert estimate.seconds > 0
     assert "621 windows of 64 px" in estimate.text()
     assert names(tmp_path) == ["large.tif"]
+
+
+def test_a_full_disk_is_an_output_error_and_what_is_finished_stays(tmp_path, model, wide, monkeypatch):
+    whole, out = tmp_path / "whole.tif", tmp_path / "map.tif"
+    run(wide, whole, model)
+    written = []
+
+    def full(handle):
+        written.append(handle)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parts.os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        run(wide, out, model)
+    assert not out.exists()
+    assert len(list(journal.folder_of(out).glob("*.part"))) == 2
+    assert not list(journal.folder_of(out).glob("*.tmp"))
+    assert run(wide, out, model).state == "resumed"
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_disk_that_is_surely_too_small_is_refused_before_any_compute(tmp_path, model, scene, monkeypatch):
+    monkeypatch.setattr(targets.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(OutputError, match="10 B are free"):
+        run(scene, tmp_path / "map.tif", model)
+    assert names(tmp_path) == ["scene.tif"]
+
+
+def test_what_belongs_to_a_whole_map_is_made_again_if_it_is_gone(tmp_path, model, scene):
+    wanted = {"confidence": tmp_path / "sure.tif", "preview": tmp_path / "map.png"}
+    run(scene, tmp_path / "map.tif", model, **wanted)
+    wanted["preview"].unlink()
+    assert run(scene, tmp_path / "map.tif", model, **wanted, resume=True).state == "done"
+    assert wanted["preview"].exists()
+    wanted["confidence"].unlink()
+    with pytest.raises(OutputError, match="its confidence is missing"):
+        run(scene, tmp_path / "map.tif", model, **wanted, resume=True)
+
+
+def test_notes_of_a_run_out_of_memory_travel_to_the_report(tmp_path, model, scene, monkeypatch):
+    def greedy(self, images):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError
+        return real(self, images)
+
+    real = Engine._forward
+    monkeypatch.setattr(Engine, "_forward", greedy)
+    made = run(scene, tmp_path / "map.tif", model, batch=2)
+    assert made.batch == 2
+    assert len(made.notes) == 1
+    assert "1 windows at a time" in made.notes[0]
+
+
+@pytest.mark.slow
+def test_the_smallest_limit_that_is_named_works_and_is_kept(tmp_path, model):
+    scene = write_raster(tmp_path / "scene.tif", noise((3, 700, 3000)), tiled=True)
+    with pytest.raises(ResourceError) as caught:
+        run(scene, tmp_path / "map.tif", model, mem_limit="1MB")
+    flags = caught.value.hint.split(" is ")[1].split()
+    command = [sys.executable, "-m", "co2s_cli", "predict", str(scene), "--out", str(tmp_path / "map.tif"),
+               "--model", str(model), "--precision", "fp32", "--device", "cpu", *flags]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watched, peak = psutil.Process(process.pid), 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            peak = max(peak, sum(one.memory_info().rss for one in [watched, *watched.children(recursive=True)]))
+        time.sleep(0.02)
+    assert process.returncode == 0
+    assert peak <= 1.1 * parse_bytes(flags[1])
