@@ -80,7 +80,10 @@ def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
     unknown = set(item) - {"name", "color", "prompts"}
     if "name" not in item or unknown:
         raise ValueError(f"class {position}: wants name, color, prompts; got {', '.join(sorted(item))}")
-    color = tuple(int(value) for value in item.get("color") or _PALETTE[position % len(_PALETTE)])
+    color, prompts = item.get("color") or _PALETTE[position % len(_PALETTE)], item.get("prompts") or ()
+    if not isinstance(color, list | tuple) or not isinstance(prompts, list | tuple):
+        raise ValueError(f"class {item['name']}: color and prompts are lists, got {color!r} and {prompts!r}")  # noqa: TRY004 - outside data
+    color = tuple(int(value) for value in color)
     if len(color) != 3 or not all(0 <= value <= 255 for value in color):
         raise ValueError(f"class {item['name']}: color wants three values in 0..255, got {color}")
-    return LandClass(str(item["name"]), color, tuple(str(prompt) for prompt in item.get("prompts") or ()))
+    return LandClass(str(item["name"]), color, tuple(str(prompt) for prompt in prompts))

@@ -46,6 +46,8 @@ def appearing(path: Path) -> Iterator[Path]:
         temporary.chmod(permissions)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: could not be written ({error.strerror or error})") from error
+        if error.errno is None:  # GDAL's, which may be about what was read
+            raise
+        raise OutputError(f"{path}: could not be written ({error.strerror})") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ def setup(amount: int) -> None:
     Library warnings become log records, so that they obey the same rule instead of littering the terminal.
     Under torchrun, ranks above 0 say only what goes wrong.
     """
-    if int(os.environ.get("RANK", "0")) > 0:
+    if os.environ.get("RANK", "0").strip() not in ("0", ""):
         amount = min(amount, -1)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
@@ -29,7 +29,7 @@ def setup(amount: int) -> None:
 
 def verbosity() -> int:
     """The verbosity in force, told from the level of our own logger."""
-    return (logging.INFO - logging.getLogger(OURS).getEffectiveLevel()) // 10
+    return -(-(logging.INFO - logging.getLogger(OURS).getEffectiveLevel()) // 10)
 
 
 def _level(base: int, amount: int) -> int:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +20,7 @@ Verbose = Annotated[
 ]
 Quiet = Annotated[
     int,
-    typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less: once no progress, twice no errors."),
+    typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less: no progress, then no warnings."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; flags win over it.")]
@@ -46,9 +46,13 @@ class Co2sGroup(TyperGroup):
 
 def report(error: Co2sError) -> None:
     """One line that says what is wrong, one that says what to do."""
-    typer.secho(f"error: {error.message}", err=True, fg="red")
+    from rich.console import Console  # only where something went wrong
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text("error: ", style="bold red").append(error.message, style="not bold"))
     if error.hint:
-        typer.echo(f"hint: {error.hint}", err=True)
+        console.print(Text("hint: ", style="bold").append(error.hint, style="not bold"))
 
 
 def command(app: typer.Typer, name: str) -> Callable[[C], C]:
@@ -81,6 +85,21 @@ def flag(kind: type[Settings], name: str, *spellings: str, **options: Any) -> An
     if default is not None and default not in ((), [], False, ""):
         text += f" (default: {default})"
     return typer.Option(*(spellings or (f"--{name.replace('_', '-')}",)), help=text, show_default=False, **options)
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as aligned lines."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        grid.add_row("", *(escape(cell) for cell in row))
+    console = Console(width=10_000, color_system=None)
+    with console.capture() as captured:
+        console.print(grid)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def echo_result(result: Any, *, as_json: bool, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from co2s_cli.cli import app
-from co2s_cli.cli.common import Config, Json, command, echo_result, flag
+from co2s_cli.cli.common import Config, Json, command, echo_result, flag, table
 from co2s_cli.config import given, load
 from co2s_cli.config.info import InfoConfig
 from co2s_cli.config.units import show_bytes
@@ -42,10 +42,10 @@ def described(result: Result) -> str:
     """The result as lines for people."""
     lines = [f"{result.source}: {result.kind}"]
     if result.scene is not None:
-        lines += _table(_of_scene(result.scene))
+        lines += table(_of_scene(result.scene))
     if result.model is not None:
         lines += [] if result.scene is None else ["model"]
-        lines += _table(_of_model(result.model))
+        lines += table(_of_model(result.model))
     lines += [f"note: {remark}" for remark in result.remarks]
     lines += [f"does not fit: {problem}" for problem in result.problems]
     return "\n".join([*lines, "scene and model fit"] if result.fits else lines)
@@ -81,10 +81,6 @@ def _of_model(facts: ModelFacts) -> list[tuple[str, str]]:
 
 def _ranges(facts: ModelFacts) -> list[str]:
     return list(dict.fromkeys(f"{low:g} to {high:g}" for low, high in zip(facts.low, facts.high, strict=True)))
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
-    return [f"  {name:<11} {value}" for name, value in rows]
 
 
 def _metres(resolution: float | None) -> str:

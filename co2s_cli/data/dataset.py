@@ -203,15 +203,15 @@ def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
                 f"{sources[0].scene.source}: samples are {types[0]}, data.yaml scales {config.scaling.dtype}"
             )
         return _model_scaling(config.scaling)
-    blank = ModelScaling(dtype=types[0], low=(), high=())
+    blank = ModelScaling(low=(), high=())
     found = [scaling_for(source.scene, "auto", blank) for source in (sources[:1] if types[0] == "uint8" else sources)]
     low = tuple(min(values) for values in zip(*(item.low for item in found), strict=True))
     high = tuple(max(values) for values in zip(*(item.high for item in found), strict=True))
-    return ModelScaling(dtype=types[0], low=low, high=high)
+    return ModelScaling.model_validate({"dtype": types[0], "low": low, "high": high})
 
 
 def _model_scaling(entry: ScalingEntry) -> ModelScaling:
-    return ModelScaling(dtype=entry.dtype, low=entry.low, high=entry.high)
+    return ModelScaling.model_validate({"dtype": entry.dtype, "low": entry.low, "high": entry.high})
 
 
 def _applied(scaling: ModelScaling) -> Scaling:

@@ -20,6 +20,8 @@ class DataSet:
     """Side of the training crops and of the evaluation windows, in pixels."""
     trained_on: str
     """One phrase about the imagery."""
+    ground_resolution: float | None = None
+    """Metres per pixel, where the imagery lies on the ground and has one."""
     zero_ignored: bool = False
     """Whether label files hold 1 … N, and 0 for "not labelled"; else ids from 0."""
 
@@ -94,11 +96,11 @@ _MARS = _classes("""
 """)
 
 _SETS = (
-    DataSet("whdld", _WHDLD, 256, "WHDLD, satellite images of Wuhan", zero_ignored=True),
+    DataSet("whdld", _WHDLD, 256, "WHDLD, satellite images of Wuhan at 2 m", 2.0, zero_ignored=True),
     DataSet(
-        "loveda", _LOVEDA, 512, "LoveDA, aerial images of Nanjing, Changzhou and Wuhan at 0.3 m", zero_ignored=True
+        "loveda", _LOVEDA, 512, "LoveDA, aerial images of Nanjing, Changzhou, Wuhan at 0.3 m", 0.3, zero_ignored=True
     ),
-    DataSet("potsdam", _POTSDAM, 512, "ISPRS Potsdam, aerial images at 5 cm", zero_ignored=True),
+    DataSet("potsdam", _POTSDAM, 512, "ISPRS Potsdam, aerial images at 5 cm", 0.05, zero_ignored=True),
     DataSet("gid15", _GID15, 512, "GID-15, Gaofen-2 scenes"),
     DataSet("mer", _MARS, 512, "MER, Mars rover images"),
     DataSet("msl", _MARS, 512, "MSL, Mars rover images"),

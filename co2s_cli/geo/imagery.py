@@ -15,9 +15,10 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from co2s_cli.errors import OutputError
+from co2s_cli.errors import InputError, OutputError
 from co2s_cli.files import appearing
-from co2s_cli.geo.gdal import first_line, open_dataset
+from co2s_cli.geo.checks import check_whole
+from co2s_cli.geo.gdal import first_line, open_dataset, reading
 from co2s_cli.geo.grid import Grid
 
 TILE = 512
@@ -55,8 +56,10 @@ def image(
             with _dataset(temporary, grid, bands, dtype, nodata) as dataset:
                 dataset.update_tags(**tags)
                 yield ImageWriter(dataset)
-        except RasterioError as error:
-            raise OutputError(f"{path}: could not be written ({first_line(error)})") from error
+            with reading(str(temporary)) as dataset:  # a full disk is not told when blocks are flushed on closing
+                check_whole(str(temporary), dataset)
+        except (RasterioError, InputError) as error:
+            raise OutputError(f"{path}: could not be written whole ({first_line(error)})") from error
 
 
 def _dataset(path: Path, grid: Grid, bands: tuple[str, ...], dtype: str, nodata: float) -> Any:

@@ -30,7 +30,13 @@ def run(settings: ImportConfig) -> Result:
     check_output(settings.out, overwrite=settings.overwrite)
     known = DATA_SETS[settings.dataset]
     checkpoints = [published.read(path) for path in settings.checkpoints]
-    pair = published.assemble(checkpoints, classes=known.classes, tile=known.crop, trained_on=known.trained_on)
+    pair = published.assemble(
+        checkpoints,
+        classes=known.classes,
+        tile=known.crop,
+        trained_on=known.trained_on,
+        ground_resolution=known.ground_resolution,
+    )
     return Result(
         out=settings.out,
         digest=weights.save(pair, settings.out),

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from co2s_cli.models import rope
 from co2s_cli.models.manifest import BackboneSpec
 
+SIZES = frozenset({"embed_dim", "depth", "num_heads"})
+"""What a tiny model may change about the architecture of its name."""
+
 
 class Taps(NamedTuple):
     """Dense maps of one image batch, each (B, channels, grid rows, grid columns)."""
@@ -53,6 +56,7 @@ class ClipBackbone(Backbone):
 
     def __init__(self, spec: BackboneSpec, taps: tuple[int, int, int]) -> None:
         super().__init__(spec, taps)
+        _check_depth(taps, spec.options["layers"])
         self.visual = _clip_tower(spec)
         self.patch = self.visual.patch_size[0]
         self.skip_width = self.visual.conv1.out_channels
@@ -84,6 +88,7 @@ class TimmBackbone(Backbone):
     def __init__(self, spec: BackboneSpec, taps: tuple[int, int, int]) -> None:
         super().__init__(spec, taps)
         self.vit: Any = _timm_vit(spec)
+        _check_depth(taps, len(self.vit.blocks))
         self.patch = self.vit.patch_embed.patch_size[0]
         self.skip_width = self.semantic_width = self.vit.embed_dim
 
@@ -144,11 +149,22 @@ def _clip_tower(spec: BackboneSpec) -> VisionTransformer:
     )
 
 
+def _check_depth(taps: tuple[int, int, int], depth: int) -> None:
+    if taps[-1] >= depth:
+        raise ValueError(f"taps {taps} of a backbone with {depth} blocks")
+
+
 def _timm_vit(spec: BackboneSpec) -> Any:
-    """The transformer by its timm name; `sizes` overrides what the name implies (tiny models)."""
+    """The transformer by its timm name; `sizes` overrides what the name implies (tiny models).
+
+    Names and sizes may come from a file that nobody vouches for: neither may make timm open a file or an address.
+    """
+    unknown = set(spec.options.get("sizes", {})) - SIZES
+    if unknown or ":" in spec.name or not timm.is_model(spec.name.partition(".")[0]):
+        raise ValueError(f"timm knows no {spec.name}" if not unknown else f"sizes may not set {', '.join(unknown)}")
     norm = partial(TimmLayerNorm, eps=spec.options["norm_eps"])
     sizes = spec.options.get("sizes", {})
-    vit = timm.create_model(spec.name, num_classes=0, dynamic_img_size=True, norm_layer=norm, **sizes)
+    vit = timm.create_model(spec.name, pretrained=False, num_classes=0, dynamic_img_size=True, norm_layer=norm, **sizes)
     if spec.options.get("rope") == "bfloat16":
         rope.lower_precision(vit)
     return vit

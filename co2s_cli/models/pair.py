@@ -37,6 +37,8 @@ def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
         return members[fusion]
     if fusion in ("clip", "dino"):
         raise ValueError(f"fusion {fusion}: this model holds only {', '.join(members)}")
+    if fusion not in ("mean", "confident"):
+        raise ValueError(f"fusion {fusion}: wants mean, confident, clip or dino")
     maps = torch.stack(list(members.values()))
     if fusion == "mean":
         return maps.mean(dim=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models.manifest import BackboneSpec, DecoderSpec, Manifest, ModelScaling, StudentSpec
 from co2s_cli.models.pair import Pair
+from co2s_cli.models.rope import HalfRope
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +77,18 @@ def read(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
+        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip() is not None:
+            raise ModelError(f"{path}: is damaged, a checksum inside does not match")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise ModelError(f"{path}: not a PyTorch checkpoint of plain tensors, or cut short") from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
         raise ModelError(f'{path}: wants {{"model": tensors by name}}, as the published files hold')
     tensors = {str(name).removeprefix("module."): value for name, value in model.items()}
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise ModelError(f"{path}: {name} holds something else than finite floating-point numbers")
     if "backbone.pos_embed" in tensors and "_cached_text" in tensors:
         return Checkpoint(path, "clip", tensors)
     if "backbone.storage_tokens" in tensors and "text_provider.emb.weight" in tensors:
@@ -89,7 +96,14 @@ def read(path: Path) -> Checkpoint:
     raise ModelError(f"{path}: holds neither the published CLIP student nor the published DINOv3 student")
 
 
-def assemble(checkpoints: list[Checkpoint], *, classes: ClassMap, tile: int, trained_on: str) -> Pair:
+def assemble(
+    checkpoints: list[Checkpoint],
+    *,
+    classes: ClassMap,
+    tile: int,
+    trained_on: str,
+    ground_resolution: float | None = None,
+) -> Pair:
     """One model of one or two published students."""
     checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.kind)
     kinds = [checkpoint.kind for checkpoint in checkpoints]
@@ -101,6 +115,7 @@ def assemble(checkpoints: list[Checkpoint], *, classes: ClassMap, tile: int, tra
         classes=tuple(classes.plain()),
         scaling=ModelScaling(dtype="uint8", low=(0, 0, 0), high=(255, 255, 255)),
         tile=tile,
+        ground_resolution=ground_resolution,
         students={checkpoint.kind: _spec(checkpoint) for checkpoint in checkpoints},
         fusion="mean" if len(kinds) == 2 else kinds[0],
         trained_on=trained_on,
@@ -116,14 +131,17 @@ def assemble(checkpoints: list[Checkpoint], *, classes: ClassMap, tile: int, tra
         }
         pair = Pair(manifest)
         pair.load_state_dict(tensors, strict=True, assign=True)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
         raise ModelError(f"{files}: not the published layout ({' '.join(str(error).split())[:300]})") from error
     return pair.eval()
 
 
 def _check_classes(checkpoint: Checkpoint, classes: ClassMap) -> None:
     name = "_cached_text" if checkpoint.kind == "clip" else "text_provider.emb.weight"
-    found = len(checkpoint.tensors[name])
+    vectors = checkpoint.tensors[name]
+    if vectors.ndim != 2:
+        raise ModelError(f"{checkpoint.path}: {name} is {tuple(vectors.shape)}, one vector for each class is wanted")
+    found = len(vectors)
     if found != len(classes):
         raise ModelError(
             f"{checkpoint.path}: {found} classes found, the data set has {len(classes)} ({', '.join(classes.names)})",
@@ -135,8 +153,10 @@ def _spec(checkpoint: Checkpoint) -> StudentSpec:
     build = _clip_spec if checkpoint.kind == "clip" else _dino_spec
     try:
         return build(checkpoint.tensors)
-    except (KeyError, IndexError, ValueError) as error:
+    except KeyError as error:
         raise ModelError(f"{checkpoint.path}: not the published layout (misses {error})") from error
+    except (IndexError, ValueError, TypeError) as error:
+        raise ModelError(f"{checkpoint.path}: not the published layout (other shapes or too few blocks)") from error
 
 
 def _clip_spec(tensors: dict[str, Tensor]) -> StudentSpec:
@@ -168,11 +188,12 @@ def _clip_spec(tensors: dict[str, Tensor]) -> StudentSpec:
 
 def _dino_spec(tensors: dict[str, Tensor]) -> StudentSpec:
     gammas = [value for name, value in tensors.items() if name.endswith(".gamma")]
-    if all(torch.allclose(gamma.float(), torch.tensor(1e-5), rtol=1e-3, atol=0) for gamma in gammas):
+    if gammas and all(torch.allclose(gamma.float(), torch.tensor(1e-5), rtol=1e-3, atol=0) for gamma in gammas):
         log.warning(
             "warning: every LayerScale of the DINOv3 student is 1e-5: its pretrained weights were overwritten before "
             "training, so its backbone is close to random"
         )
+    _check_fixed(tensors)
     width = tensors["backbone.cls_token"].shape[-1]
     layers = _count(tensors, r"backbone\.blocks\.(\d+)\.")
     return StudentSpec(
@@ -192,6 +213,17 @@ def _dino_spec(tensors: dict[str, Tensor]) -> StudentSpec:
         guidance_width=tensors["text_provider.emb.weight"].shape[1],
         decoder=_decoder_spec(tensors),
     )
+
+
+def _check_fixed(tensors: dict[str, Tensor]) -> None:
+    """Refuse a checkpoint whose constants are not the published ones: we compute those ourselves."""
+    for name, value in tensors.items():
+        if name.endswith("bias_mask"):
+            q, k, v = value.chunk(3)
+            if not (q == 1).all() or not (k == 0).all() or not (v == 1).all():
+                raise ValueError(f"{name} is not 1, 0, 1")
+        elif name.endswith("periods") and not torch.equal(value.bfloat16(), HalfRope(len(value)).periods):
+            raise ValueError(f"{name} are not those of base 100")
 
 
 def _decoder_spec(tensors: dict[str, Tensor]) -> DecoderSpec:

@@ -28,6 +28,8 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits at the resolution of `images`."""
+        if images.ndim != 4:
+            raise ValueError(f"images are (B, C, H, W), got {tuple(images.shape)}")
         return self.decode(self.encode(images), images.shape[-2:])
 
     def encode(self, images: Tensor) -> Taps:

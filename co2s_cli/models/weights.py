@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import InputError, ModelError, OutputError, ResourceError
 from co2s_cli.files import appearing
 from co2s_cli.models.manifest import FORMAT, Manifest
 
@@ -70,9 +70,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
     pair.digest = digest
-    for name in pair.students:
-        pair.students[name].train_backbone("attention")  # type: ignore[operator]
-    return pair.eval().to(device)
+    try:
+        return pair.eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
 
 
 def save(pair: Pair, path: Path, *, half: bool = False) -> str:
@@ -81,6 +83,7 @@ def save(pair: Pair, path: Path, *, half: bool = False) -> str:
     `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     dtype = torch.float16 if half else torch.float32
@@ -88,7 +91,10 @@ def save(pair: Pair, path: Path, *, half: bool = False) -> str:
     digest = digest_of(pair.manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": pair.manifest.model_dump_json(), "digest": digest}
     with appearing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OutputError(f"{path}: could not be written ({error})") from error
     return digest
 
 
@@ -125,7 +131,7 @@ def _parse(path: Path, metadata: dict[str, str]) -> Manifest:
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path}: its manifest is not JSON") from error
     if version != FORMAT:
-        raise ModelError(f"{path}: format {version}, this co2s reads format {FORMAT}", hint="upgrade co2s")
+        raise ModelError(f"{path}: format {version!r}, this co2s reads format {FORMAT}", hint="upgrade co2s")
     try:
         return Manifest.model_validate_json(metadata["manifest"])
     except ValidationError as error:

@@ -12,6 +12,8 @@ from co2s_cli.models.pair import Pair, fuse
 from co2s_cli.models.student import Student
 
 PUBLISHED_SKIP = 768
+WIDTH = catalog.clip_student("tiny-clip").backbone.options["width"]
+"""Channels of both tiny students."""
 
 
 def count(module, *, trainable=False) -> int:
@@ -169,11 +171,11 @@ def test_clip_taps_are_value_paths_computed_from_the_block_inputs(pair):
     taps = tower(images)
     for tap, index in ((taps.shallow, 0), (taps.deep, 1)):
         block, x = tower.visual.transformer.resblocks[index], inputs[index]
-        value = F.linear(block.ln_1(x), block.attn.in_proj_weight[192:], block.attn.in_proj_bias[192:])
+        value = F.linear(block.ln_1(x), block.attn.in_proj_weight[2 * WIDTH :], block.attn.in_proj_bias[2 * WIDTH :])
         a = x + block.attn.out_proj(value)
-        by_hand = (a + block.mlp(block.ln_2(a)))[:, 1:].transpose(1, 2).reshape(2, 96, 4, 4)
+        by_hand = (a + block.mlp(block.ln_2(a)))[:, 1:].transpose(1, 2).reshape(2, WIDTH, 4, 4)
         torch.testing.assert_close(tap, by_hand)
-        ordinary = outputs[index][:, 1:].transpose(1, 2).reshape(2, 96, 4, 4)
+        ordinary = outputs[index][:, 1:].transpose(1, 2).reshape(2, WIDTH, 4, 4)
         assert (tap - ordinary).abs().max() > 1e-3
     assert 3 not in inputs, "the last block's attention is not run"
     torch.testing.assert_close(taps.semantic.norm(dim=1), torch.ones(2, 4, 4))
@@ -187,7 +189,7 @@ def test_dino_taps_are_normed_block_outputs_without_prefix_tokens(pair):
         block.register_forward_hook(lambda _, args, out, index=index: outputs.update({index: out}))
     taps = tower(torch.rand(2, 3, 64, 96))
     for tap, index in zip(taps, (0, 1, 3), strict=True):
-        by_hand = tower.vit.norm(outputs[index])[:, 5:].transpose(1, 2).reshape(2, 96, 4, 6)
+        by_hand = tower.vit.norm(outputs[index])[:, 5:].transpose(1, 2).reshape(2, WIDTH, 4, 6)
         torch.testing.assert_close(tap, by_hand)
 
 
@@ -255,6 +257,8 @@ def test_fusions_say_what_they_say():
     torch.testing.assert_close(fuse({"dino": a}, "confident"), a)
     with pytest.raises(ValueError, match="holds only dino"):
         fuse({"dino": a}, "clip")
+    with pytest.raises(ValueError, match="fusion banana"):
+        fuse(members, "banana")
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ from co2s_cli.models.manifest import Manifest, ModelScaling
 
 CLIP = "co2s-test-clip"
 DINO = "vit_small_patch16_dinov3_qkvb"
-SIZES = {"embed_dim": 96, "depth": 4, "num_heads": 3}
+SIZES = catalog.dino_student("tiny-dino").backbone.options["sizes"]
+WIDTH = SIZES["embed_dim"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,14 +76,14 @@ def test_weights_survive_the_building_of_a_pair(tmp_path, suffix):
 def test_metas_own_dinov3_names_are_understood(tmp_path):
     """Meta's files keep one q/k/v bias with a mask, `storage_tokens` and `ls1.gamma`."""
     vit = small_dino()
-    official = {"mask_token": torch.zeros(1, 96), "rope_embed.periods": torch.zeros(8)}
+    official = {"mask_token": torch.zeros(1, WIDTH), "rope_embed.periods": torch.zeros(8)}
     for name, value in vit.state_dict().items():
         if name.endswith("q_bias"):
-            q = torch.randn(96)
+            q = torch.randn(WIDTH)
             vit.get_parameter(name).data.copy_(q)
             v = vit.get_parameter(name.replace("q_bias", "v_bias")).data
-            official[name.replace("q_bias", "qkv.bias")] = torch.cat([q, torch.zeros(96), v])
-            official[name.replace("q_bias", "qkv.bias_mask")] = torch.ones(288)
+            official[name.replace("q_bias", "qkv.bias")] = torch.cat([q, torch.zeros(WIDTH), v])
+            official[name.replace("q_bias", "qkv.bias_mask")] = torch.ones(3 * WIDTH)
         elif not name.endswith("v_bias"):
             renamed = name.replace("reg_token", "storage_tokens").replace("gamma_1", "ls1.gamma")
             official[renamed.replace("gamma_2", "ls2.gamma")] = value
@@ -96,13 +97,11 @@ def test_metas_own_dinov3_names_are_understood(tmp_path):
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     spec = catalog.dino_student("tiny-dino")
     tower = build(spec.backbone, spec.taps)
-    torch.save(
-        timm.create_model(DINO, num_classes=0, embed_dim=96, depth=3, num_heads=3).state_dict(), tmp_path / "short.pth"
-    )
+    torch.save(timm.create_model(DINO, num_classes=0, **{**SIZES, "depth": 3}).state_dict(), tmp_path / "short.pth")
     with pytest.raises(ModelError, match="tensors are not in it"):
         pretrained.load_weights(tower, DINO, str(tmp_path / "short.pth"))
     torch.save(
-        timm.create_model(DINO, num_classes=0, embed_dim=192, depth=4, num_heads=3).state_dict(), tmp_path / "wide.pth"
+        timm.create_model(DINO, num_classes=0, **{**SIZES, "embed_dim": 2 * WIDTH}).state_dict(), tmp_path / "wide.pth"
     )
     with pytest.raises(ModelError, match="wanted"):
         pretrained.load_weights(tower, DINO, str(tmp_path / "wide.pth"))

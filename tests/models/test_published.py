@@ -137,6 +137,48 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         published.read(tmp_path / "cut.pth")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.update({"_cached_text": torch.tensor(1.0)}),
+        lambda t: t.update({"decode_head.conv1.bias": torch.full((32,), float("nan"))}),
+        lambda t: t.update({"decode_head.conv1.bias": torch.zeros(32, dtype=torch.complex64)}),
+        lambda t: t.update({"decode_head.conv1.weight": torch.tensor(1.0)}),
+    ],
+)
+def test_tensors_that_cannot_be_are_refused(tmp_path, change):
+    reference.save(tmp_path / "clip.pth", "clip", classes=6, change=change)
+    with pytest.raises(ModelError):
+        published.assemble([published.read(tmp_path / "clip.pth")], classes=classes(6), tile=256, trained_on="")
+
+
+@pytest.mark.parametrize(("kind", "layers"), [("clip", 3), ("dino", 6)])
+def test_students_too_shallow_for_the_published_taps_are_refused(tmp_path, kind, layers):
+    reference.save(tmp_path / "few.pth", kind, classes=6, layers=layers)
+    with pytest.raises(ModelError, match="not the published layout"):
+        published.assemble([published.read(tmp_path / "few.pth")], classes=classes(6), tile=256, trained_on="")
+
+
+@pytest.mark.parametrize("name", ["backbone.blocks.2.attn.qkv.bias_mask", "backbone.rope_embed.periods"])
+def test_constants_that_are_not_the_published_ones_are_refused(tmp_path, name):
+    def alter(t):
+        t[name] = torch.full_like(t[name], 1.5)
+
+    reference.save(tmp_path / "dino.pth", "dino", classes=6, layers=9, change=alter)
+    with pytest.raises(ModelError, match="not the published layout"):
+        published.assemble([published.read(tmp_path / "dino.pth")], classes=classes(6), tile=256, trained_on="")
+
+
+def test_a_flipped_byte_is_noticed(tmp_path):
+    path = tmp_path / "clip.pth"
+    reference.save(path, "clip", classes=6)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match="checksum"):
+        published.read(path)
+
+
 class _Trap:
     def __reduce__(self):
         return (Path.touch, (Path(self.path),))

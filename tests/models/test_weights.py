@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import co2s_cli
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import InputError, ModelError, OutputError, ResourceError
 from co2s_cli.models import catalog, fresh, weights
 from co2s_cli.models.manifest import Manifest, ModelScaling
 
@@ -91,7 +91,7 @@ def test_equal_models_have_equal_digests_and_other_ones_do_not(model, tmp_path):
 
 def test_a_tensor_changed_behind_the_manifests_back_is_noticed(model, tmp_path):
     name = "students.dino.guidance.vectors"
-    path = rewrite(model[1], tmp_path / "m.safetensors", tensors={name: torch.zeros(2, 96)})
+    path = rewrite(model[1], tmp_path / "m.safetensors", tensors={name: torch.zeros(2, 128)})
     with pytest.raises(ModelError, match="does not match its own digest"):
         weights.load(path)
 
@@ -157,8 +157,67 @@ def test_the_default_model_is_the_variables_else_the_packaged_one(monkeypatch, t
         {"fusion": "clip", "students": {"dino": catalog.dino_student("tiny-dino")}},
         {"classes": ({"name": "a", "color": [0, 0, 0]}, {"name": "a", "color": [0, 0, 1]})},
         {"students": {}},
+        {"tile": 10**9},
+        {"ground_resolution": -3.0},
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(change):
-    with pytest.raises(ValueError, match=r"scaling|without that student|must differ|at least 1"):
+    with pytest.raises(ValueError, match=r"scaling|without that student|must differ|at least 1|less than|greater than"):
         manifest(**change)
+
+
+def edited(model, tmp_path, student, **changes):
+    """The model file with one student's description changed and a digest that fits: what anybody can make."""
+    plain = json.loads(manifest().model_dump_json())
+    for place, value in changes.items():
+        *folders, name = place.split("__")
+        target = plain["students"][student]
+        for folder in folders:
+            target = target[folder]
+        target[name] = value
+    changed = Manifest.model_construct(**plain)
+    tensors = load_file(model[1])
+    facts = {"manifest": json.dumps(plain), "digest": weights.digest_of(changed, tensors)}
+    return rewrite(model[1], tmp_path / "edited.safetensors", metadata=facts)
+
+
+@pytest.mark.parametrize(
+    ("student", "change"),
+    [
+        ("clip", {"taps": [0, 1, 99]}),
+        ("dino", {"taps": [3, 1, 0]}),
+        ("dino", {"taps": [-9, 1, 3]}),
+        ("dino", {"taps": [0, 1, 99]}),
+        ("clip", {"backbone__std": [0, 0, 0]}),
+        ("clip", {"backbone__mean": [0.5]}),
+        ("dino", {"backbone__options__norm_eps": -1}),
+        ("dino", {"backbone__name": "hf-hub:somebody/model"}),
+        ("dino", {"backbone__name": "resnet18"}),
+        ("dino", {"backbone__options__sizes": {"pretrained": True}}),
+        ("dino", {"backbone__options__sizes": {"checkpoint_path": "other.pth"}}),
+    ],
+)
+def test_a_students_description_that_cannot_be_is_a_model_error(model, tmp_path, monkeypatch, student, change):
+    monkeypatch.setattr(weights, "digest_of", lambda manifest, tensors: "fits")
+    path = edited(model, tmp_path, student, **change)
+    with pytest.raises(ModelError):
+        weights.load(path)
+
+
+def test_a_device_that_is_not_there_is_a_resource_error(model):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ResourceError, match="cuda"):
+        weights.load(model[1], "cuda")
+
+
+def test_a_full_disk_is_an_output_error(model, tmp_path, monkeypatch):
+    import safetensors.torch
+
+    def full(tensors, path, metadata):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        weights.save(model[0], tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())

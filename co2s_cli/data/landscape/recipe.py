@@ -24,8 +24,8 @@ _TEXT = """\
 {labeled}
 # Scenes without labels; their crops keep out of the val windows of the same image.
 {unlabeled}
-# Windows [row, column, height, width] in pixels of the image, with every pixel labelled. Neither the few labels
-# nor any crop that is trained on touches them.
+# Windows [row, column, height, width] in pixels of the image, and the labels in them. Neither the few labels nor any
+# crop that is trained on touches them.
 {val}
 # Names of the bands in the order of the file, the digital numbers that become 0 and 1 in each, metres per pixel.
 {sensor}"""
