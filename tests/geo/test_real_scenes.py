@@ -12,6 +12,8 @@ from co2s_cli.geo.scene import Scene
 from co2s_cli.geo.wayback import WayBack
 from co2s_cli.tiling import Window
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     "f32x10_hls_utm14n_nodata-9999", "i16_albers_nodata-9999", "u16_dateline_utm60n_2325x2355", "u16_gcps_only_nocrs",
     "u16x3_utm18n_mosaic1", "u8rgb_jpeg_epsg4326_1500x1500", "u8rgb_rasterio_RGB.byte_utm18n",
