@@ -27,8 +27,6 @@ class ClassRaster:
     source: str
     grid: Grid
     legend: Legend
-    block_rows: int
-    """Height of the file's own blocks."""
 
     @classmethod
     def open(cls, source: str) -> ClassRaster:
@@ -40,7 +38,7 @@ class ClassRaster:
         check_exists(source)
         with reading(source) as dataset:
             check_bytes(source, dataset, "a class raster")
-            return cls(source, Grid.of(dataset), Legend.of(dataset), int(dataset.block_shapes[0][0]))
+            return cls(source, Grid.of(dataset), Legend.of(dataset))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,6 @@ class Supervised:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
 
-    @property
-    def uses_unlabeled(self) -> bool:
-        """Whether it wants unlabelled images at all."""
-        return bool(self.strong)
-
     def terms(self, views: Mapping[str, Views], batch: Batch, step: int) -> dict[str, Term]:
         """Parts of the loss by `student/part`."""
         del step  # nothing here depends on it; the stability loss of other methods does
