@@ -40,15 +40,7 @@ def default_path() -> Path:
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a model file, without its tensors and without torch."""
-    from safetensors import SafetensorError, safe_open
-
-    _check_file(path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: {_FOREIGN}, or cut short ({error})", hint=_hint(path)) from error
-    return _parse(path, metadata)
+    return _parse(path, _metadata(path))
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
@@ -58,10 +50,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
     from co2s_cli.models.pair import Pair
 
     path = Path(path)
-    manifest = read_manifest(path)
+    metadata = _metadata(path)
+    manifest = _parse(path, metadata)
     tensors = load_file(path, device="cpu")
     digest = digest_of(manifest, tensors)
-    if _metadata(path).get("digest") != digest:
+    if metadata.get("digest") != digest:
         raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
     try:
         pair = Pair(manifest)
@@ -116,10 +109,14 @@ def _check_file(path: Path) -> None:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        return dict(file.metadata() or {})
+    _check_file(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: {_FOREIGN}, or cut short ({error})", hint=_hint(path)) from error
 
 
 def _parse(path: Path, metadata: dict[str, str]) -> Manifest:
