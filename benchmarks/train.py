@@ -21,7 +21,7 @@ from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.engine import total_loss
 from co2s_cli.training.methods import METHODS, Rules
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.trainee import Trainee, parameter_groups
+from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
 
 CLASSES, CROP, BATCH, REPEATS = 6, 256, 2, 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -72,10 +72,13 @@ def main() -> None:
         },
     )
     pair = new_pair(manifest)
-    rules = Rules(threshold=torch.full((CLASSES,), 0.95), steps=100)
-    trainee = Trainee(
-        pair, METHODS["co2s"](rules), seed=0, dtype=DTYPES[given.precision], checkpointed=given.checkpointing
-    )
+    method = METHODS["co2s"](Rules(threshold=torch.full((CLASSES,), 0.95), steps=100))
+    trainees = {
+        name: Trainee(
+            student, method, number=number, seed=0, dtype=DTYPES[given.precision], checkpointed=given.checkpointing
+        )
+        for number, (name, student) in enumerate(pair.students.items())
+    }
     optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-4, backbone=0.01, decoder=10, queries=1))
     runtime, batch = Runtime(torch.device("cpu")), random_batch()
     backbone, images = pair.students["dino"].backbone, batch.images
@@ -86,7 +89,8 @@ def main() -> None:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        total_loss(trainee(batch, 50), runtime, shared=True)[0].backward()
+        for _, terms in in_turns(trainees, batch, 50):
+            total_loss(terms, runtime, shared=True)[0].backward()
         for student in pair.students.values():
             torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
         optimizer.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from co2s_cli.training.records import Records, drifting, read
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import poly
 from co2s_cli.training.state import State
-from co2s_cli.training.trainee import Trainee, parameter_groups
+from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
 from co2s_cli.training.validate import FUSED, Tally
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ class Engine:
 
     def __init__(
         self,
-        trainee: Trainee,
+        pair: Pair,
+        trainees: Mapping[str, Trainee],
         loader: Loader,
         course: Course,
         runtime: Runtime,
@@ -65,8 +66,9 @@ class Engine:
         progress: Progress,
         half: bool = False,
     ) -> None:
-        self._pair = trainee.pair
-        self._model = runtime.wrapped(trainee)
+        self._pair = pair
+        self._trainees = trainees
+        self._models = {name: runtime.wrapped(trainee) for name, trainee in trainees.items()}
         self._loader = loader
         self._course = course
         self._runtime = runtime
@@ -121,14 +123,14 @@ class Engine:
         factor = poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
-        self._model.train()
+        self._pair.train()
         self.optimizer.zero_grad(set_to_none=True)
         found: dict[str, float] = {}
         try:
             for index, batch in enumerate(batches):
-                with without_sync(self._model, wanted=index < len(batches) - 1):
-                    for name, value in self._backward(batch, share=1 / len(batches)).items():
-                        found[name] = found.get(name, 0.0) + value / len(batches)
+                parts = self._backward(batch, share=1 / len(batches), synced=index == len(batches) - 1)
+                for name, value in parts.items():
+                    found[name] = found.get(name, 0.0) + value / len(batches)
         except torch.OutOfMemoryError as error:
             raise _too_big(batches[0], self._runtime.device) from error
         self._scaler.unscale_(self.optimizer)
@@ -140,14 +142,19 @@ class Engine:
         self.step += 1
         return found
 
-    def _backward(self, batch: Batch, *, share: float) -> dict[str, float]:
-        """Gradients of one batch; the values of the parts, and the loss."""
-        terms: dict[str, Term] = self._model(batch.to(self._runtime.device), self.step)
-        loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
-        self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-        numbers = values.tolist()
-        weighted = sum(term.weight * number for term, number in zip(terms.values(), numbers, strict=True))
-        return {"loss": weighted, **dict(zip(terms, numbers, strict=True))}
+    def _backward(self, batch: Batch, *, share: float, synced: bool) -> dict[str, float]:
+        """Gradients of one batch, one student after the other; the values of the parts, and the loss."""
+        batch = batch.to(self._runtime.device)
+        found = {"loss": 0.0}
+        with without_sync(*self._models.values(), wanted=not synced):
+            for name, terms in in_turns(self._trainees, batch, self.step, called=self._models):
+                loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
+                self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+                found["loss"] += sum(
+                    term.weight * value for term, value in zip(terms.values(), values.tolist(), strict=True)
+                )
+                found.update({f"{name}/{part}": value for part, value in zip(terms, values.tolist(), strict=True)})
+        return found
 
     def _log(self, records: Records | None, parts: dict[str, float], *, done: int, seconds: float, last: int) -> None:
         if records is None:

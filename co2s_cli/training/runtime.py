@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -90,6 +89,11 @@ def _lost_ranks() -> Iterator[None]:
         ) from error
 
 
-def without_sync(module: nn.Module, wanted: bool) -> Any:
-    """A context in which gradients stay on their rank: for all but the last part of an accumulated step."""
-    return module.no_sync() if wanted and isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
+@contextlib.contextmanager
+def without_sync(*modules: nn.Module, wanted: bool) -> Iterator[None]:
+    """Gradients stay on their rank in here: for all but the last part of an accumulated step."""
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            if wanted and isinstance(module, DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        yield

@@ -37,14 +37,18 @@ def engine_for(
     rules = rules_of(settings, data, steps, runtime.device)
     method = METHODS[settings.method](rules)
     precision = pick_precision(settings.precision, runtime.device)
-    trainee = Trainee(
-        pair,
-        method,
-        seed=settings.seed,
-        dtype=DTYPES[precision],
-        compiled=settings.compile,
-        checkpointed=settings.checkpointing,
-    )
+    trainees = {
+        name: Trainee(
+            student,  # type: ignore[arg-type]
+            method,
+            number=number,
+            seed=settings.seed,
+            dtype=DTYPES[precision],
+            compiled=settings.compile,
+            checkpointed=settings.checkpointing,
+        )
+        for number, (name, student) in enumerate(pair.students.items())
+    }
     plan = Plan(
         seed=settings.seed,
         batch=settings.batch,
@@ -68,7 +72,8 @@ def engine_for(
         )
 
     return Engine(
-        trainee,
+        pair,
+        trainees,
         Loader(data.labeled, data.unlabeled, plan, threads=settings.workers),
         course_of(settings, steps),
         runtime,

@@ -1,9 +1,11 @@
-"""The model together with its method: a batch in, the parts of the loss out. What DDP wraps."""
+"""A student together with its method: a batch in, the parts of its loss out. What DDP wraps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from co2s_cli.data.loader import Batch
 from co2s_cli.models.pair import Pair
@@ -14,42 +16,75 @@ from co2s_cli.training.views import Passes, channel_masks, look
 
 
 class Trainee(nn.Module):
-    """Both students go one code path; their graphs are disjoint, because each sees the other one detached."""
+    """One student. It sees the others as fixed maps, so that only one student's graph lives at a time."""
 
     def __init__(
         self,
-        pair: Pair,
+        student: Student,
         method: Supervised,
         *,
+        number: int,
         seed: int,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
         checkpointed: bool = False,
     ) -> None:
         super().__init__()
-        self.pair = pair
+        self.student = student
+        self.mutual = method.mutual
+        """Whether it wants to know what the others say."""
         self._method = method
+        self._number = number
         self._seed = seed
         self._dtype = dtype
-        self._passes = {
-            name: Passes(student, compiled=compiled, checkpointed=checkpointed)  # type: ignore[arg-type]
-            for name, student in pair.students.items()
-        }
+        self._passes = Passes(student, compiled=compiled, checkpointed=checkpointed)
 
-    def forward(self, batch: Batch, step: int) -> dict[str, Term]:
-        """Parts of the loss of `batch` in step `step` of the run."""
-        method = self._method
-        views = {}
-        with torch.autocast(batch.images.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            for index, (name, passes) in enumerate(self._passes.items()):
-                masks = None
-                if method.feature:
-                    masks = channel_masks(
-                        passes.widths, batch.slots, seed=self._seed, step=batch.step, student=index,
-                        device=batch.images.device,
-                    )  # fmt: skip
-                views[name] = look(passes, batch, strong=len(method.strong), feature=masks)
-        return method.terms(views, batch, step)
+    def forward(self, batch: Batch, step: int, peers: Mapping[str, Tensor]) -> tuple[dict[str, Term], Tensor]:
+        """Parts of its loss of `batch` in step `step` of the run; what it says about the weak view.
+
+        `peers` and the second result are probabilities (b, N, S, S) of the unlabelled crops, without gradient.
+        """
+        method, passes, masks = self._method, self._passes, None
+        if method.feature:
+            masks = channel_masks(
+                passes.widths, batch.slots, seed=self._seed, step=batch.step, student=self._number,
+                device=batch.images.device,
+            )  # fmt: skip
+        with self._autocast(batch.images):
+            views = look(passes, batch, strong=len(method.strong), feature=masks)
+        return method.terms(views, batch, peers, step), chances(views.weak)
+
+    @torch.no_grad()
+    def glimpse(self, batch: Batch) -> Tensor:
+        """What it says about the weak view, in a pass of its own."""
+        own = batch.weak[: len(batch.images)]
+        with self._autocast(own):
+            return chances(self._passes.decode(self._passes.encode(own), own.shape[-2:]))
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
+
+
+def chances(logits: Tensor) -> Tensor:
+    """Class probabilities without gradient."""
+    return logits.detach().float().softmax(dim=1)
+
+
+def in_turns(
+    trainees: Mapping[str, Trainee], batch: Batch, step: int, *, called: Mapping[str, nn.Module] | None = None
+) -> Iterator[tuple[str, dict[str, Term]]]:
+    """Name and parts of the loss of each student; its gradients are to be taken before the next one's turn.
+
+    So the graphs of two students never share the memory. Where students learn from one another, those behind the
+    first one say in a short pass of their own what the first one is to know. `called` are the trainees as DDP wraps
+    them.
+    """
+    _, *later = trainees.items()
+    said = {name: trainee.glimpse(batch) for name, trainee in later if trainee.mutual}
+    for name, model in (called or trainees).items():
+        peers = {peer: chances for peer, chances in said.items() if peer != name}
+        terms, said[name] = model(batch, step, peers)
+        yield name, terms
 
 
 def parameter_groups(

@@ -12,10 +12,9 @@ from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_pair
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.engine import total_loss
-from co2s_cli.training.losses import Term
 from co2s_cli.training.methods import METHODS, Rules
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.trainee import Trainee, parameter_groups
+from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
 from co2s_cli.training.views import Passes, Views, channel_masks, look
 
 N, SIDE = 6, 64
@@ -57,9 +56,24 @@ def batch(size=2, *, extra=0):
     )
 
 
+def trainees_of(method, pair, *, checkpointed=False, **changes):
+    chosen = METHODS[method](rules(**changes))
+    return {
+        name: Trainee(student, chosen, number=number, seed=0, checkpointed=checkpointed)
+        for number, (name, student) in enumerate(pair.students.items())
+    }
+
+
 def terms_of(method, pair=None, *, step=50, data=None, **changes):
-    trainee = Trainee(pair or new(), METHODS[method](rules(**changes)), seed=0)
-    return trainee(data or batch(), step)
+    """Parts of the loss of all students by `student/part`, their graphs alive."""
+    turns = in_turns(trainees_of(method, pair or new(), **changes), data or batch(), step)
+    return {f"{name}/{part}": term for name, terms in turns for part, term in terms.items()}
+
+
+def descend(trainees, data, step=0):
+    """Gradients of every student's loss, as a run takes them."""
+    for _, terms in in_turns(trainees, data, step):
+        total_loss(terms, Runtime(CPU), shared=True)[0].backward()
 
 
 def gradients(pair):
@@ -136,14 +150,13 @@ def small_batch():
 
 
 def test_consistency_never_reaches_the_weak_view():
-    views = {"clip": views_of_leaves(), "dino": views_of_leaves()}
-    found = METHODS["unimatch"](rules(threshold=torch.zeros(N))).terms(views, small_batch(), 0)
-    sum(term.value for name, term in found.items() if "labeled" not in name).backward()
-    for view in views.values():
-        assert view.weak.grad is None
-        assert view.labeled.grad is None
-        assert all(strong.grad.abs().sum() > 0 for strong in view.strong)
-        assert view.feature.grad.abs().sum() > 0
+    view = views_of_leaves()
+    found = METHODS["unimatch"](rules(threshold=torch.zeros(N))).terms(view, small_batch(), {}, 0)
+    sum(term.value for name, term in found.items() if name != "labeled").backward()
+    assert view.weak.grad is None
+    assert view.labeled.grad is None
+    assert all(strong.grad.abs().sum() > 0 for strong in view.strong)
+    assert view.feature.grad.abs().sum() > 0
 
 
 def test_without_labels_the_supervised_part_is_zero():
@@ -185,8 +198,7 @@ def test_recomputing_activations_changes_no_gradient():
     found = []
     for checkpointed in (False, True):
         pair = new()
-        trainee = Trainee(pair, METHODS["unimatch"](rules()), seed=0, checkpointed=checkpointed)
-        total_loss(trainee(batch(), 0), Runtime(CPU), shared=True)[0].backward()
+        descend(trainees_of("unimatch", pair, checkpointed=checkpointed), batch())
         found.append(torch.cat([p.grad.flatten() for p in pair.parameters() if p.grad is not None]))
     torch.testing.assert_close(*found)
 
@@ -231,11 +243,11 @@ def test_two_labelled_images_are_learnt_by_heart():
         [[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9], [0.9, 0.9, 0.1], [0.1, 0.9, 0.9], [0.9, 0.1, 0.9]]
     )
     data.images[:] = colors[data.labels].movedim(-1, 1)
-    trainee = Trainee(pair, METHODS["supervised"](rules()), seed=0)
+    trainees = trainees_of("supervised", pair)
     optimizer = torch.optim.AdamW(parameter_groups(pair, 3e-3, backbone=0.3, decoder=1, queries=1))
     for step in range(120):
         optimizer.zero_grad()
-        total_loss(trainee(data, step), Runtime(CPU), shared=True)[0].backward()
+        descend(trainees, data, step)
         optimizer.step()
     said = pair.eval().probabilities(data.images).argmax(dim=1)
     scores = Scores.of(confusion(data.labels.numpy(), said.numpy(), N))
@@ -247,13 +259,33 @@ def test_students_that_teach_each_other_agree_sooner():
     left = {}
     for teaches in (False, True):
         pair = new()
-        trainee = Trainee(pair, METHODS["co2s"](rules(threshold=torch.full((N,), 0.4), stability_grad=teaches)), seed=0)
         optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
+        trainees = trainees_of(
+            "co2s", pair, threshold=torch.full((N,), 0.4), stability_grad=teaches, stability_weight=20.0
+        )
         for _ in range(40):
             optimizer.zero_grad()
-            terms = trainee(batch(), 50)
-            total_loss({k: t if "stability" not in k else Term(t.total, t.count, 20.0) for k, t in terms.items()},
-                       Runtime(CPU), shared=True)[0].backward()  # fmt: skip
+            descend(trainees, batch(), 50)
             optimizer.step()
-        left[teaches] = sum(term.total.item() for name, term in trainee(batch(), 50).items() if "stability" in name)
+        after = [terms["stability"].total.item() for _, terms in in_turns(trainees, batch(), 50)]
+        left[teaches] = sum(after)
     assert left[True] < left[False]
+
+
+def test_each_student_is_told_what_the_other_one_says_of_the_weak_view():
+    pair, data, seen = new().eval(), batch(extra=2), {}
+    trainees = trainees_of("co2s", pair)
+    for name, trainee in trainees.items():
+        trainee.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[2]}))
+    list(in_turns(trainees, data, 50))
+    said = pair.members(data.weak[:2])
+    assert seen["clip"].keys() == {"dino"}
+    assert seen["dino"].keys() == {"clip"}
+    torch.testing.assert_close(seen["clip"]["dino"], said["dino"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen["dino"]["clip"], said["clip"], rtol=1e-4, atol=1e-5)
+    assert not seen["dino"]["clip"].requires_grad
+
+
+def test_methods_that_ask_no_other_student_pay_for_no_glimpse(monkeypatch):
+    monkeypatch.setattr(Trainee, "glimpse", lambda *_: pytest.fail("a pass that nobody wants"))
+    assert len(list(in_turns(trainees_of("unimatch", new()), batch(), 50))) == 2

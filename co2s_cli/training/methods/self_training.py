@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from co2s_cli.data.loader import Batch
 from co2s_cli.training.losses import Pseudo, Term, consistency, pseudo_labels, supervised
@@ -22,20 +23,15 @@ class Supervised:
     """Weight of each strong view's term; their number is the number of strong views."""
     feature: ClassVar[float] = 0.0
     """Weight of the term of the view with dropped feature channels; 0 = there is no such view."""
+    mutual: ClassVar[bool] = False
+    """Whether the students learn from one another."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
 
-    def terms(self, views: Mapping[str, Views], batch: Batch, step: int) -> dict[str, Term]:
-        """Parts of the loss by `student/part`."""
-        del step  # nothing here depends on it; the stability loss of other methods does
-        found = {}
-        for name, view in views.items():
-            found.update({f"{name}/{part}": term for part, term in self._own(view, batch).items()})
-        return found
-
-    def _own(self, view: Views, batch: Batch) -> dict[str, Term]:
-        """What a student learns without the other one."""
+    def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
+        """Parts of a student's loss; `peers` are the other students' probabilities of the weak view, (b, N, S, S)."""
+        del peers, step  # nothing here depends on them; the stability loss of other methods does
         rules = self.rules
         term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, group=rules.group)
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
