@@ -34,6 +34,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 5e-4,
         "backbone_lr": 1.0,
         "decoder_lr": 2.0,
+        "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
+        "strong_hue": 0.03,
+        "strong_gray": 0.0,
     },
 }
 """Settings by name of the preset. `published` is the released behaviour, accidents included."""

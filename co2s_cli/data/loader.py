@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli.data.augment import Strong, cutmix_box
+from co2s_cli.data.augment import PUBLISHED, Strength, Strong, cutmix_box
 from co2s_cli.data.samples import Crop, Pool
 
 LABELED, UNLABELED, PARTNER = 0, 1, 2
@@ -87,6 +87,8 @@ class Plan:
     """Strong views; 0 = no unlabelled data is read at all."""
     partner: Literal["other", "same"] = "other"
     """What CutMix pastes: another image, or another view of the same one."""
+    strength: Strength = PUBLISHED
+    """Of the strong views."""
 
     @property
     def slots(self) -> tuple[int, ...]:
@@ -163,7 +165,7 @@ class Loader:
         plan = self._plan
         labeled = [self._crop(self._labeled, LABELED, step, slot)[0] for slot in plan.slots]
         crops, partner = self._unlabeled_crops(step)
-        views = [[_strong(crop, rng) for crop, rng in crops] for _ in range(plan.views if crops else 0)]
+        views = [[_strong(crop, rng, plan.strength) for crop, rng in crops] for _ in range(plan.views if crops else 0)]
         boxes = [[_box(plan, step, slot, view) for slot in plan.slots] for view in range(len(views))]
         shape = (0, *labeled[0].image.shape)
         return Batch(
@@ -203,8 +205,8 @@ class Loader:
         return pool.draw(index, rng), rng
 
 
-def _strong(crop: Crop, rng: np.random.Generator) -> Tensor:
-    return Strong.draw(rng).apply(crop.image)
+def _strong(crop: Crop, rng: np.random.Generator, strength: Strength) -> Tensor:
+    return Strong.draw(rng, strength).apply(crop.image)
 
 
 def _box(plan: Plan, step: int, slot: int, view: int) -> Tensor:
