@@ -93,6 +93,8 @@ class TrainConfig(Settings):
     """Recompute activations in the backward pass: less memory, more time."""
     workers: int = Field(2, ge=1)
     """Threads that read and augment."""
+    half_files: bool = False
+    """Write model files in half precision: half the size, logits that differ in the third digit."""
 
     lr: float = Field(1e-4, gt=0)
     """Base learning rate."""

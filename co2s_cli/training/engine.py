@@ -48,6 +48,8 @@ class Course:
     log_every: int
     shared_counts: bool
     """Whether losses are divided by the counts of all ranks."""
+    half_files: bool
+    """Whether model files hold halves; the state for a resume never does."""
 
 
 class Engine:
@@ -226,8 +228,8 @@ class Engine:
             return
         self._pair.manifest = self._described()
         if best:
-            weights.save(self._pair, self._folder / BEST)
-        weights.save(self._pair, self._folder / LAST)
+            weights.save(self._pair, self._folder / BEST, half=self._course.half_files)
+        weights.save(self._pair, self._folder / LAST, half=self._course.half_files)
         State(
             step=self.step,
             model=self._pair.state_dict(),

@@ -119,6 +119,14 @@ def test_both_students_may_be_guided_by_queries(data, tmp_path):
     assert pair.students["clip"].guidance.vectors.std().item() == pytest.approx(0.02, rel=0.2)
 
 
+def test_model_files_in_halves_are_half_as_large_and_resume_is_still_exact(data, whole, tmp_path):
+    out = tmp_path / "run"
+    train.run(quick(data, out, "val_every=2", "log_every=1", "half_files=true", stop_after=2))
+    train.run(resumed(out, {"resume": True}, []))
+    assert (out / LAST).stat().st_size < 0.6 * (whole / LAST).stat().st_size
+    assert read(out) == read(whole)
+
+
 def test_accumulated_steps_move_the_weights(data, tmp_path):
     out = tmp_path / "run"
     result = train.run(quick(data, out, "accumulate=2", steps=1, method="fixmatch"))
