@@ -95,9 +95,10 @@ def manifest(settings: TrainConfig, data: Dataset, students: Mapping[str, Studen
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=settings.fusion,
-        trained_on=f"{len(data.labeled.sources)} labelled images, {sum(data.counts)} labelled pixels",
+        trained_on=settings.trained_on
+        or f"{len(data.labeled.sources)} labelled images, {sum(data.counts)} labelled pixels",
         training={"method": settings.method, "preset": settings.preset, "seed": settings.seed, "data": data.digest},
-        licence=_licence(settings),
+        licence=settings.licence or _licence(settings),
     )
 
 
