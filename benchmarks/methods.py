@@ -22,7 +22,6 @@ from co2s_cli.config.sample import SampleConfig
 from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.jobs import sample, train
 from co2s_cli.metrics import Scores
-from co2s_cli.models.manifest import Fusion
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
 from co2s_cli.training.validate import FUSED, evaluate
@@ -111,21 +110,22 @@ def kept(settings: TrainConfig) -> Row:
 
 
 def measured(settings: TrainConfig) -> Row:
-    """Train, then measure the last model with every fusion."""
+    """Train, then measure the last model: as the run's last validation did, and with the surer student per pixel."""
     data = train.data_of(settings)
     result = train.run(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(result.model, str(device))
-    sliding = sliding_of(settings)
-    threshold = rules_of(settings, data, result.steps, device).threshold
-    scores = {}
-    for fusion in ("mean", "confident"):
-        chosen: Fusion = fusion
-        model.manifest = model.manifest.model_copy(update={"fusion": chosen})
-        tally = evaluate(model, data.val, data.applied_scaling, sliding, threshold=threshold, runtime=Runtime(device))
-        scores[fusion] = Scores.of(tally.confusions[FUSED]).miou
-    single = {name: Scores.of(tally.confusions[name]).miou for name in model.students}
-    return Row(single["clip"], single["dino"], scores["mean"], scores["confident"])
+    model.manifest = model.manifest.model_copy(update={"fusion": "confident"})
+    tally = evaluate(
+        model,
+        data.val,
+        data.applied_scaling,
+        sliding_of(settings),
+        threshold=rules_of(settings, data, result.steps, device).threshold,
+        runtime=Runtime(device),
+    )
+    confident = Scores.of(tally.confusions[FUSED]).miou
+    return Row(result.miou["clip"], result.miou["dino"], result.miou[FUSED], confident)
 
 
 def table(rows: dict[str, list[Row]]) -> str:
