@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +27,9 @@ class LabeledEntry(Settings):
     """What a value of the labels means: a class by name or id, or null for "not labelled". Empty: ids as they are."""
     windows: tuple[Box, ...] = ()
     """Parts of the image to use, [row, column, height, width]; all of it if not given."""
+    weights: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Path | None = None
+    """How much these labels count: a number, a raster on the image's grid, or a folder of such rasters. Labels with
+    weights are no truth to measure with: where `val` is a share, it is drawn from the others."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
@@ -126,7 +129,8 @@ def placed(data: DataConfig, folder: Path) -> DataConfig:
 
 
 def _labeled(entry: LabeledEntry, folder: Path) -> LabeledEntry:
-    return _moved(entry, folder).model_copy(update={"labels": folder / entry.labels})
+    weights = folder / entry.weights if isinstance(entry.weights, Path) else entry.weights
+    return _moved(entry, folder).model_copy(update={"labels": folder / entry.labels, "weights": weights})
 
 
 def _moved(entry: E, folder: Path) -> E:

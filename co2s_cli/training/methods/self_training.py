@@ -37,7 +37,13 @@ class Supervised:
     def _own(self, view: Views, batch: Batch) -> dict[str, Term]:
         """What a student learns without the other one."""
         rules = self.rules
-        term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, group=rules.group)
+        term = supervised(
+            view.labeled,
+            batch.labels,
+            class_weights=rules.class_weights,
+            pixel_weights=batch.weights,
+            group=rules.group,
+        )
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
         if not self.strong:
             return parts
