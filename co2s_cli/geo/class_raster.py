@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from co2s_cli.geo.gdal import first_line, reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.legend import Legend
 from co2s_cli.geo.regions import OUTSIDE, Pixels
+from co2s_cli.tiling import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,21 @@ class ClassRaster:
             check_bytes(source, dataset, "a class raster")
             return cls(source, Grid.of(dataset), Legend.of(dataset))
 
+    def reader(self) -> contextlib.AbstractContextManager[Rows]:
+        """A reader with a GDAL handle of its own."""
+        return byte_reader(self.source)
+
+
+@contextlib.contextmanager
+def byte_reader(source: str) -> Iterator[Rows]:
+    """A reader of a raster of one byte band, with a GDAL handle of its own."""
+    with reading(source) as dataset:
+        yield Rows(dataset, source)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of an open raster of one byte band."""
+    """Rows, or windows, of an open raster of one byte band."""
 
     dataset: Any
     source: str
@@ -61,6 +75,12 @@ class Rows:
         pixels = self._read(window)
         inner[...] = np.where(self._known(pixels, window), pixels, OUTSIDE)
         return frame.astype(np.uint8), frame != OUTSIDE
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """(h, w) the values of a window inside the raster; nodata is 255."""
+        place = RasterioWindow(window.col, window.row, window.width, window.height)
+        pixels = self._read(place)
+        return np.where(self._known(pixels, place), pixels, np.uint8(IGNORE))
 
     def _frame(self, top: int, bottom: int) -> tuple[Pixels, Pixels, RasterioWindow]:
         """A frame full of `OUTSIDE`, the part of it inside the raster, and where that part lies."""
