@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @command(app, "evaluate")
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="MAP|DATA", help=E.model_fields["source"].description)],
-    truth: Annotated[Path | None, typer.Argument(metavar="[TRUTH]", help=E.model_fields["truth"].description)] = None,
+    truth: Annotated[Path | None, typer.Argument(metavar="TRUTH", help=E.model_fields["truth"].description)] = None,
     model: Annotated[Path | None, flag(E, "model", "--model", "-m")] = None,
     split: Annotated[str | None, flag(E, "split")] = None,
     protocol: Annotated[str | None, flag(E, "protocol")] = None,
@@ -30,7 +30,7 @@ def evaluate(
     values: Annotated[list[str] | None, flag(E, "values", metavar="VALUE=CLASS,…")] = None,
     classes: Annotated[Path | None, flag(E, "classes")] = None,
     tolerance: Annotated[float | None, flag(E, "tolerance")] = None,
-    confidence: Annotated[Path | None, flag(E, "confidence")] = None,
+    confidence: Annotated[str | None, flag(E, "confidence")] = None,
     bins: Annotated[int | None, flag(E, "bins")] = None,
     out: Annotated[Path | None, flag(E, "out", "--out", "-o", "--output")] = None,
     fusion: Annotated[str | None, flag(E, "fusion")] = None,

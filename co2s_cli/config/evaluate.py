@@ -57,15 +57,15 @@ class EvaluateConfig(Settings):
     exclude: Names = ()
     """Classes that --protocol mask or dwl leaves out, by name."""
     missing: Literal["skip", "wrong"] = "skip"
-    """Labelled pixels where the map has no class: left out, and their share told, or counted as wrong."""
+    """Labelled pixels where the map has no class. skip: left out, and their share is told; wrong: they are wrong."""
     tolerance: float = Field(3.0, ge=0, le=100)
     """Pixels within which a border counts as met."""
-    confidence: Path | None = None
+    confidence: str | None = None
     """Raster of confidences as predict writes it: how sure the map is against how right it is."""
     bins: int = Field(15, ge=1, le=254)
     """Steps of the reliability curve."""
     out: Path | None = None
-    """Folder for report.json, report.md, confusion.png and, with confidences, reliability.png."""
+    """Folder for report.json, report.md, confusion.png and, where confidences are known, reliability.png."""
     fusion: Literal["mean", "confident", "clip", "dino"] | None = None
     """How the model's students become one; as the model says where nothing is said."""
     tile: int | None = Field(None, ge=16, le=16384)
@@ -88,7 +88,9 @@ class EvaluateConfig(Settings):
         if self.model is not None:
             self._check_apart("--model", {"truth", "attribute", "values", "classes", "confidence"})
         else:
-            self._check_apart("MAP TRUTH", {"split", "fusion", "tile", "overlap", "batch"})
+            self._check_apart("MAP TRUTH", {"split", "fusion", "tile", "overlap", "batch", "device", "precision"})
+        if self.protocol == "published":
+            self._check_apart("--protocol published", {"overlap"})
         if (self.protocol in ("mask", "dwl")) != bool(self.exclude):
             raise ValueError("--exclude NAME and --protocol mask or dwl belong together")
         return self

@@ -75,7 +75,7 @@ def _of_map(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     raster = ClassRaster.open(settings.source)
     naming = _naming(settings, raster.legend, path)
     excluded = naming.ids(settings.exclude)
-    scale = None if settings.confidence is None else confidence_scale(str(settings.confidence), raster.grid)
+    scale = None if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=settings.values)
     remarks = _told(*naming.remarks(), *truth.remarks)
     tally = _counted(settings, raster, truth, naming, rules=_rules(settings, excluded), progress=progress)
@@ -117,7 +117,7 @@ def _counted(
 ) -> Tally:
     with ExitStack() as stack:
         labels = stack.enter_context(truth.labels.reader())
-        sure = None if settings.confidence is None else stack.enter_context(byte_reader(str(settings.confidence)))
+        sure = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
         pair = streamed.Pair(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
@@ -143,10 +143,9 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     remarks = _told(*naming.remarks(), *_unlike_training(found.digest, manifest.training))
     counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
     _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
-    judge = _judge(settings, naming.classes.names, excluded)
+    judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
     verdict = judge.verdict(counts.tally, settings.tolerance, _curve(counts.tally, 1 / STEPS, settings))
-    size = len(naming.classes)
-    students = {name: judge.miou(matrix[:size, :size]) for name, matrix in counts.students.items()}
+    students = {name: judge.miou(matrix) for name, matrix in counts.students.items()}
     truth = f"{settings.source} ({settings.split}, {len(found.areas)} areas)"
     return EvaluateResult(str(model), truth, verdict, remarks, settings.out, students)
 
@@ -164,7 +163,7 @@ def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> list[st
     return ["the areas are a share drawn from the labels, not as in this model's training: it may have seen them"]
 
 
-def _judge(settings: EvaluateConfig, names: tuple[str, ...], excluded: tuple[int, ...]) -> Judge:
+def _judge(settings: EvaluateConfig, names: Mapping[int, str], excluded: tuple[int, ...]) -> Judge:
     return Judge(settings.protocol, names, excluded, settings.missing == "wrong")
 
 

@@ -66,14 +66,14 @@ class Naming:
             )
         return tuple(self.classes.id_of(name) for name in names)
 
-    def names_of(self, tally: Tally, source: str) -> tuple[str, ...]:
-        """Names of all classes that are told of; where nobody has told names, of those up to the highest that occurs.
+    def names_of(self, tally: Tally, source: str) -> dict[int, str]:
+        """Names of the classes that are told of, by id: all; where nobody has told names, those that occur.
 
         Raises:
             InputError: the map holds a value that has no name.
         """
         if not self.named:
-            return self.classes.names[: tally.highest + 1]
+            return {one: self.classes.names[one] for one in tally.occurring}
         stray = np.flatnonzero(tally.matrix.sum(axis=0)[self.drawn :]) + self.drawn
         if stray.size:
             raise InputError(
@@ -81,7 +81,7 @@ class Naming:
                 f"({_few(self.classes.names[: self.drawn])})",
                 hint="name all classes of the map in the order of its ids: --classes data.yaml",
             )
-        return self.classes.names
+        return dict(enumerate(self.classes.names))
 
 
 def _few(names: Iterable[str]) -> str:

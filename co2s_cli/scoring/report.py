@@ -22,18 +22,21 @@ _COLUMNS = ("class", "IoU", "precision", "recall", "F1", "boundary F1", "true pi
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make the folder of a report, and refuse one that holds a report already or cannot be written to."""
+    """Refuse, before any work, a folder that holds a report already, or that cannot be made or written to."""
     if (folder / REPORT_JSON).exists() and not overwrite:
         raise OutputError(f"{folder}: holds a report already", hint="add --overwrite, or choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
-    check_writable(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OutputError(f"{folder}: cannot be made into a folder, {there} is a file")
+    check_writable(there)
 
 
 def write(folder: Path, verdict: Verdict, facts: Mapping[str, Any]) -> None:
     """Write a report; `facts` says what was judged. A curve that an earlier report left goes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
     names = [one.name for one in verdict.classes]
     columns = [*names, NO_CLASS][: len(verdict.confusion[0])]
     matrix = np.array(verdict.confusion, np.int64)

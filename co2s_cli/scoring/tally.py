@@ -82,10 +82,10 @@ class Tally:
         )
 
     @property
-    def highest(self) -> int:
-        """The highest class id that occurs; -1 where nothing was counted."""
+    def occurring(self) -> list[int]:
+        """The class ids that occur, in map or truth."""
         occurs = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) + self.missing
-        return int(np.flatnonzero(occurs).max(initial=-1))
+        return [int(one) for one in np.flatnonzero(occurs)]
 
 
 def _levels(truth: IDS, predicted: IDS, sure: IDS | None, known: NDArray[np.bool_]) -> calibration.Levels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,28 +65,28 @@ class Judge:
     """A protocol, and what it is asked."""
 
     protocol: Protocol
-    names: tuple[str, ...]
+    names: Mapping[int, str]
+    """Of the classes that are told of, by the id that they are counted under."""
     excluded: tuple[int, ...] = ()
     missing_is_wrong: bool = False
 
     def verdict(self, tally: Tally, tolerance: float, reliability: Reliability | None) -> Verdict:
         """The figures of a tally."""
-        size = len(self.names)
-        matrix = counted(tally.matrix[:size, :size], self.protocol, self.excluded)
-        missing = tally.missing[:size].copy()
+        size, out = len(self.names), self._places_out
+        matrix = counted(self._told(tally.matrix), self.protocol, out)
+        missing = tally.missing[list(self.names)]
         if self.protocol == "mask":
-            missing[list(self.excluded)] = 0
-        over = scored(matrix, self.protocol, self.excluded)
+            missing[out] = 0
+        lost, seen = int(missing.sum()), int(matrix.sum())
         if self.missing_is_wrong:
             matrix = with_missing(matrix, missing)
-            over = [one for one in scored(matrix, self.protocol, self.excluded) if one < size]
+        over = [place for place in scored(matrix, self.protocol, out) if place < size]
         scores = Scores.of(matrix, over)
-        classes = self._classes(matrix, scores, tally, over)
+        classes = tuple(self._class(place, matrix, scores, tally, counts=place in over) for place in range(size))
         edges = [one.boundary_f1 for one in classes if one.counts and one.boundary_f1 is not None]
-        lost, seen = int(missing.sum()), int(matrix[:size, :size].sum())
         return Verdict(
             protocol=self.protocol,
-            excluded=tuple(self.names[one] for one in self.excluded),
+            excluded=tuple(classes[place].name for place in out),
             accuracy=scores.accuracy,
             kappa=scores.kappa,
             miou=scores.miou,
@@ -104,31 +104,33 @@ class Judge:
 
     def miou(self, matrix: Confusion) -> float:
         """The mean IoU that the protocol makes of a matrix alone."""
-        kept = counted(matrix, self.protocol, self.excluded)
-        return Scores.of(kept, scored(kept, self.protocol, self.excluded)).miou
+        kept = counted(self._told(matrix), self.protocol, self._places_out)
+        return Scores.of(kept, scored(kept, self.protocol, self._places_out)).miou
 
-    def _classes(
-        self, matrix: Confusion, scores: Scores, tally: Tally, over: Collection[int]
-    ) -> tuple[ClassScore, ...]:
-        truth, drawn = matrix.sum(axis=1), matrix.sum(axis=0)
-        return tuple(
-            self._class(one, scores, tally, counts=one in over, pixels=(int(truth[one]), int(drawn[one])))
-            for one in range(len(self.names))
-        )
+    @property
+    def _places_out(self) -> list[int]:
+        """Places, among the classes that are told of, of the excluded ones."""
+        return [place for place, one in enumerate(self.names) if one in self.excluded]
 
-    def _class(self, one: int, scores: Scores, tally: Tally, *, counts: bool, pixels: Sequence[int]) -> ClassScore:
-        edge = boundary_score(tally.borders, one)
-        figures = [part[one] for part in (scores.iou, scores.precision, scores.recall, scores.f1)]
-        iou, precision, recall, f1 = figures if sum(pixels) and one not in self.excluded else [None] * 4
+    def _told(self, matrix: Confusion) -> Confusion:
+        return matrix[np.ix_(list(self.names), list(self.names))]
+
+    def _class(self, place: int, matrix: Confusion, scores: Scores, tally: Tally, *, counts: bool) -> ClassScore:
+        class_id, name = list(self.names.items())[place]
+        truth, drawn = int(matrix[place].sum()), int(matrix[:, place].sum())
+        edge = boundary_score(tally.borders, class_id)
+        figures = [part[place] for part in (scores.iou, scores.precision, scores.recall, scores.f1)]
+        told = class_id not in self.excluded
+        iou, precision, recall, f1 = figures if told and truth + drawn else [None] * 4
         return ClassScore(
-            id=one,
-            name=self.names[one],
+            id=class_id,
+            name=name,
             counts=counts,
             iou=iou,
             precision=precision,
             recall=recall,
             f1=f1,
-            boundary_f1=edge.f1 if edge.pixels and one not in self.excluded else None,
-            truth_pixels=pixels[0],
-            map_pixels=pixels[1],
+            boundary_f1=edge.f1 if told and edge.pixels else None,
+            truth_pixels=truth,
+            map_pixels=drawn,
         )

@@ -37,22 +37,24 @@ def judged(
 ) -> Judged:
     """Counts over all areas; `table` (256) replaces the ids of the labels by those to count under."""
     total = Judged(Tally.empty(), {name: np.zeros((IGNORE, IGNORE), np.int64) for name in maker.pair.students})
-    progress.start("areas", len(areas), "area")
+    progress.start("map", sum(len(pieces(area, whole=maker.whole)) for area in areas), "part")
     for area in areas:
         with tempfile.TemporaryDirectory(prefix="co2s.") as folder, area.labels.reader() as labels:
             truth = streamed.Recoded(_Placed(labels, area.window), table)
-            found = _judged(maker, area, truth, rules, Path(folder))
+            found = _judged(maker, area, truth, rules, folder=Path(folder), progress=progress)
         students = {name: matrix + found.students[name] for name, matrix in total.students.items()}
         total = Judged(total.tally.plus(found.tally), students)
-        progress.advance()
     return total
 
 
-def _judged(maker: Maker, area: Area, truth: streamed.Reader, rules: Rules, folder: Path) -> Judged:
+def _judged(
+    maker: Maker, area: Area, truth: streamed.Reader, rules: Rules, *, folder: Path, progress: Progress
+) -> Judged:
     """Counts of one area, whose map is kept in `folder` in the meantime."""
     predicted, sure = (_Kept.blank(folder / name, area.window) for name in ("class", "confidence"))
     students = {name: np.zeros((IGNORE, IGNORE), np.int64) for name in maker.pair.students}
     for part in pieces(area, whole=maker.whole):
+        progress.advance()
         place = _inside(part.window, area.window)
         known = truth.read(place)
         if (known == IGNORE).all():

@@ -1,9 +1,10 @@
-"""Scores against hand-made matrices."""
+"""Scores against hand-made matrices, and against scikit-learn."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics as oracle
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.metrics import Scores, confusion
@@ -42,3 +43,31 @@ def test_the_matrix_counts_as_a_double_loop_does(seed):
         if IGNORE not in (t, p):
             expected[t, p] += 1
     np.testing.assert_array_equal(confusion(truth, predicted, 3), expected)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.7, 1.0]))
+def test_scores_are_those_of_scikit_learn(seed, noise):
+    rng = np.random.default_rng(seed)
+    truth = rng.choice([0, 1, 2, 3, IGNORE], (12, 9), p=[0.4, 0.3, 0.15, 0.05, 0.1]).astype(np.uint8)
+    drawn = np.where(rng.random(truth.shape) < noise, rng.choice([0, 1, 2, 3, IGNORE], truth.shape), truth)
+    known = (truth != IGNORE) & (drawn != IGNORE)
+    pair, ids = (truth[known], drawn[known]), [0, 1, 2, 3]
+    matrix = confusion(truth, drawn, 4)
+    scores = Scores.of(matrix)
+    np.testing.assert_array_equal(matrix, oracle.confusion_matrix(*pair, labels=ids))
+    each = {"labels": ids, "average": None, "zero_division": 0}
+    np.testing.assert_allclose(scores.iou, oracle.jaccard_score(*pair, **each))
+    np.testing.assert_allclose(scores.precision, oracle.precision_score(*pair, **each))
+    np.testing.assert_allclose(scores.recall, oracle.recall_score(*pair, **each))
+    np.testing.assert_allclose(scores.f1, oracle.f1_score(*pair, **each))
+    assert scores.accuracy == pytest.approx(oracle.accuracy_score(*pair))
+    if len(set(pair[0]) | set(pair[1])) > 1:  # with one class alone scikit-learn divides by zero
+        assert scores.kappa == pytest.approx(oracle.cohen_kappa_score(*pair))
+    assert scores.miou == pytest.approx(np.mean(scores.iou))
+    assert scores.mf1 == pytest.approx(np.mean(scores.f1))
+
+
+def test_means_are_taken_over_the_classes_asked_for():
+    matrix = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    assert Scores.of(matrix, [0, 1]).miou == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert Scores.of(matrix, []).miou == 0
