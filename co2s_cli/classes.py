@@ -82,6 +82,12 @@ class ClassMap:
         return [{"name": c.name, "color": list(c.color), "prompts": list(c.prompts)} for c in self.classes]
 
 
+def few_of(names: Iterable[object]) -> str:
+    """The first of some names as a message lists them."""
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:20]) + (", …" if len(shown) > 20 else "")
+
+
 def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
     if isinstance(item, str):
         item = {"name": item}

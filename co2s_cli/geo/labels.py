@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
-from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
 from co2s_cli.geo.grid import Grid
@@ -124,9 +124,9 @@ class RasterLabels:
         out[void] = IGNORE
         if not known.all():
             found = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
-            wanted = ", ".join(map(str, self.values)) if self.values else f"0 to {self.classes - 1}"
+            wanted = few_of(self.values) if self.values else f"0 to {self.classes - 1}"
             raise InputError(
-                f"{self.source}: value {found} is no class; known are {wanted} ({', '.join(self.names)}) and {IGNORE}",
+                f"{self.source}: value {found} is no class; known are {wanted} ({few_of(self.names)}) and {IGNORE}",
                 hint="add the class to classes, or say what the value means with values: {value: class or null}",
             )
         return out
@@ -200,7 +200,9 @@ def _polygons(
         raise InputError(f"{path}: cannot be read as polygons ({first_line(error)})") from error
     if attribute not in frame.columns:
         known = ", ".join(str(name) for name in frame.columns if name != "geometry")
-        raise InputError(f"{path}: has no attribute {attribute!r} (found: {known})", hint="name it with attribute:")
+        raise InputError(
+            f"{path}: has no attribute {attribute!r} (found: {known})", hint="name another one with attribute"
+        )
     frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
     if frame.empty:
         raise InputError(f"{path}: holds no polygon")
@@ -227,7 +229,7 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
     elif not isinstance(value, str) and value is not None and 0 <= value < len(classes) and int(value) == value:
         return int(value)
     raise InputError(
-        f"{path}: {value!r} is no class (known: {', '.join(map(str, values or classes.names))})",
+        f"{path}: {value!r} is no class (known: {few_of(values or classes.names)})",
         hint="add the class to classes, or say what the value means with values: {value: class or null}",
     )
 
@@ -243,7 +245,7 @@ def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str,
         elif meaning in classes.names:
             ids[value] = classes.id_of(str(meaning))
         else:
-            known = ", ".join(classes.names)
+            known = few_of(classes.names)
             raise InputError(f"{path}: values say {value}: {meaning}, which is no class (known: {known})")
     return ids
 
@@ -260,20 +262,20 @@ def label_grid(path: Path) -> Grid:
         return Grid.of(dataset)
 
 
-def grid_problem(path: Path, own: Grid, grid: Grid) -> InputError | None:
-    """Why the grid of a label raster is not its image's; None where it is."""
+def grid_problem(path: Path, own: Grid, grid: Grid, *, of: str = "image") -> InputError | None:
+    """Why the grid of a label raster is not that `of` its image, or its map; None where it is."""
     if own.shape != grid.shape:
         found, wanted = (f"{g.width} × {g.height}" for g in (own, grid))
-        return InputError(f"{path}: is {found} pixels, its image {wanted}", hint="labels lie on the image's own grid")
+        return InputError(f"{path}: is {found} pixels, its {of} {wanted}", hint=f"labels lie on the {of}'s own grid")
     if own.has_transform and grid.has_transform:
         step = max(abs(grid.transform.a), abs(grid.transform.b), abs(grid.transform.d), abs(grid.transform.e))
         corners = ((0, 0), (grid.width, 0), (0, grid.height))
         offsets = [abs(x - y) for c in corners for x, y in zip(own.at(*c), grid.at(*c), strict=True)]
         if max(offsets) > _SHIFT * step:
             return InputError(
-                f"{path}: lies {max(offsets) / step:.3g} pixels off its image",
-                hint="labels lie on the image's own grid",
+                f"{path}: lies {max(offsets) / step:.3g} pixels off its {of}",
+                hint=f"labels lie on the {of}'s own grid",
             )
     if own.crs and grid.crs and own.crs != grid.crs:
-        return InputError(f"{path}: is in {own.crs.to_string()}, its image in {grid.crs.to_string()}")
+        return InputError(f"{path}: is in {own.crs.to_string()}, its {of} in {grid.crs.to_string()}")
     return None

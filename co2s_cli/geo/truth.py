@@ -66,10 +66,10 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
     if is_vector(path):
         return _from_polygons(path, labels_onto(path, grid, classes, attribute=attribute, values=values), grid)
     own = label_grid(path)
-    problem = grid_problem(path, own, grid)
+    problem = grid_problem(path, own, grid, of="map")
     if problem is not None and not (own.has_transform and grid.has_transform):
         raise InputError(
-            f"{problem.message.replace('image', 'map')}, and without a georeference it cannot be placed on it",
+            f"{problem.message}, and without a georeference it cannot be placed on it",
             hint="truth without a georeference has the map's own pixels",
         )
     labels = labels_onto(path, grid, classes, attribute=attribute, values=values, resampled=problem is not None)
@@ -79,7 +79,7 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
         box = box_on(own, grid)
     except FAILURES as error:
         raise InputError(f"{path}: cannot be placed on the map ({first_line(error)})") from error
-    moved = f"{problem.message.replace('image', 'map')}: resampled to the map's pixels, the nearest one counts"
+    moved = f"{problem.message}: resampled to the map's pixels, the nearest one counts"
     return _placed(path, labels, box, grid, (moved,))
 
 

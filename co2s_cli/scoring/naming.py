@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.scoring.tally import Tally
 
@@ -37,8 +37,9 @@ class Naming:
         everything = ClassMap.of(f"class {value}" for value in range(IGNORE))
         mine, other = ours or theirs or everything, theirs or ours or everything
         if not set(mine.names) & set(other.names):
+            named = f"the map's classes ({few_of(mine.names)}) and the truth's ({few_of(other.names)})"
             raise InputError(
-                f"the map's classes ({_few(mine.names)}) and the truth's ({_few(other.names)}) have no name in common",
+                f"{named} have no name in common",
                 hint="say what the truth's values mean, --values 1=water,2=forest, or whose ids they are, --classes",
             )
         classes, ids = mine.joined(other)
@@ -47,7 +48,7 @@ class Naming:
     def remarks(self) -> list[str]:
         """What a user should know, one sentence each."""
         extra = self.classes.names[self.drawn :]
-        said = [f"the map cannot say {_few(extra)}: every such pixel of the truth is wrong"] if extra else []
+        said = [f"the map cannot say {few_of(extra)}: every such pixel of the truth is wrong"] if extra else []
         if self.truth_ids != tuple(range(len(self.truth_ids))):
             said.append("ids of map and truth differ: classes are matched by name")
         return said
@@ -61,7 +62,7 @@ class Naming:
         unknown = [name for name in names if name not in self.classes.names]
         if unknown:
             raise ConfigError(
-                f"--exclude {', '.join(unknown)}: no such class (known: {_few(self.classes.names)})",
+                f"--exclude {', '.join(unknown)}: no such class (known: {few_of(self.classes.names)})",
                 hint="classes are named, not numbered; --classes data.yaml brings names",
             )
         return tuple(self.classes.id_of(name) for name in names)
@@ -78,12 +79,7 @@ class Naming:
         if stray.size:
             raise InputError(
                 f"{source}: value {stray[0]} has no name, known are 0 to {self.drawn - 1} "
-                f"({_few(self.classes.names[: self.drawn])})",
+                f"({few_of(self.classes.names[: self.drawn])})",
                 hint="name all classes of the map in the order of its ids: --classes data.yaml",
             )
         return dict(enumerate(self.classes.names))
-
-
-def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")

@@ -52,6 +52,7 @@ def markdown(verdict: Verdict, facts: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     lines = ["# Evaluation", ""]
     lines += [f"- {key}: {value}" for key, value in facts.items() if isinstance(value, str)]
+    lines += [f"- protocol: {verdict.protocol}"]
     lines += ["", "| | |", "|---|---:|", *(_line(row) for row in summary(verdict))]
     header, *rows = class_rows(verdict)
     lines += ["", _line(header), "|---|" + "---:|" * (len(header) - 1), *(_line(row) for row in rows), ""]
@@ -60,7 +61,9 @@ def markdown(verdict: Verdict, facts: Mapping[str, Any]) -> str:
     names = [one.name for one in verdict.classes]
     columns = ["", *names, NO_CLASS][: len(verdict.confusion[0]) + 1]
     lines += [_line(columns), "|---|" + "---:|" * (len(columns) - 1)]
-    lines += [_line([name, *map(str, row)]) for name, row in zip(names, verdict.confusion, strict=True)]
+    lines += [
+        _line([name, *(f"{count:,}" for count in row)]) for name, row in zip(names, verdict.confusion, strict=True)
+    ]
     lines += ["", f"![confusion]({CONFUSION})"]
     lines += ["", f"![reliability]({RELIABILITY})"] if verdict.reliability is not None else []
     return "\n".join([*lines, ""])

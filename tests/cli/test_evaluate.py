@@ -1,6 +1,8 @@
 """Maps against truth from the command line: figures, folders, and what is said when something does not fit."""
 
 import json
+import subprocess
+import sys
 
 import geopandas
 import numpy as np
@@ -74,7 +76,8 @@ def test_the_folder_holds_report_and_pictures_and_is_not_overwritten_by_chance(c
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[-1] == str(out)
     for name in ("confusion.png", "reliability.png"):
-        assert min(Image.open(out / name).size) > 300
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 300
     content = json.loads((out / "report.json").read_text())
     assert len(content["reliability"]["bins"]) == 15
     assert content["miou"] == told(co2s, *pair)["verdict"]["miou"]
@@ -195,3 +198,43 @@ def test_mistakes_have_one_line_and_their_exit_codes(co2s, pair, tmp_path, monke
     assert (result.exit_code, result.stdout) == (code, "")
     assert words in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_names_for_a_map_without_any_are_asked_for_in_one_short_line(co2s, tmp_path, map_image):
+    bare = write_raster(tmp_path / "bare.tif", map_image)
+    shape = shapely.box(*UTM["transform"] @ (0, 9), *UTM["transform"] @ (9, 0))
+    geopandas.GeoDataFrame({"class": ["lava"]}, geometry=[shape], crs="EPSG:32633").to_file(tmp_path / "t.gpkg")
+    result = co2s("evaluate", bare, tmp_path / "t.gpkg")
+    assert result.exit_code == 3
+    assert "'lava' is no class (known: class 0, class 1," in result.stderr
+    assert len(result.stderr) < 600
+
+
+_PEAK = """
+import resource, sys
+from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.jobs import evaluate
+print(evaluate.run(EvaluateConfig(source=sys.argv[1], truth=sys.argv[2])).verdict.pixels)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_map(tmp_path):
+    def peak(side):
+        """Bytes at most, of a map and a truth of class 0 everywhere: sparse files that take no disk."""
+        paths = [tmp_path / f"{name}{side}.tif" for name in ("map", "truth")]
+        for path in paths:
+            with rasterio.open(
+                path, "w", driver="GTiff", height=side, width=side, count=1, dtype="uint8", tiled=True,
+                sparse_ok=True, **UTM,
+            ):  # fmt: skip
+                pass
+        command = [sys.executable, "-c", _PEAK, *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        pixels, kilobytes = map(int, done.stdout.split())
+        assert pixels == side**2
+        return kilobytes * 1024
+
+    # the cache of 256 MB may fill; one array of the larger map would take 0.14 GB as bytes, 1.15 GB as numbers
+    assert peak(12_000) < peak(1_500) + 320e6

@@ -64,7 +64,7 @@ PLACES = {
 def test_another_grid_is_resampled_to_the_maps_pixels(tmp_path, grid, place, nodata):
     height, width, transform, crs = PLACES[place]
     image = labels(height, width)
-    path = write_raster(tmp_path / "t.tif", image, crs=crs, transform=transform, nodata=nodata)
+    path = write_raster(tmp_path / "image.tif", image, crs=crs, transform=transform, nodata=nodata)
     truth = opened(path, grid)
     wanted = np.full(SHAPE, IGNORE, np.uint8)
     plain = np.where(image == nodata, IGNORE, image) if nodata is not None else image
@@ -80,6 +80,8 @@ def test_another_grid_is_resampled_to_the_maps_pixels(tmp_path, grid, place, nod
     assert (found[outside] == IGNORE).all()
     pieces = np.vstack([read(truth, Window(row, 0, 7 if row < 56 else 4, 80)) for row in range(0, 60, 7)])
     np.testing.assert_array_equal(pieces, found)
+    assert truth.remarks[0].startswith(f"{path}: ")
+    assert "its map" in truth.remarks[0]
     assert "resampled" in truth.remarks[0]
     assert any("beyond" in remark for remark in truth.remarks) == (place != "a part")
 

@@ -61,6 +61,7 @@ def test_the_report_holds_what_was_found(tmp_path):
     }  # fmt: skip
     text = (folder / "report.md").read_text()
     assert "| town " in text
+    assert "- protocol: plain" in text
     assert "no class" in text
     assert "- moved" in text
 
