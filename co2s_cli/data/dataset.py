@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -15,7 +14,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry, ScalingEntry
 from co2s_cli.data import survey
 from co2s_cli.data.samples import Pool, View
-from co2s_cli.data.sources import Source, labeled_sources, touch, unlabeled_sources, within
+from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, unlabeled_sources, within
 from co2s_cli.data.splits import draw
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
@@ -123,9 +122,9 @@ def _like(models: Sequence[Source], sources: Sequence[Source]) -> list[Source]:
     """The sources with all that is held out of a model source of the same image."""
     known: dict[str, dict[Window, None]] = {}
     for source in models:
-        known.setdefault(_resolved(source.scene), {}).update(dict.fromkeys(source.holdout))
+        known.setdefault(resolved(source.scene.source), {}).update(dict.fromkeys(source.holdout))
     return [
-        source.keeping_out(out for out in known.get(_resolved(source.scene), ()) if out not in source.holdout)
+        source.keeping_out(out for out in known.get(resolved(source.scene.source), ()) if out not in source.holdout)
         for source in sources
     ]
 
@@ -184,13 +183,8 @@ def _holding_out(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
     """The sources with the areas on the same images held out."""
     windows: dict[str, list[Window]] = {}
     for area in areas:
-        windows.setdefault(_resolved(area.scene), []).append(area.window)
-    return [source.keeping_out(windows.get(_resolved(source.scene), ())) for source in sources]
-
-
-def _resolved(scene: Scene) -> str:
-    path = Path(scene.source)
-    return str(path.resolve()) if path.exists() else scene.source
+        windows.setdefault(resolved(area.scene.source), []).append(area.window)
+    return [source.keeping_out(windows.get(resolved(source.scene.source), ())) for source in sources]
 
 
 def _labeled_share(sources: list[Source], ratio: float | None, seed: int) -> tuple[list[Source], list[Source]]:

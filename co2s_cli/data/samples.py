@@ -16,7 +16,7 @@ from torch import Tensor
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import Geometry, ScaleRule, labels_view, scale_of, view_image, view_mask, weak_geometry
-from co2s_cli.data.sources import Source, touch
+from co2s_cli.data.sources import Source, inside, touch
 from co2s_cli.data.survey import Item
 from co2s_cli.geo.scaling import Scaling
 from co2s_cli.tiling import Window
@@ -59,16 +59,6 @@ class _Part:
     valid: NDArray[np.bool_]
     labels: NDArray[np.uint8]
     weights: NDArray[np.float32] | None
-
-
-def _inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
-    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
-    inside = np.full((window.height, window.width), not parts)
-    for part in parts:
-        rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
-        cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
-        inside[rows, cols] = True
-    return inside
 
 
 class Pool:
@@ -121,7 +111,7 @@ class Pool:
         patch = reader.read(window)
         pixels, valid = self._scaling.apply(patch.pixels), patch.valid
         labels = np.full(valid.shape, IGNORE, np.uint8) if label_reader is None else label_reader.read(window)
-        labels[~valid | ~_inside(window, source.windows)] = IGNORE
+        labels[~valid | ~inside(window, source.windows)] = IGNORE
         for out in source.holdout:
             if touch(window, out):
                 rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))

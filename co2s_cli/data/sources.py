@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.data import LabeledEntry, UnlabeledEntry
@@ -55,6 +58,22 @@ def within(inner: Window, outer: Window) -> bool:
         and inner.bottom <= outer.bottom
         and inner.right <= outer.right
     )
+
+
+def inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
+    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
+    found = np.full((window.height, window.width), not parts)
+    for part in parts:
+        rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
+        cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
+        found[rows, cols] = True
+    return found
+
+
+def resolved(source: str) -> str:
+    """What tells whether two names are one image: the file behind all links, or the address."""
+    path = Path(source)
+    return str(path.resolve()) if path.exists() else source
 
 
 def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:

@@ -83,12 +83,13 @@ _RULES: dict[Rule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {"any": 
 """From confidences and labels (maps, h, w) to one of each."""
 
 
-def candidates_of(manifest: Manifest, rule: Rule) -> Candidates:
-    """The product of a rule for a model.
+def candidates_of(manifest: Manifest, rule: Rule | None) -> Candidates:
+    """The product of a rule for a model; without a rule, of the one that makes the most of its students.
 
     Raises:
         ConfigError: the rule wants two students and the model has one.
     """
+    rule = rule or ("any" if len(manifest.students) == 1 else "surer")
     if rule != "any" and len(manifest.students) != 2:
         held = ", ".join(manifest.students)
         raise ConfigError(

@@ -73,6 +73,19 @@ def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | Non
     return found
 
 
+def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:
+    """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
+    sources = {source: f"{_stem(source)}.tif" for source in expand_sources(scenes)}
+    found = [
+        Target(source, out / file, {name: folder / file for name, folder in beside.items()})
+        for source, file in sources.items()
+    ]
+    _check_stems(found)
+    for target in found:
+        _check_names(target)
+    return found
+
+
 def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
     if not several and not path.is_dir():
         return path

@@ -22,19 +22,24 @@ class Failure:
     message: str
 
 
-def each(targets: Sequence[Target], make: Callable[[Target], None], progress: Progress) -> tuple[Failure, ...]:
-    """Make something of every scene; what became of none of them.
+def each(
+    targets: Sequence[Target], make: Callable[[Target], None], progress: Progress, *, alone: bool | None = None
+) -> tuple[Failure, ...]:
+    """Make something of every scene; those with which that failed.
+
+    `alone`: whether the user has named only one; the number of targets tells that where nothing is said.
 
     Raises:
         Co2sError: what is wrong with the only scene.
         InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
     """
     failed: list[Failure] = []
+    alone = len(targets) == 1 if alone is None else alone
     for target in targets:
         try:
             make(target)
         except Co2sError as error:
-            if len(targets) == 1:
+            if alone:
                 raise
             log.error("%s: %s", target.source, error.message)  # noqa: TRY400 - the user's to mend, not a bug to trace
             failed.append(Failure(target.source, error.exit_code, error.message))
