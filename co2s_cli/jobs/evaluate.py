@@ -144,7 +144,8 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
     _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
     judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
-    verdict = judge.verdict(counts.tally, settings.tolerance, _curve(counts.tally, 1 / STEPS, settings))
+    curve = _curve(counts.tally, 1 / STEPS, settings) if counts.tally.levels.any() else None
+    verdict = judge.verdict(counts.tally, settings.tolerance, curve)
     students = {name: judge.miou(matrix) for name, matrix in counts.students.items()}
     truth = f"{settings.source} ({settings.split}, {len(found.areas)} areas)"
     return EvaluateResult(str(model), truth, verdict, remarks, settings.out, students)
@@ -191,7 +192,9 @@ def _check_seen(tally: Tally, truth: str, settings: EvaluateConfig) -> None:
 
 
 def _curve(tally: Tally, scale: float, settings: EvaluateConfig) -> Reliability:
-    """The reliability curve; refused where stored values are no shares."""
+    """The reliability curve; refused where stored values are no shares, or where there are none."""
+    if not tally.levels.any():
+        raise InputError(f"{settings.confidence}: has no value on any pixel that is labelled and has a class")
     highest = int(np.flatnonzero(tally.levels[0]).max(initial=0)) * scale
     if highest > 1 + 1e-6:
         raise InputError(

@@ -60,8 +60,8 @@ def _judged(
         if (known == IGNORE).all():
             continue  # nothing to compare with: it need not be mapped
         made = maker.make(part)
-        predicted.values[place.slices] = made.predicted
-        sure.values[place.slices] = made.sure
+        predicted.write(place, made.predicted)
+        sure.write(place, made.sure)
         students = {name: students[name] + confusion(known, ids, IGNORE) for name, ids in made.students.items()}
     whole = Window(0, 0, area.window.height, area.window.width)
     pair = streamed.Pair(truth, predicted, sure, (whole.height, whole.width))
@@ -84,20 +84,26 @@ class _Placed:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Bytes of an area in a file: an area may be larger than the memory."""
+    """Bytes of an area in a file: an area may be larger than the memory.
 
-    values: IDS
+    They are kept as their complement, so that what is never written, and takes no disk, is `IGNORE`.
+    """
+
+    complement: IDS
 
     @classmethod
     def blank(cls, path: Path, area: Window) -> _Kept:
         """Nothing yet."""
-        values: Any = np.memmap(path, np.uint8, "w+", shape=(area.height, area.width))
-        values[...] = IGNORE
-        return cls(values)
+        empty: Any = np.memmap(path, np.uint8, "w+", shape=(area.height, area.width))
+        return cls(empty)
+
+    def write(self, window: Window, values: IDS) -> None:
+        """Keep (h, w) of a window of the area."""
+        self.complement[window.slices] = ~values
 
     def read(self, window: Window) -> IDS:
         """(h, w) of a window of the area."""
-        return np.array(self.values[window.slices])
+        return np.invert(self.complement[window.slices])
 
 
 def _inside(window: Window, area: Window) -> Window:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
@@ -23,10 +22,8 @@ from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Fusion
 from co2s_cli.models.pair import Pair
+from co2s_cli.scoring.tally import IDS
 from co2s_cli.training.validate import chances
-
-IDS = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, slots=True)
 class Made:
