@@ -25,6 +25,7 @@ from co2s_cli.models.pair import Pair
 from co2s_cli.scoring.tally import IDS
 from co2s_cli.training.validate import chances
 
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """What a model says of an area; `IGNORE` where the image is not valid."""
