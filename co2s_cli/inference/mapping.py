@@ -255,15 +255,19 @@ class Mapper:
         }
 
     def _follow(self, target: Target, subject: Subject) -> Made:
-        """A rank above 0: do the share of what the first rank began."""
-        folder = journals.folder_of(target.out)
+        """A rank above 0: do the share of what the first rank began, unless that finds the map whole."""
+        folder, fresh = journals.folder_of(target.out), self._setup.start(subject, self._product, None)
 
-        def begun() -> Journal | None:
+        def begun() -> tuple[Journal | None] | None:
             journal = Journal.read(folder)
-            same = journal and self._setup.start(subject, self._product, journal).key == journal.key
-            return journal if same else None
+            if journal is not None:
+                return (journal,) if self._setup.start(subject, self._product, journal).key == journal.key else None
+            whole = self._settings.resume and target.out.exists() and self._is_same(target, fresh)
+            return (None,) if whole else None
 
-        journal = wait_until(begun)
+        (journal,) = wait_until(begun)
+        if journal is None:
+            return Made(target.source, target.outputs, "done")
         start = self._setup.start(subject, self._product, journal)
         run = Run(target, subject, folder, start, self._sizes(start.engine, subject), journal)
         parts = Parts(folder, self._product.planes)

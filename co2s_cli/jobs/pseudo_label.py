@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from co2s_cli.inference.products import CLASS
 from co2s_cli.inference.pseudo import candidates_of
 from co2s_cli.inference.round_folder import RoundFolder
 from co2s_cli.inference.setup import Setup
+from co2s_cli.inference.targets import Target
 from co2s_cli.inference.workers import rank_of_torchrun
 from co2s_cli.jobs.pseudo_round import Round, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each
@@ -70,32 +72,38 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
     rank = rank_of_torchrun()
     # what the model has said of a scene is taken as it is: another cut needs no other look
-    mapper = Mapper(Setup(settings.model_copy(update={"resume": True}), model, manifest, rank), product, rank, progress)
+    setup = Setup(settings.model_copy(update={"resume": True}), model, manifest, rank)
+    mapper = Mapper(setup, product, rank, progress)
     if settings.dry_run:
         estimates: list[Estimate] = []
         failed = each(targets, lambda target: estimates.append(estimate(mapper, target)), progress)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
-    inputs = [*settings.scenes, model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
-    folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
+    if rank.index == 0:  # the other ranks may come when the first one has written already
+        inputs = [*settings.scenes, model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
+        folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
     folder.make(targets)
-    made: list[Made] = []
-    failed = each(targets, lambda target: made.append(mapper.make(target, lambda *_: None)), progress)
+    second = Round(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)
+    made, failed = _candidates(targets, mapper, second, progress)
     if rank.index > 0:
-        return PseudoLabelResult(model, made=tuple(made), failed=failed)
+        return PseudoLabelResult(model, made=made, failed=failed)
     lost = {failure.source for failure in failed}
-    whole = [target for target in targets if target.source not in lost]
-    labelled = Round(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1).label(
-        whole, failed
-    )
-    return PseudoLabelResult(
-        model,
-        data=labelled.data,
-        report=folder.report,
-        scenes=labelled.scenes,
-        total=labelled.total,
-        made=tuple(made),
-        failed=labelled.failed,
-    )
+    labelled = second.label([target for target in targets if target.source not in lost], failed)
+    scenes, total = labelled.scenes, labelled.total
+    return PseudoLabelResult(model, labelled.data, folder.report, scenes, total, made, failed=labelled.failed)
+
+
+def _candidates(
+    targets: Sequence[Target], mapper: Mapper, second: Round, progress: Progress
+) -> tuple[tuple[Made, ...], tuple[Failure, ...]]:
+    """What the model says of every scene that can be labelled, and the others."""
+    made: list[Made] = []
+
+    def make(target: Target) -> None:
+        second.check(target)
+        made.append(mapper.make(target, lambda *_: None))
+
+    failed = each(targets, make, progress)
+    return tuple(made), failed
 
 
 def _check_classes(settings: PseudoLabelConfig, manifest: Manifest) -> None:

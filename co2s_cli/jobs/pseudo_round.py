@@ -21,6 +21,7 @@ from co2s_cli.geo import creation
 from co2s_cli.geo.class_raster import ClassRaster
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels import VECTORS, Labels, open_labels
+from co2s_cli.geo.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.inference import thresholds
 from co2s_cli.inference.budget import DEFAULT_LIMIT
@@ -120,6 +121,11 @@ class Round:
         grid = ClassRaster.open(str(target.out)).grid
         truth = self._truth(target, grid) or self.human.truth_of(target.source)
         return Material(target.outputs, grid, self.human.labels_of(target.source), truth)
+
+    def check(self, target: Target) -> None:
+        """Refuse true labels that do not fit a scene before anything is made of it; say where there are none."""
+        if self.settings.truth and self._truth(target, Scene.open(target.source).original) is None:
+            log.warning("%s: %s holds no true labels of this name", target.source, self.settings.truth)
 
     def _truth(self, target: Target, grid: Grid) -> Labels | None:
         """The true labels of a scene that --truth names."""
