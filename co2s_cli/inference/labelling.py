@@ -25,8 +25,8 @@ from co2s_cli.tiling import Window, spans
 _PIECE = 2_000_000
 """Pixels that are looked at together."""
 
-_PIXEL_BYTES = 9
-"""Of a pixel in all rasters that are open, read or written."""
+_PIXEL_BYTES = 11
+"""Of a pixel in all rasters that are open at once, read or written, labels of others among them."""
 
 Step = Callable[[int], None]
 """Told how many more rows are done."""

@@ -53,10 +53,10 @@ class RoundFolder:
         Raises:
             OutputError: what is there, and what can be done.
         """
-        read = {str(Path(name).resolve()) for name in inputs}
+        read = {Path(name).resolve() for name in (*inputs, *(target.source for target in targets))}
         cut = [path for target in targets for path in self.cut_of(target).values()]
         for path in (self.data, self.report, *cut):
-            if str(path.resolve()) in read:
+            if not read.isdisjoint({path.resolve(), path.parent.resolve()}):
                 raise OutputError(f"{path}: is read by this very run", hint="choose another --out")
         if self.data.exists() and not (overwrite or resume):
             raise OutputError(

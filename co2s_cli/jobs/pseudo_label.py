@@ -79,7 +79,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         failed = each(targets, lambda target: estimates.append(estimate(mapper, target)), progress)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
     if rank.index == 0:  # the other ranks may come when the first one has written already
-        inputs = [*settings.scenes, model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
+        inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
         folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
     folder.make(targets)
     second = Round(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)

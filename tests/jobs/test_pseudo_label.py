@@ -415,6 +415,8 @@ def test_labels_of_other_origin_are_not_written_over(tmp_path, model, scene):
     path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE), labeled=[{"image": "scene.tif", "labels": str(mine)}])
     with pytest.raises(OutputError, match="is read by this very run"):
         run(scene, tmp_path, model, keep_labels=path, overwrite=True)
+    with pytest.raises(OutputError, match="is read by this very run"):
+        run(scene, tmp_path, model, truth=tmp_path / "labels", overwrite=True)
     assert Path(mine).read_bytes() == before
     assert not (tmp_path / "candidates").exists()
 
