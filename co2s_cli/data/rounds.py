@@ -120,7 +120,7 @@ class Labelled:
     labels: Path
     weights: Path
     empty: bool
-    """Whether not one pixel has a label."""
+    """Whether not one pixel has a pseudo-label."""
 
 
 def next_round(human: Human, manifest: Manifest, made: Sequence[Labelled], folder: Path) -> DataConfig:

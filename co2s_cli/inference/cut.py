@@ -99,7 +99,8 @@ class Counts:
     kept_disagreement: float
     """Sum over the kept ones."""
     before: metrics.Confusion
-    """Candidates whose truth is known, by truth (row) and candidate (column)."""
+    """Candidates whose truth is known, by truth (row) and candidate (column); not where a human label is, from which
+    the model may have learned."""
     after: metrics.Confusion
     """The same of the kept ones."""
 
@@ -115,6 +116,7 @@ class Counts:
         label = strip.candidate[kept]
         apart = None if strip.disagreement is None else strip.disagreement / STEPS
         truth = np.full_like(strip.candidate, IGNORE) if strip.truth is None else strip.truth
+        truth = np.where(mask == HUMAN, np.uint8(IGNORE), truth)
         return cls(
             valid=int(strip.valid.sum()),
             human=int((mask == HUMAN).sum()),

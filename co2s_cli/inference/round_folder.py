@@ -58,7 +58,8 @@ class RoundFolder:
         for path in (self.data, self.report, *cut):
             if not read.isdisjoint({path.resolve(), path.parent.resolve()}):
                 raise OutputError(f"{path}: is read by this very run", hint="choose another --out")
-        if self.data.exists() and not (overwrite or resume):
+        ours = resume and self.report.exists()
+        if self.data.exists() and not (overwrite or ours):
             raise OutputError(
                 f"{self.data}: exists and is not overwritten", hint="add --overwrite, or choose another --out"
             )
@@ -68,6 +69,10 @@ class RoundFolder:
                 f"{foreign[0]}: exists, and is no pseudo-label of an unfinished run",
                 hint="choose another --out, or add --overwrite",
             )
+
+    def open_again(self) -> None:
+        """Take the data.yaml of an earlier cut away: it names rasters that are about to change."""
+        self.data.unlink(missing_ok=True)
 
     def make(self, targets: Sequence[Target]) -> None:
         """Make all folders."""

@@ -86,6 +86,7 @@ class Round:
             scenes.append(scene)
             counts.append(found)
 
+        self.folder.open_again()
         bounds, unread = self._thresholds(targets)
         lost = {failure.source for failure in unread}
         left = [target for target in targets if target.source not in lost]
@@ -196,17 +197,13 @@ class Round:
     def _write_data(self, scenes: Sequence[SceneLabels]) -> Path | None:
         """The data.yaml of the next round, last: who finds it finds everything that it names."""
         made = [
-            Labelled(
-                scene.source,
-                scene.outputs[LABELS],
-                scene.outputs[WEIGHTS],
-                empty=not scene.summary.labelled + scene.summary.human,
-            )
+            Labelled(scene.source, scene.outputs[LABELS], scene.outputs[WEIGHTS], empty=not scene.summary.labelled)
             for scene in scenes
         ]
         config = next_round(self.human, self.manifest, made, self.folder.path)
-        if not config.labeled:
-            log.warning("not one pixel is sure enough: there is nothing to train on, and no %s", self.folder.data)
+        if made and all(one.empty for one in made):
+            log.warning("not one pixel is sure enough: there are no pseudo-labels to train on")
+        if not (made and config.labeled):
             return None
         if self.human.config is None:
             log.warning(

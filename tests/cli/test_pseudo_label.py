@@ -90,9 +90,10 @@ def test_a_rule_for_two_students_on_a_model_of_one_is_exit_2(co2s, tmp_path, sce
 def test_a_round_that_is_whole_is_not_written_over(co2s, tmp_path, model, scene):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "data.yaml").write_text("mine")
-    done = co2s("pseudo-label", scene, "-o", tmp_path / "out", "-m", model)
-    assert done.exit_code == 4
-    assert (tmp_path / "out" / "data.yaml").read_text() == "mine"
+    for more in ([], ["--resume"]):
+        done = co2s("pseudo-label", scene, "-o", tmp_path / "out", "-m", model, *more)
+        assert done.exit_code == 4
+        assert (tmp_path / "out" / "data.yaml").read_text() == "mine"
 
 
 def test_labels_on_another_grid_are_exit_3(co2s, tmp_path, model, scene):

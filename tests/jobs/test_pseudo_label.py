@@ -331,6 +331,9 @@ def test_another_threshold_needs_no_second_look_of_the_model(tmp_path, model, la
     found = rasters(out, "large")
     np.testing.assert_array_equal(found["labels"] != 255, found["confidence"] >= 0.6)
     assert run(large, out, model, threshold=0.6, resume=True).made[0].state == "done"
+    with pytest.raises(InterruptError):
+        run(large, out, model, threshold=0.7, overwrite=True, progress=Interrupting("labelling", 0))
+    assert not (out / "data.yaml").exists()  # it would name labels of two cuts
     other = run(large, out, model, threshold=0.6, agree="both", overwrite=True)
     assert other.made[0].state == "made"
 
