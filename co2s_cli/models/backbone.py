@@ -12,7 +12,7 @@ from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from timm.layers.norm import LayerNorm as TimmLayerNorm
 from torch import Tensor, nn
 
-from co2s_cli.models import rope
+from co2s_cli.models import positions, rope
 from co2s_cli.models.manifest import BackboneSpec
 
 SIZES = frozenset({"embed_dim", "depth", "num_heads"})
@@ -37,7 +37,7 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: BackboneSpec, taps: tuple[int, int, int]) -> None:
+    def __init__(self, spec: BackboneSpec, taps: tuple[int, ...]) -> None:
         super().__init__()
         self.taps = taps
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
@@ -85,19 +85,25 @@ class ClipBackbone(Backbone):
 class TimmBackbone(Backbone):
     """A timm transformer (DINOv3, DINOv2): block outputs through the final norm, prefix tokens dropped."""
 
-    def __init__(self, spec: BackboneSpec, taps: tuple[int, int, int]) -> None:
+    def __init__(self, spec: BackboneSpec, taps: tuple[int, ...]) -> None:
         super().__init__(spec, taps)
         self.vit: Any = _timm_vit(spec)
         _check_depth(taps, len(self.vit.blocks))
         self.patch = self.vit.patch_embed.patch_size[0]
         self.skip_width = self.semantic_width = self.vit.embed_dim
 
+    def maps(self, images: Tensor, taps: tuple[int, ...] | None = None) -> list[Tensor]:
+        """A map (B, width, h, w) for each block of `taps`, of `images` as `forward` takes them."""
+        return self._maps((images - self.mean) / self.std, taps or self.taps)
+
     def _taps(self, images: Tensor) -> Taps:
-        return Taps(
-            *self.vit.forward_intermediates(
-                images, indices=list(self.taps), norm=True, stop_early=True, output_fmt="NCHW", intermediates_only=True
-            )
+        return Taps(*self._maps(images, self.taps))
+
+    def _maps(self, images: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
+        maps: list[Tensor] = self.vit.forward_intermediates(
+            images, indices=list(taps), norm=True, stop_early=True, output_fmt="NCHW", intermediates_only=True
         )
+        return maps
 
 
 def build(spec: BackboneSpec, taps: tuple[int, int, int]) -> Backbone:
@@ -105,18 +111,18 @@ def build(spec: BackboneSpec, taps: tuple[int, int, int]) -> Backbone:
     return ClipBackbone(spec, taps) if spec.library == "open_clip" else TimmBackbone(spec, taps)
 
 
-def resize_positions(positions: Tensor, grid: torch.Size) -> Tensor:
+def resize_positions(table: Tensor, grid: torch.Size) -> Tensor:
     """Learned positions (1 + g², width) resampled to `grid`: bicubic without antialias; the class token's row stays.
 
     open_clip and timm resample with antialias, whose kernel differs even when it enlarges; the published models and
     CLIP's own dense users do without.
     """
-    side = round((len(positions) - 1) ** 0.5)
+    side = round((len(table) - 1) ** 0.5)
     if tuple(grid) == (side, side):
-        return positions
-    square = positions[1:].T.reshape(1, -1, side, side)
+        return table
+    square = table[1:].T.reshape(1, -1, side, side)
     resized = F.interpolate(square.float(), size=tuple(grid), mode="bicubic", align_corners=False)
-    return torch.cat([positions[:1], resized.flatten(2)[0].T.to(positions.dtype)])
+    return torch.cat([table[:1], resized.flatten(2)[0].T.to(table.dtype)])
 
 
 def _value_path(block: Any, tokens: Tensor) -> Tensor:
@@ -149,7 +155,7 @@ def _clip_tower(spec: BackboneSpec) -> VisionTransformer:
     )
 
 
-def _check_depth(taps: tuple[int, int, int], depth: int) -> None:
+def _check_depth(taps: tuple[int, ...], depth: int) -> None:
     if taps[-1] >= depth:
         raise ValueError(f"taps {taps} of a backbone with {depth} blocks")
 
@@ -167,4 +173,6 @@ def _timm_vit(spec: BackboneSpec) -> Any:
     vit = timm.create_model(spec.name, pretrained=False, num_classes=0, dynamic_img_size=True, norm_layer=norm, **sizes)
     if spec.options.get("rope") == "bfloat16":
         rope.lower_precision(vit)
+    if spec.options.get("positions") == "meta":
+        positions.by_metas_rule(vit)
     return vit

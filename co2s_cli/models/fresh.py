@@ -7,7 +7,8 @@ from torch import Tensor
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.models import catalog, pretrained, text
-from co2s_cli.models.manifest import Manifest
+from co2s_cli.models.dense import DenseStudent
+from co2s_cli.models.manifest import SINGLE, Manifest, StudentSpec
 from co2s_cli.models.pair import Pair
 
 
@@ -24,12 +25,22 @@ def new_pair(manifest: Manifest, *, clip_weights: str = "none", dino_weights: st
     return pair
 
 
+def new_single(manifest: Manifest, *, weights: str = "none") -> Pair:
+    """A model of a single student as `manifest` says, its backbone filled last of all."""
+    pair = Pair(manifest)
+    student = pair.students[SINGLE]
+    assert isinstance(student, DenseStudent)
+    pretrained.load_weights(student.backbone, student.spec.backbone.name, weights)
+    return pair
+
+
 def explicit_vectors(manifest: Manifest, weights: str) -> Tensor:
     """The CLIP student's class vectors: by the text tower of `weights`, else a fixed table of orthogonal vectors.
 
     Without a text tower nothing can be read off the prompts: the table only tells the classes apart.
     """
     spec = manifest.students["clip"]
+    assert isinstance(spec, StudentSpec)
     if weights != pretrained.NONE and spec.backbone.name != catalog.TINY_CLIP:
         return text.class_vectors(manifest.class_map, spec.backbone.name, weights)
     return plain_table(manifest.class_map, spec.guidance_width)

@@ -73,12 +73,16 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
 def save(pair: Pair, path: Path, *, half: bool = False) -> str:
     """Write the model file, whole or not at all; returns its digest.
 
+    What only training needs is left out (see `pair.deployed`).
     `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from co2s_cli.models.pair import deployed
+
+    pair = deployed(pair)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
     digest = digest_of(pair.manifest, tensors)
