@@ -18,7 +18,8 @@ TINY_STUDENT, TINY_STUDENT_14 = "tiny-student", "tiny-student14"
 TINY_DECODER = DecoderSpec(width=32, skips=(16, 8), ups=(24, 16))
 
 _TINY_SIZES: dict[str, Any] = {"embed_dim": 128, "depth": 4, "num_heads": 4}
-_TINY_STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
+_TINY_VITS: dict[str, tuple[str, dict[str, Any]]] = {
+    TINY_DINO: ("vit_small_patch16_dinov3_qkvb", _TINY_SIZES),
     TINY_STUDENT: ("vit_small_patch16_dinov3_qkvb", {"embed_dim": 96, "depth": 4, "num_heads": 3}),
     TINY_STUDENT_14: ("vit_small_patch14_dinov2", {"embed_dim": 96, "depth": 4, "num_heads": 3}),
 }
@@ -66,11 +67,9 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
 
 def dino_student(name: str, decoder: DecoderSpec | None = None) -> StudentSpec:
     """The implicitly guided student on timm's transformer `name` (DINOv3 or DINOv2; `tiny-dino`)."""
-    sizes: dict[str, Any] = {}
-    architecture = name
     if name == TINY_DINO:
-        architecture, sizes, decoder = "vit_small_patch16_dinov3_qkvb", _TINY_SIZES, decoder or TINY_DECODER
-    backbone, vit = _dino_backbone(architecture, sizes)
+        decoder = decoder or TINY_DECODER
+    backbone, vit = _dino_backbone(name)
     depth = len(vit.blocks)
     return StudentSpec(
         backbone=backbone,
@@ -90,9 +89,8 @@ def dense_student(
     fuse: bool = True,
 ) -> DenseSpec:
     """The single student on timm's transformer `name` (DINOv2 or DINOv3; `tiny-student`, `tiny-student14`)."""
-    architecture, sizes = _TINY_STUDENTS.get(name, (name, {}))
-    backbone, vit = _dino_backbone(architecture, sizes)
-    if "dinov2" in architecture and "reg4" not in architecture:  # those with registers were trained with timm's rule
+    backbone, vit = _dino_backbone(name)
+    if "dinov2" in backbone.name and "reg4" not in backbone.name:  # those with registers were trained with timm's rule
         backbone = backbone.model_copy(update={"options": {**backbone.options, "positions": "meta"}})
     depth = len(vit.blocks)
     quarter = depth // 4
@@ -131,8 +129,9 @@ def _tower_options(
     }
 
 
-def _dino_backbone(name: str, sizes: dict[str, Any]) -> tuple[BackboneSpec, Any]:
-    """The DINO transformer that timm calls `name`, and a hollow copy of it to read its sizes from."""
+def _dino_backbone(name: str) -> tuple[BackboneSpec, Any]:
+    """The DINO transformer that timm calls `name`, or a tiny one, and a hollow copy of it to read its sizes from."""
+    name, sizes = _TINY_VITS.get(name, (name, {}))
     known = name.partition(".")[0]
     if not timm.is_model(known) or "dinov" not in known:
         raise ConfigError(

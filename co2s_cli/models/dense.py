@@ -82,10 +82,10 @@ class DenseStudent(nn.Module):
 
     def _again(self, images: Tensor, last: Tensor, grid: int) -> Tensor:
         """The last tap at a teacher's own size, whatever the proportions of the images."""
-        side = grid * self.patch
-        if tuple(images.shape[-2:]) == (side, side):
+        size = (grid * self.patch, grid * self.patch)
+        if tuple(images.shape[-2:]) == size:
             return last
-        return self.backbone.maps(shrunk(images, side), self.spec.taps[-1:])[0]
+        return self.backbone.maps(resized(images, size), self.spec.taps[-1:])[0]
 
 
 def whole_patches(images: Tensor, patch: int) -> Tensor:
@@ -94,6 +94,8 @@ def whole_patches(images: Tensor, patch: int) -> Tensor:
     return F.pad(images, (0, -width % patch, 0, -height % patch), mode="replicate")
 
 
-def shrunk(images: Tensor, side: int) -> Tensor:
-    """`images` as squares of `side`, as published: no antialias, proportions not kept. Student and teacher use it."""
-    return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=True)
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """`images` at another size, as published: no antialias, proportions not kept. Student and teachers use it alike."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
