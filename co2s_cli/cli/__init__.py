@@ -35,4 +35,4 @@ def main(
     log.setup(verbose - quiet)
 
 
-from co2s_cli.cli import import_, info, predict, sample, train, vectorize  # noqa: E402, F401 - each registers its command on `app`
+from co2s_cli.cli import distill, import_, info, predict, sample, train, vectorize  # noqa: E402, F401 - each registers its command on `app`

@@ -49,3 +49,39 @@ DATA_SETS: dict[str, dict[str, Any]] = {
     "msl": _CHIPS,
 }
 """Protocol of each data set; batches are those of one of four GPUs."""
+
+FROM_MODELS: dict[str, Any] = {"lr": 1e-4, "decoder_lr": 10.0, "ema": 0.0, "divisor": 1.0}
+"""Pace of a student of trained models: they give the pseudo-labels, so that no running mean is needed."""
+
+DISTILL_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "published": {
+        "teacher_statistics": "imagenet",
+        "align": "second_pass",
+        "fuse": True,
+        "alpha": 0.8,
+        "loss": "mse",
+        "cutmix_partner": "flip",
+        "denominators": "rank",
+        "clip_norm": 0.0,
+        "lr_lag": 1,
+        "precision": "fp32",
+        "scale_rule": "long",
+        "eval_blend": "logits",
+        "eval_taper": "flat",
+        "eval_overlap": 0.0,
+        "eval_resize": 518,
+        "epochs": 60,
+    },
+    "tiny": {
+        "student": "tiny-student",
+        "student_weights": "none",
+        "teacher": ("tiny-dino:none", "tiny-clip:none"),
+        "crop": 128,
+        "batch": 4,
+        "steps": 600,
+        "lr": 5e-4,
+        "decoder_lr": 2.0,
+    },
+}
+"""Settings of `co2s distill` by name of the preset. `published` is RS-MTDF's released behaviour."""

@@ -91,7 +91,7 @@ def test_thresholds_may_differ_by_class():
 
 def test_no_gradient_flows_through_pseudo_labels():
     logits = torch.randn(1, N, 2, 2, requires_grad=True)
-    view = pseudo_labels(logits, torch.ones(1, 2, 2, dtype=torch.bool))
+    view = pseudo_labels(logits.softmax(dim=1), torch.ones(1, 2, 2, dtype=torch.bool))
     assert not view.confidence.requires_grad
     assert torch.equal(view.labels, logits.argmax(dim=1))
 
