@@ -203,3 +203,9 @@ class Manifest(_Frozen):
     def class_map(self) -> ClassMap:
         """The classes as the rest of the house knows them."""
         return ClassMap.of(self.classes)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the foundation models that a single student speaks for; empty for a pair."""
+        single = self.students.get(SINGLE)
+        return tuple(item.teacher for item in single.translators) if isinstance(single, DenseSpec) else ()

@@ -14,7 +14,13 @@ _OFFSET = 0.1
 
 
 def by_metas_rule(vit: Any) -> None:
-    """Make a timm DINOv2 resample its positions as Meta's code does: timm's own rule differs at any other grid."""
+    """Make a timm DINOv2 resample its positions as Meta's code does: timm's own rule differs at any other grid.
+
+    Raises:
+        ValueError: a transformer that has other positions or other tokens before the patches.
+    """
+    if type(vit) is not VisionTransformer or vit.no_embed_class or vit.num_prefix_tokens != 1:
+        raise ValueError("positions by Meta's rule are those of a DINOv2 without registers")
     vit.__class__ = _MetaPositions
 
 
