@@ -324,6 +324,18 @@ def test_the_cost_of_the_fusion_is_the_papers():
     assert macs(translators=PAPER, align="second_pass", fuse=False) == base
 
 
+@torch.no_grad()
+def test_split_attention_is_the_same_attention_and_only_for_small_windows():
+    for name in NAMES:
+        student, split = tiny(name), tiny(name)
+        split.backbone.split_attention(64)
+        assert not any(block.attn.fused_attn for block in split.backbone.vit.blocks)
+        images = torch.rand(1, 3, 64, 64)
+        torch.testing.assert_close(split(images), student(images), rtol=0, atol=1e-5)
+        student.backbone.split_attention(2048)
+        assert all(block.attn.fused_attn for block in student.backbone.vit.blocks)
+
+
 @pytest.mark.parametrize(
     "change",
     [
