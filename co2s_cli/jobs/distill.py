@@ -8,6 +8,7 @@ import torch
 
 from co2s_cli.config.distill import DistillConfig, check_crop
 from co2s_cli.data.dataset import Dataset
+from co2s_cli.errors import ConfigError
 from co2s_cli.models.manifest import SINGLE, DenseSpec, Manifest
 from co2s_cli.models.pair import Pair
 from co2s_cli.models.teachers import Teacher, foundation
@@ -54,10 +55,11 @@ def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> l
     check_crop(settings.crop, patch)
     if not settings.fuse and settings.feature_weight == 0:
         return []
-    return [
-        foundation(text, patch=patch, statistics=settings.teacher_statistics).to(device)
-        for text in settings.foundations
-    ]
+    found = [foundation(text, patch=patch, statistics=settings.teacher_statistics) for text in settings.foundations]
+    names = [teacher.name for teacher in found]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--teacher: {' and '.join(names)} cannot be told apart", hint="rename the files of weights")
+    return [teacher.to(device) for teacher in found]
 
 
 def _student(settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher]) -> Pair:
@@ -68,4 +70,5 @@ def _student(settings: DistillConfig, data: Dataset, known: DenseSpec, foundatio
         "align": settings.align,
         "fuse": settings.fuse,
     }
-    return single(settings, data, known.model_copy(update=changes), teachers=list(settings.teacher))
+    names = [*(teacher.name for teacher in foundations), *(path.name for path in settings.models)]
+    return single(settings, data, known.model_copy(update=changes), teachers=names)

@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+EMA = "ema-"
+"""What names of files and of scores begin with where they belong to the running mean."""
+
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -17,7 +17,7 @@ from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
-from co2s_cli.training.ema import Ema
+from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.losses import Term
 from co2s_cli.training.records import Records, drifting, read
 from co2s_cli.training.runtime import Runtime, without_sync
@@ -29,8 +29,6 @@ from co2s_cli.training.validate import FUSED, Tally
 log = logging.getLogger(__name__)
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-EMA = "ema-"
-"""What names of files and of scores begin with where they belong to the running mean of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +188,12 @@ class Engine:
         self.tally = self._validate(self._pair)
         facts = self.tally.facts()
         best = [""] if self._improved(facts, "") else []
-        scores = {name: facts[f"{name}/miou"] for name in self.tally.confusions}
+        scores = {name: facts[f"{name}/miou"] for name in self.tally.told}
         if self._ema is not None:
             self.mean = self._validate(self._ema.model)
             steadier = self.mean.facts()
             best += [EMA] if self._improved(steadier, EMA) else []
-            facts |= {EMA + name: value for name, value in steadier.items() if name.endswith(("miou", "accuracy"))}
+            facts |= {EMA + name: value for name, value in steadier.items() if "/" in name}
             scores[EMA + FUSED] = steadier[f"{FUSED}/miou"]
         if records is not None:
             records.add(self.step, facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def manifest(
             "data": data.digest,
             **facts,
         },
-        licence=_licence(settings, students),
+        licence=_licence(settings, students, facts.get("teachers", ())),
     )
 
 
@@ -150,8 +150,10 @@ def _as_published(spec: StudentSpec, options: dict[str, Any]) -> StudentSpec:
     return spec.model_copy(update={"backbone": backbone})
 
 
-def _licence(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec]) -> str:
+def _licence(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec], teachers: Sequence[str]) -> str:
     found = weights_of(settings)
-    if any("dinov3" in spec.backbone.name and found[name] != "none" for name, spec in students.items()):
+    own = any("dinov3" in spec.backbone.name and found[name] != "none" for name, spec in students.items())
+    taught = any("dinov3" in name and not name.endswith(":none") for name in teachers)
+    if own:
         return "DINOv3 weights carry Meta's DINOv3 licence"
-    return ""
+    return "taught by DINOv3, which carries Meta's DINOv3 licence" if taught else ""

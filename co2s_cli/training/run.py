@@ -25,7 +25,8 @@ from co2s_cli.files import appearing, check_writable
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.training import report
-from co2s_cli.training.engine import BEST, EMA, LAST, Engine
+from co2s_cli.training.ema import EMA
+from co2s_cli.training.engine import BEST, LAST, Engine
 from co2s_cli.training.runtime import Runtime, started
 from co2s_cli.training.schedule import steps_per_epoch
 from co2s_cli.training.setup import Lesson, engine_for
@@ -152,7 +153,7 @@ def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:
     before = read_yaml(out / "config.yaml").get("made_with", {}).get("processes")
     if before != runtime.ranks:
         raise ConfigError(f"--resume: the run began with {before} processes, now there are {runtime.ranks}")
-    manifest = Manifest.model_validate_json(State.load(out).manifest)
+    manifest = Manifest.model_validate_json(State.load(out, lazily=True).manifest)
     if manifest.training.get("data") != data.digest:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
     return manifest
@@ -170,7 +171,7 @@ def _result(engine: Engine, out: Path, steps: int) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
         facts = tally.facts() if tally else {}
-        scores |= {prefix + key.removesuffix("/miou"): value for key, value in facts.items() if key.endswith("/miou")}
+        scores |= {prefix + name: facts[f"{name}/miou"] for name in (tally.told if tally else ())}
     return RunResult(
         out=out,
         model=out / LAST,
@@ -212,4 +213,4 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, resul
         "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,
         "data_digest": data.digest,
     }
-    report.write(out, engine.tally, data.classes.names, facts)
+    report.write(out, engine.tally, data.classes.names, facts, mean=engine.mean)

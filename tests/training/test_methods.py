@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support.training import noise as batch
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.data.loader import Batch
@@ -33,28 +34,6 @@ def new():
 
 def rules(**changes):
     return Rules(**{"threshold": torch.full((N,), 0.95), "steps": 100, **changes})
-
-
-def batch(size=2, *, extra=0):
-    generator = torch.Generator().manual_seed(1)
-
-    def images(count):
-        return torch.rand(count, 3, SIDE, SIDE, generator=generator)
-
-    boxes = tuple(torch.zeros(size, SIDE, SIDE, dtype=torch.bool) for _ in range(2))
-    boxes[0][:, 10:30, 10:30] = True
-    return Batch(
-        step=3,
-        slots=tuple(range(size)),
-        images=images(size),
-        labels=torch.randint(0, N, (size, SIDE, SIDE), generator=generator),
-        seen=torch.ones(size, SIDE, SIDE, dtype=torch.bool),
-        weak=images(size + extra),
-        strong=(images(size + extra), images(size + extra)),
-        valid=torch.ones(size + extra, SIDE, SIDE, dtype=torch.bool),
-        boxes=boxes,
-        partner=torch.arange(size, 2 * size) if extra else torch.arange(size) ^ 1,
-    )
 
 
 def trainees_of(method, pair, *, checkpointed=False, **changes):
