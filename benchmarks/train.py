@@ -10,6 +10,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -27,15 +28,24 @@ CLASSES, CROP, BATCH, REPEATS = 6, 256, 2, 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def median_seconds(*works: Callable[[], object]) -> list[float]:
-    """Median of `REPEATS` runs of each after one to warm up, in turns, so that a busy moment meets all of them."""
-    seconds: list[list[float]] = [[] for _ in works]
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Medians of several runs."""
+
+    seconds: float
+    processor: float
+    """Processor time in seconds, which other work on the machine lengthens less."""
+
+
+def costs(*works: Callable[[], object]) -> list[Cost]:
+    """Cost of `REPEATS` runs of each after one to warm up, in turns, so that a busy moment meets all of them."""
+    found: list[list[tuple[float, float]]] = [[] for _ in works]
     for _ in range(REPEATS + 1):
-        for work, found in zip(works, seconds, strict=True):
-            start = time.perf_counter()
+        for work, runs in zip(works, found, strict=True):
+            wall, processor = time.perf_counter(), time.process_time()
             work()
-            found.append(time.perf_counter() - start)
-    return [statistics.median(found[1:]) for found in seconds]
+            runs.append((time.perf_counter() - wall, time.process_time() - processor))
+    return [Cost(*(statistics.median(values) for values in zip(*runs[1:], strict=True))) for runs in found]
 
 
 def random_batch() -> Batch:
@@ -96,10 +106,11 @@ def main() -> None:
             torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
         optimizer.step()
 
-    one, whole = median_seconds(unit, step)
+    one, whole = costs(unit, step)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{given.precision}, {torch.get_num_threads()} threads{', checkpointing' if given.checkpointing else ''}")
-    print(f"unit {one:.3f} s, step {whole:.2f} s = {whole / one:.1f} units, peak memory {peak:.2f} GB")
+    print(f"unit {one.seconds:.3f} s, step {whole.seconds:.2f} s = {whole.seconds / one.seconds:.1f} units")
+    print(f"in processor time {whole.processor / one.processor:.1f} units, peak memory {peak:.2f} GB")
 
 
 if __name__ == "__main__":

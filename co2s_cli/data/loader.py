@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from threading import Barrier
@@ -45,6 +45,21 @@ class Batch:
     """For each strong view (b, S, S): where the partner is pasted."""
     partner: Tensor
     """(b,): place in `weak` of each crop's CutMix partner."""
+
+    def first(self, size: int) -> Batch:
+        """The first crops of each kind, partners among themselves: what a batch of `size` costs."""
+        own = slice(0, size)
+        return replace(
+            self,
+            slots=self.slots[own],
+            images=self.images[own],
+            labels=self.labels[own],
+            weak=self.weak[own],
+            strong=tuple(view[own] for view in self.strong),
+            valid=self.valid[own],
+            boxes=tuple(box[own] for box in self.boxes),
+            partner=self.partner[own] % size,
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -120,8 +135,8 @@ class Loader:
         """Crops that this rank draws for a batch, labelled and unlabelled."""
         return self._plan.batch * (1 if self._unlabeled is None else 2)
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps `first` … `last - 1`."""
+    def batches(self, first: int, last: int) -> Generator[Batch]:
+        """The batches of steps `first` … `last - 1`; to be closed by whoever stops before the end."""
         with ThreadPoolExecutor(self._threads, "crops") as pool:
             waiting: deque[Future[Batch]] = deque()
             try:

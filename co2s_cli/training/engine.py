@@ -109,8 +109,8 @@ class Engine:
         self._progress.start("train", last - self.step, "step")
         clock = time.perf_counter()
         first = self.step
+        batches = self._loader.batches(self.step * course.accumulate, last * course.accumulate)
         try:
-            batches = self._loader.batches(self.step * course.accumulate, last * course.accumulate)
             while self.step < last:
                 parts = self._advance([next(batches) for _ in range(course.accumulate)])
                 self._progress.advance(loss=f"{parts['loss']:.3f}")
@@ -121,6 +121,7 @@ class Engine:
                 elif self.step == last:
                     self._save()
         finally:
+            batches.close()  # here and now: its threads do not outlive it, whatever ended the run
             self._progress.close()
             if records is not None:
                 records.close()
@@ -133,14 +134,9 @@ class Engine:
             group["lr"] = group["base"] * factor
         self._pair.train()
         self.optimizer.zero_grad(set_to_none=True)
-        found: dict[str, float] = {}
-        try:
-            for index, batch in enumerate(batches):
-                parts = self._backward(batch, share=1 / len(batches), synced=index == len(batches) - 1)
-                for name, value in parts.items():
-                    found[name] = found.get(name, 0.0) + value / len(batches)
-        except torch.OutOfMemoryError as error:
-            raise _too_big(batches[0], self._runtime.device) from error
+        found = self._gradients(batches)
+        if found is None:
+            raise self._too_big(batches[0])
         self._scaler.unscale_(self.optimizer)
         for student in self._pair.students.values():
             if course.clip_norm:
@@ -151,6 +147,41 @@ class Engine:
             self._ema.update(self._pair, self.step)
         self.step += 1
         return found
+
+    def _gradients(self, batches: list[Batch]) -> dict[str, float] | None:
+        """Gradients of a step, and the mean values of its parts; None where the device has too little memory."""
+        found: dict[str, float] = {}
+        try:
+            for index, batch in enumerate(batches):
+                parts = self._backward(batch, share=1 / len(batches), synced=index == len(batches) - 1)
+                for name, value in parts.items():
+                    found[name] = found.get(name, 0.0) + value / len(batches)
+        except torch.OutOfMemoryError:
+            return None  # not handled here: what is being raised keeps the step's tensors alive
+        return found
+
+    def _too_big(self, batch: Batch) -> ResourceError:
+        """What to try where a step does not fit: the largest half of a half … of the batch that does, found by trying.
+
+        Among several ranks nothing is tried, because the others would wait for this one.
+        """
+        size = len(batch.images)
+        fitting, alone = size // 2, self._runtime.ranks == 1
+        while alone and fitting:
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            if self._gradients([batch.first(fitting)]) is not None:
+                break
+            fitting //= 2
+        hint = "one crop alone does not fit: try a smaller --crop, or --checkpointing"
+        if fitting:
+            said = "fits" if alone else "needs half of it"
+            hint = f"--batch {fitting} {said}; with --set accumulate={-(-size // fitting)} it makes the same steps"
+        return ResourceError(
+            f"{self._runtime.device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels "
+            "does not fit into its memory",
+            hint=hint,
+        )
 
     def _backward(self, batch: Batch, *, share: float, synced: bool) -> dict[str, float]:
         """Gradients of one batch, one student after the other; the values of the parts, and the loss."""
@@ -259,16 +290,6 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     counts = both[1].clamp_min(1e-12)
     values = (totals * runtime.ranks / counts).mean(dim=1)
     return (weight * values).sum(), (both[0] / counts).mean(dim=1)
-
-
-def _too_big(batch: Batch, device: torch.device) -> ResourceError:
-    """What to try where a step does not fit."""
-    size = len(batch.images)
-    hint = f"--batch {size // 2} with --set accumulate=2 makes the same steps" if size > 1 else "a smaller --crop"
-    return ResourceError(
-        f"{device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels does not fit into its memory",
-        hint=f"try {hint}, or --checkpointing",
-    )
 
 
 def _shown(parts: dict[str, float]) -> str:

@@ -13,11 +13,12 @@ from support.training import QUICK, landscape, quick
 
 from co2s_cli import load
 from co2s_cli.config.train import resumed
-from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import train
 from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import drifting, read
 from co2s_cli.training.state import State
+from co2s_cli.training.trainee import Trainee
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,21 @@ def test_accumulated_steps_move_the_weights(data, tmp_path):
     out = tmp_path / "run"
     result = train.run(quick(data, out, "accumulate=2", steps=1, method="fixmatch"))
     assert result.step == 1
+
+
+@pytest.mark.parametrize(("room", "hint"), [(2, "--batch 2 fits; with --set accumulate=3 "), (0, "one crop alone")])
+def test_too_little_memory_says_which_batch_fits(data, tmp_path, monkeypatch, room, hint):
+    forward = Trainee.forward
+
+    def narrow(trainee, batch, *others):
+        if len(batch.images) > room:
+            raise torch.OutOfMemoryError("no room")
+        return forward(trainee, batch, *others)
+
+    monkeypatch.setattr(Trainee, "forward", narrow)
+    with pytest.raises(ResourceError, match=r"5 \+ 5 crops of 64 pixels") as caught:
+        train.run(quick(data, tmp_path / "run", batch=5))
+    assert caught.value.hint.startswith(hint)
 
 
 RANKS = """
