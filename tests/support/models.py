@@ -16,10 +16,14 @@ def save_tiny(path: Path, *, students=("clip", "dino"), seed=0, **changes) -> Pa
     torch.manual_seed(seed)
     made = {"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")}
     manifest = Manifest(
-        classes=tuple(ClassMap.of(NAMES).plain()),
-        scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
         students={name: made[name] for name in students},
-        **{"tile": 64, "trained_on": "nothing", **changes},
+        **{
+            "classes": tuple(ClassMap.of(NAMES).plain()),
+            "scaling": ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
+            "tile": 64,
+            "trained_on": "nothing",
+            **changes,
+        },
     )
     pair = fresh.new_pair(manifest)
     with torch.no_grad():  # freshly drawn logits hardly differ: a model that says nothing would test nothing

@@ -8,6 +8,7 @@ import yaml
 from support.rasters import write_raster
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.config import distill
 from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.data.landscape import CLASSES, Landscape
 from co2s_cli.data.loader import Batch
@@ -45,6 +46,12 @@ def quick(data: Path, out: Path, *extra: str, **flags: object) -> TrainConfig:
     """Settings of a tiny run."""
     steps = {} if "epochs" in flags else {"steps": 4}
     return settings_of(None, {"data": str(data), "out": out, "preset": "tiny", **steps, **flags}, [*QUICK, *extra])
+
+
+def quick_distill(data: Path, out: Path, *extra: str, **flags: object) -> distill.DistillConfig:
+    """Settings of a tiny run with teachers."""
+    values = {"data": str(data), "out": out, "preset": "tiny", "steps": 4, "teacher": "tiny-dino:none", **flags}
+    return distill.settings_of(None, values, [*QUICK, *extra])
 
 
 def chips(folder: Path, count: int = 6, side: int = 64) -> Path:
