@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+_TINY: dict[str, Any] = {
+    "crop": 128,
+    "batch": 4,
+    "steps": 600,
+    "lr": 5e-4,
+    "backbone_lr": 1.0,
+    "decoder_lr": 2.0,
+    "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
+    "strong_hue": 0.03,
+    "strong_gray": 0.0,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "published": {
@@ -28,12 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_weights": "none",
         "dino": "tiny-dino",
         "dino_weights": "none",
-        "crop": 128,
-        "batch": 4,
-        "steps": 600,
-        "lr": 5e-4,
-        "backbone_lr": 1.0,
-        "decoder_lr": 2.0,
+        **_TINY,
     },
 }
 """Settings by name of the preset. `published` is the released behaviour, accidents included."""
@@ -77,11 +84,7 @@ DISTILL_PRESETS: dict[str, dict[str, Any]] = {
         "student": "tiny-student",
         "student_weights": "none",
         "teacher": ("tiny-dino:none", "tiny-clip:none"),
-        "crop": 128,
-        "batch": 4,
-        "steps": 600,
-        "lr": 5e-4,
-        "decoder_lr": 2.0,
+        **_TINY,
     },
 }
 """Settings of `co2s distill` by name of the preset. `published` is RS-MTDF's released behaviour."""

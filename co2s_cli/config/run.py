@@ -117,6 +117,15 @@ class RunConfig(Settings):
     scale_rule: Literal["own", "fitted", "long"] = "own"
     """What it multiplies: the image's size, that fitted into 2048 × 512, or the long side in whole pixels."""
 
+    strong_jitter: float = Field(0.5, ge=0, le=1)
+    """Largest relative change of brightness, contrast and saturation in strong views."""
+    strong_hue: float = Field(0.25, ge=0, le=0.5)
+    """Largest turn of the hue in strong views; where colour tells the classes apart, less is better."""
+    strong_gray: float = Field(0.2, ge=0, le=1)
+    """Chance that a strong view loses its colours."""
+    strong_blur: float = Field(0.5, ge=0, le=1)
+    """Chance that a strong view is blurred."""
+
     val_every: int | None = Field(None, ge=1)
     """Steps between validations; a tenth of the run if not given."""
     eval_tile: int | None = Field(None, ge=32)

@@ -21,6 +21,8 @@ class TrainConfig(RunConfig):
     """Image tower of the explicitly guided student, by its open_clip name."""
     clip_weights: str = "openai"
     """Its weights: an open_clip tag, a file, or none."""
+    clip_guidance: Literal["text", "queries"] = "text"
+    """What tells it the classes: text embeddings of their prompts, or learnable queries as the other student has."""
     dino: str = "vit_base_patch16_dinov3_qkvb.lvd1689m"
     """Transformer of the implicitly guided student, by its timm name."""
     dino_weights: str = "auto"

@@ -22,8 +22,7 @@ from co2s_cli.tiling import Window
 BASE = 2048, 512
 """Long and short side that the published scale rule fits an image into, before the ratio."""
 
-JITTER, JITTER_HUE, JITTER_CHANCE = 0.5, 0.25, 0.8
-GRAY_CHANCE, BLUR_CHANCE, BOX_CHANCE = 0.2, 0.5, 0.5
+JITTER_CHANCE, BOX_CHANCE = 0.8, 0.5
 BLUR_RADIUS = 0.1, 2.0
 BOX_AREA, BOX_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)
 
@@ -104,6 +103,23 @@ def labels_view(labels: NDArray[np.uint8], geometry: Geometry, crop: int) -> Ten
 
 
 @dataclass(frozen=True, slots=True)
+class Strength:
+    """How far strong views may be from what was seen; as published if nothing is said."""
+
+    jitter: float = 0.5
+    """Largest relative change of brightness, contrast and saturation."""
+    hue: float = 0.25
+    """Largest turn of the hue, 0.5 being half of the circle."""
+    gray: float = 0.2
+    """Chance that a view loses its colours."""
+    blur: float = 0.5
+    """Chance that it is blurred."""
+
+
+PUBLISHED = Strength()
+
+
+@dataclass(frozen=True, slots=True)
 class Strong:
     """One strong view: colours and sharpness, never geometry."""
 
@@ -115,17 +131,17 @@ class Strong:
     """Standard deviation of the blur in pixels; 0 = none."""
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Strong:
+    def draw(cls, rng: np.random.Generator, strength: Strength = PUBLISHED) -> Strong:
         """Draw one; the number of draws is always the same."""
         jitter, gray, blur = rng.random(3)
         order = tuple(int(index) for index in rng.permutation(4))
-        scale = rng.uniform(1 - JITTER, 1 + JITTER, 3)
-        hue, radius = float(rng.uniform(-JITTER_HUE, JITTER_HUE)), float(rng.uniform(*BLUR_RADIUS))
+        scale = rng.uniform(1 - strength.jitter, 1 + strength.jitter, 3)
+        hue, radius = float(rng.uniform(-strength.hue, strength.hue)), float(rng.uniform(*BLUR_RADIUS))
         return cls(
             order if jitter < JITTER_CHANCE else (),
             (float(scale[0]), float(scale[1]), float(scale[2]), hue),
-            bool(gray < GRAY_CHANCE),
-            radius if blur < BLUR_CHANCE else 0.0,
+            bool(gray < strength.gray),
+            radius if blur < strength.blur else 0.0,
         )
 
     def apply(self, image: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli.data.augment import Strong, cutmix_box
+from co2s_cli.data.augment import PUBLISHED, Strength, Strong, cutmix_box
 from co2s_cli.data.samples import Crop, Pool
 
 LABELED, UNLABELED, PARTNER = 0, 1, 2
@@ -91,6 +91,8 @@ class Plan:
     partner: Literal["other", "same", "flip"] = "other"
     """What CutMix pastes: another image, another view of the same one, or the image at the mirrored place of the rank's
     batch (the middle one of an odd batch is its own partner)."""
+    strength: Strength = PUBLISHED
+    """Of the strong views."""
 
     @property
     def slots(self) -> tuple[int, ...]:
@@ -167,7 +169,7 @@ class Loader:
         plan = self._plan
         labeled = [self._crop(self._labeled, LABELED, step, slot)[0] for slot in plan.slots]
         crops, partner = self._unlabeled_crops(step)
-        views = [[_strong(crop, rng) for crop, rng in crops] for _ in range(plan.views if crops else 0)]
+        views = [[_strong(crop, rng, plan.strength) for crop, rng in crops] for _ in range(plan.views if crops else 0)]
         boxes = [[_box(plan, step, slot, view) for slot in plan.slots] for view in range(len(views))]
         shape = (0, *labeled[0].image.shape)
         return Batch(
@@ -210,8 +212,8 @@ class Loader:
         return pool.draw(index, rng), rng
 
 
-def _strong(crop: Crop, rng: np.random.Generator) -> Tensor:
-    return Strong.draw(rng).apply(crop.image)
+def _strong(crop: Crop, rng: np.random.Generator, strength: Strength) -> Tensor:
+    return Strong.draw(rng, strength).apply(crop.image)
 
 
 def _box(plan: Plan, step: int, slot: int, view: int) -> Tensor:

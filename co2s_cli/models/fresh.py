@@ -19,7 +19,8 @@ def new_pair(manifest: Manifest, *, clip_weights: str = "none", dino_weights: st
         if name in pair.students:
             spec = manifest.students[name]  # type: ignore[index]
             pretrained.load_weights(pair.students[name].backbone, spec.backbone.name, weights)  # type: ignore[arg-type]
-    if "clip" in pair.students:
+    clip = manifest.students.get("clip")
+    if isinstance(clip, StudentSpec) and clip.guidance == "explicit":
         vectors = explicit_vectors(manifest, clip_weights)
         pair.students["clip"].guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
     return pair

@@ -75,6 +75,8 @@ def _fresh(settings: TrainConfig, data: Dataset) -> Pair:
         dino = _as_published(
             dino, {"norm_eps": 1e-6, **({"rope": "bfloat16"} if "dinov3" in dino.backbone.name else {})}
         )
+    if settings.clip_guidance == "queries":
+        clip = clip.model_copy(update={"guidance": "implicit"})
     torch.manual_seed(settings.seed)  # what no weights fill is drawn here, and nothing later draws from this stream
     random = settings.dino_init == "random"
     pair = new_pair(

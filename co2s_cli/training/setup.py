@@ -12,6 +12,7 @@ from torch import Tensor
 from co2s_cli.config.base import read_yaml
 from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
+from co2s_cli.data.augment import Strength
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import Loader, Plan
 from co2s_cli.errors import ConfigError
@@ -62,6 +63,7 @@ def engine_for(
         ranks=runtime.ranks,
         views=len(method.strong),
         partner=settings.cutmix_partner,
+        strength=Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur),
     )
     sliding = sliding_of(settings)
 

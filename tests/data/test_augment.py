@@ -10,6 +10,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import (
     BOX_AREA,
     Geometry,
+    Strength,
     Strong,
     cutmix_box,
     labels_view,
@@ -134,3 +135,16 @@ def test_half_of_the_boxes_are_empty():
     generator = rng()
     empty = [not cutmix_box(64, generator).any() for _ in range(10_000)]
     assert np.mean(empty) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_weaker_view_changes_less_and_draws_the_same_numbers():
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    nothing = Strength(jitter=0, hue=0, gray=0, blur=0)
+    for seed in range(20):
+        torch.testing.assert_close(Strong.draw(rng(seed), nothing).apply(image), image, atol=1e-5, rtol=0)
+        one, other = rng(seed), rng(seed)
+        Strong.draw(one, nothing)
+        Strong.draw(other)
+        assert one.random() == other.random()
+    hues = [Strong.draw(rng(seed), Strength(hue=0.03)).factors[3] for seed in range(200)]
+    assert 0.025 < max(hues) <= 0.03

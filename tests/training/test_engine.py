@@ -112,6 +112,13 @@ def test_resume_refuses_other_settings_and_other_data(data, tmp_path):
         train.run(resumed(out, {"resume": True}, []))
 
 
+def test_both_students_may_be_guided_by_queries(data, tmp_path):
+    train.run(quick(data, tmp_path / "run", "clip_guidance=queries", steps=2))
+    pair = load(tmp_path / "run" / LAST)
+    assert pair.manifest.students["clip"].guidance == "implicit"
+    assert pair.students["clip"].guidance.vectors.std().item() == pytest.approx(0.02, rel=0.2)
+
+
 def test_accumulated_steps_move_the_weights(data, tmp_path):
     out = tmp_path / "run"
     result = train.run(quick(data, out, "accumulate=2", steps=1, method="fixmatch"))
