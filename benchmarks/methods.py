@@ -26,7 +26,6 @@ from co2s_cli.config.sample import SampleConfig
 from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.jobs import distill, sample, train
 from co2s_cli.metrics import Scores
-from co2s_cli.models.manifest import Fusion
 from co2s_cli.training.run import data_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
@@ -119,7 +118,8 @@ def kept(settings: TrainConfig | DistillConfig) -> Row:
     path, asked = settings.out / "row.json", settings.model_dump(mode="json")
     if path.is_file():
         found = json.loads(path.read_text())
-        if found["settings"] == asked:
+        defaults = type(settings).model_construct().model_dump(mode="json")  # of settings younger than the row
+        if {**defaults, **found["settings"]} == asked:
             return Row(**found["row"])
     row = measured(settings)
     path.write_text(json.dumps({"settings": asked, "row": dataclasses.asdict(row)}))
@@ -127,32 +127,35 @@ def kept(settings: TrainConfig | DistillConfig) -> Row:
 
 
 def measured(settings: TrainConfig | DistillConfig) -> Row:
-    """Train, then measure the last model with every fusion."""
+    """Train, then measure the last model: as the run's last validation did, and with the surer student per pixel."""
     data = data_of(settings)
     result = distill.run(settings) if isinstance(settings, DistillConfig) else train.run(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(result.model, str(device))
-    sliding = sliding_of(settings)
-    threshold = rules_of(settings, data, result.steps, device).threshold
-    scores = {}
-    for fusion in ("mean", "confident"):
-        chosen: Fusion = fusion
-        model.manifest = model.manifest.model_copy(update={"fusion": chosen})
-        tally = evaluate(model, data.val, data.applied_scaling, sliding, threshold=threshold, runtime=Runtime(device))
-        scores[fusion] = Scores.of(tally.confusions[FUSED]).miou
-    single = {name: Scores.of(tally.confusions[name]).miou for name in model.students}
-    return Row(single.get("clip"), single.get("dino"), scores["mean"], scores["confident"])
+    model.manifest = model.manifest.model_copy(update={"fusion": "confident"})
+    tally = evaluate(
+        model,
+        data.val,
+        data.applied_scaling,
+        sliding_of(settings),
+        threshold=rules_of(settings, data, result.steps, device).threshold,
+        runtime=Runtime(device),
+    )
+    confident = Scores.of(tally.confusions[FUSED]).miou
+    return Row(result.miou.get("clip"), result.miou.get("dino"), result.miou[FUSED], confident)
 
 
-def settings_for(name: str, flags: dict[str, object], extra: list[str], out: Path) -> TrainConfig | DistillConfig:
+def settings_for(
+    name: str, flags: dict[str, object], extra: list[str], *, folder: Path, stem: str
+) -> TrainConfig | DistillConfig:
     """The settings of a row; a row that is taught by another one's model has that one trained first."""
     method, switches = VARIANTS[name]
     written = [*extra, *switches]
     if any("{pair}" in text for text in written):
-        pair = settings_for(PAIR, flags, extra, out)
+        pair = settings_for(PAIR, flags, extra, folder=folder, stem=stem)
         kept(pair)
         written = [text.format(pair=pair.out) for text in written]
-    flags = {**flags, "out": out / f"{name}-{flags['seed']}".replace(" ", "_")}
+    flags = {**flags, "out": folder / f"{stem}-{name}-{flags['seed']}".replace(" ", "_")}
     if method == DISTILL:
         return of_distill(None, flags, written)
     return settings_of(None, {**flags, "method": method}, written)
@@ -201,8 +204,10 @@ def main() -> None:
                 "overwrite": True,
             }  # fmt: skip
             start = time.perf_counter()
-            out = given.folder / f"{given.data}-{given.fraction}"
-            settings = settings_for(name, flags, [f"val_every={given.steps}", *given.extra], out)
+            settings = settings_for(
+                name, flags, [f"val_every={given.steps}", *given.extra],
+                folder=given.folder, stem=f"{given.data}-{given.fraction}",
+            )  # fmt: skip
             rows.setdefault(name, []).append(kept(settings))
             print(f"{name}, seed {seed}: {rows[name][-1]}, {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(table(rows))

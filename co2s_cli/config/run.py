@@ -82,6 +82,12 @@ class RunConfig(Settings):
     """Recompute activations in the backward pass: less memory, more time."""
     workers: int = Field(2, ge=1)
     """Threads that read and augment."""
+    trained_on: str = ""
+    """One phrase for the model file: what it was trained on; counted from the data if not given."""
+    licence: str = ""
+    """Licence of the weights for the model file; found from the backbones' if not given."""
+    half_files: bool = False
+    """Write model files in half precision: half the size, logits that differ in the third digit."""
 
     lr: float = Field(1e-4, gt=0)
     """Base learning rate."""

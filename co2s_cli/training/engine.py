@@ -49,6 +49,8 @@ class Course:
     log_every: int
     shared_counts: bool
     """Whether losses are divided by the counts of all ranks."""
+    half_files: bool
+    """Whether model files hold halves; the state for a resume never does."""
 
 
 class Engine:
@@ -250,7 +252,7 @@ class Engine:
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
             for name in [BEST, LAST] if prefix in best else [LAST]:
-                weights.save(model, self._folder / (prefix + name))
+                weights.save(model, self._folder / (prefix + name), half=self._course.half_files)
         State(
             step=self.step,
             manifest=self._manifest.model_dump_json(),

@@ -113,7 +113,8 @@ def manifest(
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=fusion,
-        trained_on=f"{len(data.labeled.sources)} labelled images, {sum(data.counts)} labelled pixels",
+        trained_on=settings.trained_on
+        or f"{len(data.labeled.sources)} labelled images, {sum(data.counts)} labelled pixels",
         training={
             "method": settings.lesson,
             "preset": settings.preset,
@@ -121,7 +122,7 @@ def manifest(
             "data": data.digest,
             **facts,
         },
-        licence=_licence(settings, students, facts.get("teachers", ())),
+        licence=settings.licence or _licence(settings, students, facts.get("teachers", ())),
     )
 
 

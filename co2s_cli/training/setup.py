@@ -130,6 +130,7 @@ def course_of(settings: RunConfig, steps: int) -> Course:
         val_every=settings.val_every or max(1, -(-steps // 10)),
         log_every=settings.log_every,
         shared_counts=settings.denominators == "all",
+        half_files=settings.half_files,
     )
 
 

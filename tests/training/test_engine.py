@@ -112,11 +112,20 @@ def test_resume_refuses_other_settings_and_other_data(data, tmp_path):
         train.run(resumed(out, {"resume": True}, []))
 
 
-def test_both_students_may_be_guided_by_queries(data, tmp_path):
-    train.run(quick(data, tmp_path / "run", "clip_guidance=queries", steps=2))
+def test_both_students_may_be_guided_by_queries_and_the_file_says_what_it_is_told(data, tmp_path):
+    train.run(quick(data, tmp_path / "run", "clip_guidance=queries", "trained_on=a field", "licence=CC0", steps=2))
     pair = load(tmp_path / "run" / LAST)
+    assert (pair.manifest.trained_on, pair.manifest.licence) == ("a field", "CC0")
     assert pair.manifest.students["clip"].guidance == "implicit"
     assert pair.students["clip"].guidance.vectors.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_model_files_in_halves_are_half_as_large_and_resume_is_still_exact(data, whole, tmp_path):
+    out = tmp_path / "run"
+    train.run(quick(data, out, "val_every=2", "log_every=1", "half_files=true", stop_after=2))
+    train.run(resumed(out, {"resume": True}, []))
+    assert (out / LAST).stat().st_size < 0.6 * (whole / LAST).stat().st_size
+    assert read(out) == read(whole)
 
 
 def test_accumulated_steps_move_the_weights(data, tmp_path):
