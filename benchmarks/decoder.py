@@ -14,10 +14,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support import published as plain
 
-from co2s_cli.models.backbone import Taps
 from co2s_cli.models.decoder import GuidedDecoder
 from co2s_cli.models.manifest import DecoderSpec
 from co2s_cli.models.published import decoder_tensors
+from co2s_cli.models.taps import Taps
 
 ROUNDS = 7
 SKIP, GUIDANCE = 768, 512

@@ -2,7 +2,9 @@
 
 `landscape`: few labels of made-up scenes, measured on scenes of other seeds. `india DIR`: the hand-labelled Sentinel-2
 scenes of ../shared/data/india-s2, by their own splits. The last model is measured, never the best one on the test set.
-`--variants` picks rows; the ablation's rows are among them. Prints a table in Markdown.
+`--variants` picks rows; the ablation's rows are among them. Those of one student are of a net with less than half the
+parameters of the pair: alone, taught by random foundation models (RS-MTDF), and taught by the pair that the same seed
+has trained. Prints a table in Markdown.
 """
 
 import argparse
@@ -18,10 +20,13 @@ import torch
 import yaml
 
 from co2s_cli import load
+from co2s_cli.config.distill import DistillConfig
+from co2s_cli.config.distill import settings_of as of_distill
 from co2s_cli.config.sample import SampleConfig
 from co2s_cli.config.train import TrainConfig, settings_of
-from co2s_cli.jobs import sample, train
+from co2s_cli.jobs import distill, sample, train
 from co2s_cli.metrics import Scores
+from co2s_cli.training.run import data_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
 from co2s_cli.training.validate import FUSED, evaluate
@@ -30,6 +35,8 @@ RELEASED = (
     "stability_grad=false", "stability_in_padding=true", "cutmix_partner=same", "denominators=rank", "clip_norm=0",
     "lr_lag=1",
 )  # fmt: skip
+ONE = ("student=tiny-student", "student_weights=none")
+DISTILL = "distill"
 VARIANTS = {
     "supervised": ("supervised", ()),
     "FixMatch": ("fixmatch", ()),
@@ -38,18 +45,27 @@ VARIANTS = {
     "Co2S, default": ("co2s", ()),
     "Co2S, stability off": ("co2s", ("stability_weight=0",)),
     "Co2S, queries for both": ("co2s", ("clip_guidance=queries",)),
+    "FixMatch + EMA": ("fixmatch", ("ema=0.996",)),
+    "one student, supervised": ("supervised", ONE),
+    "one student, FixMatch": ("fixmatch", ONE),
+    "one student, FixMatch + EMA": ("fixmatch", (*ONE, "ema=0.996")),
+    "one student, RS-MTDF": (DISTILL, ()),
+    "one student of the pair": (DISTILL, ("teacher={pair}/last.safetensors",)),
 }
 """Method and settings of each row. Published: the released training; networks and evaluation are equal for all."""
+
+PAIR = "Co2S, default"
+"""The row whose model teaches."""
 
 TRAIN_SCENES, TEST_SCENES = (11, 12), (101, 102, 103)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Test mIoU of one run."""
+    """Test mIoU of one run; one student has none of a pair's."""
 
-    clip: float
-    dino: float
+    clip: float | None
+    dino: float | None
     mean: float
     confident: float
 
@@ -96,23 +112,24 @@ def _written(path: Path, content: dict[str, object]) -> Path:
     return path
 
 
-def kept(settings: TrainConfig) -> Row:
+def kept(settings: TrainConfig | DistillConfig) -> Row:
     """The row of a run that an earlier call has measured with the same settings, else of a new one."""
     assert settings.out is not None
     path, asked = settings.out / "row.json", settings.model_dump(mode="json")
     if path.is_file():
         found = json.loads(path.read_text())
-        if found["settings"] == asked:
+        defaults = type(settings).model_construct().model_dump(mode="json")  # of settings younger than the row
+        if {**defaults, **found["settings"]} == asked:
             return Row(**found["row"])
     row = measured(settings)
     path.write_text(json.dumps({"settings": asked, "row": dataclasses.asdict(row)}))
     return row
 
 
-def measured(settings: TrainConfig) -> Row:
+def measured(settings: TrainConfig | DistillConfig) -> Row:
     """Train, then measure the last model: as the run's last validation did, and with the surer student per pixel."""
-    data = train.data_of(settings)
-    result = train.run(settings)
+    data = data_of(settings)
+    result = distill.run(settings) if isinstance(settings, DistillConfig) else train.run(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(result.model, str(device))
     model.manifest = model.manifest.model_copy(update={"fusion": "confident"})
@@ -125,7 +142,23 @@ def measured(settings: TrainConfig) -> Row:
         runtime=Runtime(device),
     )
     confident = Scores.of(tally.confusions[FUSED]).miou
-    return Row(result.miou["clip"], result.miou["dino"], result.miou[FUSED], confident)
+    return Row(result.miou.get("clip"), result.miou.get("dino"), result.miou[FUSED], confident)
+
+
+def settings_for(
+    name: str, flags: dict[str, object], extra: list[str], *, folder: Path, stem: str
+) -> TrainConfig | DistillConfig:
+    """The settings of a row; a row that is taught by another one's model has that one trained first."""
+    method, switches = VARIANTS[name]
+    written = [*extra, *switches]
+    if any("{pair}" in text for text in written):
+        pair = settings_for(PAIR, flags, extra, folder=folder, stem=stem)
+        kept(pair)
+        written = [text.format(pair=pair.out) for text in written]
+    flags = {**flags, "out": folder / f"{stem}-{name}-{flags['seed']}".replace(" ", "_")}
+    if method == DISTILL:
+        return of_distill(None, flags, written)
+    return settings_of(None, {**flags, "method": method}, written)
 
 
 def table(rows: dict[str, list[Row]]) -> str:
@@ -134,7 +167,10 @@ def table(rows: dict[str, list[Row]]) -> str:
     for name, found in rows.items():
         cells = []
         for field in ("clip", "dino", "mean", "confident"):
-            values = [100 * getattr(row, field) for row in found]
+            values = [100 * getattr(row, field) for row in found if getattr(row, field) is not None]
+            if not values:
+                cells.append("–")
+                continue
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.1f}{spread}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -163,14 +199,15 @@ def main() -> None:
     rows: dict[str, list[Row]] = {}
     for seed in given.seeds:  # seeds outside, so that a run cut short still compares like with like
         for name in given.variants:
-            method, switches = VARIANTS[name]
-            out = given.folder / f"{given.data}-{given.fraction}-{name}-{seed}".replace(" ", "_")
             flags = {
-                "data": str(data.get("", data.get(seed))), "preset": "tiny", "method": method, "seed": seed,
-                "steps": given.steps, "out": out, "overwrite": True,
+                "data": str(data.get("", data.get(seed))), "preset": "tiny", "seed": seed, "steps": given.steps,
+                "overwrite": True,
             }  # fmt: skip
             start = time.perf_counter()
-            settings = settings_of(None, flags, [f"val_every={given.steps}", *given.extra, *switches])
+            settings = settings_for(
+                name, flags, [f"val_every={given.steps}", *given.extra],
+                folder=given.folder, stem=f"{given.data}-{given.fraction}",
+            )  # fmt: skip
             rows.setdefault(name, []).append(kept(settings))
             print(f"{name}, seed {seed}: {rows[name][-1]}, {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(table(rows))

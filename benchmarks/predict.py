@@ -1,8 +1,8 @@
 """How near `co2s predict` comes to its model alone, to plain reading and writing, and how it compares with MONAI.
 
-    python benchmarks/predict.py [model] [pipeline] [memory] [monai]
+    python benchmarks/predict.py [model] [pipeline] [memory] [monai] [student]
 
-Without names, all four. The scenes are the sample scene laid out side by side. MONAI is optional
+Without names, all five. The scenes are the sample scene laid out side by side. MONAI is optional
 (`pip install --no-deps monai`); where it is absent its part says "skipped".
 """
 
@@ -34,7 +34,7 @@ from co2s_cli.inference.sizing import cores
 from co2s_cli.inference.targets import targets_of
 from co2s_cli.inference.workers import Rank
 from co2s_cli.models import catalog, fresh, weights
-from co2s_cli.models.manifest import Manifest, ModelScaling
+from co2s_cli.models.manifest import DenseSpec, Manifest, ModelScaling, StudentSpec
 from co2s_cli.progress import SILENT, Silent
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
@@ -43,7 +43,7 @@ CLASSES = 6
 
 def main() -> None:
     """Run what is asked for."""
-    parts = {"model": model_alone, "pipeline": free_model, "memory": memory, "monai": monai}
+    parts = {"model": model_alone, "pipeline": free_model, "memory": memory, "monai": monai, "student": student}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(parts))
     parser.add_argument("--device", default="auto")
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--model-size", type=int, default=2048, help="side of the scene of `model` and `monai`")
     parser.add_argument("--rounds", type=int, default=3, help="of which the best counts")
     parser.add_argument("--pipeline-size", type=int, default=8192)
+    parser.add_argument("--student-size", type=int, default=1280, help="side of the scene of `student`")
     parser.add_argument("--memory-sizes", type=int, nargs=2, default=(4000, 20_000))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -77,16 +78,29 @@ def lay_out(path: Path, size: int) -> Path:
 def base_pair(path: Path) -> Path:
     """The published sizes (ViT-B/16 twice), freshly drawn."""
     torch.manual_seed(0)
-    manifest = Manifest(
+    students = {
+        "clip": catalog.clip_student("ViT-B-16"),
+        "dino": catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"),
+    }
+    weights.save(fresh.new_pair(manifest_of(students)), path)
+    return path
+
+
+def compact_student(path: Path) -> Path:
+    """A single ViT-S/16 with the DPT head, freshly drawn."""
+    torch.manual_seed(0)
+    spec = catalog.dense_student("vit_small_patch16_dinov3.lvd1689m")
+    weights.save(fresh.new_single(manifest_of({"student": spec})), path)
+    return path
+
+
+def manifest_of(students: dict[str, StudentSpec | DenseSpec]) -> Manifest:
+    """The manifest of a model of some students for the benchmark's classes."""
+    return Manifest(
         classes=tuple(ClassMap.of([f"class {place}" for place in range(CLASSES)]).plain()),
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
-        students={
-            "clip": catalog.clip_student("ViT-B-16"),
-            "dino": catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"),
-        },
+        students=students,
     )
-    weights.save(fresh.new_pair(manifest), path)
-    return path
 
 
 def prepared(settings: PredictConfig) -> tuple[Setup, Mapper]:
@@ -230,6 +244,26 @@ def monai(folder: Path, arguments: argparse.Namespace) -> None:
     ratio = best([(them[0], us[0]) for them, us in rounds])
     peaks = f"{theirs_peak / 1e9:.2f} GB ÷ {ours_peak / 1e9:.2f} GB = {theirs_peak / ours_peak:.2f}"
     print(f"4. MONAI ÷ ours, whole processes: {ratio}; memory {peaks}")
+
+
+def student(folder: Path, arguments: argparse.Namespace) -> None:
+    """5. The whole command by the ViT-B pair against the same by a compact student, in turns, in each precision."""
+    scene = lay_out(folder / "scene.tif", arguments.student_size)
+    models = base_pair(folder / "base.safetensors"), compact_student(folder / "student.safetensors")
+    for precision in ("fp32", "bf16") if arguments.precision == "auto" else (arguments.precision,):
+        wishes = [
+            PredictConfig(
+                scenes=[str(scene)], out=folder / "map.tif", model=model, overwrite=True, device=arguments.device,
+                precision=precision,
+            )
+            for model in models
+        ]  # fmt: skip
+        mappers = [prepared(settings)[1] for settings in wishes]
+        rounds = []
+        for _ in range(arguments.rounds + 1):
+            both = [end_to_end(mapper, settings) for mapper, settings in zip(mappers, wishes, strict=True)]
+            rounds.append((both[0], both[1]))
+        print(f"5. ViT-B pair ÷ compact ViT-S student, end to end, {precision}: {best(rounds[1:])}", flush=True)
 
 
 def their_way(scene: str, out: str, model: str) -> None:

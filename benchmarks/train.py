@@ -58,6 +58,7 @@ def random_batch() -> Batch:
         slots=tuple(range(BATCH)),
         images=images,
         labels=torch.randint(0, CLASSES, (BATCH, CROP, CROP)),
+        seen=torch.ones(BATCH, CROP, CROP, dtype=torch.bool),
         weak=images.flip(-1),
         strong=(images.flip(-2), images * 0.8),
         valid=torch.ones(BATCH, CROP, CROP, dtype=torch.bool),

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -55,8 +55,11 @@ def report(error: Co2sError) -> None:
         console.print(Text("hint: ", style="bold").append(error.hint, style="not bold"))
 
 
-def command(app: typer.Typer, name: str) -> Callable[[C], C]:
-    """Register a function as command `name`; every command takes `-v` and `-q` after its name too."""
+def command(app: typer.Typer, name: str, *, shared: Mapping[str, Any] | None = None) -> Callable[[C], C]:
+    """Register a function as command `name`; every command takes `-v` and `-q` after its name too.
+
+    `shared` are annotations of options by name, which the function takes as `**flags`.
+    """
 
     def register(function: C) -> C:
         @functools.wraps(function)
@@ -66,15 +69,30 @@ def command(app: typer.Typer, name: str) -> Callable[[C], C]:
             return function(**arguments)
 
         signature = inspect.signature(function, eval_str=True)
-        shared = [
-            inspect.Parameter(label, inspect.Parameter.KEYWORD_ONLY, default=0, annotation=kind)
-            for label, kind in (("verbose", Verbose), ("quiet", Quiet))
-        ]
-        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
+        own = [part for part in signature.parameters.values() if part.kind is not inspect.Parameter.VAR_KEYWORD]
+        more = [_option(label, None, kind) for label, kind in (shared or {}).items()]
+        loudness = [_option(label, 0, kind) for label, kind in (("verbose", Verbose), ("quiet", Quiet))]
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in (*own, *more, *loudness)]
+        )
         app.command(name)(run)
         return function
 
     return register
+
+
+def _option(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def flags(kind: type[Settings], *names: str) -> dict[str, Any]:
+    """Annotations of options for fields of `kind`, by name; a switch only turns on."""
+    made = {}
+    for name in names:
+        wanted = kind.model_fields[name].annotation
+        taken: Any = next((plain for plain in (bool, int, Path) if wanted in (plain, plain | None)), str)
+        made[name] = Annotated[taken | None, flag(kind, name, f"--{name.replace('_', '-')}")]
+    return made
 
 
 def flag(kind: type[Settings], name: str, *spellings: str, **options: Any) -> Any:

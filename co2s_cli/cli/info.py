@@ -67,7 +67,8 @@ def _of_scene(facts: SceneFacts) -> list[tuple[str, str]]:
 def _of_model(facts: ModelFacts) -> list[tuple[str, str]]:
     return [
         ("students", ", ".join(f"{name} ({backbone})" for name, backbone in facts.students.items())),
-        ("fusion", facts.fusion),
+        *([("fusion", facts.fusion)] if len(facts.students) > 1 else []),
+        *([("taught by", ", ".join(facts.taught_by))] if facts.taught_by else []),
         ("classes", f"{len(facts.classes)}: {', '.join(facts.classes)}"),
         ("bands", f"{len(facts.bands)}: {', '.join(facts.bands)}"),
         ("samples", f"{facts.dtype}, {_few(_ranges(facts))}"),

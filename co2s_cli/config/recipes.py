@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+_TINY: dict[str, Any] = {
+    "crop": 128,
+    "batch": 4,
+    "steps": 600,
+    "lr": 5e-4,
+    "backbone_lr": 1.0,
+    "decoder_lr": 2.0,
+    "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
+    "strong_hue": 0.03,
+    "strong_gray": 0.0,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "published": {
@@ -28,15 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_weights": "none",
         "dino": "tiny-dino",
         "dino_weights": "none",
-        "crop": 128,
-        "batch": 4,
-        "steps": 600,
-        "lr": 5e-4,
-        "backbone_lr": 1.0,
-        "decoder_lr": 2.0,
-        "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
-        "strong_hue": 0.03,
-        "strong_gray": 0.0,
+        **_TINY,
     },
 }
 """Settings by name of the preset. `published` is the released behaviour, accidents included."""
@@ -52,3 +56,35 @@ DATA_SETS: dict[str, dict[str, Any]] = {
     "msl": _CHIPS,
 }
 """Protocol of each data set; batches are those of one of four GPUs."""
+
+FROM_MODELS: dict[str, Any] = {"lr": 1e-4, "decoder_lr": 10.0, "ema": 0.0, "divisor": 1.0}
+"""Pace of a student of trained models: they give the pseudo-labels, so that no running mean is needed."""
+
+DISTILL_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "published": {
+        "teacher_statistics": "imagenet",
+        "align": "second_pass",
+        "fuse": True,
+        "alpha": 0.8,
+        "loss": "mse",
+        "cutmix_partner": "flip",
+        "denominators": "rank",
+        "clip_norm": 0.0,
+        "lr_lag": 1,
+        "precision": "fp32",
+        "scale_rule": "long",
+        "eval_blend": "logits",
+        "eval_taper": "flat",
+        "eval_overlap": 0.0,
+        "eval_resize": 518,
+        "epochs": 60,
+    },
+    "tiny": {
+        "student": "tiny-student",
+        "student_weights": "none",
+        "teacher": ("tiny-dino:none", "tiny-clip:none"),
+        **_TINY,
+    },
+}
+"""Settings of `co2s distill` by name of the preset. `published` is RS-MTDF's released behaviour."""

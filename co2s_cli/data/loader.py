@@ -33,6 +33,8 @@ class Batch:
     """(b, bands, S, S)"""
     labels: Tensor
     """(b, S, S)"""
+    seen: Tensor
+    """(b, S, S), False where `images` are padding or nodata."""
     weak: Tensor
     """(b + extra, bands, S, S): the unlabelled crops, then the extra ones. Without unlabelled data (0, …)."""
     strong: tuple[Tensor, ...]
@@ -68,6 +70,7 @@ class Batch:
             self,
             images=self.images.to(device),
             labels=self.labels.to(device),
+            seen=self.seen.to(device),
             weak=self.weak.to(device),
             strong=tuple(view.to(device) for view in self.strong),
             valid=self.valid.to(device),
@@ -89,8 +92,9 @@ class Plan:
     ranks: int = 1
     views: int = 2
     """Strong views; 0 = no unlabelled data is read at all."""
-    partner: Literal["other", "same"] = "other"
-    """What CutMix pastes: another image, or another view of the same one."""
+    partner: Literal["other", "same", "flip"] = "other"
+    """What CutMix pastes: another image, another view of the same one, or the image at the mirrored place of the rank's
+    batch (the middle one of an odd batch is its own partner)."""
     strength: Strength = PUBLISHED
     """Of the strong views."""
 
@@ -177,6 +181,7 @@ class Loader:
             slots=plan.slots,
             images=torch.stack([crop.image for crop in labeled]),
             labels=torch.stack([crop.labels for crop in labeled]),
+            seen=torch.stack([crop.valid for crop in labeled]),
             weak=torch.stack([crop.image for crop, _ in crops]) if crops else torch.empty(shape),
             strong=tuple(torch.stack(view) for view in views),
             valid=torch.stack([crop.valid for crop, _ in crops]) if crops else torch.empty((0, *shape[2:])).bool(),
@@ -194,6 +199,8 @@ class Loader:
         if plan.partner == "same":
             crops += [self._crop(self._unlabeled, PARTNER, step, slot) for slot in plan.slots]
             return crops, [plan.batch + place for place in range(plan.batch)]
+        if plan.partner == "flip":
+            return crops, list(reversed(range(plan.batch)))
         places = {slot: place for place, slot in enumerate(plan.slots)}
         for slot in plan.slots:
             if slot ^ 1 not in places:

@@ -15,6 +15,7 @@ from co2s_cli.inference.precision import Precision, lower
 from co2s_cli.inference.products import CONFIDENCE, DISAGREEMENT, PROBABILITIES, LandCover
 from co2s_cli.inference.views import Members, averaged
 from co2s_cli.models import weights
+from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.manifest import Manifest
 
 
@@ -36,6 +37,10 @@ def load_model(path: Path, settings: RunConfig, device: torch.device, precision:
     pair = weights.load(path, device)
     pair.requires_grad_(False)
     lower(pair, precision)
+    if precision == "bf16" and device.type == "cpu":
+        for module in pair.modules():
+            if isinstance(module, TimmBackbone):
+                module.split_attention(settings.tile or pair.manifest.tile)
     members: Any = pair.members
     if settings.compile:
         members = torch.compile(members, dynamic=False)

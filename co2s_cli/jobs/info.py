@@ -52,6 +52,8 @@ class ModelFacts:
     tile: int
     ground_resolution: float | None
     fusion: str
+    taught_by: tuple[str, ...]
+    """Foundation models whose view of the image a single student fuses with its own."""
     trained_on: str
     licence: str
     size: int
@@ -126,6 +128,7 @@ def model_facts(path: Path) -> ModelFacts:
         tile=manifest.tile,
         ground_resolution=manifest.ground_resolution,
         fusion=manifest.fusion,
+        taught_by=manifest.teachers,
         trained_on=manifest.trained_on,
         licence=manifest.licence,
         size=path.stat().st_size,

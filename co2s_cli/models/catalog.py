@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import open_clip
 import timm
 import torch
 
 from co2s_cli.errors import ConfigError
-from co2s_cli.models.manifest import BackboneSpec, DecoderSpec, StudentSpec
+from co2s_cli.models.manifest import BackboneSpec, DecoderSpec, DenseSpec, HeadSpec, StudentSpec, TranslatorSpec
 
 TINY_CLIP = "tiny-clip"
 TINY_DINO = "tiny-dino"
+TINY_STUDENT, TINY_STUDENT_14 = "tiny-student", "tiny-student14"
 TINY_DECODER = DecoderSpec(width=32, skips=(16, 8), ups=(24, 16))
 
 _TINY_SIZES: dict[str, Any] = {"embed_dim": 128, "depth": 4, "num_heads": 4}
+_TINY_VITS: dict[str, tuple[str, dict[str, Any]]] = {
+    TINY_DINO: ("vit_small_patch16_dinov3_qkvb", _TINY_SIZES),
+    TINY_STUDENT: ("vit_small_patch16_dinov3_qkvb", {"embed_dim": 96, "depth": 4, "num_heads": 3}),
+    TINY_STUDENT_14: ("vit_small_patch14_dinov2", {"embed_dim": 96, "depth": 4, "num_heads": 3}),
+}
+_HEADS = (
+    (1536, HeadSpec(features=384, widths=(1536, 1536, 1536, 1536))),
+    (1024, HeadSpec(features=256, widths=(256, 512, 1024, 1024))),
+    (768, HeadSpec(features=128, widths=(96, 192, 384, 768))),
+    (384, HeadSpec(features=64, widths=(48, 96, 192, 384))),
+    (0, HeadSpec(features=32, widths=(16, 32, 48, 64))),
+)
+"""Head for backbones of at least a width; the smallest is for tiny models, the others are the published ones."""
+
 _CLIP_MEAN, _CLIP_STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
@@ -51,30 +67,41 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
 
 def dino_student(name: str, decoder: DecoderSpec | None = None) -> StudentSpec:
     """The implicitly guided student on timm's transformer `name` (DINOv3 or DINOv2; `tiny-dino`)."""
-    sizes: dict[str, Any] = {}
-    architecture = name
     if name == TINY_DINO:
-        architecture, sizes, decoder = "vit_small_patch16_dinov3_qkvb", _TINY_SIZES, decoder or TINY_DECODER
-    known = architecture.partition(".")[0]
-    if not timm.is_model(known) or "dinov" not in known:
-        raise ConfigError(
-            f"{name}: timm has no DINO transformer of this name",
-            hint="for example vit_base_patch16_dinov3_qkvb.lvd1689m, vit_small_patch14_dinov2.lvd142m, tiny-dino",
-        )
-    facts: Any = timm.get_pretrained_cfg(architecture)
-    with torch.device("meta"):  # its sizes are wanted, not its numbers
-        vit: Any = timm.create_model(known, num_classes=0, **sizes)
+        decoder = decoder or TINY_DECODER
+    backbone, vit = _dino_backbone(name)
     depth = len(vit.blocks)
-    epsilon = 1e-6 if "dinov2" in known else 1e-5  # as each was trained
-    options = {"norm_eps": epsilon, **({"sizes": sizes} if sizes else {})}
     return StudentSpec(
-        backbone=BackboneSpec(
-            library="timm", name=architecture, options=options, mean=tuple(facts.mean), std=tuple(facts.std)
-        ),
+        backbone=backbone,
         taps=(depth // 4 - 1, 2 * depth // 3 - 1, depth - 1),
         guidance="implicit",
         guidance_width=vit.embed_dim,
         decoder=decoder or DecoderSpec(),
+    )
+
+
+def dense_student(
+    name: str,
+    *,
+    translators: Sequence[TranslatorSpec] = (),
+    alpha: float = 0.8,
+    align: Literal["second_pass", "pool"] = "pool",
+    fuse: bool = True,
+) -> DenseSpec:
+    """The single student on timm's transformer `name` (DINOv2 or DINOv3; `tiny-student`, `tiny-student14`)."""
+    backbone, vit = _dino_backbone(name)
+    if "dinov2" in backbone.name and "reg4" not in backbone.name:  # those with registers were trained with timm's rule
+        backbone = backbone.model_copy(update={"options": {**backbone.options, "positions": "meta"}})
+    depth = len(vit.blocks)
+    quarter = depth // 4
+    return DenseSpec(
+        backbone=backbone,
+        taps=(4, 11, 17, 23) if depth == 24 else (quarter - 1, 2 * quarter - 1, 3 * quarter - 1, depth - 1),
+        head=next(head for width, head in _HEADS if width <= vit.embed_dim),
+        translators=tuple(translators),
+        alpha=alpha,
+        align=align,
+        fuse=fuse,
     )
 
 
@@ -100,6 +127,23 @@ def _tower_options(
         "quick_gelu": quick_gelu,
         "norm_eps": 1e-5,
     }
+
+
+def _dino_backbone(name: str) -> tuple[BackboneSpec, Any]:
+    """The DINO transformer that timm calls `name`, or a tiny one, and a hollow copy of it to read its sizes from."""
+    name, sizes = _TINY_VITS.get(name, (name, {}))
+    known = name.partition(".")[0]
+    if not timm.is_model(known) or "dinov" not in known:
+        raise ConfigError(
+            f"{name}: timm has no DINO transformer of this name",
+            hint="for example vit_base_patch16_dinov3_qkvb.lvd1689m, vit_small_patch14_dinov2.lvd142m, tiny-dino",
+        )
+    facts: Any = timm.get_pretrained_cfg(name)
+    with torch.device("meta"):  # its sizes are wanted, not its numbers
+        vit: Any = timm.create_model(known, num_classes=0, **sizes)
+    epsilon = 1e-6 if "dinov2" in known else 1e-5  # as each was trained
+    options = {"norm_eps": epsilon, **({"sizes": sizes} if sizes else {})}
+    return BackboneSpec(library="timm", name=name, options=options, mean=tuple(facts.mean), std=tuple(facts.std)), vit
 
 
 def _explicit(backbone: BackboneSpec, decoder: DecoderSpec) -> StudentSpec:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from co2s_cli.models.backbone import Taps
 from co2s_cli.models.manifest import DecoderSpec
+from co2s_cli.models.taps import Taps
 
 POOL = 4
 """Side of the cells in which classes attend to one another, in patches."""

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.models import catalog, pretrained, text
-from co2s_cli.models.manifest import Manifest
+from co2s_cli.models.dense import DenseStudent
+from co2s_cli.models.manifest import SINGLE, Manifest, StudentSpec
 from co2s_cli.models.pair import Pair
 
 
@@ -18,9 +19,19 @@ def new_pair(manifest: Manifest, *, clip_weights: str = "none", dino_weights: st
         if name in pair.students:
             spec = manifest.students[name]  # type: ignore[index]
             pretrained.load_weights(pair.students[name].backbone, spec.backbone.name, weights)  # type: ignore[arg-type]
-    if "clip" in pair.students and manifest.students["clip"].guidance == "explicit":
+    clip = manifest.students.get("clip")
+    if isinstance(clip, StudentSpec) and clip.guidance == "explicit":
         vectors = explicit_vectors(manifest, clip_weights)
         pair.students["clip"].guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
+    return pair
+
+
+def new_single(manifest: Manifest, *, weights: str = "none") -> Pair:
+    """A model of a single student as `manifest` says, its backbone filled last of all."""
+    pair = Pair(manifest)
+    student = pair.students[SINGLE]
+    assert isinstance(student, DenseStudent)
+    pretrained.load_weights(student.backbone, student.spec.backbone.name, weights)
     return pair
 
 
@@ -30,6 +41,7 @@ def explicit_vectors(manifest: Manifest, weights: str) -> Tensor:
     Without a text tower nothing can be read off the prompts: the table only tells the classes apart.
     """
     spec = manifest.students["clip"]
+    assert isinstance(spec, StudentSpec)
     if weights != pretrained.NONE and spec.backbone.name != catalog.TINY_CLIP:
         return text.class_vectors(manifest.class_map, spec.backbone.name, weights)
     return plain_table(manifest.class_map, spec.guidance_width)

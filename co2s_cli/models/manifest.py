@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from co2s_cli.classes import ClassMap
 
 FORMAT: Literal[1] = 1
 
 Fusion = Literal["mean", "confident", "clip", "dino"]
+
+SINGLE: Final = "student"
+"""Name of the student of a model that has one by design."""
+
+_Width = Annotated[int, Field(gt=0, le=16_384)]
 
 
 class _Frozen(BaseModel):
@@ -83,6 +88,73 @@ class StudentSpec(_Frozen):
         return value
 
 
+class HeadSpec(_Frozen):
+    """Widths of the DPT head."""
+
+    features: int = Field(gt=0, le=4096)
+    """Channels of the pyramid."""
+    widths: tuple[_Width, _Width, _Width, _Width]
+    """Channels of each tap before it enters the pyramid."""
+
+
+class TranslatorSpec(_Frozen):
+    """The way from a student's tokens to those of one teacher."""
+
+    teacher: str = Field(min_length=1)
+    width: _Width
+    """Channels of the teacher's tokens."""
+    hidden: _Width = 1024
+    grid: int | None = Field(None, gt=0, le=256)
+    """Rows and columns of the teacher's tokens; None where it is shown images that give the student's own grid."""
+    folded: bool = False
+    """Whether the way back is part of it, so that the teacher's own space is left out."""
+
+
+class DenseSpec(_Frozen):
+    """A single student: backbone, taps, DPT head, and what it fuses its last tap with."""
+
+    backbone: BackboneSpec
+    taps: tuple[int, int, int, int]
+    """Blocks (from 0) that the head sees."""
+    head: HeadSpec
+    translators: tuple[TranslatorSpec, ...] = Field((), max_length=16)
+    alpha: float = Field(0.8, ge=0, le=1)
+    """Share of the student's own tokens; the translators share the rest."""
+    align: Literal["second_pass", "pool"] = "pool"
+    """How tokens come to a teacher's grid: from a second look at the image in that teacher's size, or as means."""
+    fuse: bool = True
+    """Whether the head sees what the translators say; else they serve the training alone."""
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Grids that a second pass is made for, each once."""
+        if self.align == "pool":
+            return ()
+        return tuple(sorted({item.grid for item in self.translators if item.grid is not None}))
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> DenseSpec:
+        if list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 0:
+            raise ValueError(f"taps are four blocks in rising order, got {self.taps}")
+        if self.backbone.library != "timm":
+            raise ValueError(f"a single student's backbone is timm's, got {self.backbone.library}")
+        names = [item.teacher for item in self.translators]
+        if len(names) != len(set(names)):
+            raise ValueError(f"translators want different teachers, got {', '.join(names)}")
+        if not self.fuse and any(item.folded for item in self.translators):
+            raise ValueError("translators are folded only where they are fused")
+        return self
+
+
+def _kind(student: Any) -> str:
+    """Which of the two descriptions a student has: only a single one has a head."""
+    head = student.get("head") if isinstance(student, dict) else getattr(student, "head", None)
+    return "pair" if head is None else "single"
+
+
+AnyStudent = Annotated[Annotated[StudentSpec, Tag("pair")] | Annotated[DenseSpec, Tag("single")], Discriminator(_kind)]
+
+
 class Manifest(_Frozen):
     """Everything that a model file says about itself."""
 
@@ -94,7 +166,8 @@ class Manifest(_Frozen):
     """Window size in pixels that the model was made for."""
     ground_resolution: float | None = Field(None, gt=0)
     """Metres per pixel of the training imagery, where known."""
-    students: dict[Literal["clip", "dino"], StudentSpec] = Field(min_length=1)
+    students: dict[Literal["clip", "dino", "student"], AnyStudent] = Field(min_length=1)
+    """A pair of guided ones (or what is left of it), or a single dense one of the name `student`."""
     fusion: Fusion = "mean"
     trained_on: str = ""
     """One phrase: what it was trained on."""
@@ -118,6 +191,10 @@ class Manifest(_Frozen):
                 raise ValueError(
                     f"{bands} bands, but the {name} student has statistics of {len(student.backbone.mean)}"
                 )
+            if (name == SINGLE) != isinstance(student, DenseSpec):
+                raise ValueError(f"the {name} student is described as one of another kind")
+        if SINGLE in self.students and len(self.students) > 1:
+            raise ValueError(f"a single student beside {', '.join(name for name in self.students if name != SINGLE)}")
         if self.fusion in ("clip", "dino") and self.fusion not in self.students:
             raise ValueError(f"fusion {self.fusion} without that student")
         return self
@@ -126,3 +203,9 @@ class Manifest(_Frozen):
     def class_map(self) -> ClassMap:
         """The classes as the rest of the house knows them."""
         return ClassMap.of(self.classes)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the foundation models that a single student speaks for; empty for a pair."""
+        single = self.students.get(SINGLE)
+        return tuple(item.teacher for item in single.translators) if isinstance(single, DenseSpec) else ()

@@ -1,18 +1,24 @@
-"""Two students as one module, and the ways to fuse what they say."""
+"""The students of a model as one module, and the ways to fuse what they say."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from co2s_cli.models.manifest import Fusion, Manifest
+from co2s_cli.models import mtdf
+from co2s_cli.models.dense import DenseStudent
+from co2s_cli.models.manifest import SINGLE, DenseSpec, Fusion, Manifest, StudentSpec
 from co2s_cli.models.student import Student
 
 
 class Pair(nn.Module):
-    """The students of one model, with its manifest. A pair may have lost one student: imported files may hold one."""
+    """The students of one model, with its manifest.
+
+    A pair may have lost one student: imported files may hold one. A model may have a single student by design.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
@@ -20,7 +26,7 @@ class Pair(nn.Module):
         self.digest = ""
         """SHA-256 of manifest and tensors as they were read; empty for a model that came from no file."""
         classes = len(manifest.classes)
-        self.students = nn.ModuleDict({name: Student(spec, classes) for name, spec in manifest.students.items()})
+        self.students = nn.ModuleDict({name: _built(spec, classes) for name, spec in manifest.students.items()})
 
     def members(self, images: Tensor) -> dict[str, Tensor]:
         """Class probabilities of each student, (B, N, H, W) in float32, for images (B, C, H, W) in [0, 1]."""
@@ -31,10 +37,29 @@ class Pair(nn.Module):
         return fuse(self.members(images), fusion or self.manifest.fusion)
 
 
+def deployed(pair: Pair) -> Pair:
+    """The same model without what only training needs, as a copy; `pair` itself where there is nothing of the kind."""
+    student = pair.students[SINGLE] if SINGLE in pair.students else None  # noqa: SIM401 - a ModuleDict has no get
+    if not isinstance(student, DenseStudent) or all(item.folded for item in student.spec.translators):
+        return pair
+    fusion = mtdf.folded(student.fusion)
+    lean = copy.deepcopy(pair)
+    lean.students[SINGLE].fusion = fusion
+    lean.manifest = pair.manifest.model_copy(update={"students": {SINGLE: fusion.spec}})
+    lean.digest = ""
+    return lean
+
+
+def _built(spec: StudentSpec | DenseSpec, classes: int) -> nn.Module:
+    return DenseStudent(spec, classes) if isinstance(spec, DenseSpec) else Student(spec, classes)
+
+
 def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
     """One probability map from the students' maps: their mean, the surer one per pixel, or one student's alone."""
     if fusion in members:
         return members[fusion]
+    if set(members) == {SINGLE} and fusion in ("mean", "confident"):
+        return members[SINGLE]
     if fusion in ("clip", "dino"):
         raise ValueError(f"fusion {fusion}: this model holds only {', '.join(members)}")
     if fusion not in ("mean", "confident"):

@@ -13,7 +13,9 @@ from timm.models import eva, load_state_dict_from_hf, vision_transformer
 from torch import Tensor, nn
 
 from co2s_cli.errors import InputError, ModelError
-from co2s_cli.models.backbone import Backbone, ClipBackbone, TimmBackbone
+from co2s_cli.models.backbone import TimmBackbone
+from co2s_cli.models.clip_tower import ClipBackbone
+from co2s_cli.models.taps import Backbone
 
 NONE = "none"
 

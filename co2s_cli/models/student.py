@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from co2s_cli.models import backbone
-from co2s_cli.models.backbone import Taps
 from co2s_cli.models.decoder import POOL, GuidedDecoder
 from co2s_cli.models.guidance import Guidance
 from co2s_cli.models.manifest import StudentSpec
+from co2s_cli.models.taps import Taps
 
 
 class Student(nn.Module):

@@ -45,6 +45,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
     """The model in a file, in eval mode on `device`; its digest is checked against its content."""
+    import torch
     from safetensors.torch import load_file
 
     from co2s_cli.models.pair import Pair
@@ -58,7 +59,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
         raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
     try:
         pair = Pair(manifest)
-        pair.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
+        # copied: where a tensor lies in the file decides its alignment, and with that the last bits of what kernels sum
+        own = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+        pair.load_state_dict(own, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
@@ -73,12 +76,16 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
 def save(pair: Pair, path: Path, *, half: bool = False) -> str:
     """Write the model file, whole or not at all; returns its digest.
 
+    What only training needs is left out (see `pair.deployed`).
     `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from co2s_cli.models.pair import deployed
+
+    pair = deployed(pair)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
     digest = digest_of(pair.manifest, tensors)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +14,10 @@ from torch import Tensor
 from co2s_cli.data.loader import Batch, Loader
 from co2s_cli.errors import ResourceError
 from co2s_cli.models import weights
+from co2s_cli.models.manifest import Manifest
 from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
+from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.losses import Term
 from co2s_cli.training.records import Records, drifting, read
 from co2s_cli.training.runtime import Runtime, without_sync
@@ -66,9 +67,12 @@ class Engine:
         folder: Path,
         validate: Callable[[Pair], Tally],
         progress: Progress,
+        ema: Ema[Pair] | None = None,
         half: bool = False,
     ) -> None:
         self._pair = pair
+        self._manifest = pair.manifest
+        self._ema = ema
         self._trainees = trainees
         self._models = {name: runtime.wrapped(trainee) for name, trainee in trainees.items()}
         self._loader = loader
@@ -87,11 +91,15 @@ class Engine:
         self.best: dict[str, float] = {}
         self.tally: Tally | None = None
         """The last validation of this call."""
+        self.mean: Tally | None = None
+        """That of the running mean of the weights."""
 
     def resume(self) -> None:
         """Take up the last whole state of the run folder."""
         state = State.load(self._folder)
         self._pair.load_state_dict(state.model)
+        if self._ema is not None:
+            self._ema.model.load_state_dict(state.ema)
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
         self.step, self.best = state.step, state.best
@@ -137,6 +145,8 @@ class Engine:
                 torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], course.clip_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        if self._ema is not None:
+            self._ema.update(self._pair, self.step)
         self.step += 1
         return found
 
@@ -206,44 +216,64 @@ class Engine:
         )  # fmt: skip
 
     def _check(self, records: Records | None) -> None:
-        """Validate, keep the model if it is the best one, save."""
+        """Validate, keep what is the best so far, save. The running mean is kept beside the model, not in its place."""
         self._pair.eval()
         self.tally = self._validate(self._pair)
         facts = self.tally.facts()
-        better = facts[f"{FUSED}/miou"] > self.best.get("miou", -1.0)
-        if better:
-            self.best = {"step": float(self.step), "miou": facts[f"{FUSED}/miou"]}
+        best = [""] if self._improved(facts, "") else []
+        scores = {name: facts[f"{name}/miou"] for name in self.tally.told}
+        if self._ema is not None:
+            self.mean = self._validate(self._ema.model)
+            steadier = self.mean.facts()
+            best += [EMA] if self._improved(steadier, EMA) else []
+            facts |= {EMA + name: value for name, value in steadier.items() if "/" in name}
+            scores[EMA + FUSED] = steadier[f"{FUSED}/miou"]
         if records is not None:
             records.add(self.step, facts)
-            scores = "  ".join(f"{name} {facts[f'{name}/miou']:.3f}" for name in self.tally.confusions)
-            log.info("step %d  validation mIoU: %s", self.step, scores)
+            shown = "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
+            log.info("step %d  validation mIoU: %s", self.step, shown)
             warning = drifting(*read(self._folder))
             if warning:
                 log.warning(warning)
-        self._save(best=better)
+        self._save(best=best)
 
-    def _save(self, *, best: bool = False) -> None:
+    def _improved(self, facts: Mapping[str, float], prefix: str) -> bool:
+        """Whether a validation beats all earlier ones of its kind; if so it is kept in mind."""
+        miou = facts[f"{FUSED}/miou"]
+        if miou <= self.best.get(f"{prefix}miou", -1.0):
+            return False
+        self.best |= {f"{prefix}step": float(self.step), f"{prefix}miou": miou}
+        return True
+
+    def _save(self, *, best: Collection[str] = ()) -> None:
         """Write the models, then the state: what a killed run leaves behind is never older than its state."""
         if not self._runtime.leads:
             return
-        self._pair.manifest = self._described()
-        if best:
-            weights.save(self._pair, self._folder / BEST, half=self._course.half_files)
-        weights.save(self._pair, self._folder / LAST, half=self._course.half_files)
+        for prefix, model, tally in self._kept():
+            model.manifest = self._described(tally)
+            for name in [BEST, LAST] if prefix in best else [LAST]:
+                weights.save(model, self._folder / (prefix + name), half=self._course.half_files)
         State(
             step=self.step,
+            manifest=self._manifest.model_dump_json(),
             model=self._pair.state_dict(),
+            ema={} if self._ema is None else self._ema.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
             best=self.best,
         ).save(self._folder)
 
-    def _described(self) -> Any:
+    def _kept(self) -> list[tuple[str, Pair, Tally | None]]:
+        """What is saved: the prefix of its names, the model, its validation."""
+        mean = [(EMA, self._ema.model, self.mean)] if self._ema is not None else []
+        return [("", self._pair, self.tally), *mean]
+
+    def _described(self, tally: Tally | None) -> Manifest:
         """The manifest with what the training has reached."""
-        training = {**self._pair.manifest.training, "steps": self.step}
-        if self.tally is not None:
-            training["validation"] = {key: round(value, 4) for key, value in self.tally.facts().items()}
-        return self._pair.manifest.model_copy(update={"training": training})
+        training = {**self._manifest.training, "steps": self.step}
+        if tally is not None:
+            training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
+        return self._manifest.model_copy(update={"training": training})
 
 
 def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tuple[Tensor, Tensor]:

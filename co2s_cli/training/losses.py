@@ -1,13 +1,14 @@
 """Losses as pure functions of tensors. Each is a sum and a count, divided only when all ranks have told theirs.
 
 Shapes: logits (B, N, H, W); labels, confidences and masks (B, H, W). Masks: True = counts. Sources: "spec §n" is the
-published training step (the supervised, consistency and stability terms; UniMatch and FixMatch share the first two).
+published training step (the supervised, consistency and stability terms; UniMatch and FixMatch share the first two),
+"mtdf §n" is that of RS-MTDF.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -51,9 +52,9 @@ class Pseudo(NamedTuple):
         return Pseudo(*(part[index] for part in self))
 
 
-def pseudo_labels(logits: Tensor, valid: Tensor) -> Pseudo:
+def pseudo_labels(chances: Tensor, valid: Tensor) -> Pseudo:
     """The most likely class of each pixel and its probability; no gradient flows through them."""
-    confidence, labels = logits.detach().float().softmax(dim=1).max(dim=1)
+    confidence, labels = chances.detach().max(dim=1)
     return Pseudo(confidence, labels, valid)
 
 
@@ -104,3 +105,38 @@ def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float, gro
     """
     distance = (logits.float().softmax(dim=1) - other.detach()).square().sum(dim=1) * mask
     return Term(sums(distance, group), sums(mask.float(), group) * logits.shape[1], weight)
+
+
+Likeness = Literal["mse", "cosine", "ln_mse"]
+
+
+def likeness(translated: Tensor, tokens: Tensor, kind: Likeness, *, weight: float) -> Term:
+    """Distance of translated tokens (B, L, width) from a teacher's (mtdf §2.3), a plain mean without any mask.
+
+    mse: over tokens and channels; ln_mse: to the teacher's tokens brought to mean 0 and variance 1 each, so that
+    teachers of any scale weigh the same; cosine: 1 - cosine, over tokens.
+    """
+    said, told = translated.float(), tokens.detach().float()
+    if kind == "cosine":
+        distance = 1 - F.cosine_similarity(said, told, dim=-1)
+    else:
+        distance = (said - (F.layer_norm(told, told.shape[-1:]) if kind == "ln_mse" else told)).square()
+    total = distance.sum().reshape(1)
+    return Term(total, torch.full_like(total, distance.numel()).detach(), weight)
+
+
+def softly(
+    logits: Tensor, chances: Tensor, valid: Tensor, *, weight: float, temperature: float = 1.0, group: int = 0
+) -> Term:
+    """Kullback-Leibler divergence from soft labels `chances` (B, N, H, W), over valid pixels.
+
+    A pixel weighs as much as its labels are sure; T² keeps the gradient's size at any temperature T.
+    """
+    told = chances.detach().float()
+    sure = told.amax(dim=1)
+    if temperature != 1:
+        told = (told.clamp_min(1e-12).log() / temperature).softmax(dim=1)
+    said = (logits.float() / temperature).log_softmax(dim=1)
+    divergence = (torch.xlogy(told, told) - told * said).sum(dim=1)
+    loss = temperature**2 * sure * divergence * valid
+    return Term(sums(loss, group), sums(valid.float(), group), weight)

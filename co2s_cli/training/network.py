@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.fresh import new_pair
-from co2s_cli.models.manifest import Manifest, StudentSpec
+from co2s_cli.models.manifest import SINGLE, DenseSpec, Fusion, Manifest, StudentSpec
 from co2s_cli.models.pair import Pair
 
 _CHANNELS = 3
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _RANDOM_LAYER_SCALE = 1e-5
-_FRESH_LAYER_SCALE = 0.1
+FRESH_LAYER_SCALE = 0.1
 """timm starts at 1e-5, through which a network that trains from scratch for a short time learns next to nothing."""
 
 
@@ -30,38 +32,42 @@ def first_pair(settings: TrainConfig, data: Dataset) -> Pair:
         InputError: bands that the students cannot see.
         ModelError: weights or a model file that do not fit.
     """
+    check_bands(data)
+    return opened(settings, _from_file(settings, data) if settings.init else _fresh(settings, data))
+
+
+def check_bands(data: Dataset) -> None:
+    """Refuse bands that no student can see."""
     if len(data.bands) != _CHANNELS:
         raise InputError(
             f"data.yaml: {len(data.bands)} bands ({', '.join(data.bands)}), the students see {_CHANNELS}",
             hint="name three of them with bands:, they are picked from files that have more",
         )
-    return _opened(settings, _from_file(settings, data) if settings.init else _fresh(settings, data))
 
 
-def empty_pair(settings: TrainConfig, model: Path) -> Pair:
-    """A model like the one in the file `model`, for a state to be loaded into."""
-    return _opened(settings, Pair(weights.read_manifest(model)))
-
-
-def _opened(settings: TrainConfig, pair: Pair) -> Pair:
+def opened(settings: RunConfig, pair: Pair) -> Pair:
     """The pair with those parameters open to training that the settings choose."""
-    part = settings.train_backbone
+    part, found = settings.train_backbone, weights_of(settings)
     for name, student in pair.students.items():
-        scratch = not settings.init and _weights_of(settings)[name] == "none"
+        scratch = not settings.init and found[name] == "none"
         student.train_backbone(("all" if scratch else "attention") if part == "auto" else part)  # type: ignore[operator]
     return pair
 
 
-def _weights_of(settings: TrainConfig) -> dict[str, str]:
-    """The weights of each backbone, `auto` and `random` resolved."""
-    dino = settings.dino_weights
-    if dino == "auto":
-        dino = settings.dino.partition(".")[2] or "none"
-    return {"clip": settings.clip_weights, "dino": dino}
+def weights_of(settings: RunConfig) -> dict[str, str]:
+    """The weights of each student's backbone, `auto` resolved."""
+    found = {SINGLE: _resolved(settings.student_weights, settings.student or "")}
+    if isinstance(settings, TrainConfig):
+        found |= {"clip": settings.clip_weights, "dino": _resolved(settings.dino_weights, settings.dino)}
+    return found
+
+
+def _resolved(weights: str, name: str) -> str:
+    return (name.partition(".")[2] or "none") if weights == "auto" else weights
 
 
 def _fresh(settings: TrainConfig, data: Dataset) -> Pair:
-    wanted = _weights_of(settings)
+    wanted = weights_of(settings)
     clip = catalog.clip_student(settings.clip, wanted["clip"])
     dino = catalog.dino_student(settings.dino)
     if settings.network == "published":
@@ -74,19 +80,31 @@ def _fresh(settings: TrainConfig, data: Dataset) -> Pair:
     torch.manual_seed(settings.seed)  # what no weights fill is drawn here, and nothing later draws from this stream
     random = settings.dino_init == "random"
     pair = new_pair(
-        manifest(settings, data, {"clip": clip, "dino": dino}),
+        manifest(settings, data, {"clip": clip, "dino": dino}, fusion=settings.fusion),
         clip_weights=wanted["clip"],
         dino_weights="none" if random else wanted["dino"],
     )
     if random or wanted["dino"] == "none":
-        for name, parameter in pair.students["dino"].named_parameters():
-            if "gamma" in name:
-                torch.nn.init.constant_(parameter, _RANDOM_LAYER_SCALE if random else _FRESH_LAYER_SCALE)
+        set_layer_scale(pair.students["dino"], _RANDOM_LAYER_SCALE if random else FRESH_LAYER_SCALE)
     return pair
 
 
-def manifest(settings: TrainConfig, data: Dataset, students: Mapping[str, StudentSpec]) -> Manifest:
-    """What the model file will say about itself."""
+def set_layer_scale(student: nn.Module, value: float) -> None:
+    """Let every block of a transformer without weights begin with this share of what it does."""
+    for name, parameter in student.named_parameters():
+        if "gamma" in name:
+            nn.init.constant_(parameter, value)
+
+
+def manifest(
+    settings: RunConfig,
+    data: Dataset,
+    students: Mapping[str, StudentSpec | DenseSpec],
+    *,
+    fusion: Fusion = "mean",
+    **facts: Any,
+) -> Manifest:
+    """What the model file will say about itself; `facts` join those about its training."""
     return Manifest(
         classes=tuple(data.classes.plain()),
         bands=data.bands,
@@ -94,22 +112,39 @@ def manifest(settings: TrainConfig, data: Dataset, students: Mapping[str, Studen
         tile=settings.eval_tile or settings.crop,
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
-        fusion=settings.fusion,
+        fusion=fusion,
         trained_on=settings.trained_on
         or f"{len(data.labeled.sources)} labelled images, {sum(data.counts)} labelled pixels",
-        training={"method": settings.method, "preset": settings.preset, "seed": settings.seed, "data": data.digest},
-        licence=settings.licence or _licence(settings),
+        training={
+            "method": settings.lesson,
+            "preset": settings.preset,
+            "seed": settings.seed,
+            "data": data.digest,
+            **facts,
+        },
+        licence=settings.licence or _licence(settings, students, facts.get("teachers", ())),
     )
 
 
 def _from_file(settings: TrainConfig, data: Dataset) -> Pair:
     assert settings.init is not None
-    pair = weights.load(settings.init)
-    old = pair.manifest
-    if old.class_map.names != data.classes.names:
-        found, wanted = (", ".join(names) for names in (old.class_map.names, data.classes.names))
-        raise ModelError(f"{settings.init}: its classes are {found}; the data's are {wanted}", hint="leave --init out")
-    pair.manifest = manifest(settings, data, old.students)  # type: ignore[arg-type]
+    pair = load_for(settings.init, data)
+    if SINGLE in pair.students and settings.method in ("co2s", "unimatch"):
+        raise ModelError(
+            f"{settings.init}: holds a single student; method {settings.method} wants the pair",
+            hint="--method fixmatch or supervised",
+        )
+    pair.manifest = manifest(settings, data, pair.manifest.students, fusion=settings.fusion)  # type: ignore[arg-type]
+    return pair
+
+
+def load_for(path: Path, data: Dataset) -> Pair:
+    """The model in a file, of the data's classes."""
+    pair = weights.load(path)
+    names = pair.manifest.class_map.names
+    if names != data.classes.names:
+        found, wanted = ", ".join(names), ", ".join(data.classes.names)
+        raise ModelError(f"{path}: its classes are {found}; the data's are {wanted}", hint="leave --init out")
     return pair
 
 
@@ -118,7 +153,10 @@ def _as_published(spec: StudentSpec, options: dict[str, Any]) -> StudentSpec:
     return spec.model_copy(update={"backbone": backbone})
 
 
-def _licence(settings: TrainConfig) -> str:
-    if "dinov3" in settings.dino and _weights_of(settings)["dino"] != "none":
+def _licence(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec], teachers: Sequence[str]) -> str:
+    found = weights_of(settings)
+    own = any("dinov3" in spec.backbone.name and found[name] != "none" for name, spec in students.items())
+    taught = any("dinov3" in name and not name.endswith(":none") for name in teachers)
+    if own:
         return "DINOv3 weights carry Meta's DINOv3 licence"
-    return ""
+    return "taught by DINOv3, which carries Meta's DINOv3 licence" if taught else ""

@@ -10,15 +10,26 @@ from typing import Any
 from co2s_cli.files import write_text
 from co2s_cli.metrics import Scores
 from co2s_cli.plots import draw, draw_confusion, figure
+from co2s_cli.training.ema import EMA
 from co2s_cli.training.records import read
 from co2s_cli.training.validate import FUSED, Tally
 
 
-def write(folder: Path, tally: Tally | None, names: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the report into a run folder and give what report.json says. Without a validation there are no scores."""
+def write(
+    folder: Path, tally: Tally | None, names: Sequence[str], facts: Mapping[str, Any], *, mean: Tally | None = None
+) -> dict[str, Any]:
+    """Write the report into a run folder and give what report.json says. Without a validation there are no scores.
+
+    `mean` is the validation of the running mean of the weights, where the run keeps one.
+    """
     content: dict[str, Any] = dict(facts)
     if tally is not None:
-        content["validation"] = {name: _scores(matrix, names) for name, matrix in tally.confusions.items()}
+        content["validation"] = {
+            prefix + name: _scores(part.confusions[name], names)
+            for prefix, part in (("", tally), (EMA, mean))
+            if part is not None
+            for name in part.told
+        }
         content["pseudo_labels"] = {key: value for key, value in tally.facts().items() if _about_labels(key)}
         content["confusion"] = tally.confusions[FUSED].tolist()
     write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")

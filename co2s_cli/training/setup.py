@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from co2s_cli.config.base import read_yaml
+from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.augment import Strength
 from co2s_cli.data.dataset import Dataset
@@ -17,39 +20,41 @@ from co2s_cli.inference.precision import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
+from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, Engine
-from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.methods import Rules, Supervised
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.trainee import Trainee
 from co2s_cli.training.validate import Tally, evaluate
+from co2s_cli.training.views import Guide, Passes
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Who learns, and how."""
+
+    pair: Pair
+    """On the device already."""
+    method: Callable[[Rules], Supervised]
+    guide: Guide | None = None
+    """Who gives the pseudo-labels; None: the student itself, or the running mean of its weights."""
 
 
 def engine_for(
-    settings: TrainConfig,
+    settings: RunConfig,
     data: Dataset,
-    pair: Pair,
+    lesson: Lesson,
     runtime: Runtime,
     *,
     folder: Path,
     steps: int,
     progress: Progress,
 ) -> Engine:
-    """The engine of a run of `steps` steps that trains `pair`, which is on the runtime's device already."""
+    """The engine of a run of `steps` steps."""
     rules = rules_of(settings, data, steps, runtime.device)
-    method = METHODS[settings.method](rules)
+    method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
-    trainees = {
-        name: Trainee(
-            student,  # type: ignore[arg-type]
-            method,
-            number=number,
-            seed=settings.seed,
-            dtype=DTYPES[precision],
-            compiled=settings.compile,
-            checkpointed=settings.checkpointing,
-        )
-        for number, (name, student) in enumerate(pair.students.items())
-    }
+    ema = Ema(lesson.pair, settings.ema) if settings.ema else None
     plan = Plan(
         seed=settings.seed,
         batch=settings.batch,
@@ -74,19 +79,42 @@ def engine_for(
         )
 
     return Engine(
-        pair,
-        trainees,
+        lesson.pair,
+        trainees_of(settings, lesson, method, ema, dtype=DTYPES[precision]),
         Loader(data.labeled, data.unlabeled, plan, threads=settings.workers),
         course_of(settings, steps),
         runtime,
         folder=folder,
         validate=validate,
         progress=progress,
+        ema=ema,
         half=precision == "fp16" and runtime.device.type == "cuda",
     )
 
 
-def course_of(settings: TrainConfig, steps: int) -> Course:
+def trainees_of(
+    settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema[Pair] | None, *, dtype: torch.dtype
+) -> dict[str, Trainee]:
+    """Each student with its method and with whoever gives it pseudo-labels."""
+    made = {}
+    for number, (name, student) in enumerate(lesson.pair.students.items()):
+        guide = lesson.guide
+        if guide is None and ema is not None:
+            guide = Passes(ema.model.students[name], compiled=settings.compile).chances  # type: ignore[arg-type]
+        made[name] = Trainee(
+            student,  # type: ignore[arg-type]
+            method,
+            number=number,
+            seed=settings.seed,
+            guide=guide,
+            dtype=dtype,
+            compiled=settings.compile,
+            checkpointed=settings.checkpointing,
+        )
+    return made
+
+
+def course_of(settings: RunConfig, steps: int) -> Course:
     """Length and pace of the run."""
     return Course(
         steps=steps,
@@ -106,12 +134,17 @@ def course_of(settings: TrainConfig, steps: int) -> Course:
     )
 
 
-def rules_of(settings: TrainConfig, data: Dataset, steps: int, device: torch.device) -> Rules:
+def rules_of(settings: RunConfig, data: Dataset, steps: int, device: torch.device) -> Rules:
     """What the method is told."""
-    return Rules(
+    rules = Rules(
         threshold=_thresholds(settings, data).to(device),
         steps=steps,
         class_weights=_class_weights(settings, data, device),
+    )
+    if not isinstance(settings, TrainConfig):  # without a peer there is no stability loss
+        return rules
+    return replace(
+        rules,
         stability_weight=settings.stability_weight,
         ramp_share=settings.stability_ramp,
         stability_grad=settings.stability_grad,
@@ -119,7 +152,7 @@ def rules_of(settings: TrainConfig, data: Dataset, steps: int, device: torch.dev
     )
 
 
-def sliding_of(settings: TrainConfig) -> Sliding:
+def sliding_of(settings: RunConfig) -> Sliding:
     """How validation makes maps."""
     tile = settings.eval_tile or settings.crop
     return Sliding(
@@ -132,14 +165,14 @@ def sliding_of(settings: TrainConfig) -> Sliding:
     )
 
 
-def _thresholds(settings: TrainConfig, data: Dataset) -> Tensor:
+def _thresholds(settings: RunConfig, data: Dataset) -> Tensor:
     unknown = settings.class_thresholds.keys() - set(data.classes.names)
     if unknown:
         raise ConfigError(f"class_thresholds: {', '.join(sorted(unknown))} is no class of the data")
     return torch.tensor([settings.class_thresholds.get(name, settings.threshold) for name in data.classes.names])
 
 
-def _class_weights(settings: TrainConfig, data: Dataset, device: torch.device) -> Tensor | None:
+def _class_weights(settings: RunConfig, data: Dataset, device: torch.device) -> Tensor | None:
     """Weights by class, of mean 1: none, by the inverse root of the labelled pixels, or from a file."""
     if settings.class_weights == "none":
         return None

@@ -22,7 +22,11 @@ class State:
 
     step: int
     """Steps done."""
+    manifest: str
+    """What the model is while it learns (JSON): a saved one may be leaner."""
     model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    """The running mean of its weights; empty where the run keeps none."""
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     best: dict[str, float]
@@ -32,7 +36,9 @@ class State:
         """Write it into a run folder."""
         content = {
             "step": self.step,
+            "manifest": self.manifest,
             "model": self.model,
+            "ema": self.ema,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
             "best": self.best,
@@ -41,8 +47,8 @@ class State:
             torch.save(content, temporary)
 
     @classmethod
-    def load(cls, folder: Path) -> State:
-        """Read that of a run folder; no pickled code is run.
+    def load(cls, folder: Path, *, lazily: bool = False) -> State:
+        """Read that of a run folder; no pickled code is run. `lazily`: tensors stay on disk until they are used.
 
         Raises:
             InputError: the folder holds none.
@@ -52,6 +58,6 @@ class State:
         if not path.is_file():
             raise InputError(f"{path}: no state of a run to resume", hint="start it without --resume")
         try:
-            return cls(**torch.load(path, map_location="cpu", weights_only=True))
+            return cls(**torch.load(path, map_location="cpu", weights_only=True, mmap=lazily))
         except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, KeyError) as error:
             raise ModelError(f"{path}: is no whole state of a run", hint="start the run again") from error

@@ -8,23 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from co2s_cli.data.loader import Batch
+from co2s_cli.models.dense import DenseStudent
 from co2s_cli.models.pair import Pair
 from co2s_cli.models.student import Student
 from co2s_cli.training.losses import Term
 from co2s_cli.training.methods import Supervised
-from co2s_cli.training.views import Passes, channel_masks, look
+from co2s_cli.training.views import Guide, Passes, channel_masks, look
 
 
 class Trainee(nn.Module):
-    """One student. It sees the others as fixed maps, so that only one student's graph lives at a time."""
+    """One student. It sees the others as fixed maps, so that only one student's graph lives at a time.
+
+    Its `guide` and the teachers that its method knows are no part of this module: DDP, optimiser and model file never
+    see them.
+    """
 
     def __init__(
         self,
-        student: Student,
+        student: Student | DenseStudent,
         method: Supervised,
         *,
         number: int,
         seed: int,
+        guide: Guide | None = None,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
         checkpointed: bool = False,
@@ -34,6 +40,7 @@ class Trainee(nn.Module):
         self.mutual = method.mutual
         """Whether it wants to know what the others say."""
         self._method = method
+        self._guide = guide
         self._number = number
         self._seed = seed
         self._dtype = dtype
@@ -51,23 +58,22 @@ class Trainee(nn.Module):
                 device=batch.images.device,
             )  # fmt: skip
         with self._autocast(batch.images):
-            views = look(passes, batch, strong=len(method.strong), feature=masks)
-        return method.terms(views, batch, peers, step), chances(views.weak)
+            views = look(
+                passes, batch, strong=len(method.strong), feature=masks, own_weak=method.own_weak, guide=self._guide,
+                taught=method.taught, translated=method.translated,
+            )  # fmt: skip
+            terms = method.terms(views, batch, peers, step)
+        return terms, views.weak.detach().float().softmax(dim=1)
 
     @torch.no_grad()
     def glimpse(self, batch: Batch) -> Tensor:
         """What it says about the weak view, in a pass of its own."""
         own = batch.weak[: len(batch.images)]
         with self._autocast(own):
-            return chances(self._passes.decode(self._passes.encode(own), own.shape[-2:]))
+            return self._passes.chances(own)
 
     def _autocast(self, images: Tensor) -> torch.autocast:
         return torch.autocast(images.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
-
-
-def chances(logits: Tensor) -> Tensor:
-    """Class probabilities without gradient."""
-    return logits.detach().float().softmax(dim=1)
 
 
 def in_turns(
@@ -92,17 +98,23 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Optimiser groups: for each student its backbone, its learnable queries and its decoder, by their factor of `lr`.
 
-    The base rate is kept in `base`; the schedule multiplies it.
+    To the decoder of a dense student belongs what it fuses with. The base rate is kept in `base`; the schedule
+    multiplies it.
     """
     groups: list[dict[str, object]] = []
+    factors = {"backbone": backbone, "queries": queries, "decoder": decoder}
     for name, student in pair.students.items():
-        assert isinstance(student, Student)
-        for part, module, factor in (
-            ("backbone", student.backbone, backbone),
-            ("queries", student.guidance, queries),
-            ("decoder", student.decoder, decoder),
-        ):
-            parameters = [p for p in module.parameters() if p.requires_grad]
+        for part, modules in _parts(student).items():
+            rate = lr * factors[part]
+            parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
             if parameters:
-                groups.append({"params": parameters, "lr": lr * factor, "base": lr * factor, "name": f"{name}/{part}"})
+                groups.append({"params": parameters, "lr": rate, "base": rate, "name": f"{name}/{part}"})
     return groups
+
+
+def _parts(student: nn.Module) -> dict[str, tuple[nn.Module, ...]]:
+    """The modules of a student by the part of it that they are."""
+    if isinstance(student, DenseStudent):
+        return {"backbone": (student.backbone,), "decoder": (student.fusion, student.head)}
+    assert isinstance(student, Student)
+    return {"backbone": (student.backbone,), "queries": (student.guidance,), "decoder": (student.decoder,)}

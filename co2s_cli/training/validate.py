@@ -43,6 +43,11 @@ class Tally:
     """Pixels where the students say the same."""
     pixels: int
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The names that say different things: one student alone is the fused map."""
+        return tuple(self.confusions) if len(self.confusions) > 2 else (FUSED,)
+
     def vector(self) -> NDArray[np.int64]:
         """All counts in a fixed order."""
         parts = [matrix.ravel() for matrix in self.confusions.values()]

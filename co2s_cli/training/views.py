@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,8 +12,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from co2s_cli.data.loader import Batch
-from co2s_cli.models.backbone import Taps
-from co2s_cli.models.student import Student
 
 FEATURE_STREAM = 9
 """Stream of random numbers; the loader uses lower ones."""
@@ -20,73 +19,139 @@ FEATURE_STREAM = 9
 DROPPED = 0.5
 """Share of the channels that feature perturbation drops, as published."""
 
+Guide = Callable[[Tensor], Tensor]
+"""Images (B, C, S, S) → class probabilities (B, N, S, S) without gradient: who gives the pseudo-labels."""
+
+
+class Learner(Protocol):
+    """What every kind of student does; its taps are a named tuple of tensors whose first axis is the batch."""
+
+    backbone: Any
+
+    def encode(self, images: Tensor) -> Any:
+        """Taps of a batch of images."""
+
+    def decode(self, taps: Any, size: tuple[int, ...]) -> Tensor:
+        """Logits of `size`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Logits (·, N, S, S) of one student."""
+    """What one student says, as logits (·, N, S, S), and what it is told."""
 
     labeled: Tensor
     weak: Tensor
-    """Of the own unlabelled crops; (0, …) where the method uses none."""
+    """Of the own unlabelled crops; (0, …) where only pseudo-labels are wanted of them and a guide gives those."""
     strong: tuple[Tensor, ...]
     feature: Tensor | None
     """Of the weak crops with dropped feature channels."""
-    extra: Tensor
-    """Of the extra weak crops, without gradient."""
+    guide: Tensor
+    """Probabilities (b + extra, N, S, S) of all weak crops, without gradient: what pseudo-labels are made of."""
+    taught: Tensor | None = None
+    """Probabilities (b, N, S, S) of the labelled crops by the guide, where they are wanted."""
+    shown: Tensor | None = None
+    """The images that frozen teachers are shown too: the labelled ones, then the strong ones as they were pasted."""
+    translated: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the student says of those, in the tokens of each teacher."""
 
 
 class Passes:
     """The encoder and the decoder of a student, compiled or recomputed in the backward pass if wanted."""
 
-    def __init__(self, student: Student, *, compiled: bool = False, checkpointed: bool = False) -> None:
-        self.widths = (student.backbone.skip_width, student.backbone.skip_width, student.backbone.semantic_width)
-        self._encode: Callable[[Tensor], Taps] = torch.compile(student.encode) if compiled else student.encode
-        self._decode: Callable[[Taps, tuple[int, ...]], Tensor] = (
+    def __init__(self, student: Learner, *, compiled: bool = False, checkpointed: bool = False) -> None:
+        self._student: Any = student
+        self._encode: Callable[[Tensor], Any] = torch.compile(student.encode) if compiled else student.encode
+        self._decode: Callable[[Any, tuple[int, ...]], Tensor] = (
             torch.compile(student.decode) if compiled else student.decode
         )
         self._checkpointed = checkpointed
 
-    def encode(self, images: Tensor) -> Taps:
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map of a guided student's taps."""
+        backbone = self._student.backbone
+        return backbone.skip_width, backbone.skip_width, backbone.semantic_width
+
+    def encode(self, images: Tensor) -> Any:
         """Taps of a batch of images."""
         if self._checkpointed and torch.is_grad_enabled():
-            return Taps(*checkpoint(self._encode, images, use_reentrant=False))
+            return checkpoint(self._encode, images, use_reentrant=False)
         return self._encode(images)
 
-    def decode(self, taps: Taps, size: tuple[int, ...]) -> Tensor:
+    def decode(self, taps: Any, size: tuple[int, ...]) -> Tensor:
         """Logits of `size` of a batch of taps."""
         if self._checkpointed and torch.is_grad_enabled():
             logits: Tensor = checkpoint(self._decode, taps, size, use_reentrant=False)
             return logits
         return self._decode(taps, size)
 
+    def translated(self, taps: Any) -> Mapping[str, Tensor]:
+        """What a dense student says in the tokens of each teacher."""
+        tokens: Mapping[str, Tensor] = self._student.translated(taps)
+        return tokens
 
-def look(passes: Passes, batch: Batch, *, strong: int, feature: Sequence[Tensor] | None) -> Views:
+    @torch.no_grad()
+    def chances(self, images: Tensor) -> Tensor:
+        """Class probabilities of a batch of images, without gradient."""
+        return self.decode(self.encode(images), images.shape[-2:]).float().softmax(dim=1)
+
+
+def look(
+    passes: Passes,
+    batch: Batch,
+    *,
+    strong: int,
+    feature: Sequence[Tensor] | None = None,
+    own_weak: bool = False,
+    guide: Guide | None = None,
+    taught: bool = False,
+    translated: bool = False,
+) -> Views:
     """What a student says about a batch; `strong` views and, given channel masks, the feature view are used.
 
-    The weak view's logits serve the pseudo-labels and the stability loss, so that they are computed once. Partners
-    are weak views of the same batch; only the extra ones cost a pass of their own.
+    Without a `guide` the weak view's logits serve pseudo-labels and losses alike, so that they are computed once. With
+    one the student itself looks at that view only if `own_weak`. Partners are weak views of the same batch; only the
+    extra ones cost a pass of their own. `taught`: the guide speaks about the labelled crops too. `translated`: the
+    student speaks in the teachers' tokens, never of the weak view.
     """
     own, size = len(batch.images), batch.images.shape[-2:]
     uses_weak = strong > 0 or feature is not None
-    weak = batch.weak[:own] if uses_weak else batch.weak[:0]
+    looks = uses_weak and (own_weak or guide is None or feature is not None)
+    weak = batch.weak[:own] if looks else batch.weak[:0]
     mixed = [pasted(batch, view) for view in range(strong)]
     taps = passes.encode(torch.cat([batch.images, weak, *mixed]))
+    spoken = passes.translated(_without(taps, own, own + len(weak))) if translated else {}
     if feature is not None:
-        dropped = [
+        dropped = (
             tap[own : 2 * own] * mask[..., None, None].to(tap.dtype) for tap, mask in zip(taps, feature, strict=True)
-        ]
-        taps = Taps(*(torch.cat(pair) for pair in zip(taps, dropped, strict=True)))
+        )
+        taps = type(taps)(*(torch.cat(pair) for pair in zip(taps, dropped, strict=True)))
     logits = passes.decode(taps, size)
     sizes = [own, len(weak), *[own] * strong, *([own] if feature is not None else [])]
     labeled, weak_logits, *rest = torch.split(logits, sizes)
-    extra = batch.weak[own:] if uses_weak else batch.weak[:0]
     return Views(
         labeled=labeled,
         weak=weak_logits,
         strong=tuple(rest[:strong]),
         feature=rest[strong] if feature is not None else None,
-        extra=_without_gradient(passes, extra) if len(extra) else weak_logits[:0].detach(),
+        guide=_guided(passes, batch, weak_logits, guide) if uses_weak else weak_logits.detach(),
+        taught=guide(batch.images) if taught and guide is not None else None,
+        shown=torch.cat([batch.images, *mixed]) if translated else None,
+        translated=spoken,
     )
+
+
+def _guided(passes: Passes, batch: Batch, weak: Tensor, guide: Guide | None) -> Tensor:
+    """Probabilities of all weak crops, without gradient: the guide's, else the student's own."""
+    if guide is not None:
+        return guide(batch.weak)
+    own, extra = weak.detach().float().softmax(dim=1), batch.weak[len(weak) :]
+    return torch.cat([own, passes.chances(extra)]) if len(extra) else own
+
+
+def _without(taps: Any, first: int, last: int) -> Any:
+    """Taps less those of the images `first` … `last - 1`."""
+    return taps if first == last else type(taps)(*(torch.cat([tap[:first], tap[last:]]) for tap in taps))
 
 
 def pasted(batch: Batch, view: int) -> Tensor:
@@ -108,8 +173,3 @@ def channel_masks(
         torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device)
         for index in range(len(widths))
     ]
-
-
-@torch.no_grad()
-def _without_gradient(passes: Passes, images: Tensor) -> Tensor:
-    return passes.decode(passes.encode(images), images.shape[-2:])

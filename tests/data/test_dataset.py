@@ -166,7 +166,7 @@ def test_a_wrong_data_yaml_is_refused(tmp_path, changes, match):
 
 def equal(a, b):
     assert a.slots == b.slots
-    for name in ("images", "labels", "weak", "valid", "partner"):
+    for name in ("images", "labels", "seen", "weak", "valid", "partner"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
     for name in ("strong", "boxes"):
         assert all(torch.equal(x, y) for x, y in zip(getattr(a, name), getattr(b, name), strict=True)), name
@@ -199,6 +199,15 @@ def test_ranks_own_the_slots_of_the_doubled_batch(data, batch):
         assert torch.equal(part.boxes[0], whole.boxes[0][mine])
     data.labeled.release()
     data.unlabeled.release()
+
+
+@pytest.mark.parametrize(("batch", "partners"), [(2, [1, 0]), (3, [2, 1, 0]), (4, [3, 2, 1, 0])])
+def test_flipped_partners_mirror_the_batch_and_cost_no_extra_crop(data, batch, partners):
+    loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=batch, crop=64, partner="flip"))
+    made = loader.batch(0)
+    assert made.partner.tolist() == partners
+    assert len(made.weak) == batch
+    loader.release()
 
 
 @pytest.mark.parametrize("partner", ["other", "same"])

@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.models import backbone, catalog, fresh
+from co2s_cli.models import catalog, clip_tower, fresh
 from co2s_cli.models.decoder import GuidedDecoder, Up, reach
 from co2s_cli.models.manifest import DecoderSpec, Manifest, ModelScaling
 from co2s_cli.models.pair import Pair, fuse
 from co2s_cli.models.student import Student
+from co2s_cli.models.taps import Taps
 
 PUBLISHED_SKIP = 768
 WIDTH = catalog.clip_student("tiny-clip").backbone.options["width"]
@@ -44,10 +45,10 @@ def base_students() -> dict[str, Student]:
     }
 
 
-def drawn_taps(grid: int = 8, *, skip: int = 24, semantic: int = 20, batch: int = 2) -> backbone.Taps:
+def drawn_taps(grid: int = 8, *, skip: int = 24, semantic: int = 20, batch: int = 2) -> Taps:
     generator = torch.Generator().manual_seed(3)
     sizes = (skip, skip, semantic)
-    return backbone.Taps(*(torch.randn(batch, width, grid, grid, generator=generator) for width in sizes))
+    return Taps(*(torch.randn(batch, width, grid, grid, generator=generator) for width in sizes))
 
 
 @pytest.fixture
@@ -195,13 +196,13 @@ def test_dino_taps_are_normed_block_outputs_without_prefix_tokens(pair):
 
 def test_positions_are_resized_without_antialias_and_the_class_row_stays():
     positions = torch.randn(1 + 14 * 14, 32)
-    resized = backbone.resize_positions(positions, torch.Size((16, 16)))
+    resized = clip_tower.resize_positions(positions, torch.Size((16, 16)))
     plain = F.interpolate(positions[1:].T.reshape(1, 32, 14, 14), size=(16, 16), mode="bicubic", align_corners=False)
     torch.testing.assert_close(resized[1:].T.reshape(1, 32, 16, 16), plain)
     smooth = F.interpolate(positions[1:].T.reshape(1, 32, 14, 14), size=(16, 16), mode="bicubic", antialias=True)
     assert (plain - smooth).abs().max() > 0.05
     assert torch.equal(resized[0], positions[0])
-    assert backbone.resize_positions(positions, torch.Size((14, 14))) is positions
+    assert clip_tower.resize_positions(positions, torch.Size((14, 14))) is positions
 
 
 def test_only_attention_decoder_and_queries_train_and_all_of_them_learn(pair):

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.training.losses import Pseudo, Term, consistency, learns, pseudo_labels, stability, supervised
+from co2s_cli.training.losses import (
+    Pseudo,
+    Term,
+    consistency,
+    learns,
+    likeness,
+    pseudo_labels,
+    softly,
+    stability,
+    supervised,
+)
 
 N = 6
 TAU = torch.full((N,), 0.95)
@@ -91,7 +101,7 @@ def test_thresholds_may_differ_by_class():
 
 def test_no_gradient_flows_through_pseudo_labels():
     logits = torch.randn(1, N, 2, 2, requires_grad=True)
-    view = pseudo_labels(logits, torch.ones(1, 2, 2, dtype=torch.bool))
+    view = pseudo_labels(logits.softmax(dim=1), torch.ones(1, 2, 2, dtype=torch.bool))
     assert not view.confidence.requires_grad
     assert torch.equal(view.labels, logits.argmax(dim=1))
 
@@ -191,3 +201,66 @@ def test_weights_of_one_change_nothing_and_weights_of_zero_cost_nothing():
     assert torch.equal(plain.total, ones.total)
     assert torch.equal(plain.count, ones.count)
     assert supervised(logits, labels, pixel_weights=torch.zeros(2, 4, 5)).value.item() == 0
+
+
+@pytest.mark.parametrize("kind", ["mse", "ln_mse", "cosine"])
+def test_likeness_is_the_mean_of_a_double_loop(kind):
+    generator = torch.Generator().manual_seed(0)
+    said, told = (torch.randn(2, 3, 5, generator=generator) for _ in range(2))
+    found = []
+    for a, b in zip(said.flatten(0, 1).tolist(), told.flatten(0, 1).tolist(), strict=True):
+        if kind == "cosine":
+            product = sum(x * y for x, y in zip(a, b, strict=True))
+            found.append(1 - product / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b)))
+            continue
+        if kind == "ln_mse":
+            mean = sum(b) / 5
+            deviation = math.sqrt(sum((y - mean) ** 2 for y in b) / 5 + 1e-5)
+            found += [(x - (y - mean) / deviation) ** 2 for x, y in zip(a, b, strict=True)]
+            continue
+        found += [(x - y) ** 2 for x, y in zip(a, b, strict=True)]
+    term = likeness(said, told, kind, weight=0.5)
+    assert term.value.item() == pytest.approx(sum(found) / len(found), rel=1e-5)
+    assert term.weight == 0.5
+
+
+@pytest.mark.parametrize("kind", ["ln_mse", "cosine"])
+def test_normalised_likeness_does_not_mind_the_teachers_scale(kind):
+    said, told = torch.randn(2, 3, 50), torch.randn(2, 3, 50)
+    once, scaled = (likeness(said, factor * told, kind, weight=1).value.item() for factor in (1, 40))
+    assert once == pytest.approx(scaled, rel=1e-3)
+
+
+def test_likeness_teaches_the_student_alone():
+    said, told = (torch.randn(1, 2, 4, requires_grad=True) for _ in range(2))
+    likeness(said, told, "mse", weight=1).value.backward()
+    assert said.grad.abs().sum() > 0
+    assert told.grad is None
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_soft_labels_cost_the_divergence_weighed_by_their_confidence(temperature):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, N, 2, 2, generator=generator)
+    chances = torch.randn(1, N, 2, 2, generator=generator).softmax(dim=1)
+    valid = torch.tensor([[[True, True], [False, True]]])
+    total = 0.0
+    for row, col in ((0, 0), (0, 1), (1, 1)):
+        told = chances[0, :, row, col]
+        sure = told.max().item()
+        told = told ** (1 / temperature) / (told ** (1 / temperature)).sum()
+        said = (logits[0, :, row, col] / temperature).softmax(dim=0)
+        total += temperature**2 * sure * (told * (told / said).log()).sum().item()
+    term = softly(logits, chances, valid, weight=1, temperature=temperature)
+    assert term.count.item() == 3
+    assert term.value.item() == pytest.approx(total / 3, rel=1e-4)
+
+
+def test_soft_labels_that_are_certain_are_no_trouble():
+    chances = one_hot(torch.zeros(1, 2, 2, dtype=torch.long), 1.0)
+    logits = torch.zeros(1, N, 2, 2, requires_grad=True)
+    term = softly(logits, chances, torch.ones(1, 2, 2, dtype=torch.bool), weight=1)
+    assert term.value.item() == pytest.approx(math.log(N))
+    term.value.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert softly(logits, chances, torch.zeros(1, 2, 2, dtype=torch.bool), weight=1).value.item() == 0

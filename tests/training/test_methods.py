@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support.training import noise as batch
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.data.loader import Batch
@@ -33,27 +34,6 @@ def new():
 
 def rules(**changes):
     return Rules(**{"threshold": torch.full((N,), 0.95), "steps": 100, **changes})
-
-
-def batch(size=2, *, extra=0):
-    generator = torch.Generator().manual_seed(1)
-
-    def images(count):
-        return torch.rand(count, 3, SIDE, SIDE, generator=generator)
-
-    boxes = tuple(torch.zeros(size, SIDE, SIDE, dtype=torch.bool) for _ in range(2))
-    boxes[0][:, 10:30, 10:30] = True
-    return Batch(
-        step=3,
-        slots=tuple(range(size)),
-        images=images(size),
-        labels=torch.randint(0, N, (size, SIDE, SIDE), generator=generator),
-        weak=images(size + extra),
-        strong=(images(size + extra), images(size + extra)),
-        valid=torch.ones(size + extra, SIDE, SIDE, dtype=torch.bool),
-        boxes=boxes,
-        partner=torch.arange(size, 2 * size) if extra else torch.arange(size) ^ 1,
-    )
 
 
 def trainees_of(method, pair, *, checkpointed=False, **changes):
@@ -135,12 +115,13 @@ def views_of_leaves():
     def leaf(count):
         return torch.randn(count, N, 8, 8, requires_grad=True)
 
-    return Views(leaf(2), leaf(2), (leaf(2), leaf(2)), leaf(2), leaf(0))
+    weak = leaf(2)
+    return Views(leaf(2), weak, (leaf(2), leaf(2)), leaf(2), weak.detach().softmax(dim=1))
 
 
 def small_batch():
     data = batch()
-    cut = {name: getattr(data, name)[..., :8, :8] for name in ("images", "labels", "weak", "valid")}
+    cut = {name: getattr(data, name)[..., :8, :8] for name in ("images", "labels", "seen", "weak", "valid")}
     return Batch(
         step=0, slots=(0, 1), **cut,
         strong=tuple(view[..., :8, :8] for view in data.strong),
@@ -187,11 +168,11 @@ def test_one_pass_says_what_separate_passes_say():
     with torch.no_grad():
         torch.testing.assert_close(views.labeled, student(data.images), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(views.weak, student(data.weak[:2]), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(views.extra, student(data.weak[2:]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(views.guide, student(data.weak).softmax(dim=1), rtol=1e-4, atol=1e-5)
         mixed = data.strong[0][:2].clone()
         mixed[:, :, 10:30, 10:30] = data.strong[0][2:, :, 10:30, 10:30]
         torch.testing.assert_close(views.strong[0], student(mixed), rtol=1e-4, atol=1e-5)
-    assert not views.extra.requires_grad
+    assert not views.guide.requires_grad
 
 
 def test_recomputing_activations_changes_no_gradient():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,7 +16,8 @@ from co2s_cli.training.views import Views
 class Co2s(UniMatch):
     """L = UniMatch's + λ(t) · L_sta; λ lies outside the division by two."""
 
-    mutual: ClassVar[bool] = True
+    mutual = True
+    own_weak = True
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss."""

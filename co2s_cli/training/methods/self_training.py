@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,14 +16,20 @@ from co2s_cli.training.views import Views
 class Supervised:
     """Labels alone: the loss is the mean cross-entropy."""
 
-    labeled: ClassVar[float] = 1.0
+    labeled: float = 1.0
     """Weight of the labels' term."""
-    strong: ClassVar[tuple[float, ...]] = ()
+    strong: tuple[float, ...] = ()
     """Weight of each strong view's term; their number is the number of strong views."""
-    feature: ClassVar[float] = 0.0
+    feature: float = 0.0
     """Weight of the term of the view with dropped feature channels; 0 = there is no such view."""
-    mutual: ClassVar[bool] = False
+    mutual: bool = False
     """Whether the students learn from one another."""
+    own_weak: bool = False
+    """Whether the student is to look at the weak view even where a guide gives the pseudo-labels."""
+    taught: bool = False
+    """Whether the guide is to speak about the labelled crops too."""
+    translated: bool = False
+    """Whether the student is to speak in its teachers' tokens."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -57,9 +62,9 @@ class Supervised:
 
 
 def pseudo_pair(view: Views, batch: Batch) -> tuple[Pseudo, Pseudo]:
-    """A student's pseudo-labels of its own crops, and those of their CutMix partners."""
-    everything = pseudo_labels(torch.cat([view.weak.detach(), view.extra]), batch.valid)
-    own = torch.arange(len(view.weak), device=batch.partner.device)
+    """The pseudo-labels of the own crops, and those of their CutMix partners."""
+    everything = pseudo_labels(view.guide, batch.valid)
+    own = torch.arange(len(batch.images), device=batch.partner.device)
     return everything.picked(own), everything.picked(batch.partner)
 
 

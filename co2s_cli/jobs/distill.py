@@ -1,0 +1,74 @@
+"""Distill: one student learns from labels, unlabelled images, and frozen teachers of two kinds."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from co2s_cli.config.distill import DistillConfig, check_crop
+from co2s_cli.data.dataset import Dataset
+from co2s_cli.errors import ConfigError
+from co2s_cli.models.manifest import SINGLE, DenseSpec, Manifest
+from co2s_cli.models.pair import Pair
+from co2s_cli.models.teachers import Teacher, foundation
+from co2s_cli.progress import SILENT, Progress
+from co2s_cli.training import run as running
+from co2s_cli.training import trained
+from co2s_cli.training.methods.distill import Distill, Weights
+from co2s_cli.training.network import opened
+from co2s_cli.training.run import RunResult
+from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.setup import Lesson
+from co2s_cli.training.single import patch_of, single, spec_of
+
+
+def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
+    """Distill as `settings` say.
+
+    Raises:
+        ConfigError, InputError, ModelError: data, teachers or weights that do not fit; all before the first step.
+        InterruptError: Ctrl-C; the last whole state stays.
+    """
+    return running.conduct(settings, partial(lesson, settings), command="distill", progress=progress)
+
+
+def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
+    """The student and its teachers; `before` is the manifest of a run that is resumed."""
+    guide = trained.opened(settings.models, data, settings.combine, runtime.device) if settings.models else None
+    known = before.students[SINGLE] if before else spec_of(settings)
+    assert isinstance(known, DenseSpec)
+    foundations = _foundations(settings, patch_of(known), runtime.device)
+    pair = opened(settings, Pair(before)) if before else _student(settings, data, known, foundations)
+    method = partial(
+        Distill,
+        weights=Weights(settings.feature_weight, settings.soft_weight, settings.divisor, settings.temperature),
+        foundations=foundations,
+        soft=guide is not None,
+        kind=settings.loss,
+    )
+    return Lesson(pair.to(runtime.device), method, guide)
+
+
+def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> list[Teacher]:
+    """The foundation models, less those of whom nothing is wanted."""
+    check_crop(settings.crop, patch)
+    if not settings.fuse and settings.feature_weight == 0:
+        return []
+    found = [foundation(text, patch=patch, statistics=settings.teacher_statistics) for text in settings.foundations]
+    names = [teacher.name for teacher in found]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--teacher: {' and '.join(names)} cannot be told apart", hint="rename the files of weights")
+    return [teacher.to(device) for teacher in found]
+
+
+def _student(settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher]) -> Pair:
+    """The student with what it needs to speak to the foundation models."""
+    changes = {
+        "translators": tuple(teacher.translator() for teacher in foundations),
+        "alpha": settings.alpha,
+        "align": settings.align,
+        "fuse": settings.fuse,
+    }
+    names = [*(teacher.name for teacher in foundations), *(path.name for path in settings.models)]
+    return single(settings, data, known.model_copy(update=changes), teachers=names)

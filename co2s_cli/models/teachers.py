@@ -1,0 +1,119 @@
+"""Foundation models as teachers: frozen, by name, each with its own size and statistics. They are part of no model."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from co2s_cli.errors import ConfigError
+from co2s_cli.models import catalog, pretrained
+from co2s_cli.models.backbone import TimmBackbone
+from co2s_cli.models.clip_tower import ClipBackbone
+from co2s_cli.models.dense import resized, whole_patches
+from co2s_cli.models.manifest import BackboneSpec, TranslatorSpec
+
+Statistics = Literal["own", "imagenet"]
+"""Mean and std that a teacher's images get: those it was trained with, or ImageNet's for all, as published."""
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class Teacher:
+    """Tokens of a frozen transformer for images in [0, 1].
+
+    No module, so that it is no part of what trains it, of an average of weights or of a state by mistake.
+    """
+
+    def __init__(self, name: str, backbone: ClipBackbone | TimmBackbone, *, patch: int) -> None:
+        self.name = name
+        """Architecture and weights, without the folder of a file."""
+        self._backbone = backbone.eval().requires_grad_(False)
+        self._patch = patch
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self._backbone.skip_width
+
+    @property
+    def own_grid(self) -> int | None:
+        """Rows and columns of the tokens of one that sees every image in its own size; None where it sees the whole."""
+        return self._backbone.visual.grid_size[0] if isinstance(self._backbone, ClipBackbone) else None
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of the tokens for images of `size`."""
+        if self.own_grid is not None:
+            return self.own_grid, self.own_grid
+        return -(-size[0] // self._patch), -(-size[1] // self._patch)
+
+    def translator(self, hidden: int = 1024) -> TranslatorSpec:
+        """What a student needs to speak to it."""
+        return TranslatorSpec(teacher=self.name, width=self.width, hidden=hidden, grid=self.own_grid)
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """Tokens (B, rows · columns, width) in float32, without the class token and its like, for (B, C, H, W)."""
+        whole = whole_patches(images, self._patch)
+        rows, cols = self.grid(tuple(whole.shape[-2:]))
+        seen = resized(whole, (rows * self._backbone.patch, cols * self._backbone.patch))
+        if isinstance(self._backbone, ClipBackbone):
+            return self._backbone.tokens(seen).float()
+        return self._backbone.maps(seen)[0].flatten(2).transpose(1, 2).float()
+
+    def to(self, device: torch.device) -> Teacher:
+        """The same one, on `device`."""
+        self._backbone.to(device)
+        return self
+
+
+def foundation(name: str, *, patch: int, statistics: Statistics = "own") -> Teacher:
+    """The teacher `NAME.TAG` or `NAME:WEIGHTS` for a student of that `patch`, on the CPU.
+
+    A DINOv2 or DINOv3 of timm, or else an image tower of open_clip; WEIGHTS is a pretrained tag, a file, or `none`.
+    One without weights is drawn from its name, so that it is the same in every run and on every rank.
+
+    Raises:
+        ConfigError: neither library has such a transformer, or its weights are left open.
+        ModelError: weights that are not to be had, or that do not fit.
+        InputError: there is no such weights file.
+    """
+    architecture, weights = _parsed(name)
+    dino = "dino" in architecture
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(architecture.encode()))
+        backbone = _dino(architecture, statistics) if dino else _clip(architecture, weights, statistics)
+    pretrained.load_weights(backbone, architecture, weights)
+    written = f"{architecture.partition('.')[0]}:{Path(weights).name}"
+    return Teacher(written, backbone, patch=patch)
+
+
+def _parsed(name: str) -> tuple[str, str]:
+    """Architecture and weights of a teacher's name."""
+    architecture, colon, weights = name.partition(":")
+    if not colon:
+        tiny = architecture in (catalog.TINY_CLIP, catalog.TINY_DINO)
+        weights = pretrained.NONE if tiny else architecture.partition(".")[2]
+    if not weights:
+        raise ConfigError(
+            f"teacher {name}: its weights are not named",
+            hint="for example vit_base_patch14_dinov2.lvd142m, ViT-L-14-quickgelu:openai, NAME:FILE or NAME:none",
+        )
+    return architecture, weights
+
+
+def _dino(architecture: str, statistics: Statistics) -> TimmBackbone:
+    spec = catalog.dense_student(architecture)
+    return TimmBackbone(_seen_with(spec.backbone, statistics), spec.taps[-1:])
+
+
+def _clip(architecture: str, weights: str, statistics: Statistics) -> ClipBackbone:
+    spec = catalog.clip_student(architecture, weights)
+    return ClipBackbone(_seen_with(spec.backbone, statistics), spec.taps)
+
+
+def _seen_with(spec: BackboneSpec, statistics: Statistics) -> BackboneSpec:
+    return spec if statistics == "own" else spec.model_copy(update=_IMAGENET)

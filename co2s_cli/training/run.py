@@ -1,0 +1,216 @@
+"""One run from settings to report, of whichever command: check everything, then run the engine, then report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from co2s_cli import __version__
+from co2s_cli.config.base import read_yaml
+from co2s_cli.config.data import DataConfig, read_data
+from co2s_cli.config.recipes import DATA_SETS
+from co2s_cli.config.run import RunConfig
+from co2s_cli.data.dataset import Dataset, assemble
+from co2s_cli.data.protocol import published_data
+from co2s_cli.data.samples import View
+from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
+from co2s_cli.files import appearing, check_writable
+from co2s_cli.models.manifest import Manifest
+from co2s_cli.progress import Progress
+from co2s_cli.training import report
+from co2s_cli.training.ema import EMA
+from co2s_cli.training.engine import BEST, LAST, Engine
+from co2s_cli.training.runtime import Runtime, started
+from co2s_cli.training.schedule import steps_per_epoch
+from co2s_cli.training.setup import Lesson, engine_for
+from co2s_cli.training.state import STATE, State
+
+DEFAULT_STEPS = 4000
+
+Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
+"""Data, the manifest of the run that is resumed, this process → who learns and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a call has done."""
+
+    out: Path
+    model: Path
+    """The last model."""
+    best: Path | None
+    """The one with the best validation; None before the first validation."""
+    step: int
+    """Steps done."""
+    steps: int
+    """Steps of the whole run."""
+    best_miou: float | None
+    miou: dict[str, float]
+    """Of each student, of all together and of the running mean at the last validation of this call."""
+
+
+def conduct(
+    settings: RunConfig, prepare: Prepare, *, command: str, progress: Progress, with_unlabeled: bool = True
+) -> RunResult:
+    """Run as `settings` say what `prepare` makes of the data.
+
+    Raises:
+        ConfigError, InputError, ModelError: data or weights that do not fit; all of it before the first step.
+        InterruptError: Ctrl-C; the last whole state stays.
+    """
+    out = _folder(settings)
+    with started(settings.device) as runtime:
+        _check_folder(out, settings)
+        data = data_of(settings, with_unlabeled=with_unlabeled)
+        steps = settings.steps or _steps(settings, data, runtime)
+        before = _manifest_of(out, data, runtime) if settings.resume else None
+        lesson = prepare(data, before, runtime)
+        if not settings.resume:
+            _make_folder(out, runtime)
+        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
+        if settings.resume:
+            engine.resume()
+        elif runtime.leads:
+            _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
+        _fit(engine, settings, steps, f"co2s {command} --resume --out {out}")
+        result = _result(engine, out, steps)
+        if runtime.leads:
+            _report(out, settings, data, engine, result)
+        runtime.wait()
+    return result
+
+
+def _folder(settings: RunConfig) -> Path:
+    if settings.out is not None:
+        return settings.out
+    if settings.resume:
+        raise ConfigError("--resume wants --out, the folder of the run")
+    return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.lesson}"
+
+
+def _check_folder(out: Path, settings: RunConfig) -> None:
+    """Refuse a folder that holds another run, or none where one is to be resumed."""
+    if settings.resume and not (out / STATE).is_file():
+        raise InputError(f"{out}: holds no state of a run to resume", hint="start it without --resume")
+    if not settings.resume and not settings.overwrite and (out / "config.yaml").exists():
+        raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
+
+
+def _make_folder(out: Path, runtime: Runtime) -> None:
+    """Make the run folder, without what an earlier run left in it."""
+    runtime.wait()  # every rank has found its data and weights good
+    if runtime.leads:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{out}: cannot be made into a folder ({error.strerror})") from error
+        check_writable(out)
+        for old in [*out.glob("*.jsonl"), *out.glob("*.safetensors"), *out.glob("events.out.*"), out / STATE]:
+            old.unlink(missing_ok=True)
+    runtime.wait()
+
+
+def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
+    """Everything that a run with these settings learns from and validates with."""
+    view = View(settings.crop, settings.scale, settings.scale_rule)
+    return assemble(
+        _described_data(settings),
+        view=view,
+        seed=settings.seed,
+        ratio=settings.labeled_ratio,
+        with_unlabeled=with_unlabeled,
+    )
+
+
+def _described_data(settings: RunConfig) -> DataConfig:
+    if settings.data in DATA_SETS and settings.root is not None:
+        return published_data(settings.data, settings.root, settings.splits)
+    path = Path(settings.data)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file",
+            hint="`co2s sample DIR` writes a data.yaml with a comment on each line, to train on or to copy from",
+        )
+    return read_data(path)
+
+
+def _steps(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
+    if settings.epochs is None:
+        return DEFAULT_STEPS
+    images = len(data.unlabeled or data.labeled)
+    return settings.epochs * steps_per_epoch(images, ranks=runtime.ranks, batch=settings.batch)
+
+
+def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:
+    """That of the run in a folder; refused on other data or with other processes: the batches would be others."""
+    before = read_yaml(out / "config.yaml").get("made_with", {}).get("processes")
+    if before != runtime.ranks:
+        raise ConfigError(f"--resume: the run began with {before} processes, now there are {runtime.ranks}")
+    manifest = Manifest.model_validate_json(State.load(out, lazily=True).manifest)
+    if manifest.training.get("data") != data.digest:
+        raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
+    return manifest
+
+
+def _fit(engine: Engine, settings: RunConfig, steps: int, again: str) -> None:
+    until = steps if settings.stop_after is None else engine.step + settings.stop_after
+    try:
+        engine.fit(until)
+    except KeyboardInterrupt as error:
+        raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
+
+
+def _result(engine: Engine, out: Path, steps: int) -> RunResult:
+    scores: dict[str, float] = {}
+    for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
+        facts = tally.facts() if tally else {}
+        scores |= {prefix + name: facts[f"{name}/miou"] for name in (tally.told if tally else ())}
+    return RunResult(
+        out=out,
+        model=out / LAST,
+        best=out / BEST if engine.best else None,
+        step=engine.step,
+        steps=steps,
+        best_miou=engine.best.get("miou"),
+        miou=scores,
+    )
+
+
+def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: Any) -> None:
+    """All settings, read back by --resume, and below them what the run was made with."""
+    content = {
+        **settings.model_dump(mode="json", exclude={"resume", "stop_after", "overwrite", "out"}),
+        "made_with": {
+            "co2s": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            **made_with,
+            "data_digest": data.digest,
+            "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
+        },
+    }
+    with appearing(out / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, result: RunResult) -> None:
+    facts = {
+        "method": settings.lesson,
+        "preset": settings.preset,
+        "seed": settings.seed,
+        "step": result.step,
+        "steps": result.steps,
+        "best": engine.best,
+        "labeled_images": len(data.labeled.sources),
+        "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
+        "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,
+        "data_digest": data.digest,
+    }
+    report.write(out, engine.tally, data.classes.names, facts, mean=engine.mean)
