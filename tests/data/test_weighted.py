@@ -85,6 +85,18 @@ def test_weighted_labels_under_the_validation_are_left_out_rather_than_refused(t
     assert not inside
 
 
+def test_half_of_the_draws_show_labels_without_weights_however_few_they_are(tmp_path):
+    data = dataset(weighted(tmp_path), crop=32)
+    few, many = (sum(item.source == source for item in data.labeled.items) for source in (0, 1))
+    own = len({item for item in data.labeled.items if item.source == 0})
+    assert few % own == 0
+    assert 0.7 < few / many < 1.4
+    assert own < many / 2
+    with data.labeled.sources[0].labels.reader() as reader:
+        everything = reader.read(Window(0, 0, SIZE, SIZE))
+    assert sum(data.counts) > (everything != IGNORE).sum()  # each block counts once in the figures
+
+
 def test_weighted_labels_alone_can_train_and_even_validate(tmp_path):
     assert len(dataset(weighted(tmp_path, human=False, val=0.3)).val) > 0
     with pytest.raises(InputError, match="nothing is left to learn from"):
