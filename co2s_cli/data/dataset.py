@@ -216,14 +216,19 @@ def _unlabeled(
     known = {source.scene.source for source in (*labeled, *spare)} | {area.scene.source for area in areas}
     sources = unlabeled_sources(config.unlabeled, config.bands, known=known)
     sources = _holding_out(sources, areas)
-    for source in sources:
-        whole = Window(0, 0, source.scene.height, source.scene.width)
-        if whole in source.holdout:
-            raise InputError(
-                f"{source.scene.source}: all of it validates, yet it is listed as unlabelled",
-                hint="take it out of unlabeled:, or give val: windows of it",
-            )
+    out = [source for source in sources if _validates(source)]
+    if out and isinstance(config.val, tuple):
+        raise InputError(
+            f"{out[0].scene.source}: all of it validates, yet it is listed as unlabelled",
+            hint="take it out of unlabeled:, or give val: windows of it",
+        )
+    sources = [source for source in sources if not _validates(source)]  # of a share nobody has chosen it
     return [*_like(labeled, sources), *spare]
+
+
+def _validates(source: Source) -> bool:
+    """Whether all of a source is held out."""
+    return Window(0, 0, source.scene.height, source.scene.width) in source.holdout
 
 
 def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
