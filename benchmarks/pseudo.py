@@ -119,6 +119,8 @@ def main() -> None:
     for seed in given.seeds:  # seeds outside, so that a run cut short still compares like with like
         first = trained("round 1", data, seed, given.steps)
         trained("round 1, twice the steps", data, seed, 2 * given.steps)
+        if given.init:  # what a second run alone does, without any pseudo-label
+            trained("round 1, again from its model", data, seed, given.steps, start=first / "last.safetensors")
         for way in given.ways:
             source, labels = labelled(way, first, data, given.folder / f"labels-{way}-{seed}".replace(" ", "_"))
             start = first / "last.safetensors" if given.init else None
