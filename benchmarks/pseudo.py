@@ -1,9 +1,9 @@
 """What a second round of self-training on pseudo-labels does to mIoU, beside simply training twice as long.
 
 Few labels of a made-up scene; measured on scenes of other seeds, on the last model, with the `tiny` networks. Each
-round starts from new networks; `twice the steps` is the first round with the steps of both. `--ways` picks how
-pseudo-labels are cut. Prints a table in Markdown; how much of the scene is labelled, and how much of that is right, is
-told by its full labels.
+round starts from new networks, or with `--init` the second one from the first one's; `twice the steps` is the first
+round with the steps of both. `--ways` picks how pseudo-labels are cut. Prints a table in Markdown; how much of the
+scene is labelled, and how much of that is right, is told by its full labels.
 """
 
 import argparse
@@ -96,16 +96,19 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=1024, help="side of the made-up scenes")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--init", action="store_true", help="start round 2 from the model of round 1")
     parser.add_argument("--set", dest="extra", nargs="*", default=[], help="settings of every training run")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     data = landscape(given.folder, given.size)
 
-    def trained(name: str, source: Path, seed: int, steps: int, labels: Summary | None = None) -> Path:
+    def trained(
+        name: str, source: Path, seed: int, steps: int, labels: Summary | None = None, start: Path | None = None
+    ) -> Path:
         out, began = given.folder / f"{name}-{seed}".replace(" ", "_"), time.perf_counter()
         flags = {
             "data": str(source), "preset": "tiny", "method": given.method, "seed": seed, "steps": steps, "out": out,
-            "overwrite": True,
+            "overwrite": True, **({"init": start} if start else {}),
         }  # fmt: skip
         miou = methods.measured(settings_of(None, flags, [f"val_every={steps}", *given.extra])).mean
         rows.setdefault(name, []).append(Row(miou, labels))
@@ -116,9 +119,12 @@ def main() -> None:
     for seed in given.seeds:  # seeds outside, so that a run cut short still compares like with like
         first = trained("round 1", data, seed, given.steps)
         trained("round 1, twice the steps", data, seed, 2 * given.steps)
+        if given.init:  # what a second run alone does, without any pseudo-label
+            trained("round 1, again from its model", data, seed, given.steps, start=first / "last.safetensors")
         for way in given.ways:
             source, labels = labelled(way, first, data, given.folder / f"labels-{way}-{seed}".replace(" ", "_"))
-            trained(f"round 2: {way}", source, seed, given.steps, labels)
+            start = first / "last.safetensors" if given.init else None
+            trained(f"round 2: {way}", source, seed, given.steps, labels, start)
     print(table(rows))
 
 

@@ -83,11 +83,11 @@ def assemble(
         labeled = survey.without(labeled, out)
         areas = [_area(labeled[block.source], survey.validation_window(block, labeled)) for block in out]
     weighted = _like(labeled, _holding_out(weighted, areas))
-    blocks = [*blocks, *_blocks_left(weighted, classes, view.crop, first=len(labeled))]
-    labeled = [*labeled, *weighted]
+    more = _blocks_left(weighted, classes, view.crop, first=len(labeled))
+    drawn, blocks, labeled = _evenly(blocks, more), [*blocks, *more], [*labeled, *weighted]
     unlabeled = _unlabeled(config, labeled, areas, spare) if with_unlabeled else []
     scaling = _scaling(config, [*labeled, *unlabeled])
-    items = [survey.item_of(block, labeled, view.crop) for block in blocks]
+    items = [survey.item_of(block, labeled, view.crop) for block in drawn]
     pool = Pool(labeled, items, _applied(scaling), view)
     rest = Pool(unlabeled, survey.unlabeled_items(unlabeled, view.crop), _applied(scaling), view) if unlabeled else None
     if with_unlabeled and not rest:
@@ -127,6 +127,15 @@ def _like(models: Sequence[Source], sources: Sequence[Source]) -> list[Source]:
         source.keeping_out(out for out in known.get(resolved(source.scene.source), ()) if out not in source.holdout)
         for source in sources
     ]
+
+
+def _evenly(trusted: list[Block], weighted: list[Block]) -> list[Block]:
+    """Blocks to draw from: those without weights so often that about half of all draws show one of them.
+
+    Pseudo-labels mostly cover all of a scene; beside them a few hand-made labels would hardly ever be seen.
+    """
+    times = max(1, round(len(weighted) / len(trusted))) if trusted else 1
+    return [*trusted * times, *weighted]
 
 
 def _blocks_left(sources: Sequence[Source], classes: ClassMap, crop: int, *, first: int) -> list[Block]:
@@ -207,14 +216,19 @@ def _unlabeled(
     known = {source.scene.source for source in (*labeled, *spare)} | {area.scene.source for area in areas}
     sources = unlabeled_sources(config.unlabeled, config.bands, known=known)
     sources = _holding_out(sources, areas)
-    for source in sources:
-        whole = Window(0, 0, source.scene.height, source.scene.width)
-        if whole in source.holdout:
-            raise InputError(
-                f"{source.scene.source}: all of it validates, yet it is listed as unlabelled",
-                hint="take it out of unlabeled:, or give val: windows of it",
-            )
+    out = [source for source in sources if _validates(source)]
+    if out and isinstance(config.val, tuple):
+        raise InputError(
+            f"{out[0].scene.source}: all of it validates, yet it is listed as unlabelled",
+            hint="take it out of unlabeled:, or give val: windows of it",
+        )
+    sources = [source for source in sources if not _validates(source)]  # of a share nobody has chosen it
     return [*_like(labeled, sources), *spare]
+
+
+def _validates(source: Source) -> bool:
+    """Whether all of a source is held out."""
+    return Window(0, 0, source.scene.height, source.scene.width) in source.holdout
 
 
 def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:

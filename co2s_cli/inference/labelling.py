@@ -18,15 +18,19 @@ from co2s_cli.geo.raster import BLOCK, RasterWriter, class_layer, fraction_layer
 from co2s_cli.geo.rows import Rows, rows_of
 from co2s_cli.geo.specks import large
 from co2s_cli.inference import thresholds
+from co2s_cli.inference.budget import resident
 from co2s_cli.inference.cut import LABELS, MASK, REASONS, WEIGHTS, Counts, Cut, Strip, layers
 from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT
 from co2s_cli.tiling import Window, spans
 
-_PIECE = 2_000_000
+_PIECE = 1_000_000
 """Pixels that are looked at together."""
 
 _PIXEL_BYTES = 11
 """Of a pixel in all rasters that are open at once, read or written, labels of others among them."""
+
+SMALLEST_CACHE = 32_000_000
+"""Bytes of block cache where memory is short: rows of blocks are then decoded again and again."""
 
 Step = Callable[[int], None]
 """Told how many more rows are done."""
@@ -50,8 +54,9 @@ class Material:
         return spans(self.grid.height, max(1, min(BLOCK, _PIECE // self.grid.width)))
 
     def cache(self, limit: int) -> int:
-        """Bytes of block cache that keep a row of blocks of every raster, if `limit` allows."""
-        return max(32_000_000, min(int(self.grid.width * BLOCK * _PIXEL_BYTES * 1.25), limit // 3))
+        """Bytes of block cache that keep a row of blocks of every raster, if a `limit` for the process allows."""
+        free = max(0, limit - resident())
+        return max(SMALLEST_CACHE, min(int(self.grid.width * BLOCK * _PIXEL_BYTES * 1.25), free // 2))
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Open]:

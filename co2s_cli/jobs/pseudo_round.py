@@ -23,8 +23,7 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels import VECTORS, Labels, open_labels
 from co2s_cli.geo.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
-from co2s_cli.inference import thresholds
-from co2s_cli.inference.budget import DEFAULT_LIMIT
+from co2s_cli.inference import budget, thresholds
 from co2s_cli.inference.cut import LABELS, WEIGHTS, Counts, Cut, Summary
 from co2s_cli.inference.labelling import Labelling, Material, count_levels
 from co2s_cli.inference.mapping import KEY_TAG
@@ -115,7 +114,7 @@ class Round:
 
     @property
     def _limit(self) -> int:
-        return self.settings.mem_limit or DEFAULT_LIMIT
+        return self.settings.mem_limit or min(budget.DEFAULT_LIMIT, budget.available() // 2)
 
     def _material(self, target: Target) -> Material:
         """The candidates of a scene with the labels that are known of it."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from support.rasters import write_raster
-from support.training import SIZE, VAL, landscape
+from support.training import SIZE, VAL, chips, landscape
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import DataConfig, read_data, relative
@@ -83,6 +83,37 @@ def test_weighted_labels_under_the_validation_are_left_out_rather_than_refused(t
     data.labeled.release()
     inside = [item for item in data.labeled.items if item.near.row >= VAL[0] and item.near.col >= VAL[1]]
     assert not inside
+
+
+def test_half_of_the_draws_show_labels_without_weights_however_few_they_are(tmp_path):
+    data = dataset(weighted(tmp_path), crop=32)
+    few, many = (sum(item.source == source for item in data.labeled.items) for source in (0, 1))
+    own = len({item for item in data.labeled.items if item.source == 0})
+    assert few % own == 0
+    assert 0.7 < few / many < 1.4
+    assert own < many / 2
+    with data.labeled.sources[0].labels.reader() as reader:
+        everything = reader.read(Window(0, 0, SIZE, SIZE))
+    assert sum(data.counts) > (everything != IGNORE).sum()  # each block counts once in the figures
+
+
+def test_chips_that_are_drawn_to_validate_train_nobody_whatever_else_names_them(tmp_path):
+    chips(tmp_path / "set")
+    folder = {"image": "set/images", "labels": "set/labels"}
+    single = [
+        {"image": f"set/images/{index:02}.tif", "labels": f"set/labels/{index:02}.tif", "weights": 0.5}
+        for index in range(6)
+    ]
+    changes = {"val": 0.34, "unlabeled": [entry["image"] for entry in single]}
+    before = dataset(landscape(tmp_path, labeled=[folder], val=0.34))
+    after = dataset(landscape(tmp_path, labeled=[folder, *single], **changes))
+    out = [area.scene.source for area in after.val]
+    assert out == [area.scene.source for area in before.val]
+    assert len(out) == 2
+    trained = {after.labeled.sources[item.source].scene.source for item in after.labeled.items}
+    assert not trained & set(out)
+    assert not {source.scene.source for source in after.unlabeled.sources} & set(out)
+    assert len(after.unlabeled.sources) == 4
 
 
 def test_weighted_labels_alone_can_train_and_even_validate(tmp_path):

@@ -371,6 +371,15 @@ def test_what_the_first_run_settled_holds_for_the_next(tmp_path, model, wide):
     assert (made.precision, made.batch, made.state) == ("bf16", 2, "resumed")
 
 
+def test_resume_and_overwrite_together_replace_only_what_was_made_otherwise(tmp_path, model, scene):
+    out = tmp_path / "map.tif"
+    run(scene, out, model)
+    both = {"resume": True, "overwrite": True}
+    assert [run(scene, out, model, tta=tta, **both).state for tta in ("none", "flips", "flips")] == [
+        "done", "made", "done",
+    ]  # fmt: skip
+
+
 def test_a_whole_map_is_kept_done_or_replaced_as_asked(tmp_path, model, scene):
     out = tmp_path / "map.tif"
     run(scene, out, model)

@@ -1,6 +1,8 @@
 """Pseudo-labels of whole scenes: right pixels, whatever interrupts; a data.yaml on which the next round trains."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import geopandas
@@ -452,3 +454,18 @@ def test_two_processes_label_as_one(tmp_path, model, large):
     one = run(large, tmp_path / "one", model, threshold_per_class="auto")
     two = run(large, tmp_path / "two", model, threshold_per_class="auto", workers=2)
     assert one.total == two.total
+
+
+@pytest.mark.slow
+def test_two_ranks_of_torchrun_label_as_one(tmp_path, model, scene, large):
+    one = run([scene, large], tmp_path / "one", model, threshold=0.7)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "co2s_cli",
+               "pseudo-label", str(scene), str(large), "--out", str(tmp_path / "two"), "--model", str(model),
+               "--threshold", "0.7", "--precision", "fp32", "--device", "cpu"]  # fmt: skip
+    for more in ([], ["--overwrite"]):
+        subprocess.run([*command, *more], check=True, capture_output=True, timeout=300)
+        told = json.loads((tmp_path / "two" / "pseudo.json").read_text())
+        assert told["total"]["labelled"] == one.total.labelled
+        for name in ("scene.tif", "large.tif"):
+            first, second = (tmp_path / folder / "labels" / name for folder in ("one", "two"))
+            assert first.read_bytes() == second.read_bytes()
