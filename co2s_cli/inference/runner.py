@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -97,7 +97,7 @@ class Runner:
         self._threads = threads
         self._weights = Weights(lattice.plan, engine.device)
 
-    def strips(self, area: Window, *, step: Callable[[int], None] = lambda _: None) -> Iterator[Strip]:
+    def strips(self, area: Window, *, step: Callable[[int], None] = lambda _: None) -> Generator[Strip]:
         """Finished rows of `area`; `step` is told how many more windows are read."""
         waiting = (self._threads + self._lanes) * self._engine.batch + 1
         with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,10 +70,13 @@ class Work:
                 threads=self.threads,
             )
             for chain in tiling.chains(units):
-                strips = runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))
                 keep = partial(self._keep, Builder(self.product.planes, chain))
-                for _ in ahead(partial(writer.submit, keep), self._leave(strips), count=QUEUE):
-                    pass
+                # closed here and now, whatever fails: threads that read would keep the process alive
+                with closing(
+                    runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))
+                ) as strips:
+                    for _ in ahead(partial(writer.submit, keep), self._leave(strips), count=QUEUE):
+                        pass
         return runner.pace
 
     def _leave(self, strips: Iterator[Strip]) -> Iterator[Leaving]:

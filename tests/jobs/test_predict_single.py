@@ -1,6 +1,7 @@
 """Maps by a model of a single student: any patch, any tile, and nothing asked of a second one."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from support.models import drawn_single
 from support.rasters import noise, write_raster
 
+from co2s_cli.inference.products import LandCover
 from co2s_cli.models import weights
 
 NAMES = ("tiny-student", "tiny-student14")
@@ -97,3 +99,16 @@ def test_a_damaged_file_is_a_model_error_in_one_line(co2s, tmp_path, model, scen
         assert result.stderr.count("error: ") == 1
         assert "Traceback" not in result.stderr
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_mistake_of_ours_leaves_no_thread_behind(co2s, tmp_path, model, scene, monkeypatch):
+    """Threads that read would keep the process alive after its traceback."""
+
+    def mistaken(product, blended):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(LandCover, "decide", mistaken)
+    result = co2s("predict", scene, "--out", tmp_path / "map.tif", "--model", model, "--device", "cpu", "--tile", 64)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ZeroDivisionError)  # its frames are still there, and what they hold
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "lane"))]
