@@ -128,7 +128,7 @@ class Clock(Silent):
 
 def end_to_end(mapper: Mapper, settings: PredictConfig) -> tuple[float, float]:
     """Seconds from the first read to the closed files; the model is loaded already."""
-    (target,) = targets_of(settings)
+    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
     clock = mapper.progress = Clock()
     mapper.make(target, lambda *_: None)
     return clock.read()
@@ -153,7 +153,7 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
         device=arguments.device, precision=arguments.precision,
     )  # fmt: skip
     setup, mapper = prepared(settings)
-    (target,) = targets_of(settings)
+    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
     subject = mapper.open(target)
     start = setup.start(subject, mapper.product, None)
     engine = start.engine
@@ -185,7 +185,7 @@ def free_model(folder: Path, arguments: argparse.Namespace) -> None:
         device="cpu", precision="fp32",
     )  # fmt: skip
     setup, mapper = prepared(settings)
-    (target,) = targets_of(settings)
+    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
     loaded = setup.start(mapper.open(target), mapper.product, None).loaded
     answer = torch.rand(1, CLASSES, 16, 16).repeat_interleave(32, 2).repeat_interleave(32, 3).softmax(1)
     free = Loaded(loaded.manifest, loaded.digest, lambda _: {"clip": answer, "dino": answer}, loaded.device, "fp32")

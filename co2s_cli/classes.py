@@ -69,9 +69,23 @@ class ClassMap:
         except ValueError:
             raise KeyError(name) from None
 
+    def joined(self, other: ClassMap) -> tuple[ClassMap, tuple[int, ...]]:
+        """These classes and those of `other` that are none of them, and the id of each class of `other` among all.
+
+        Classes of the same name are the same.
+        """
+        both = ClassMap((*self.classes, *(item for item in other.classes if item.name not in self.names)))
+        return both, tuple(both.id_of(name) for name in other.names)
+
     def plain(self) -> list[dict[str, Any]]:
         """The classes as data for JSON or YAML; `of` reads it back."""
         return [{"name": c.name, "color": list(c.color), "prompts": list(c.prompts)} for c in self.classes]
+
+
+def few_of(names: Iterable[object]) -> str:
+    """The first of some names as a message lists them."""
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:20]) + (", …" if len(shown) > 20 else "")
 
 
 def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:

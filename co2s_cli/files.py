@@ -51,3 +51,9 @@ def appearing(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: could not be written ({error.strerror})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with appearing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -45,3 +45,10 @@ def test_what_is_no_class_map_is_refused(plain, words):
 def test_an_unknown_class_has_no_id():
     with pytest.raises(KeyError, match="fire"):
         ClassMap.of(["land"]).id_of("fire")
+
+
+def test_joined_classes_keep_their_ids_and_new_ones_come_behind():
+    both, ids = ClassMap.of(["a", "b"]).joined(ClassMap.of(["c", "b", "d"]))
+    assert both.names == ("a", "b", "c", "d")
+    assert ids == (2, 1, 3)
+    assert ClassMap.of(["a"]).joined(ClassMap.of(["a"]))[0].names == ("a",)

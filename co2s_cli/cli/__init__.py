@@ -35,4 +35,14 @@ def main(
     log.setup(verbose - quiet)
 
 
-from co2s_cli.cli import distill, import_, info, predict, sample, train, vectorize  # noqa: E402, F401 - each registers its command on `app`
+from co2s_cli.cli import (  # noqa: E402
+    distill,  # noqa: F401 - each registers its command on `app`
+    evaluate,  # noqa: F401
+    import_,  # noqa: F401
+    info,  # noqa: F401
+    predict,  # noqa: F401
+    pseudo_label,  # noqa: F401
+    sample,  # noqa: F401
+    train,  # noqa: F401
+    vectorize,  # noqa: F401
+)

@@ -100,7 +100,7 @@ def flag(kind: type[Settings], name: str, *spellings: str, **options: Any) -> An
     field = kind.model_fields[name]
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     text = field.description or ""
-    if default is not None and default not in ((), [], False, ""):
+    if default is not None and default not in ((), [], {}, False, ""):
         text += f" (default: {default})"
     return typer.Option(*(spellings or (f"--{name.replace('_', '-')}",)), help=text, show_default=False, **options)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +29,9 @@ class LabeledEntry(Settings):
     """What a value of the labels means: a class by name or id, or null for "not labelled". Empty: ids as they are."""
     windows: tuple[Box, ...] = ()
     """Parts of the image to use, [row, column, height, width]; all of it if not given."""
+    weights: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Path | None = None
+    """How much these labels count: a number, a raster on the image's grid, or a folder of such rasters. Labels with
+    weights are no truth to measure with: where `val` is a share, it is drawn from the others."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
@@ -115,20 +120,30 @@ def read_data(path: Path) -> DataConfig:
 
 def placed(data: DataConfig, folder: Path) -> DataConfig:
     """`data` with every relative path below `folder`."""
-    val = data.val if isinstance(data.val, float) else tuple(_labeled(entry, folder) for entry in data.val)
+    return _with_paths(data, lambda path: folder / path)
+
+
+def relative(data: DataConfig, folder: Path) -> DataConfig:
+    """`data` with every path as seen from `folder`: what a data.yaml in it says."""
+    return _with_paths(data, lambda path: Path(os.path.relpath(path.resolve(), folder.resolve())))
+
+
+def _with_paths(data: DataConfig, move: Callable[[Path], Path]) -> DataConfig:
+    val = data.val if isinstance(data.val, float) else tuple(_labeled(entry, move) for entry in data.val)
     return data.model_copy(
         update={
-            "labeled": tuple(_labeled(entry, folder) for entry in data.labeled),
-            "unlabeled": tuple(_moved(entry, folder) for entry in data.unlabeled),
+            "labeled": tuple(_labeled(entry, move) for entry in data.labeled),
+            "unlabeled": tuple(_moved(entry, move) for entry in data.unlabeled),
             "val": val,
         }
     )
 
 
-def _labeled(entry: LabeledEntry, folder: Path) -> LabeledEntry:
-    return _moved(entry, folder).model_copy(update={"labels": folder / entry.labels})
+def _labeled(entry: LabeledEntry, move: Callable[[Path], Path]) -> LabeledEntry:
+    weights = move(entry.weights) if isinstance(entry.weights, Path) else entry.weights
+    return _moved(entry, move).model_copy(update={"labels": move(entry.labels), "weights": weights})
 
 
-def _moved(entry: E, folder: Path) -> E:
-    image = entry.image if "://" in entry.image or entry.image.startswith("/vsi") else str(folder / entry.image)
-    return entry.model_copy(update={"image": image, "list": folder / entry.list if entry.list else None})
+def _moved(entry: E, move: Callable[[Path], Path]) -> E:
+    image = entry.image if "://" in entry.image or entry.image.startswith("/vsi") else str(move(Path(entry.image)))
+    return entry.model_copy(update={"image": image, "list": move(entry.list) if entry.list else None})

@@ -6,16 +6,15 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.config.data import DataConfig, ScalingEntry
+from co2s_cli.config.data import DataConfig, LabeledEntry, ScalingEntry
 from co2s_cli.data import survey
 from co2s_cli.data.samples import Pool, View
-from co2s_cli.data.sources import Source, labeled_sources, touch, unlabeled_sources
+from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, unlabeled_sources, within
 from co2s_cli.data.splits import draw
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
@@ -70,7 +69,7 @@ def assemble(
         InputError: unreadable or unfit images and labels, no labels, no unlabelled data, or validation that trains.
     """
     classes = config.class_map
-    labeled = labeled_sources(config.labeled, classes, config.bands)
+    labeled, weighted = _by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
     val = labeled_sources(config.val, classes, config.bands) if isinstance(config.val, tuple) else []
     if isinstance(config.val, float) and all(source.chip for source in labeled):
         val, labeled = draw(labeled, max(1, int(len(labeled) * config.val)), seed)
@@ -83,6 +82,9 @@ def assemble(
         blocks, out = survey.held_out(blocks, config.val, seed)
         labeled = survey.without(labeled, out)
         areas = [_area(labeled[block.source], survey.validation_window(block, labeled)) for block in out]
+    weighted = _like(labeled, _holding_out(weighted, areas))
+    blocks = [*blocks, *_blocks_left(weighted, classes, view.crop, first=len(labeled))]
+    labeled = [*labeled, *weighted]
     unlabeled = _unlabeled(config, labeled, areas, spare) if with_unlabeled else []
     scaling = _scaling(config, [*labeled, *unlabeled])
     items = [survey.item_of(block, labeled, view.crop) for block in blocks]
@@ -108,9 +110,40 @@ def assemble(
     )
 
 
+def _by_trust(sources: list[Source], val: tuple[LabeledEntry, ...] | float) -> tuple[list[Source], list[Source]]:
+    """Sources whose labels may validate if a share of them shall, and those with weights, which only train."""
+    trusted = [source for source in sources if source.weights is None]
+    if isinstance(val, float) and not trusted:
+        return sources, []
+    return trusted, [source for source in sources if source.weights is not None]
+
+
+def _like(models: Sequence[Source], sources: Sequence[Source]) -> list[Source]:
+    """The sources with all that is held out of a model source of the same image."""
+    known: dict[str, dict[Window, None]] = {}
+    for source in models:
+        known.setdefault(resolved(source.scene.source), {}).update(dict.fromkeys(source.holdout))
+    return [
+        source.keeping_out(out for out in known.get(resolved(source.scene.source), ()) if out not in source.holdout)
+        for source in sources
+    ]
+
+
+def _blocks_left(sources: Sequence[Source], classes: ClassMap, crop: int, *, first: int) -> list[Block]:
+    """The blocks of sources that only train, numbered from `first`, without those that lie in what validates."""
+    left = [
+        replace(block, source=first + block.source)
+        for block in _labeled_blocks(sources, classes, crop)
+        if not any(within(block.near, out) for out in sources[block.source].holdout)
+    ]
+    if not left and not first:
+        raise InputError("data: every label lies where it validates, nothing is left to learn from")
+    return left
+
+
 def _labeled_blocks(sources: Sequence[Source], classes: ClassMap, crop: int) -> list[Block]:
     blocks = survey.labeled_blocks(sources, len(classes), crop)
-    if not blocks:
+    if sources and not blocks:
         names = ", ".join(sorted({source.labels.source for source in sources if source.labels}))[:200]
         raise InputError(f"{names}: every pixel is ignored (255), nothing is labelled")
     return blocks
@@ -150,13 +183,8 @@ def _holding_out(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
     """The sources with the areas on the same images held out."""
     windows: dict[str, list[Window]] = {}
     for area in areas:
-        windows.setdefault(_resolved(area.scene), []).append(area.window)
-    return [source.keeping_out(windows.get(_resolved(source.scene), ())) for source in sources]
-
-
-def _resolved(scene: Scene) -> str:
-    path = Path(scene.source)
-    return str(path.resolve()) if path.exists() else scene.source
+        windows.setdefault(resolved(area.scene.source), []).append(area.window)
+    return [source.keeping_out(windows.get(resolved(source.scene.source), ())) for source in sources]
 
 
 def _labeled_share(sources: list[Source], ratio: float | None, seed: int) -> tuple[list[Source], list[Source]]:
@@ -179,17 +207,14 @@ def _unlabeled(
     known = {source.scene.source for source in (*labeled, *spare)} | {area.scene.source for area in areas}
     sources = unlabeled_sources(config.unlabeled, config.bands, known=known)
     sources = _holding_out(sources, areas)
-    drawn = {_resolved(source.scene): source.holdout for source in labeled}
-    for index, source in enumerate(sources):
+    for source in sources:
         whole = Window(0, 0, source.scene.height, source.scene.width)
         if whole in source.holdout:
             raise InputError(
                 f"{source.scene.source}: all of it validates, yet it is listed as unlabelled",
                 hint="take it out of unlabeled:, or give val: windows of it",
             )
-        more = [out for out in drawn.get(_resolved(source.scene), ()) if out not in source.holdout]
-        sources[index] = source.keeping_out(more)
-    return [*sources, *spare]
+    return [*_like(labeled, sources), *spare]
 
 
 def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
@@ -235,6 +260,8 @@ def _digest(
     total = hashlib.sha256()
     for source in (*labeled, *unlabeled):
         total.update(f"{source.scene.identity} {source.windows} {source.holdout}\n".encode())
+        if source.weights is not None:
+            total.update(f"{source.weights!r}\n".encode())
     for area in areas:
         total.update(f"{area.scene.identity} {area.window}\n".encode())
     for block in blocks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from threading import Barrier
@@ -45,6 +45,8 @@ class Batch:
     """For each strong view (b, S, S): where the partner is pasted."""
     partner: Tensor
     """(b,): place in `weak` of each crop's CutMix partner."""
+    weights: Tensor | None = None
+    """(b, S, S) how much each label counts; None where all count fully."""
 
     def first(self, size: int) -> Batch:
         """The first crops of each kind, partners among themselves: what a batch of `size` costs."""
@@ -59,6 +61,7 @@ class Batch:
             valid=self.valid[own],
             boxes=tuple(box[own] for box in self.boxes),
             partner=self.partner[own] % size,
+            weights=None if self.weights is None else self.weights[own],
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -73,6 +76,7 @@ class Batch:
             valid=self.valid.to(device),
             boxes=tuple(box.to(device) for box in self.boxes),
             partner=self.partner.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
         )
 
 
@@ -183,6 +187,7 @@ class Loader:
             valid=torch.stack([crop.valid for crop, _ in crops]) if crops else torch.empty((0, *shape[2:])).bool(),
             boxes=tuple(torch.stack(view) for view in boxes),
             partner=torch.tensor(partner, dtype=torch.long),
+            weights=_weights(labeled),
         )
 
     def _unlabeled_crops(self, step: int) -> tuple[list[tuple[Crop, np.random.Generator]], list[int]]:
@@ -210,6 +215,12 @@ class Loader:
         series = UNLABELED if stream == PARTNER else stream
         index = item_at(len(pool), step * self._plan.total + slot, seed=seed, stream=series)
         return pool.draw(index, rng), rng
+
+
+def _weights(crops: Sequence[Crop]) -> Tensor | None:
+    """The weights of the labels of some crops of one pool: all of them have some, or none has."""
+    known = [crop.weights for crop in crops if crop.weights is not None]
+    return torch.stack(known) if known else None
 
 
 def _strong(crop: Crop, rng: np.random.Generator, strength: Strength) -> Tensor:

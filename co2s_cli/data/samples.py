@@ -16,7 +16,7 @@ from torch import Tensor
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import Geometry, ScaleRule, labels_view, scale_of, view_image, view_mask, weak_geometry
-from co2s_cli.data.sources import Source, touch
+from co2s_cli.data.sources import Source, inside, touch
 from co2s_cli.data.survey import Item
 from co2s_cli.geo.scaling import Scaling
 from co2s_cli.tiling import Window
@@ -38,6 +38,8 @@ class Crop:
     """(crop, crop) class ids, `IGNORE` where not labelled; all of it for unlabelled images."""
     valid: Tensor
     """(crop, crop), False in padding, nodata and what is held out."""
+    weights: Tensor | None = None
+    """(crop, crop) how much the labels count; None where all of the pool's count fully."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,7 @@ class _Part:
     pixels: NDArray[np.float32]
     valid: NDArray[np.bool_]
     labels: NDArray[np.uint8]
-
-
-def _inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
-    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
-    inside = np.full((window.height, window.width), not parts)
-    for part in parts:
-        rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
-        cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
-        inside[rows, cols] = True
-    return inside
+    weights: NDArray[np.float32] | None
 
 
 class Pool:
@@ -76,6 +69,7 @@ class Pool:
         self.items = tuple(items)
         self._scaling = scaling
         self._view = view
+        self._weighted = any(source.weights is not None for source in self.sources)
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -97,7 +91,7 @@ class Pool:
 
     def release(self) -> None:
         """Close this thread's files: GDAL wants them closed where they were opened."""
-        for stack, _, _ in self._local.__dict__.pop("opened", OrderedDict()).values():
+        for stack, _ in self._local.__dict__.pop("opened", OrderedDict()).values():
             stack.close()
 
     def _geometry(self, source: Source, item: Item, rng: np.random.Generator) -> Geometry:
@@ -113,17 +107,20 @@ class Pool:
 
     def _read(self, index: int, window: Window) -> _Part:
         source = self.sources[index]
-        reader, label_reader = self._handles(index)
+        reader, label_reader, weight_reader = self._handles(index)
         patch = reader.read(window)
         pixels, valid = self._scaling.apply(patch.pixels), patch.valid
         labels = np.full(valid.shape, IGNORE, np.uint8) if label_reader is None else label_reader.read(window)
-        labels[~valid | ~_inside(window, source.windows)] = IGNORE
+        labels[~valid | ~inside(window, source.windows)] = IGNORE
         for out in source.holdout:
             if touch(window, out):
                 rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))
                 cols = slice(max(0, out.col - window.col), max(0, out.right - window.col))
                 pixels[:, rows, cols], valid[rows, cols], labels[rows, cols] = 0, False, IGNORE
-        return _Part(pixels, valid, labels)
+        weights = None
+        if self._weighted:
+            weights = np.ones(valid.shape, np.float32) if weight_reader is None else weight_reader.read(window)
+        return _Part(pixels, valid, labels, weights)
 
     def _crop(self, geometry: Geometry, part: _Part) -> Crop:
         side = self._view.crop
@@ -131,11 +128,14 @@ class Pool:
             image=view_image(torch.from_numpy(part.pixels), geometry, side),
             labels=labels_view(part.labels, geometry, side),
             valid=view_mask(part.valid, geometry, side, fill=0),
+            weights=None if part.weights is None else view_mask(part.weights, geometry, side, fill=0),
         )
 
-    def _handles(self, index: int) -> tuple[Any, Any]:
-        """This thread's readers of a source; the file used longest ago is closed when there are too many."""
-        opened: OrderedDict[int, tuple[ExitStack, Any, Any]] = self._local.__dict__.setdefault("opened", OrderedDict())
+    def _handles(self, index: int) -> tuple[Any, Any, Any]:
+        """This thread's readers of a source: image, labels, weights. The one used longest ago may be closed."""
+        opened: OrderedDict[int, tuple[ExitStack, tuple[Any, Any, Any]]] = self._local.__dict__.setdefault(
+            "opened", OrderedDict()
+        )
         if index in opened:
             opened.move_to_end(index)
         else:
@@ -144,5 +144,6 @@ class Pool:
             source, stack = self.sources[index], ExitStack()
             reader = stack.enter_context(source.scene.reader())
             labels = stack.enter_context(source.labels.reader()) if source.labels is not None else None
-            opened[index] = stack, reader, labels
-        return opened[index][1:]
+            weights = stack.enter_context(source.weights.reader()) if source.weights is not None else None
+            opened[index] = stack, (reader, labels, weights)
+        return opened[index][1]

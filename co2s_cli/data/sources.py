@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.data import LabeledEntry, UnlabeledEntry
@@ -13,6 +16,7 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.labels import Labels, open_labels
 from co2s_cli.geo.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
+from co2s_cli.geo.weights import Weights, open_weights
 from co2s_cli.tiling import Window
 
 
@@ -24,6 +28,8 @@ class Source:
     labels: Labels | None = None
     windows: tuple[Window, ...] = ()
     """Parts to use; empty = all."""
+    weights: Weights | None = None
+    """How much the labels count; None = fully."""
     holdout: tuple[Window, ...] = ()
     """Parts that no training crop may show: they validate."""
     chip: bool = False
@@ -42,6 +48,32 @@ class Source:
 def touch(a: Window, b: Window) -> bool:
     """Whether two windows share a pixel."""
     return a.row < b.bottom and b.row < a.bottom and a.col < b.right and b.col < a.right
+
+
+def within(inner: Window, outer: Window) -> bool:
+    """Whether all pixels of one window are the other's, too."""
+    return (
+        outer.row <= inner.row
+        and outer.col <= inner.col
+        and inner.bottom <= outer.bottom
+        and inner.right <= outer.right
+    )
+
+
+def inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
+    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
+    found = np.full((window.height, window.width), not parts)
+    for part in parts:
+        rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
+        cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
+        found[rows, cols] = True
+    return found
+
+
+def resolved(source: str) -> str:
+    """What tells whether two names are one image: the file behind all links, or the address."""
+    path = Path(source)
+    return str(path.resolve()) if path.exists() else source
 
 
 def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
@@ -78,33 +110,38 @@ def open_scene(source: str, bands: tuple[str, ...]) -> Scene:
 
 def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
     windows = tuple(Window(*box) for box in entry.windows)
-    label_of = _chip_labels(entry)
+    label_of, weight_of = _by_stem(entry, entry.labels), _by_stem(entry, entry.weights)
     sources = []
     for path, chip in _images(entry.image, entry.list):
         scene = open_scene(path, bands)
         for window in windows:
             if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
                 raise InputError(f"{path}: window {window} reaches over its {scene.height} × {scene.width} pixels")
-        labels = _label_path(path, entry.labels, label_of) if chip else entry.labels
+        labels = _beside(path, entry.labels, label_of) if chip else entry.labels
         opened = open_labels(labels, scene.grid, classes, attribute=entry.attribute, values=entry.values)
-        sources.append(Source(scene, opened, windows, chip=chip))
+        weights = entry.weights
+        if chip and isinstance(weights, Path):
+            weights = _beside(path, weights, weight_of)
+        weighted = None if weights is None else open_weights(weights, scene.grid)
+        sources.append(Source(scene, opened, windows, weighted, chip=chip))
     return sources
 
 
-def _chip_labels(entry: LabeledEntry) -> Mapping[str, Path]:
-    """Label rasters of a folder by stem."""
-    if not Path(entry.image).is_dir():
+def _by_stem(entry: LabeledEntry, folder: Path | float | None) -> Mapping[str, Path]:
+    """Rasters that belong to the chips of a folder, labels or weights, by stem."""
+    if not isinstance(folder, Path) or not Path(entry.image).is_dir():
         return {}
-    if not entry.labels.is_dir():
-        raise InputError(f"{entry.labels}: a folder of labels is wanted for the folder of chips {entry.image}")
-    return {path.stem: path for path in sorted(entry.labels.iterdir()) if path.suffix.lower() in SUFFIXES}
+    if not folder.is_dir():
+        raise InputError(f"{folder}: a folder of rasters is wanted for the folder of chips {entry.image}")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
 
 
-def _label_path(image: str, folder: Path, label_of: Mapping[str, Path]) -> Path:
+def _beside(image: str, folder: Path, known: Mapping[str, Path]) -> Path:
+    """What belongs to a chip."""
     stem = Path(image).stem
-    if stem not in label_of:
-        raise InputError(f"{image}: {folder} holds no label raster {stem}.*", hint="list the labelled chips with list:")
-    return label_of[stem]
+    if stem not in known:
+        raise InputError(f"{image}: {folder} holds no raster {stem}.*", hint="list the labelled chips with list:")
+    return known[stem]
 
 
 def _images(image: str, listed: Path | None) -> list[tuple[str, bool]]:

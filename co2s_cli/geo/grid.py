@@ -62,6 +62,11 @@ class Grid:
         a, b, c, d, e, f = tuple(self.transform)[:6]
         return a * col + b * row + c, d * col + e * row + f
 
+    def place_of(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Column and row in pixels of coordinates, or of arrays of coordinates: what `at` is told."""
+        a, b, c, d, e, f = tuple(~self.transform)[:6]
+        return a * x + b * y + c, d * x + e * y + f
+
     def bounds(self) -> tuple[float, float, float, float]:
         """West, south, east and north of the smallest upright box around all pixels."""
         corners = [self.at(col, row) for col in (0, self.width) for row in (0, self.height)]

@@ -16,10 +16,11 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
-from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.onto import nearest
 from co2s_cli.tiling import Window
 
 VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
@@ -56,35 +57,60 @@ def open_labels(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, va
     Raises:
         InputError: missing, unreadable, of another grid, or with a meaning that is no class.
     """
+    if path.exists() and not is_vector(path):
+        problem = grid_problem(path, label_grid(path), grid)
+        if problem is not None:
+            raise problem
+    return labels_onto(path, grid, classes, attribute=attribute, values=values)
+
+
+def labels_onto(
+    path: Path, grid: Grid, classes: ClassMap, *, attribute: str, values: Meaning, resampled: bool = False
+) -> Labels:
+    """The labels in `path` on `grid`; `resampled`: they lie on another one, and the nearest of their pixels counts.
+
+    Raises:
+        InputError: missing, unreadable, or with a meaning that is no class.
+    """
     if not path.exists():
         raise InputError(f"{path}: no such label file")
     ids = _meanings(path, classes, values)
-    if path.suffix.lower() in VECTORS:
+    if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
-    _check_grid(path, grid)
-    return RasterLabels(str(path), len(classes), classes.names, ids)
+    return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
+
+
+def is_vector(path: Path) -> bool:
+    """Whether a label file holds polygons, by its suffix."""
+    return path.suffix.lower() in VECTORS
 
 
 @dataclass(frozen=True, slots=True)
 class RasterLabels:
-    """A label raster on the scene's own grid."""
+    """A label raster."""
 
     source: str
     classes: int
     names: tuple[str, ...]
     values: dict[int | str, int]
     """Empty: the values are ids."""
+    onto: Grid | None = None
+    """The scene's grid where the raster lies on another one."""
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[_RasterReader]:
         """A reader with a GDAL handle of its own."""
         with reading(self.source) as dataset:
-            yield _RasterReader(self, dataset)
+            if self.onto is None:
+                yield _RasterReader(self, dataset)
+                return
+            with nearest(dataset, self.onto) as moved:
+                yield _RasterReader(self, moved)
 
-    def ids(self, raw: NDArray[Any], nodata: float | None) -> NDArray[np.uint8]:
-        """Class ids of raw values; a value that means nothing is refused."""
+    def ids(self, raw: NDArray[Any], void: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Class ids of raw values, none where `void`; any other value that means nothing is refused."""
         out = np.full(raw.shape, IGNORE, np.uint8)
-        known = raw == nodata if nodata is not None else np.zeros(raw.shape, np.bool_)
+        known = void.copy()
         if self.values:
             for value, class_id in self.values.items():
                 here = raw == value
@@ -95,11 +121,12 @@ class RasterLabels:
             here = (raw >= 0) & (raw < self.classes)
             out[here] = raw[here].astype(np.uint8)
             known |= here | (raw == IGNORE)
+        out[void] = IGNORE
         if not known.all():
             found = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
-            wanted = ", ".join(map(str, self.values)) if self.values else f"0 to {self.classes - 1}"
+            wanted = few_of(self.values) if self.values else f"0 to {self.classes - 1}"
             raise InputError(
-                f"{self.source}: value {found} is no class; known are {wanted} ({', '.join(self.names)}) and {IGNORE}",
+                f"{self.source}: value {found} is no class; known are {wanted} ({few_of(self.names)}) and {IGNORE}",
                 hint="add the class to classes, or say what the value means with values: {value: class or null}",
             )
         return out
@@ -113,9 +140,18 @@ class _RasterReader:
         place = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             raw = self._dataset.read(1, window=place)
+            void = self._void(raw, place)
         except RasterioError as error:
             raise InputError(f"{self._labels.source}: cannot be read ({first_line(error)})") from error
-        return self._labels.ids(raw, self._dataset.nodata)
+        return self._labels.ids(raw, void)
+
+    def _void(self, raw: NDArray[Any], place: RasterioWindow) -> NDArray[np.bool_]:
+        """Where the raster holds nothing: its nodata, and what lies beyond one that was brought onto another grid."""
+        if self._labels.onto is not None:
+            return np.asarray(self._dataset.read(2, window=place) == 0)
+        nodata = self._dataset.nodata
+        void: NDArray[np.bool_] = np.zeros(raw.shape, np.bool_) if nodata is None else raw == nodata
+        return void
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +164,12 @@ class PolygonLabels:
     ids: NDArray[np.uint8]
     tree: Any
     """Spatial index of the shapes."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the box around all of them, in pixels."""
+        left, top, right, bottom = map(float, shapely.total_bounds(self.shapes))
+        return left, top, right, bottom
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[PolygonLabels]:
@@ -158,7 +200,9 @@ def _polygons(
         raise InputError(f"{path}: cannot be read as polygons ({first_line(error)})") from error
     if attribute not in frame.columns:
         known = ", ".join(str(name) for name in frame.columns if name != "geometry")
-        raise InputError(f"{path}: has no attribute {attribute!r} (found: {known})", hint="name it with attribute:")
+        raise InputError(
+            f"{path}: has no attribute {attribute!r} (found: {known})", hint="name another one with attribute"
+        )
     frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
     if frame.empty:
         raise InputError(f"{path}: holds no polygon")
@@ -185,7 +229,7 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
     elif not isinstance(value, str) and value is not None and 0 <= value < len(classes) and int(value) == value:
         return int(value)
     raise InputError(
-        f"{path}: {value!r} is no class (known: {', '.join(map(str, values or classes.names))})",
+        f"{path}: {value!r} is no class (known: {few_of(values or classes.names)})",
         hint="add the class to classes, or say what the value means with values: {value: class or null}",
     )
 
@@ -201,28 +245,37 @@ def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str,
         elif meaning in classes.names:
             ids[value] = classes.id_of(str(meaning))
         else:
-            known = ", ".join(classes.names)
+            known = few_of(classes.names)
             raise InputError(f"{path}: values say {value}: {meaning}, which is no class (known: {known})")
     return ids
 
 
-def _check_grid(path: Path, grid: Grid) -> None:
+def label_grid(path: Path) -> Grid:
+    """The grid of a label raster.
+
+    Raises:
+        InputError: cannot be read, or holds no whole numbers.
+    """
     with reading(str(path)) as dataset:
-        own = Grid.of(dataset)
-        integer = np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer)
-    if not integer:
-        raise InputError(f"{path}: labels are whole numbers, the samples found are floats")
+        if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
+            raise InputError(f"{path}: labels are whole numbers, the samples found are floats")
+        return Grid.of(dataset)
+
+
+def grid_problem(path: Path, own: Grid, grid: Grid, *, of: str = "image") -> InputError | None:
+    """Why the grid of a label raster is not that `of` its image, or its map; None where it is."""
     if own.shape != grid.shape:
         found, wanted = (f"{g.width} × {g.height}" for g in (own, grid))
-        raise InputError(f"{path}: is {found} pixels, its image {wanted}", hint="labels lie on the image's own grid")
+        return InputError(f"{path}: is {found} pixels, its {of} {wanted}", hint=f"labels lie on the {of}'s own grid")
     if own.has_transform and grid.has_transform:
         step = max(abs(grid.transform.a), abs(grid.transform.b), abs(grid.transform.d), abs(grid.transform.e))
         corners = ((0, 0), (grid.width, 0), (0, grid.height))
         offsets = [abs(x - y) for c in corners for x, y in zip(own.at(*c), grid.at(*c), strict=True)]
         if max(offsets) > _SHIFT * step:
-            raise InputError(
-                f"{path}: lies {max(offsets) / step:.3g} pixels off its image",
-                hint="labels lie on the image's own grid",
+            return InputError(
+                f"{path}: lies {max(offsets) / step:.3g} pixels off its {of}",
+                hint=f"labels lie on the {of}'s own grid",
             )
     if own.crs and grid.crs and own.crs != grid.crs:
-        raise InputError(f"{path}: is in {own.crs.to_string()}, its image in {grid.crs.to_string()}")
+        return InputError(f"{path}: is in {own.crs.to_string()}, its {of} in {grid.crs.to_string()}")
+    return None

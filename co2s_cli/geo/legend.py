@@ -19,6 +19,8 @@ class Legend:
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
+    told: int = 0
+    """Values, from 0, that the file has names for."""
 
     @classmethod
     def of(cls, dataset: Any) -> Legend:
@@ -31,7 +33,7 @@ class Legend:
         names = tuple(told[value] if value < len(told) and told[value] else f"class {value}" for value in range(IGNORE))
         ours = ClassMap.of(str(value) for value in range(IGNORE)).colors
         palette = _palette(dataset)
-        return cls(names, tuple(palette.get(value, ours[value]) for value in range(IGNORE)))
+        return cls(names, tuple(palette.get(value, ours[value]) for value in range(IGNORE)), min(len(told), IGNORE))
 
     def ids(self, wanted: Iterable[str]) -> list[int]:
         """Ids of classes given by name or by id.

@@ -48,16 +48,20 @@ def class_layer(classes: ClassMap) -> Layer:
     return Layer(("class",), "uint8", IGNORE, "mode", classes=classes)
 
 
-def fraction_layer(name: str) -> Layer:
-    """One uint8 band of `STEPS`-ths that GDAL shows as 0 to 1 (confidence, disagreement), nodata 255."""
-    return Layer((name,), "uint8", IGNORE, "average", scale=1 / STEPS)
+def fraction_layer(name: str, dtype: Literal["uint8", "float32"] = "uint8") -> Layer:
+    """One band of amounts from 0 to 1: uint8 `STEPS`-ths, nodata 255, that GDAL scales, or float32, nodata NaN."""
+    return _fractions((name,), dtype)
 
 
 def probability_layer(classes: ClassMap, dtype: Literal["uint8", "float32"]) -> Layer:
     """One band per class: uint8 `STEPS`-ths, nodata 255, or float32, nodata NaN."""
+    return _fractions(classes.names, dtype)
+
+
+def _fractions(names: tuple[str, ...], dtype: Literal["uint8", "float32"]) -> Layer:
     if dtype == "uint8":
-        return Layer(classes.names, "uint8", IGNORE, "average", scale=1 / STEPS)
-    return Layer(classes.names, "float32", float("nan"), "average")
+        return Layer(names, "uint8", IGNORE, "average", scale=1 / STEPS)
+    return Layer(names, "float32", float("nan"), "average")
 
 
 class RasterWriter:

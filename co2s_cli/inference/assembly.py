@@ -46,7 +46,9 @@ def layer_of(plane: Plane, classes: ClassMap) -> Layer:
     """How a plane is stored."""
     if plane.kind == "class":
         return class_layer(classes)
-    return probability_layer(classes, plane.dtype) if plane.kind == "probabilities" else fraction_layer(plane.name)
+    if plane.kind == "probabilities":
+        return probability_layer(classes, plane.dtype)
+    return fraction_layer(plane.name, plane.dtype)
 
 
 def _on_scene(

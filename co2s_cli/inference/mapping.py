@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli import __version__
-from co2s_cli.config.predict import PredictConfig
+from co2s_cli.config.running import RunConfig
 from co2s_cli.errors import OutputError
 from co2s_cli.geo import creation
 from co2s_cli.geo.gdal import environment, reading
@@ -50,7 +50,7 @@ class Mapper:
 
     def __init__(self, setup: Setup, product: Product, rank: Rank, progress: Progress) -> None:
         self._setup = setup
-        self._settings: PredictConfig = setup.settings
+        self._settings: RunConfig = setup.settings
         self._product = product
         self._rank = rank
         self.progress = progress
@@ -89,8 +89,8 @@ class Mapper:
         with journals.locked(target.out) as folder:
             old = Journal.read(folder)
             start = self._setup.start(subject, self._product, old)
-            if old is None and settings.resume and target.out.exists():
-                return self._already(target, subject, start, finish)
+            if old is None and settings.resume and target.out.exists() and self._is_same(target, start):
+                return self._already(target, subject, finish)
             if old is not None and old.key != start.key:
                 self._drop(folder, old, start)
                 old, start = None, self._setup.start(subject, self._product, None)
@@ -106,15 +106,19 @@ class Mapper:
         start = self._setup.start(subject, self._product, None)
         return start, self._sizes(start.engine, subject)
 
-    def _already(self, target: Target, subject: Subject, start: Start, finish: Finish) -> Made:
-        """A map that is whole: done if it is the same one."""
+    def _is_same(self, target: Target, start: Start) -> bool:
+        """Whether a map that is whole is the one that would be made; if not, it must be allowed to go."""
         with reading(str(target.out)) as dataset:
-            same = dataset.tags().get(KEY_TAG) == start.key
-        if not same:
+            same = bool(dataset.tags().get(KEY_TAG) == start.key)
+        if not same and not self._settings.overwrite:
             raise OutputError(
                 f"{target.out}: is whole, but was made from something else or with other settings",
                 hint="add --overwrite to make it anew, or choose another name",
             )
+        return same
+
+    def _already(self, target: Target, subject: Subject, finish: Finish) -> Made:
+        """A map that is whole and the same: what is missing beside it is made of it."""
         rasters = {plane.name for plane in self._product.planes}
         missing = {name for name, path in target.beside.items() if not path.exists()}
         if rasters & missing:
@@ -251,15 +255,19 @@ class Mapper:
         }
 
     def _follow(self, target: Target, subject: Subject) -> Made:
-        """A rank above 0: do the share of what the first rank began."""
-        folder = journals.folder_of(target.out)
+        """A rank above 0: do the share of what the first rank began, unless that finds the map whole."""
+        folder, fresh = journals.folder_of(target.out), self._setup.start(subject, self._product, None)
 
-        def begun() -> Journal | None:
+        def begun() -> tuple[Journal | None] | None:
             journal = Journal.read(folder)
-            same = journal and self._setup.start(subject, self._product, journal).key == journal.key
-            return journal if same else None
+            if journal is not None:
+                return (journal,) if self._setup.start(subject, self._product, journal).key == journal.key else None
+            whole = self._settings.resume and target.out.exists() and self._is_same(target, fresh)
+            return (None,) if whole else None
 
-        journal = wait_until(begun)
+        (journal,) = wait_until(begun)
+        if journal is None:
+            return Made(target.source, target.outputs, "done")
         start = self._setup.start(subject, self._product, journal)
         run = Run(target, subject, folder, start, self._sizes(start.engine, subject), journal)
         parts = Parts(folder, self._product.planes)

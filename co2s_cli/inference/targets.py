@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output
@@ -51,21 +51,34 @@ class Target:
             )
 
 
-def targets_of(settings: PredictConfig) -> list[Target]:
+def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None]) -> list[Target]:
     """Every scene with its outputs: a file each for one scene, a folder each for several."""
-    sources = expand_sources(settings.scenes)
+    sources = expand_sources(scenes)
     several = len(sources) > 1
-    wanted = {name: path for name, path in settings.beside().items() if path is not None}
+    wanted = {name: path for name, path in beside.items() if path is not None}
     found = [
         Target(
             source,
-            _placed(settings.out, source, ".tif", several=several),
+            _placed(out, source, ".tif", several=several),
             {
                 name: _placed(path, source, _SUFFIXES.get(name, ".tif"), several=several)
                 for name, path in wanted.items()
             },
         )
         for source in sources
+    ]
+    _check_stems(found)
+    for target in found:
+        _check_names(target)
+    return found
+
+
+def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:
+    """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
+    sources = {source: f"{_stem(source)}.tif" for source in expand_sources(scenes)}
+    found = [
+        Target(source, out / file, {name: folder / file for name, folder in beside.items()})
+        for source, file in sources.items()
     ]
     _check_stems(found)
     for target in found:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.errors import Co2sError, InterruptError, PartialError
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.loading import product_of
 from co2s_cli.inference.made import Made
@@ -17,20 +16,12 @@ from co2s_cli.inference.setup import Setup
 from co2s_cli.inference.subject import Subject
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.inference.workers import rank_of_torchrun
+from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A scene that did not become a map."""
-
-    source: str
-    exit_code: int
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +40,7 @@ class PredictResult:
 
     def check(self) -> None:
         """Raise where some scenes failed, with a list of them."""
-        if self.failed:
-            listed = "".join(f"\n  {failure.source}: {failure.message}" for failure in self.failed)
-            total = len(self.failed) + len(self.maps) + len(self.estimates)
-            raise PartialError(f"{len(self.failed)} of {total} scenes failed:{listed}")
+        check(self.failed, len(self.failed) + len(self.maps) + len(self.estimates))
 
 
 def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
@@ -67,31 +55,24 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
-    targets = targets_of(settings)
+    targets = targets_of(settings.scenes, settings.out, settings.beside())
     rank = rank_of_torchrun()
     mapper = Mapper(Setup(settings, model, manifest, rank), product, rank, progress)
 
     def finish(target: Target, subject: Subject) -> None:
         _beside(target, subject, settings, manifest, progress)
 
-    result = PredictResult(model)
-    for target in targets:
-        try:
-            if settings.dry_run:
-                result = replace(result, estimates=(*result.estimates, estimate(mapper, target)))
-            else:
-                result = replace(result, maps=(*result.maps, mapper.make(target, finish)))
-        except Co2sError as error:
-            if len(targets) == 1:
-                raise
-            log.error("%s: %s", target.source, error.message)  # noqa: TRY400 - the user's to mend, not a bug to trace
-            result = replace(result, failed=(*result.failed, Failure(target.source, error.exit_code, error.message)))
-        except KeyboardInterrupt as error:
-            progress.close()
-            raise InterruptError(
-                f"interrupted: what is finished of {target.out} is kept; run the same command again to go on"
-            ) from error
-    return result
+    maps: list[Made] = []
+    estimates: list[Estimate] = []
+
+    def make(target: Target) -> None:
+        if settings.dry_run:
+            estimates.append(estimate(mapper, target))
+        else:
+            maps.append(mapper.make(target, finish))
+
+    failed = each(targets, make, progress)
+    return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
 def _beside(target: Target, subject: Subject, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:

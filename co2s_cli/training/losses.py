@@ -63,14 +63,23 @@ def sums(values: Tensor, group: int) -> Tensor:
     return values.reshape(len(values) // (group or len(values)), -1).sum(dim=1)
 
 
-def supervised(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, group: int = 0) -> Term:
-    """Cross-entropy over the labelled pixels (spec §3, L_x); weighted pixels count by their weight."""
+def supervised(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    pixel_weights: Tensor | None = None,
+    group: int = 0,
+) -> Term:
+    """Cross-entropy over the labelled pixels (spec §3, L_x); pixels with weights (B, H, W) count by their weight."""
     loss = F.cross_entropy(logits.float(), labels, weight=class_weights, ignore_index=IGNORE, reduction="none")
     labelled = labels != IGNORE
     if class_weights is None:
         count = labelled.float()
     else:
         count = class_weights[labels.clamp_max(len(class_weights) - 1)] * labelled
+    if pixel_weights is not None:
+        loss, count = loss * pixel_weights, count * pixel_weights
     return Term(sums(loss, group), sums(count, group))
 
 

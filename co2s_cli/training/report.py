@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from co2s_cli.files import appearing
+from co2s_cli.files import write_text
 from co2s_cli.metrics import Scores
+from co2s_cli.plots import draw, draw_confusion, figure
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.records import read
 from co2s_cli.training.validate import FUSED, Tally
@@ -33,11 +32,12 @@ def write(
         }
         content["pseudo_labels"] = {key: value for key, value in tally.facts().items() if _about_labels(key)}
         content["confusion"] = tally.confusions[FUSED].tolist()
-    _write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
-    _write_text(folder / "report.md", _markdown(content, names))
+    write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    write_text(folder / "report.md", _markdown(content, names))
     _curves(folder)
     if tally is not None:
-        _matrix(folder / "confusion.png", tally, names)
+        fused = tally.confusions[FUSED]
+        draw_confusion(folder / "confusion.png", fused, names, title="fused, % of the true class")
     return content
 
 
@@ -75,7 +75,7 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _curves(folder: Path) -> None:
     losses, validations = read(folder)
-    figure, axes = _figure(3, 14, 4)
+    made, axes = figure(3, 14, 4)
     for key in [key for key in (losses[-1] if losses else {}) if key not in ("step", "lr")]:
         axes[0].plot([line["step"] for line in losses], [line.get(key, 0.0) for line in losses], label=key, linewidth=1)
     for axis, endings in ((axes[1], ("miou",)), (axes[2], ("coverage", "precision", "agreement"))):
@@ -87,41 +87,4 @@ def _curves(folder: Path) -> None:
         axis.set_xlabel("step")
         if axis.lines:
             axis.legend(fontsize=7)
-    _draw(figure, folder / "curves.png")
-
-
-def _matrix(path: Path, tally: Tally, names: Sequence[str]) -> None:
-    matrix = tally.confusions[FUSED]
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = 2 + 0.6 * len(names)
-    figure, (axis,) = _figure(1, side + 1, side)
-    axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    for row, values in enumerate(share):
-        for col, value in enumerate(values):
-            axis.text(col, row, f"{100 * value:.0f}", ha="center", va="center", color="w" if value > 0.6 else "k")
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    axis.set_title("fused, % of the true class")
-    _draw(figure, path)
-
-
-def _figure(count: int, width: float, height: float) -> tuple[Any, Any]:
-    """A figure without the global state of pyplot, and its axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only where something is drawn
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, count, squeeze=False)[0]
-
-
-def _draw(figure: Any, path: Path) -> None:
-    with appearing(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": None})
-
-
-def _write_text(path: Path, text: str) -> None:
-    with appearing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    draw(made, folder / "curves.png")

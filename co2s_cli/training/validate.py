@@ -91,8 +91,8 @@ def evaluate(
     """The tally over all areas, which the ranks share out among themselves."""
     total = _empty(tuple(pair.students), len(pair.manifest.classes))
     counts = total.vector()
-    pieces = [piece for area in areas for piece in _pieces(area, whole=sliding.short_side is not None)]
-    for piece in pieces[runtime.rank :: runtime.ranks]:
+    parts = [part for area in areas for part in pieces(area, whole=sliding.short_side is not None)]
+    for piece in parts[runtime.rank :: runtime.ranks]:
         members = chances(pair, _image(piece, scaling).to(runtime.device), sliding, dtype)
         with piece.labels.reader() as labels:
             truth = labels.read(piece.window)
@@ -111,7 +111,7 @@ def chances(pair: Pair, image: Tensor, sliding: Sliding, dtype: torch.dtype) -> 
     return found
 
 
-def _pieces(area: Area, *, whole: bool) -> list[Area]:
+def pieces(area: Area, *, whole: bool) -> list[Area]:
     """An area, or the pieces of one that is too large for the memory; what is resized stays whole."""
     window = area.window
     if whole:

@@ -41,3 +41,8 @@ def test_feet_are_metres_on_the_ground_and_a_local_crs_tells_nothing():
     assert feet.ground_size() == pytest.approx((3.048, 3.048), rel=1e-3)
     local = CRS.from_wkt('LOCAL_CS["plan",UNIT["metre",1]]')
     assert Grid(10, 10, Affine(10, 0, 0, 0, -10, 0), local).ground_size() is None
+
+
+def test_places_are_found_from_their_coordinates():
+    grid = Grid(5, 7, Affine(10, 2, 500_000, 1, -10, 5_500_000))
+    assert grid.place_of(*grid.at(3.25, 1.5)) == pytest.approx((3.25, 1.5))

@@ -174,6 +174,35 @@ def test_an_empty_term_is_zero():
     assert Term(torch.zeros(1), torch.zeros(1)).value.item() == 0
 
 
+@pytest.mark.parametrize("by_class", [False, True])
+def test_weighted_pixels_count_by_their_weight_as_in_a_double_loop(by_class):
+    torch.manual_seed(1)
+    logits, labels = torch.randn(2, N, 4, 5), torch.randint(0, N, (2, 4, 5))
+    labels[0, 1:3] = IGNORE
+    weights, classes = torch.rand(2, 4, 5), torch.rand(N) + 0.1
+    weights[1, 0] = 0
+    total = count = 0.0
+    for image, row, col in [(i, r, c) for i in range(2) for r in range(4) for c in range(5)]:
+        label = int(labels[image, row, col])
+        if label != IGNORE:
+            weight = float(weights[image, row, col]) * (float(classes[label]) if by_class else 1.0)
+            total -= weight * float(logits[image, :, row, col].log_softmax(0)[label])
+            count += weight
+    found = supervised(logits, labels, class_weights=classes if by_class else None, pixel_weights=weights)
+    assert found.total.item() == pytest.approx(total, rel=1e-5)
+    assert found.count.item() == pytest.approx(count, rel=1e-5)
+    assert found.value.item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_weights_of_one_change_nothing_and_weights_of_zero_cost_nothing():
+    logits, labels = torch.randn(2, N, 4, 5), torch.randint(0, N, (2, 4, 5))
+    plain = supervised(logits, labels)
+    ones = supervised(logits, labels, pixel_weights=torch.ones(2, 4, 5))
+    assert torch.equal(plain.total, ones.total)
+    assert torch.equal(plain.count, ones.count)
+    assert supervised(logits, labels, pixel_weights=torch.zeros(2, 4, 5)).value.item() == 0
+
+
 @pytest.mark.parametrize("kind", ["mse", "ln_mse", "cosine"])
 def test_likeness_is_the_mean_of_a_double_loop(kind):
     generator = torch.Generator().manual_seed(0)

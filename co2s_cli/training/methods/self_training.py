@@ -38,7 +38,13 @@ class Supervised:
         """Parts of a student's loss; `peers` are the other students' probabilities of the weak view, (b, N, S, S)."""
         del peers, step  # nothing here depends on them; the stability loss of other methods does
         rules = self.rules
-        term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, group=rules.group)
+        term = supervised(
+            view.labeled,
+            batch.labels,
+            class_weights=rules.class_weights,
+            pixel_weights=batch.weights,
+            group=rules.group,
+        )
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
         if not self.strong:
             return parts

@@ -1,0 +1,101 @@
+"""Settings of `co2s evaluate`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from co2s_cli.config.base import Settings
+from co2s_cli.config.vectorize import Names
+
+_NOTHING = ("", "none", "null", "ignore")
+
+
+def parse_values(value: Any) -> Any:
+    """What each value means, of '1=water,2=forest,0=none', several such texts, or a mapping."""
+    if isinstance(value, dict):
+        return value
+    texts = [value] if isinstance(value, str) else list(value)
+    pairs = [part for text in texts for part in str(text).split(",") if part.strip()]
+    return dict(_pair(part) for part in pairs)
+
+
+def _pair(text: str) -> tuple[int | str, int | str | None]:
+    value, equals, meaning = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise ValueError("wants VALUE=CLASS, such as 1=water or 0=none")
+    return _number(value), None if meaning.lower() in _NOTHING else _number(meaning)
+
+
+def _number(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+class EvaluateConfig(Settings):
+    """A map, or a model, against the truth."""
+
+    source: str
+    """Map to judge: a class raster, 255 is no class. With --model: the data.yaml whose labels are the truth."""
+    truth: Path | None = None
+    """What is true: a label raster on any grid, or polygons; 255 and nodata are not looked at."""
+    model: Path | None = None
+    """Model file to judge instead of a map: it maps the labelled areas of data.yaml first."""
+    split: Literal["val", "labeled"] = "val"
+    """Which labels of data.yaml: those that validate, or those that it was trained on."""
+    attribute: str = "class"
+    """Attribute of a vector file that holds class names or ids."""
+    values: Annotated[dict[int | str, int | str | None], BeforeValidator(parse_values)] = Field(default_factory=dict)
+    """What values of the truth mean: 1=water,2=forest,0=none."""
+    classes: Path | None = None
+    """data.yaml whose classes the ids in the truth are, and in the map where that has no names of its own."""
+    protocol: Literal["plain", "mask", "dwl", "published"] = "plain"
+    """plain: classes that occur; mask: without the pixels of --exclude; dwl: with them, without their row; published:
+    every class, an absent one as 0, and a model's windows as in the Co2S code."""
+    exclude: Names = ()
+    """Classes that --protocol mask or dwl leaves out, by name."""
+    missing: Literal["skip", "wrong"] = "skip"
+    """Labelled pixels where the map has no class. skip: left out, and their share is told; wrong: they are wrong."""
+    tolerance: float = Field(3.0, ge=0, le=100)
+    """Pixels within which a border counts as met."""
+    confidence: str | None = None
+    """Raster of confidences as predict writes it: how sure the map is against how right it is."""
+    bins: int = Field(15, ge=1, le=254)
+    """Steps of the reliability curve."""
+    out: Path | None = None
+    """Folder for report.json, report.md, confusion.png and, where confidences are known, reliability.png."""
+    fusion: Literal["mean", "confident", "clip", "dino"] | None = None
+    """How the model's students become one; as the model says where nothing is said."""
+    tile: int | None = Field(None, ge=16, le=16384)
+    """Side of the model's windows; its own where nothing is said."""
+    overlap: float = Field(0.25, ge=0, le=0.9)
+    """Part of a window that it shares with its neighbours."""
+    batch: int = Field(1, ge=1)
+    """Windows in a batch."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the device is quick at it, else fp32."""
+    overwrite: bool = False
+    """Replace a report that exists."""
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> EvaluateConfig:
+        if self.model is None and self.truth is None:
+            raise ValueError("wants MAP TRUTH, or --model MODEL data.yaml")
+        if self.model is not None:
+            self._check_apart("--model", {"truth", "attribute", "values", "classes", "confidence"})
+        else:
+            self._check_apart("MAP TRUTH", {"split", "fusion", "tile", "overlap", "batch", "device", "precision"})
+        if self.protocol == "published":
+            self._check_apart("--protocol published", {"overlap"})
+        if (self.protocol in ("mask", "dwl")) != bool(self.exclude):
+            raise ValueError("--exclude NAME and --protocol mask or dwl belong together")
+        return self
+
+    def _check_apart(self, with_what: str, names: set[str]) -> None:
+        given = sorted(names & self.model_fields_set)
+        if given:
+            raise ValueError(f"{', '.join(given)}: not with {with_what}")

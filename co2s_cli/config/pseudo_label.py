@@ -1,0 +1,62 @@
+"""Settings of `co2s pseudo-label`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from co2s_cli.config.running import RunConfig
+
+DEFAULT_THRESHOLD = 0.95
+
+
+def parse_class_thresholds(value: Any) -> Any:
+    """'auto', or thresholds of classes as a mapping or as texts 'name=value'."""
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, list | tuple):
+        if [str(text).strip().lower() for text in texts] == ["auto"]:
+            return "auto"
+        pairs = [str(text).rpartition("=") for text in texts]
+        if not all(name and sign for name, sign, _ in pairs):
+            raise ValueError("wants auto, or NAME=VALUE for single classes")
+        return {name.strip(): number for name, _, number in pairs}
+    return value
+
+
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
+
+class PseudoLabelConfig(RunConfig):
+    """Labels made of what a model is sure of, and a data.yaml that trains on them."""
+
+    out: Path
+    """Folder for the rasters, pseudo.json and data.yaml."""
+    agree: Literal["any", "both", "surer"] | None = None
+    """any: the fused map, as predict makes it; both: both students name the class and are sure; surer: the surer one
+    names it. surer where nothing is said and the model has two students."""
+    threshold: Threshold | None = None
+    """Confidence from which on a label is kept; 0.95 where nothing is said."""
+    threshold_per_class: Annotated[Literal["auto"] | dict[str, Threshold], BeforeValidator(parse_class_thresholds)] = (
+        Field(default_factory=dict)
+    )
+    """auto: in each class the surest --share of its pixels over all scenes; or NAME=VALUE for single classes."""
+    share: float = Field(0.5, gt=0, le=1)
+    """Share of the pixels of each class that --threshold-per-class auto keeps."""
+    min_area: int = Field(0, ge=0)
+    """Regions of one class with fewer pixels are not kept."""
+    keep_labels: Path | None = None
+    """data.yaml with human labels: they stay on top, and validate the next round as they did the last one."""
+    truth: Path | None = None
+    """True labels to measure with: a raster or polygons; a folder of them, called as the scenes are, for several."""
+    weight: Annotated[float, Field(ge=0, le=1)] | Literal["confidence"] = "confidence"
+    """How much a pseudo-label counts in training: a number, or confidence: as much as it is sure. A human one: 1."""
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> PseudoLabelConfig:
+        if self.threshold_per_class == "auto" and self.threshold is not None:
+            raise ValueError("--threshold and --threshold-per-class auto are two ways to cut, one is wanted")
+        if self.threshold_per_class != "auto" and "share" in self.model_fields_set:
+            raise ValueError("--share belongs to --threshold-per-class auto")
+        return self

@@ -1,0 +1,102 @@
+"""Settings that all commands share which run a model over scenes: where, how, and with how much memory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from co2s_cli.config.base import Settings
+from co2s_cli.config.units import Bytes
+
+
+def parse_bands(value: Any) -> Any:
+    """Band numbers and names of '3,2,1', 'red,green,blue', '1..3' or several of these."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    return [band for text in texts for part in str(text).split(",") if part.strip() for band in _band(part.strip())]
+
+
+def _band(text: str) -> list[int | str]:
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    if span is None:
+        return [int(text) if text.isdecimal() else text]
+    first, last = int(span[1]), int(span[2])
+    step = 1 if last >= first else -1
+    return list(range(first, last + step, step))
+
+
+def parse_nodata(value: Any) -> Any:
+    """A number, NaN, or 'none' for 'every value is data'."""
+    if str(value).strip().lower() in ("none", "null", "nil", "nada"):
+        return "none"
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("wants a number, nan or none") from None
+
+
+def parse_bounds(value: Any) -> Any:
+    """Four numbers, also as one text with commas."""
+    if not isinstance(value, str):
+        return value
+    try:
+        west, south, east, north = (float(part) for part in value.split(","))
+    except ValueError:
+        raise ValueError("wants W,S,E,N: four numbers with commas between") from None
+    return west, south, east, north
+
+
+def parse_batch(value: Any) -> Any:
+    """A number of windows; 'auto' is None."""
+    return None if str(value).strip().lower() == "auto" else value
+
+
+class RunConfig(Settings):
+    """A model over every scene."""
+
+    scenes: list[str] = Field(min_length=1)
+    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
+    model: Path | None = None
+    """Model file; $CO2S_MODEL where nothing is said, else the demonstration model."""
+    tile: int | None = Field(None, ge=16, le=16384)
+    """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
+    overlap: float = Field(0.25, ge=0, le=0.9)
+    """Part of a window that it shares with its neighbours."""
+    batch: Annotated[int | None, Field(ge=1), BeforeValidator(parse_batch)] = None
+    """Windows in a batch, or auto: 1 on a CPU, on a GPU what suits the model and the device."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the device is quick at it, else fp32."""
+    compile: bool = False
+    """Compile the model first: minutes at the start, fewer later."""
+    tta: Literal["none", "flips", "d4"] = "none"
+    """Average over 4 flipped or 8 flipped and turned views of each window."""
+    bands: Annotated[list[int | str], BeforeValidator(parse_bands)] = Field([])
+    """Bands in the model's order: 3,2,1, red,green,blue, 1..3; all but alpha where nothing is said."""
+    scale: str = "model"
+    """Values to [0, 1]: model, auto (type and statistics of the scene), LO,HI, p2-98 (percentiles) or none."""
+    nodata: Annotated[float | Literal["none"] | None, BeforeValidator(parse_nodata)] = None
+    """Value without data, whatever the file says; none: every value is data."""
+    aoi: Path | None = None
+    """Polygons, in any vector format and CRS; outside there is no class."""
+    bounds: Annotated[tuple[float, float, float, float] | None, BeforeValidator(parse_bounds)] = None
+    """W,S,E,N in the scene's CRS; outside there is no class."""
+    res: float | None = Field(None, gt=0)
+    """Metres per pixel that the model sees; the map keeps the scene's pixels."""
+    mem_limit: Bytes | None = None
+    """Memory of all processes together, such as 4GB; half of what is free, at most 8 GB, where nothing is said."""
+    device_mem: Bytes | None = None
+    """Memory to take on the GPU; 90 % of what is free where nothing is said."""
+    workers: int | None = Field(None, ge=1)
+    """Processes for one scene; one where nothing is said, or one for each GPU."""
+    overwrite: bool = False
+    """Replace outputs that exist, and begin anew where unfinished work has other settings."""
+    resume: bool = False
+    """Take what is whole and was made with the same settings as done."""
+    dry_run: bool = False
+    """Say what would be done and what it takes, write nothing."""
+    co: list[str] = Field([])
+    """Creation option of the COG driver, K=V."""

@@ -1,0 +1,204 @@
+"""Judge a map, or a model on labelled areas, by the truth."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.config.data import read_data
+from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.errors import InputError
+from co2s_cli.geo.class_raster import ClassRaster, byte_reader, confidence_scale
+from co2s_cli.geo.gdal import environment
+from co2s_cli.geo.legend import Legend
+from co2s_cli.geo.raster import STEPS
+from co2s_cli.geo.truth import Truth, open_truth, truth_legend
+from co2s_cli.metrics.calibration import Reliability
+from co2s_cli.progress import SILENT, Progress
+from co2s_cli.scoring import report, streamed
+from co2s_cli.scoring.naming import Naming
+from co2s_cli.scoring.tally import Rules, Tally
+from co2s_cli.scoring.verdict import Judge, Verdict
+
+log = logging.getLogger(__name__)
+
+_CACHE = 256 * 10**6
+"""Bytes of GDAL's block cache, which by itself grows with the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """How right a map is."""
+
+    source: str
+    """The map, or the model."""
+    truth: str
+    verdict: Verdict
+    remarks: tuple[str, ...]
+    """How map and truth were brought together, one sentence each."""
+    out: Path | None
+    """Folder of the report."""
+    students: dict[str, float] = field(default_factory=dict)
+    """Mean IoU of each of a model's students alone."""
+
+    def facts(self) -> dict[str, Any]:
+        """What was judged, for the head of a report."""
+        students = {"students": self.students} if self.students else {}
+        return {"map": self.source, "truth": self.truth, "remarks": list(self.remarks), **students}
+
+
+def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
+    """Count, judge and, where a folder is given, report.
+
+    Raises:
+        Co2sError: what is wrong with the settings, the map, the truth or the folder.
+    """
+    if settings.out is not None:
+        report.check_folder(settings.out, overwrite=settings.overwrite)
+    with environment(_CACHE):
+        result = _of_model(settings, progress) if settings.model is not None else _of_map(settings, progress)
+    progress.close()
+    if settings.out is not None:
+        report.write(settings.out, result.verdict, result.facts())
+    return result
+
+
+def _of_map(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
+    path = _truth_of(settings)
+    raster = ClassRaster.open(settings.source)
+    naming = _naming(settings, raster.legend, path)
+    excluded = naming.ids(settings.exclude)
+    scale = None if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
+    truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=settings.values)
+    remarks = _told(*naming.remarks(), *truth.remarks)
+    tally = _counted(settings, raster, truth, naming, rules=_rules(settings, excluded), progress=progress)
+    _check_seen(tally, str(path), settings)
+    judge = _judge(settings, naming.names_of(tally, raster.source), excluded)
+    curve = None if scale is None else _curve(tally, scale, settings)
+    verdict = judge.verdict(tally, settings.tolerance, curve)
+    return EvaluateResult(settings.source, str(path), verdict, remarks, settings.out)
+
+
+def _truth_of(settings: EvaluateConfig) -> Path:
+    if settings.truth is None:
+        raise ValueError("settings without a model have a truth")
+    return settings.truth
+
+
+def _naming(settings: EvaluateConfig, legend: Legend, path: Path) -> Naming:
+    """Names of the classes: those listed, else those that the files tell."""
+    ours = _class_map(legend)
+    theirs = truth_legend(path)
+    listed = None if settings.classes is None else read_data(settings.classes).class_map
+    if listed is not None or settings.values:
+        return Naming.of(ours, listed)
+    return Naming.of(ours, None if theirs is None else _class_map(theirs))
+
+
+def _class_map(legend: Legend) -> ClassMap | None:
+    return legend.class_map(range(legend.told)) if legend.told else None
+
+
+def _counted(
+    settings: EvaluateConfig,
+    raster: ClassRaster,
+    truth: Truth,
+    naming: Naming,
+    *,
+    rules: Rules,
+    progress: Progress,
+) -> Tally:
+    with ExitStack() as stack:
+        labels = stack.enter_context(truth.labels.reader())
+        sure = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
+        pair = streamed.Pair(
+            truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
+            predicted=stack.enter_context(raster.reader()),
+            sure=sure,
+            shape=raster.grid.shape,
+        )
+        return streamed.counts(pair, truth.window, rules, progress)
+
+
+def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
+    from co2s_cli.data.areas import areas_of  # these load torch, and a map can be judged without it
+    from co2s_cli.training.judged import judged
+    from co2s_cli.training.maker import maker_for
+
+    model, data = _model_of(settings), read_data(Path(settings.source))
+    maker = maker_for(settings, model)
+    manifest = maker.pair.manifest
+    naming = Naming.of(manifest.class_map, data.class_map)
+    excluded = naming.ids(settings.exclude)
+    found = areas_of(data, settings.split, crop=manifest.tile, seed=int(manifest.training.get("seed", 0)))
+    for area in found.areas:
+        area.scene.check_bands(manifest.bands)
+    remarks = _told(*naming.remarks(), *_unlike_training(found.digest, manifest.training))
+    counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
+    _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
+    judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
+    curve = _curve(counts.tally, 1 / STEPS, settings) if counts.tally.levels.any() else None
+    verdict = judge.verdict(counts.tally, settings.tolerance, curve)
+    students = {name: judge.miou(matrix) for name, matrix in counts.students.items()}
+    truth = f"{settings.source} ({settings.split}, {len(found.areas)} areas)"
+    return EvaluateResult(str(model), truth, verdict, remarks, settings.out, students)
+
+
+def _model_of(settings: EvaluateConfig) -> Path:
+    if settings.model is None:
+        raise ValueError("settings without a map have a model")
+    return settings.model
+
+
+def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> list[str]:
+    """A warning where the areas were drawn, and not as the model's training did."""
+    if digest is None or digest == training.get("data"):
+        return []
+    return ["the areas are a share drawn from the labels, not as in this model's training: it may have seen them"]
+
+
+def _judge(settings: EvaluateConfig, names: Mapping[int, str], excluded: tuple[int, ...]) -> Judge:
+    return Judge(settings.protocol, names, excluded, settings.missing == "wrong")
+
+
+def _rules(settings: EvaluateConfig, excluded: tuple[int, ...]) -> Rules:
+    left_out = excluded if settings.protocol == "mask" else ()
+    return Rules(left_out, settings.missing == "wrong", settings.tolerance)
+
+
+def _told(*remarks: str) -> tuple[str, ...]:
+    for remark in remarks:
+        log.info("%s", remark)
+    return remarks
+
+
+def _check_seen(tally: Tally, truth: str, settings: EvaluateConfig) -> None:
+    """Refuse to judge by nothing."""
+    labelled = int(tally.matrix.sum() + tally.missing.sum())
+    if not labelled:
+        raise InputError(f"{truth}: nothing is labelled on {settings.source}, all of it is {IGNORE} or nodata there")
+    if not tally.matrix.any() and settings.missing == "skip":
+        raise InputError(
+            f"{settings.source}: has no class on any of the {labelled} pixels that {truth} labels",
+            hint="--missing wrong counts them",
+        )
+
+
+def _curve(tally: Tally, scale: float, settings: EvaluateConfig) -> Reliability:
+    """The reliability curve; refused where stored values are no shares, or where there are none."""
+    if not tally.levels.any():
+        raise InputError(f"{settings.confidence}: has no value on any pixel that is labelled and has a class")
+    highest = int(np.flatnonzero(tally.levels[0]).max(initial=0)) * scale
+    if highest > 1 + 1e-6:
+        raise InputError(
+            f"{settings.confidence}: holds confidences up to {highest:g}, wanted are 0 to 1",
+            hint=f"say what a stored value means: gdal_edit.py -scale {1 / STEPS:.6f} (predict's own files say it)",
+        )
+    return Reliability.of(tally.levels, scale, settings.bins)

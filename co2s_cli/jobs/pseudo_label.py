@@ -1,0 +1,115 @@
+"""Turn what a model is sure of into labels: candidates of all scenes first, then one cut through all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from co2s_cli.config.pseudo_label import PseudoLabelConfig
+from co2s_cli.data.rounds import Human
+from co2s_cli.errors import ConfigError
+from co2s_cli.inference.cut import Summary
+from co2s_cli.inference.estimate import Estimate, estimate
+from co2s_cli.inference.made import Made
+from co2s_cli.inference.mapping import Mapper
+from co2s_cli.inference.products import CLASS
+from co2s_cli.inference.pseudo import candidates_of
+from co2s_cli.inference.round_folder import RoundFolder
+from co2s_cli.inference.setup import Setup
+from co2s_cli.inference.targets import Target
+from co2s_cli.inference.workers import rank_of_torchrun
+from co2s_cli.jobs.pseudo_round import Round, SceneLabels
+from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.models import weights
+from co2s_cli.models.manifest import Manifest
+from co2s_cli.progress import SILENT, Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabelResult:
+    """What a call has done."""
+
+    model: Path
+    data: Path | None = None
+    """The data.yaml of the next round; None where nothing was labelled at all."""
+    report: Path | None = None
+    scenes: tuple[SceneLabels, ...] = ()
+    total: Summary | None = None
+    made: tuple[Made, ...] = ()
+    """How the candidates came about."""
+    estimates: tuple[Estimate, ...] = ()
+    """Instead of all else, where only that was wanted."""
+    failed: tuple[Failure, ...] = ()
+
+    def text(self) -> str:
+        """The data.yaml; or the estimates."""
+        return "\n".join([*([str(self.data)] if self.data else []), *(one.text() for one in self.estimates)])
+
+    def check(self) -> None:
+        """Raise where some scenes failed, with a list of them."""
+        check(self.failed, len(self.failed) + max(len(self.scenes), len(self.estimates)))
+
+
+def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabelResult:
+    """Label the scenes; of several a failing one does not stop the others.
+
+    Raises:
+        Co2sError: what is wrong with the settings, the model, the labels to keep, or with the only scene.
+        InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
+    """
+    model = settings.model or weights.default_path()
+    manifest = weights.read_manifest(model)
+    if settings.model is None:
+        log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
+    product = candidates_of(manifest, settings.agree)
+    _check_classes(settings, manifest)
+    human = Human.read(settings.keep_labels, manifest)
+    folder = RoundFolder(settings.out)
+    targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
+    rank = rank_of_torchrun()
+    # what the model has said of a scene is taken as it is: another cut needs no other look
+    setup = Setup(settings.model_copy(update={"resume": True}), model, manifest, rank)
+    mapper = Mapper(setup, product, rank, progress)
+    if settings.dry_run:
+        estimates: list[Estimate] = []
+        failed = each(targets, lambda target: estimates.append(estimate(mapper, target)), progress)
+        return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
+    if rank.index == 0:  # the other ranks may come when the first one has written already
+        inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
+        folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
+    folder.make(targets)
+    second = Round(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)
+    made, failed = _candidates(targets, mapper, second, progress)
+    if rank.index > 0:
+        return PseudoLabelResult(model, made=made, failed=failed)
+    lost = {failure.source for failure in failed}
+    labelled = second.label([target for target in targets if target.source not in lost], failed)
+    scenes, total = labelled.scenes, labelled.total
+    return PseudoLabelResult(model, labelled.data, folder.report, scenes, total, made, failed=labelled.failed)
+
+
+def _candidates(
+    targets: Sequence[Target], mapper: Mapper, second: Round, progress: Progress
+) -> tuple[tuple[Made, ...], tuple[Failure, ...]]:
+    """What the model says of every scene that can be labelled, and the others."""
+    made: list[Made] = []
+
+    def make(target: Target) -> None:
+        second.check(target)
+        made.append(mapper.make(target, lambda *_: None))
+
+    failed = each(targets, make, progress)
+    return tuple(made), failed
+
+
+def _check_classes(settings: PseudoLabelConfig, manifest: Manifest) -> None:
+    """Refuse a threshold for a class that the model does not know."""
+    given = settings.threshold_per_class
+    unknown = set() if given == "auto" else given.keys() - set(manifest.class_map.names)
+    if unknown:
+        known = ", ".join(manifest.class_map.names)
+        raise ConfigError(f"--threshold-per-class {', '.join(sorted(unknown))}: no class of the model ({known})")

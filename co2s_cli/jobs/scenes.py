@@ -1,0 +1,58 @@
+"""Several scenes, one after the other: one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from co2s_cli.errors import Co2sError, InterruptError, PartialError
+from co2s_cli.inference.targets import Target
+from co2s_cli.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scene of which nothing was made."""
+
+    source: str
+    exit_code: int
+    message: str
+
+
+def each(
+    targets: Sequence[Target], make: Callable[[Target], None], progress: Progress, *, alone: bool | None = None
+) -> tuple[Failure, ...]:
+    """Make something of every scene; those with which that failed.
+
+    `alone`: whether the user has named only one; the number of targets tells that where nothing is said.
+
+    Raises:
+        Co2sError: what is wrong with the only scene.
+        InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
+    """
+    failed: list[Failure] = []
+    alone = len(targets) == 1 if alone is None else alone
+    for target in targets:
+        try:
+            make(target)
+        except Co2sError as error:
+            if alone:
+                raise
+            log.error("%s: %s", target.source, error.message)  # noqa: TRY400 - the user's to mend, not a bug to trace
+            failed.append(Failure(target.source, error.exit_code, error.message))
+        except KeyboardInterrupt as error:
+            progress.close()
+            raise InterruptError(
+                f"interrupted: what is finished of {target.out} is kept; run the same command again to go on"
+            ) from error
+    return tuple(failed)
+
+
+def check(failed: Sequence[Failure], scenes: int) -> None:
+    """Raise where some of the scenes failed, with a list of them."""
+    if failed:
+        listed = "".join(f"\n  {failure.source}: {failure.message}" for failure in failed)
+        raise PartialError(f"{len(failed)} of {scenes} scenes failed:{listed}")

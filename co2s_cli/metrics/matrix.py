@@ -1,0 +1,66 @@
+"""Confusion matrix → IoU, precision, recall, F1, overall accuracy, kappa."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli.classes import IGNORE
+
+Confusion = NDArray[np.int64]
+"""(N, N): pixels by true class (row) and predicted class (column)."""
+
+
+def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> Confusion:
+    """The confusion matrix of two label maps of one shape; pixels that either leaves at `IGNORE` do not count."""
+    known = (truth != IGNORE) & (predicted != IGNORE)
+    pairs = truth[known].astype(np.int64) * classes + predicted[known].astype(np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a confusion matrix says; shares in [0, 1]. A figure whose divisor is no pixel at all is 0."""
+
+    miou: float
+    """Mean over the classes that count."""
+    mf1: float
+    """Mean over the same classes."""
+    iou: tuple[float, ...]
+    """By class, whether it counts in the means or not; so are the next three."""
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+    accuracy: float
+    """Over all pixels of the matrix."""
+    kappa: float
+    """Over all pixels of the matrix."""
+    pixels: int
+
+    @classmethod
+    def of(cls, matrix: Confusion, over: Sequence[int] | None = None) -> Scores:
+        """The scores of a confusion matrix; all zero where it is empty.
+
+        `over`: ids of the classes whose means are wanted; all where nothing is said, absent ones included.
+        """
+        hits, truth, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+        total = int(matrix.sum())
+        iou = hits / np.maximum(truth + predicted - hits, 1)
+        f1 = 2 * hits / np.maximum(truth + predicted, 1)
+        accuracy = float(hits.sum() / max(total, 1))
+        chance = float((truth.astype(np.float64) * predicted).sum() / max(total, 1) ** 2)
+        counting = list(range(len(matrix)) if over is None else over)
+        return cls(
+            miou=float(iou[counting].mean()) if counting else 0.0,
+            mf1=float(f1[counting].mean()) if counting else 0.0,
+            iou=tuple(iou.tolist()),
+            precision=tuple((hits / np.maximum(predicted, 1)).tolist()),
+            recall=tuple((hits / np.maximum(truth, 1)).tolist()),
+            f1=tuple(f1.tolist()),
+            accuracy=accuracy,
+            kappa=(accuracy - chance) / (1 - chance) if total and chance < 1 else 0.0,
+            pixels=total,
+        )

@@ -1,0 +1,44 @@
+"""The ways of scoring that are published: which pixels count, and which classes the means are taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli.metrics.matrix import Confusion
+
+Protocol = Literal["plain", "mask", "dwl", "published"]
+"""plain: classes that occur in neither map are left out of the means.
+
+mask: pixels of the excluded classes are left out entirely. dwl: they stay, so that what the map says there counts as
+wrong for the class it says; only the excluded classes' own figures are left out. published: as the Co2S code scores,
+all classes in the means, one that occurs nowhere as 0.
+"""
+
+
+def counted(matrix: Confusion, protocol: Protocol, excluded: Collection[int]) -> Confusion:
+    """The part of a matrix that counts: `mask` leaves out the pixels whose true class is excluded."""
+    if protocol != "mask":
+        return matrix
+    kept = matrix.copy()
+    kept[list(excluded)] = 0
+    return kept
+
+
+def scored(matrix: Confusion, protocol: Protocol, excluded: Collection[int]) -> list[int]:
+    """Ids of the classes that the means are taken over, of a matrix that holds only what counts."""
+    if protocol == "published":
+        return list(range(len(matrix)))
+    occurs = matrix.sum(axis=0) + matrix.sum(axis=1) > 0
+    return [int(value) for value in np.flatnonzero(occurs) if value not in excluded]
+
+
+def with_missing(matrix: Confusion, missing: NDArray[np.int64]) -> Confusion:
+    """A matrix (N + 1, N + 1) in which pixels without a class on the map, by true class, are all wrong."""
+    wide = np.zeros((len(matrix) + 1, len(matrix) + 1), np.int64)
+    wide[:-1, :-1] = matrix
+    wide[:-1, -1] = missing
+    return wide

@@ -1,0 +1,1 @@
+"""A map against the truth: counted block by block, then judged, then reported."""

@@ -1,0 +1,104 @@
+"""A model made ready to map labelled areas, as validation and predict do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from co2s_cli.classes import IGNORE
+from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.config.recipes import PRESETS
+from co2s_cli.data.dataset import Area
+from co2s_cli.errors import ModelError
+from co2s_cli.geo.scaling import scaling_for
+from co2s_cli.inference.precision import DTYPES, pick_device, pick_precision
+from co2s_cli.inference.products import CLASS, CONFIDENCE, LandCover
+from co2s_cli.inference.sliding import Sliding
+from co2s_cli.models import weights
+from co2s_cli.models.manifest import Fusion
+from co2s_cli.models.pair import Pair
+from co2s_cli.scoring.tally import IDS
+from co2s_cli.training.validate import chances
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a model says of an area; `IGNORE` where the image is not valid."""
+
+    predicted: IDS
+    """(h, w) class ids of the fused map."""
+    sure: IDS
+    """(h, w) its confidence, as predict stores it."""
+    students: Mapping[str, IDS]
+    """(h, w) class ids of each student alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """A model, and how it is run."""
+
+    pair: Pair
+    sliding: Sliding
+    fusion: Fusion
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def whole(self) -> bool:
+        """Whether an area has to be seen in one piece, because it is resized."""
+        return self.sliding.short_side is not None
+
+    def make(self, area: Area) -> Made:
+        """Map an area."""
+        manifest = self.pair.manifest
+        scaling = scaling_for(area.scene, "model", manifest.scaling)
+        with area.scene.reader() as reader:
+            patch = reader.read(area.window)
+        image = torch.from_numpy(scaling.apply(patch.pixels)).to(self.device)
+        members = chances(self.pair, image, self.sliding, self.dtype)
+        product = LandCover(len(manifest.classes), self.fusion, wanted=(CONFIDENCE,))
+        planes = product.decide(product.values({name: chance[None] for name, chance in members.items()})[0])
+
+        def known(plane: Tensor) -> IDS:
+            return np.where(patch.valid, plane.cpu().numpy(), IGNORE).astype(np.uint8)
+
+        alone = {name: known(chance.argmax(dim=0)) for name, chance in members.items()}
+        return Made(known(planes[CLASS][0]), known(planes[CONFIDENCE][0]), alone)
+
+
+def maker_for(settings: EvaluateConfig, model: Path) -> Maker:
+    """The model in a file, on its device, with the windows that the settings want.
+
+    Raises:
+        ModelError: not a model, or one without the student that is asked for.
+    """
+    manifest = weights.read_manifest(model)
+    fusion = settings.fusion or manifest.fusion
+    if fusion in ("clip", "dino") and fusion not in manifest.students:
+        held = ", ".join(manifest.students)
+        raise ModelError(f"--fusion {fusion}: this model holds only {held}", hint="leave --fusion out")
+    device = pick_device(settings.device)
+    precision = pick_precision(settings.precision, device)
+    pair = weights.load(model, device)
+    return Maker(pair, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
+
+
+def windows(settings: EvaluateConfig, own: int) -> Sliding:
+    """How areas are cut and blended, for a model made for windows of `own` pixels: predict's way, or the published."""
+    tile = settings.tile or own
+    if settings.protocol != "published":
+        return Sliding(tile, stride=max(1, int(tile * (1 - settings.overlap) + 1e-9)), batch=settings.batch)
+    rules = PRESETS["published"]
+    return Sliding(
+        tile,
+        stride=max(1, int(tile * (1 - rules["eval_overlap"]) + 1e-9)),
+        blend=rules["eval_blend"],
+        taper=rules["eval_taper"],
+        short_side=rules["eval_resize"],
+        batch=settings.batch,
+    )

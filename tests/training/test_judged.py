@@ -1,0 +1,163 @@
+"""A model against labelled areas: as predict maps them, as validation counts them."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+import yaml
+from support.models import save_tiny
+from support.rasters import noise, write_raster
+from support.training import VAL, landscape
+
+from co2s_cli.classes import IGNORE
+from co2s_cli.config import load
+from co2s_cli.config.data import read_data
+from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.data.areas import areas_of
+from co2s_cli.data.landscape import CLASSES
+from co2s_cli.geo.scaling import Scaling
+from co2s_cli.jobs import evaluate
+from co2s_cli.metrics import confusion
+from co2s_cli.scoring.streamed import recoding
+from co2s_cli.scoring.tally import Rules
+from co2s_cli.training import validate
+from co2s_cli.training.judged import judged
+from co2s_cli.training.maker import maker_for, windows
+from co2s_cli.training.runtime import Runtime
+
+PLAIN = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_tiny(tmp_path / "m.safetensors", classes=tuple(CLASSES.plain()))
+
+
+def settings(source, model, **changes):
+    return load(EvaluateConfig, None, {"source": str(source), "model": model, **PLAIN, **changes})
+
+
+def test_counts_are_those_of_validation(tmp_path, model):
+    data = read_data(landscape(tmp_path))
+    maker = maker_for(settings("data.yaml", model), model)
+    areas = areas_of(data, "val", crop=64, seed=0).areas
+    found = judged(maker, areas, recoding(tuple(range(6))), Rules())
+    pair = maker.pair
+    scaling = Scaling(pair.manifest.scaling.low, pair.manifest.scaling.high)
+    tally = validate.evaluate(
+        pair, areas, scaling, maker.sliding, threshold=torch.full((6,), 0.9), runtime=Runtime(torch.device("cpu"))
+    )
+    np.testing.assert_array_equal(found.tally.matrix[:6, :6], tally.confusions[validate.FUSED])
+    for name, matrix in found.students.items():
+        np.testing.assert_array_equal(matrix[:6, :6], tally.confusions[name])
+
+
+def test_a_model_scores_what_its_map_scores(co2s, tmp_path, model):
+    data = landscape(tmp_path, val=[{"image": "scene.tif", "labels": "labels.tif"}])
+    by_model = evaluate.run(settings(data, model)).verdict
+    paths = [tmp_path / name for name in ("map.tif", "sure.tif")]
+    assert co2s(
+        "predict", tmp_path / "scene.tif", "--model", model, "--out", paths[0], "--confidence", paths[1],
+        "--precision", "fp32", "--device", "cpu",
+    ).exit_code == 0  # fmt: skip
+    by_map = evaluate.run(
+        EvaluateConfig(source=str(paths[0]), truth=tmp_path / "labels.tif", confidence=str(paths[1]))
+    ).verdict
+    for name in ("miou", "accuracy", "kappa", "boundary_f1", "mf1"):
+        assert getattr(by_model, name) == pytest.approx(getattr(by_map, name), abs=1e-3), name
+    assert by_model.reliability.ece == pytest.approx(by_map.reliability.ece, abs=1e-3)
+
+
+def test_a_large_area_in_pieces_is_counted_like_a_whole_map(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(validate, "PIECE", 64)
+    entry = {"image": "scene.tif", "labels": "labels.tif", "windows": [[5, 7, 150, 90]]}
+    data = read_data(landscape(tmp_path, val=[entry]))
+    maker = maker_for(settings("data.yaml", model), model)
+    areas = areas_of(data, "val", crop=64, seed=0).areas
+    found = judged(maker, areas, recoding(tuple(range(6))), Rules())
+    assert found.tally.matrix.sum() == 150 * 90
+    pieces = validate.pieces(areas[0], whole=False)
+    drawn = np.full((150, 90), IGNORE, np.uint8)
+    for piece in pieces:
+        window = piece.window
+        drawn[window.row - 5 : window.bottom - 5, window.col - 7 : window.right - 7] = maker.make(piece).predicted
+    with rasterio.open(tmp_path / "labels.tif") as dataset:
+        truth = dataset.read(1)[5:155, 7:97]
+    np.testing.assert_array_equal(found.tally.matrix[:6, :6], confusion(truth, drawn, 6))
+
+
+def test_classes_are_matched_by_name(tmp_path, model):
+    data = landscape(tmp_path)
+    first = evaluate.run(settings(data, model)).verdict
+    order = [3, 1, 0, 2, 5, 4]
+    names = [CLASSES.names[old] for old in order]
+    with rasterio.open(tmp_path / "labels.tif") as dataset:
+        truth = dataset.read(1)
+    write_raster(tmp_path / "labels.tif", np.argsort(order).astype(np.uint8)[truth])
+    data.write_text(yaml.safe_dump({**yaml.safe_load(data.read_text()), "classes": names}))
+    assert evaluate.run(settings(data, model)).verdict.confusion == first.confusion
+
+
+def test_the_labels_that_train_can_be_asked_for(tmp_path, model):
+    data = landscape(tmp_path)
+    result = evaluate.run(settings(data, model, split="labeled"))
+    with rasterio.open(tmp_path / "few.tif") as dataset:
+        assert result.verdict.pixels == (dataset.read(1) != IGNORE).sum()
+    assert "labeled, 1 areas" in result.truth
+
+
+def test_invalid_pixels_have_no_class(tmp_path, model):
+    data = landscape(tmp_path)
+    with rasterio.open(tmp_path / "scene.tif") as dataset:
+        pixels = dataset.read().clip(1)
+    row, col = VAL[:2]
+    pixels[:, row : row + 10, col : col + 20] = 0
+    write_raster(tmp_path / "scene.tif", pixels, nodata=0)
+    assert evaluate.run(settings(data, model)).verdict.missing == 200
+
+
+def test_a_drawn_share_is_that_of_the_training_or_it_is_told(tmp_path, model):
+    data = landscape(tmp_path, val=0.3)
+    result = evaluate.run(settings(data, model))
+    assert any("it may have seen them" in remark for remark in result.remarks)
+    drawn = areas_of(read_data(data), "val", crop=64, seed=5)
+    trained = save_tiny(
+        tmp_path / "t.safetensors", classes=tuple(CLASSES.plain()), training={"seed": 5, "data": drawn.digest}
+    )
+    assert evaluate.run(settings(data, trained)).remarks == ()
+
+
+def test_published_windows_are_those_of_the_paper(tmp_path, model):
+    found = windows(settings("data.yaml", model, protocol="published"), 512)
+    assert (found.tile, found.step, found.blend, found.taper, found.short_side) == (512, 426, "logits", "flat", 512)
+    own = windows(settings("data.yaml", model, tile=64, overlap=0.5), 512)
+    assert (own.tile, own.step, own.blend) == (64, 32, "probabilities")
+
+
+def test_published_scores_count_absent_classes(tmp_path, model):
+    result = evaluate.run(settings(landscape(tmp_path), model, protocol="published", tile=64))
+    ious = [one.iou or 0 for one in result.verdict.classes]
+    assert result.verdict.miou == pytest.approx(np.mean(ious))
+    assert set(result.students) == {"clip", "dino"}
+
+
+def test_the_report_of_a_model_names_its_students(tmp_path, model):
+    evaluate.run(settings(landscape(tmp_path), model, out=tmp_path / "r"))
+    assert set(json.loads((tmp_path / "r" / "report.json").read_text())["students"]) == {"clip", "dino"}
+
+
+def test_a_student_that_is_not_there_is_refused(co2s, tmp_path):
+    model = save_tiny(tmp_path / "m.safetensors", students=("dino",), classes=tuple(CLASSES.plain()))
+    result = co2s("evaluate", landscape(tmp_path), "--model", model, "--fusion", "clip")
+    assert result.exit_code == 5
+    assert "holds only dino" in result.stderr
+
+
+def test_imagery_that_is_not_the_models_is_refused(co2s, tmp_path, model):
+    data = landscape(tmp_path)
+    write_raster(tmp_path / "scene.tif", noise((3, 256, 256), "uint16"))
+    result = co2s("evaluate", data, "--model", model)
+    assert result.exit_code == 3
+    assert "samples are uint16" in result.stderr

@@ -1,0 +1,61 @@
+"""What a run starts from: pretrained weights in the real formats, and what becomes of them."""
+
+import pytest
+import torch
+from support.pretrained import CLIP, know_small_clip, small_dino, whole_clip
+from support.training import landscape, quick
+
+from co2s_cli import load
+from co2s_cli.data.landscape import CLASSES
+from co2s_cli.errors import ModelError
+from co2s_cli.jobs import train
+from co2s_cli.models import text
+from co2s_cli.training.engine import LAST
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    know_small_clip(folder)
+    torch.save(whole_clip().state_dict(), folder / "clip.pt")
+    torch.save(small_dino().state_dict(), folder / "dino.pt")
+    return folder
+
+
+def settings(folder, weights, **flags):
+    files = {"clip": CLIP, "clip_weights": str(weights / "clip.pt"), "dino_weights": str(weights / "dino.pt")}
+    return quick(landscape(folder), folder / "run", "lr_lag=1", **{**files, "steps": 2, **flags})
+
+
+def test_pretrained_backbones_train_their_attention_alone_and_keep_the_rest(weights, tmp_path):
+    train.run(settings(tmp_path, weights))
+    pair = load(tmp_path / "run" / LAST)
+    clip, dino = whole_clip(), small_dino()
+    pairs = [(pair.students["clip"].backbone.visual, clip.visual), (pair.students["dino"].backbone.vit, dino)]
+    for trained, given in pairs:
+        before = given.state_dict()
+        moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
+        assert moved
+        assert all("attn" in name for name in moved)
+
+
+def test_the_class_vectors_of_a_run_are_the_text_towers(weights, tmp_path):
+    train.run(settings(tmp_path, weights, steps=1, method="supervised"))
+    vectors = load(tmp_path / "run" / LAST).students["clip"].guidance.vectors
+    torch.testing.assert_close(vectors, text.class_vectors(CLASSES, CLIP, str(weights / "clip.pt")))
+
+
+def test_an_image_tower_alone_serves_where_queries_guide(weights, tmp_path):
+    torch.save(whole_clip().visual.state_dict(), tmp_path / "visual.pt")
+    alone = {"clip_weights": str(tmp_path / "visual.pt"), "steps": 1, "method": "supervised"}
+    with pytest.raises(ModelError, match="no text tower"):
+        train.run(settings(tmp_path, weights, **alone))
+    assert train.run(settings(tmp_path, weights, **alone, clip_guidance="queries")).step == 1
+
+
+def test_the_published_preset_lets_dino_lose_its_weights(weights, tmp_path):
+    train.run(settings(tmp_path, weights, steps=1, method="supervised", dino_init="random"))
+    trained = load(tmp_path / "run" / LAST).students["dino"].backbone.vit.state_dict()
+    given = small_dino().state_dict()
+    assert not any(torch.equal(trained[name], given[name]) for name in given if name.endswith("fc1.weight"))
+    assert all(trained[name].abs().max() < 2e-5 for name in given if "gamma" in name)
