@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.classes import IGNORE
@@ -115,7 +115,6 @@ def test_the_same_generator_draws_the_same_view():
     assert Strong.draw(rng(7)) != Strong.draw(rng(8))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_box_is_a_rectangle_of_the_published_size(seed):
     side = 100

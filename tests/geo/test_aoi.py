@@ -59,7 +59,7 @@ def ragged(tmp_path_factory):
     return aoi, whole(aoi)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=st.integers(-80, 1600), col=st.integers(-80, 2400), height=st.integers(1, 400), width=st.integers(1, 400))
 def test_the_answer_does_not_depend_on_the_window(ragged, row, col, height, width):
     aoi, mask = ragged

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.geo.chains import offsets, order, spans
@@ -21,7 +21,6 @@ def walked(previous, key, element):
     return first, way.index(first)
 
 
-@settings(deadline=None)
 @given(lists())
 def test_every_element_finds_its_first_as_a_walk_does(case):
     previous, key = case
@@ -30,7 +29,6 @@ def test_every_element_finds_its_first_as_a_walk_does(case):
         assert (first[element], steps[element]) == walked(previous, key, element)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-5, 50), st.integers(0, 6))))
 def test_spans_are_ranges_put_together(pairs):
     starts, lengths = (np.array([pair[place] for pair in pairs], dtype=np.int64) for place in (0, 1))

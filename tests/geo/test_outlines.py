@@ -16,7 +16,7 @@ CLASSES = ClassMap.of(["road", "bare soil", "water"])
 GRID = north_up(60, 60, epsg=32632, west=500_000, north=5_400_000, resolution=0.5)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_polygons_burnt_give_back_the_pixels(tmp_path, seed):
     draw = np.random.default_rng(seed)

@@ -1,12 +1,11 @@
 import numpy as np
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio import features
 from support.coverages import maps, outlines
 
 
-@settings(deadline=None)
 @given(maps())
 def test_polygons_are_those_of_gdal_and_a_valid_coverage(labels):
     shapes, values, _ = outlines(labels, block=len(labels))
@@ -19,7 +18,6 @@ def test_polygons_are_those_of_gdal_and_a_valid_coverage(labels):
         assert any(one.equals(shape) for one in same)
 
 
-@settings(deadline=None)
 @given(maps(), st.integers(1, 6))
 def test_polygons_and_their_order_are_the_same_for_every_height_of_blocks(labels, block):
     shapes, values, _ = outlines(labels, block=len(labels))
@@ -28,7 +26,6 @@ def test_polygons_and_their_order_are_the_same_for_every_height_of_blocks(labels
     assert cut_values == values
 
 
-@settings(deadline=None)
 @given(maps(), st.integers(1, 6))
 def test_the_area_of_a_class_is_the_number_of_its_pixels(labels, block):
     shapes, values, _ = outlines(labels, block=block)
@@ -37,7 +34,6 @@ def test_the_area_of_a_class_is_the_number_of_its_pixels(labels, block):
         assert area == (np.sum(labels == value) if value < 255 else 0)
 
 
-@settings(deadline=None)
 @given(maps(side=9), st.integers(1, 4))
 def test_confidences_are_those_of_the_pixels_inside(labels, block):
     levels = np.random.default_rng(3).integers(0, 255, labels.shape).astype(np.uint8)

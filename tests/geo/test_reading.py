@@ -22,7 +22,7 @@ def collar(tmp_path_factory):
     return write_raster(tmp_path_factory.mktemp("collar") / "scene.tif", array, nodata=255), array
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=st.integers(-50, 60), col=st.integers(-70, 80), height=st.integers(1, 90), width=st.integers(1, 120))
 def test_any_window_is_the_scene_in_the_middle_and_no_nodata_anywhere(collar, row, col, height, width):
     path, array = collar

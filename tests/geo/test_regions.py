@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from scipy import ndimage
 from support.coverages import maps
 
@@ -7,7 +7,6 @@ from co2s_cli.geo.adjacency import edges
 from co2s_cli.geo.regions import find
 
 
-@settings(deadline=None)
 @given(maps())
 def test_regions_are_those_of_scipy_numbered_by_their_first_pixel(labels):
     found = find(labels.astype(np.uint16))
@@ -24,7 +23,6 @@ def test_regions_are_those_of_scipy_numbered_by_their_first_pixel(labels):
     assert found.count == expected
 
 
-@settings(deadline=None)
 @given(maps(side=8))
 def test_edges_are_counted_as_a_double_loop_counts_them(labels):
     found = find(labels.astype(np.uint16))

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from support.coverages import maps
@@ -28,7 +28,6 @@ def rows(*texts):
     return np.array([[255 if letter == "." else int(letter) for letter in text] for text in texts], np.uint8)
 
 
-@settings(deadline=None)
 @given(maps(), st.sampled_from([1.5, 2, 3, 5, 10, 40]))
 def test_no_small_region_with_a_neighbour_is_left_and_nodata_stays(labels, small):
     result = sieved(labels, small)
@@ -40,7 +39,6 @@ def test_no_small_region_with_a_neighbour_is_left_and_nodata_stays(labels, small
             assert np.sum(parts == part) >= small or (around == 255).all()
 
 
-@settings(deadline=None)
 @given(maps(), st.sampled_from([2, 5, 10]), st.sampled_from([40, 10**6]), st.integers(1, 5), st.integers(1, 3))
 def test_blocks_give_what_the_whole_gives(labels, small, large, block, halo):
     np.testing.assert_array_equal(sieved(labels, small, large, block, halo), sieved(labels, small, large))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from support.coverages import maps, outlines
@@ -23,7 +23,6 @@ def blobs(side, scale, classes=5, seed=0):
     return np.argmax(fields, axis=0).astype(np.uint8)
 
 
-@settings(deadline=None)
 @given(maps(side=18), TOLERANCES)
 def test_simplified_polygons_are_a_valid_coverage_of_the_same_regions(labels, tolerance):
     shapes, values, _ = outlines(labels, block=len(labels))
@@ -34,7 +33,6 @@ def test_simplified_polygons_are_a_valid_coverage_of_the_same_regions(labels, to
     assert shapely.get_num_interior_rings(simple).tolist() == shapely.get_num_interior_rings(shapes).tolist()
 
 
-@settings(deadline=None)
 @given(maps(side=18), TOLERANCES, st.sampled_from([4, 8, 12]))
 def test_simplified_polygons_do_not_depend_on_blocks(labels, tolerance, block):
     whole, _, _ = outlines(labels, block=400, tolerance=tolerance)
@@ -61,7 +59,6 @@ def test_two_borders_between_the_same_nodes_do_not_fall_together():
     assert shapely.coverage_is_valid(simple)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(-6, 6)] * 6), min_size=1, max_size=5))
 def test_lattice_rows_hold_the_points_inside_triangles(corners):
     triangles = np.array(corners, dtype=np.int64).reshape(-1, 3, 2)

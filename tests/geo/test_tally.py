@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.geo.tally import EMPTY, Tally
@@ -11,7 +11,6 @@ def tally(pixels):
     return Tally.of(*(np.array([pixel[place] for pixel in pixels], dtype=np.int64) for place in (0, 1)))
 
 
-@settings(deadline=None)
 @given(PIXELS, st.sampled_from([0.1, 0.5, 1.0]))
 def test_means_and_quantiles_are_those_of_the_pixels(pixels, share):
     some = tally(pixels)
@@ -23,7 +22,6 @@ def test_means_and_quantiles_are_those_of_the_pixels(pixels, share):
         np.testing.assert_equal(quantile[region], float(expected))
 
 
-@settings(deadline=None)
 @given(PIXELS, PIXELS, st.lists(st.integers(-1, 3), min_size=10, max_size=10))
 def test_renumbered_tallies_count_the_same_pixels(ours, theirs, names):
     number = np.array(names)

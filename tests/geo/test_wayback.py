@@ -12,7 +12,7 @@ from co2s_cli.geo import wayback
 from co2s_cli.geo.wayback import WayBack
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(size=st.integers(1, 30), original=st.integers(1, 30), seed=st.integers(0, 9))
 def test_the_way_back_takes_the_nearest_or_the_most_frequent(size, original, seed):
     lines = np.random.default_rng(seed).choice(np.array([0, 1, 2, IGNORE], np.uint8), (size, 2 * size))
@@ -35,7 +35,7 @@ def by_hand(lines, row, col, factor):
     return max(sorted(set(values)), key=values.count) if values else IGNORE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(1, 40), original=st.integers(1, 40), cuts=st.lists(st.integers(1, 39)), mean=st.booleans())
 def test_strips_come_back_as_the_whole_does(size, original, cuts, mean):
     lines = noise((2, size, 5), high=255)

@@ -21,7 +21,7 @@ def scene_of(height, width):
     }
 
 
-@settings(max_examples=25, deadline=None)  # every part is synced to disk
+@settings(max_examples=25)  # every part is synced to disk
 @given(height=st.integers(1, 50), width=st.integers(1, 30), data=st.data())
 def test_strips_of_any_height_become_units_and_units_the_whole(tmp_path_factory, height, width, data):
     band, panel = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))

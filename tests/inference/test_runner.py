@@ -26,7 +26,7 @@ from co2s_cli.tiling import Window
 
 EVERYTHING = ("confidence", "probabilities", "disagreement")
 sizes = st.integers(1, 70)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 
 
 @st.composite

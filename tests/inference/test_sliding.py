@@ -24,7 +24,7 @@ def positional(images):
     return pointwise(images) + ramp.sin()[None, None] * torch.arange(4)[:, None, None]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(2, 30), data=st.data())
 def test_a_pointwise_model_gives_what_it_gives_untiled(height, width, tile, data):
     sliding = Sliding(

@@ -24,7 +24,7 @@ def whole():
     return Landscape(1, SIZE).block(Window(0, 0, SIZE, SIZE))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_a_window_is_cut_from_the_scene_whatever_the_blocks(whole, data):
     row, col = data.draw(st.integers(0, SIZE - 1)), data.draw(st.integers(0, SIZE - 1))
