@@ -50,12 +50,11 @@ VARIANTS = {
     "one student, FixMatch": ("fixmatch", ONE),
     "one student, FixMatch + EMA": ("fixmatch", (*ONE, "ema=0.996")),
     "one student, RS-MTDF": (DISTILL, ()),
-    "one student of the pair": (DISTILL, ("teacher={pair}/last.safetensors",)),
+    "one student of the pair": (DISTILL, ("teacher={Co2S, default}/last.safetensors",)),
+    "one student of the supervised pair": (DISTILL, ("teacher={supervised}/last.safetensors",)),
 }
-"""Method and settings of each row. Published: the released training; networks and evaluation are equal for all."""
-
-PAIR = "Co2S, default"
-"""The row whose model teaches."""
+"""Method and settings of each row. Published: the released training; networks and evaluation are equal for all.
+`{ROW}` is the folder of another row's run."""
 
 TRAIN_SCENES, TEST_SCENES = (11, 12), (101, 102, 103)
 
@@ -150,11 +149,16 @@ def settings_for(
 ) -> TrainConfig | DistillConfig:
     """The settings of a row; a row that is taught by another one's model has that one trained first."""
     method, switches = VARIANTS[name]
-    written = [*extra, *switches]
-    if any("{pair}" in text for text in written):
-        pair = settings_for(PAIR, flags, extra, folder=folder, stem=stem)
-        kept(pair)
-        written = [text.format(pair=pair.out) for text in written]
+    written = list(extra)
+    for text in switches:
+        before, brace, rest = text.partition("{")
+        if brace:
+            teacher, _, after = rest.partition("}")
+            pair = settings_for(teacher, flags, extra, folder=folder, stem=stem)
+            kept(pair)
+            written.append(f"{before}{pair.out}{after}")
+        else:
+            written.append(text)
     flags = {**flags, "out": folder / f"{stem}-{name}-{flags['seed']}".replace(" ", "_")}
     if method == DISTILL:
         return of_distill(None, flags, written)

@@ -8,7 +8,7 @@ import torch
 
 from co2s_cli.config.distill import DistillConfig, check_crop
 from co2s_cli.data.dataset import Dataset
-from co2s_cli.errors import ConfigError
+from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.models.manifest import SINGLE, DenseSpec, Manifest
 from co2s_cli.models.pair import Pair
 from co2s_cli.models.teachers import Teacher, foundation
@@ -39,7 +39,10 @@ def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runt
     known = before.students[SINGLE] if before else spec_of(settings)
     assert isinstance(known, DenseSpec)
     foundations = _foundations(settings, patch_of(known), runtime.device)
-    pair = opened(settings, Pair(before)) if before else _student(settings, data, known, foundations)
+    names = [teacher.name for teacher in foundations]
+    if guide is not None:
+        names += [f"{path.name} {digest}" for path, digest in zip(settings.models, guide.digests, strict=True)]
+    pair = _resumed(settings, before, names) if before else _student(settings, data, known, foundations, names)
     method = partial(
         Distill,
         weights=Weights(settings.feature_weight, settings.soft_weight, settings.divisor, settings.temperature),
@@ -62,7 +65,9 @@ def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> l
     return [teacher.to(device) for teacher in found]
 
 
-def _student(settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher]) -> Pair:
+def _student(
+    settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher], names: list[str]
+) -> Pair:
     """The student with what it needs to speak to the foundation models."""
     changes = {
         "translators": tuple(teacher.translator() for teacher in foundations),
@@ -70,5 +75,16 @@ def _student(settings: DistillConfig, data: Dataset, known: DenseSpec, foundatio
         "align": settings.align,
         "fuse": settings.fuse,
     }
-    names = [*(teacher.name for teacher in foundations), *(path.name for path in settings.models)]
     return single(settings, data, known.model_copy(update=changes), teachers=names)
+
+
+def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Pair:
+    """The student of the run that is resumed, for its state to be loaded into."""
+    began = before.training.get("teachers")
+    if began != names:
+        raise InputError(
+            f"{settings.out}: its teachers have changed since this run began: {', '.join(names)} found, "
+            f"{', '.join(began or ())} wanted",
+            hint="start a new run",
+        )
+    return opened(settings, Pair(before))

@@ -43,6 +43,4 @@ def _wants_unlabeled(settings: TrainConfig) -> bool:
 
 
 def _first(settings: TrainConfig, data: Dataset) -> Pair:
-    if settings.student and not settings.init:
-        return single(settings, data, spec_of(settings))
-    return first_pair(settings, data)
+    return single(settings, data, spec_of(settings)) if settings.student else first_pair(settings, data)

@@ -19,7 +19,7 @@ from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
 from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.losses import Term
-from co2s_cli.training.records import Records, drifting, read
+from co2s_cli.training.records import Records, drifting, duration, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import poly
 from co2s_cli.training.state import State
@@ -209,10 +209,10 @@ class Engine:
         images = speed * course.accumulate * self._loader.images * self._runtime.ranks
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
         records.add_timing(self.step, {"images_per_second": images, "seconds": seconds, "gpu_gb": memory})
-        left = _clock((last - self.step) / max(speed, 1e-9))
+        left = duration((last - self.step) / max(speed, 1e-9))
         log.info(
             "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
-            len(str(course.steps)), self.step, course.steps, _shown(parts), rate, images, left,
+            len(str(course.steps)), self.step, course.steps, summary(parts), rate, images, left,
         )  # fmt: skip
 
     def _check(self, records: Records | None) -> None:
@@ -292,16 +292,3 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     counts = both[1].clamp_min(1e-12)
     values = (totals * runtime.ranks / counts).mean(dim=1)
     return (weight * values).sum(), (both[0] / counts).mean(dim=1)
-
-
-def _shown(parts: dict[str, float]) -> str:
-    """The loss and its parts as a person reads them: means over the students."""
-    merged: dict[str, list[float]] = {}
-    for name, value in parts.items():
-        merged.setdefault(name.partition("/")[2] or name, []).append(value)
-    return "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in merged.items())
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -84,3 +84,17 @@ def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]]
                 "class_thresholds help"
             )
     return None
+
+
+def summary(parts: dict[str, float]) -> str:
+    """The loss and its parts as a person reads them: means over the students."""
+    merged: dict[str, list[float]] = {}
+    for name, value in parts.items():
+        merged.setdefault(name.partition("/")[2] or name, []).append(value)
+    return "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in merged.items())
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -62,7 +62,13 @@ def single(settings: RunConfig, data: Dataset, spec: DenseSpec, **facts: Any) ->
             set_layer_scale(pair.students[SINGLE], FRESH_LAYER_SCALE)
         return opened(settings, pair)
     old, pair = load_for(settings.init, data), Pair(described)
-    if old.manifest.students[SINGLE].translators:  # type: ignore[union-attr]
-        log.warning("%s: what it mixes into its features is left out: new teachers say other things", settings.init)
-    pair.load_state_dict({name: v for name, v in old.state_dict().items() if ".fusion." not in name}, strict=False)
+    before = old.manifest.students[SINGLE]
+    assert isinstance(before, DenseSpec)
+    tensors = old.state_dict()
+    if spec.translators != before.translators:
+        if before.translators:
+            log.warning("%s: what it mixes into its features is left out, new teachers say other things", settings.init)
+        fresh = {name: value for name, value in pair.state_dict().items() if ".fusion." in name}
+        tensors = {name: value for name, value in tensors.items() if ".fusion." not in name} | fresh
+    pair.load_state_dict(tensors)
     return opened(settings, pair)

@@ -33,6 +33,11 @@ class Trained:
         self._fusion = _FUSIONS[combine]
         self._scaling = scaling
 
+    @property
+    def digests(self) -> list[str]:
+        """What tells these teachers from others, one text for each model."""
+        return [pair.digest for pair in self._pairs]
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Class probabilities (B, N, H, W): the mean of all students, or of each pixel the surer one."""

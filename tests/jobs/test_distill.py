@@ -15,7 +15,7 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.config.distill import resumed, settings_of
 from co2s_cli.config.train import resumed as train_resumed
 from co2s_cli.data.landscape import CLASSES
-from co2s_cli.errors import ConfigError, ModelError
+from co2s_cli.errors import ConfigError, InputError, ModelError
 from co2s_cli.jobs import distill, train
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.models.pair import Pair
@@ -162,7 +162,7 @@ def test_a_trained_pair_is_compressed_into_one_student(data, teacher, tmp_path, 
     model = load(out / LAST)
     assert list(model.students) == ["student"]
     assert sum(p.numel() for p in model.parameters()) <= sum(p.numel() for p in load(teacher).parameters()) / 2
-    assert model.manifest.training["teachers"] == [LAST]
+    assert model.manifest.training["teachers"] == [f"{LAST} {load(teacher).digest}"]
 
 
 def test_a_student_goes_on_from_a_model_file(data, whole, tmp_path):
@@ -171,6 +171,23 @@ def test_a_student_goes_on_from_a_model_file(data, whole, tmp_path):
     before, after = tensors(whole), tensors(out)
     kept = [name for name in before if ".fusion." not in name]
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
+
+
+def test_a_run_is_not_resumed_with_another_teacher(data, teacher, tmp_path):
+    out, used = tmp_path / "run", tmp_path / "teacher.safetensors"
+    used.write_bytes(teacher.read_bytes())
+    distill.run(quick_distill(data, out, steps=2, teacher=str(used), stop_after=1))
+    save_tiny(used, classes=tuple(CLASSES.plain()))
+    with pytest.raises(InputError, match="its teachers have changed since this run began"):
+        distill.run(resumed(out, {"resume": True}, []))
+
+
+def test_train_goes_on_from_a_fused_student_as_it_is(data, whole, tmp_path):
+    still = {"student": "tiny-student", "init": whole / LAST, "method": "fixmatch", "steps": 1}
+    train.run(quick(data, tmp_path / "run", "lr=1e-12", **still))
+    before, after = tensors(whole), tensors(tmp_path / "run")
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
 @pytest.mark.parametrize(

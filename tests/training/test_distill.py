@@ -186,6 +186,18 @@ def test_each_parameter_that_trains_is_in_one_group_and_the_rest_learns_forty_ti
     assert sorted(grouped) == sorted(id(p) for p in pair.parameters() if p.requires_grad)
 
 
+def test_recomputing_activations_changes_no_gradient(teachers):
+    found = []
+    for checkpointed in (False, True):
+        pair = model(teachers, align="second_pass")
+        learner = Trainee(
+            pair.students[SINGLE], Distill(rules(), Weights(), teachers), number=0, seed=0, checkpointed=checkpointed
+        )
+        total_loss(learner(noise(), 0, {})[0], Runtime(CPU), shared=True)[0].backward()
+        found.append(torch.cat([p.grad.flatten() for p in pair.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*found)
+
+
 def losses(pair, method, steps=3):
     """The losses of a few steps."""
     optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=2, queries=1))

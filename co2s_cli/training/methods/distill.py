@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from co2s_cli.data.loader import Batch
@@ -73,14 +74,13 @@ class Distill(FixMatch):
 
     def _soft(self, view: Views, taught: Tensor, batch: Batch) -> dict[str, Term]:
         """Soft labels of the weak view and of the labelled images, one mean over the pixels of both."""
-        own, group = len(batch.images), self.rules.group
-        weight = self._weights.soft / 2 / self._weights.divisor
-        both = (
-            softly(logits, chances, valid, weight=weight, temperature=self._weights.temperature, group=group)
-            for logits, chances, valid in (
-                (view.weak, view.guide[:own], batch.valid[:own]),
-                (view.labeled, taught, batch.seen),
-            )
+        own = len(batch.images)
+        term = softly(
+            torch.cat([view.weak, view.labeled]),
+            torch.cat([view.guide[:own], taught]),
+            torch.cat([batch.valid[:own], batch.seen]),
+            weight=self._weights.soft / 2 / self._weights.divisor,
+            temperature=self._weights.temperature,
+            group=self.rules.group,
         )
-        weak, labeled = both
-        return {"soft": Term(weak.total + labeled.total, weak.count + labeled.count, weight)}
+        return {"soft": term}
