@@ -56,6 +56,7 @@ class Batch:
             slots=self.slots[own],
             images=self.images[own],
             labels=self.labels[own],
+            seen=self.seen[own],
             weak=self.weak[own],
             strong=tuple(view[own] for view in self.strong),
             valid=self.valid[own],

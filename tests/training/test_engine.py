@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.training import QUICK, landscape, quick
+from support.models import save_tiny
+from support.training import QUICK, landscape, quick, quick_distill
 
 from co2s_cli import load
 from co2s_cli.config.train import resumed
+from co2s_cli.data.landscape import CLASSES
 from co2s_cli.errors import ConfigError, InputError, ResourceError
-from co2s_cli.jobs import train
+from co2s_cli.jobs import distill, train
 from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import drifting, read
 from co2s_cli.training.state import State
@@ -134,8 +136,9 @@ def test_accumulated_steps_move_the_weights(data, tmp_path):
     assert result.step == 1
 
 
+@pytest.mark.parametrize("compresses", [False, True])
 @pytest.mark.parametrize(("room", "hint"), [(2, "--batch 2 fits; with --set accumulate=3 "), (0, "one crop alone")])
-def test_too_little_memory_says_which_batch_fits(data, tmp_path, monkeypatch, room, hint):
+def test_too_little_memory_says_which_batch_fits(data, tmp_path, monkeypatch, room, hint, compresses):
     forward = Trainee.forward
 
     def narrow(trainee, batch, *others):
@@ -145,7 +148,11 @@ def test_too_little_memory_says_which_batch_fits(data, tmp_path, monkeypatch, ro
 
     monkeypatch.setattr(Trainee, "forward", narrow)
     with pytest.raises(ResourceError, match=r"5 \+ 5 crops of 64 pixels") as caught:
-        train.run(quick(data, tmp_path / "run", batch=5))
+        if compresses:
+            teacher = save_tiny(tmp_path / "teacher.safetensors", classes=tuple(CLASSES.plain()))
+            distill.run(quick_distill(data, tmp_path / "run", batch=5, teacher=str(teacher)))
+        else:
+            train.run(quick(data, tmp_path / "run", batch=5))
     assert caught.value.hint.startswith(hint)
 
 
