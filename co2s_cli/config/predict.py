@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from co2s_cli.config.running import RunConfig
+from co2s_cli.config.mapping import MapConfig
 
 
-class PredictConfig(RunConfig):
+class PredictConfig(MapConfig):
     """A map for every scene."""
 
     out: Path

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from co2s_cli.config.running import RunConfig
+from co2s_cli.config.mapping import MapConfig
 
 DEFAULT_THRESHOLD = 0.95
 
@@ -28,7 +28,7 @@ def parse_class_thresholds(value: Any) -> Any:
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
 
-class PseudoLabelConfig(RunConfig):
+class PseudoLabelConfig(MapConfig):
     """Labels made of what a model is sure of, and a data.yaml that trains on them."""
 
     out: Path

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.predict import PredictConfig
-from co2s_cli.config.running import RunConfig
 from co2s_cli.errors import ModelError
 from co2s_cli.inference.precision import Precision, lower
 from co2s_cli.inference.products import CONFIDENCE, DISAGREEMENT, PROBABILITIES, LandCover
@@ -30,7 +30,7 @@ class Loaded:
     precision: Precision
 
 
-def load_model(path: Path, settings: RunConfig, device: torch.device, precision: Precision) -> Loaded:
+def load_model(path: Path, settings: MapConfig, device: torch.device, precision: Precision) -> Loaded:
     """Read a model file and make it ready as the settings say."""
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli import __version__
-from co2s_cli.config.running import RunConfig
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import OutputError
 from co2s_cli.geo import creation
 from co2s_cli.geo.gdal import environment, reading
@@ -50,7 +50,7 @@ class Mapper:
 
     def __init__(self, setup: Setup, product: Product, rank: Rank, progress: Progress) -> None:
         self._setup = setup
-        self._settings: RunConfig = setup.settings
+        self._settings: MapConfig = setup.settings
         self._product = product
         self._rank = rank
         self.progress = progress

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.geo.raster import STEPS
 from co2s_cli.models.manifest import Fusion
 from co2s_cli.models.pair import fuse
-
-STEPS = 254
-"""Fractions are stored as round(fraction × STEPS) in uint8, which leaves 255 for 'no value'."""
 
 CLASS, CONFIDENCE, PROBABILITIES, DISAGREEMENT = "class", "confidence", "probabilities", "disagreement"
 

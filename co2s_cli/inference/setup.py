@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from co2s_cli import __version__
-from co2s_cli.config.running import RunConfig
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.inference.engine import Engine
 from co2s_cli.inference.journal import Journal, key_of
 from co2s_cli.inference.loading import Loaded, load_model
@@ -50,7 +50,7 @@ class Start:
 class Setup:
     """One model under one set of settings; read from its file when it is first wanted."""
 
-    def __init__(self, settings: RunConfig, model: Path, manifest: Manifest, rank: Rank) -> None:
+    def __init__(self, settings: MapConfig, model: Path, manifest: Manifest, rank: Rank) -> None:
         self.settings = settings
         self.model = model
         self.manifest = manifest

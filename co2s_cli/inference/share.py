@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from co2s_cli.config.running import RunConfig
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.inference.engine import Engine
 from co2s_cli.inference.journal import Journal
 from co2s_cli.inference.loading import Loaded, load_model
@@ -29,7 +29,7 @@ class Task:
     """A scene, and how its units are done."""
 
     source: str
-    settings: RunConfig
+    settings: MapConfig
     product: Product
     model: Path
     folder: Path

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli.config.running import RunConfig
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.geo.aoi import Aoi
 from co2s_cli.geo.reading import Patch
 from co2s_cli.geo.scaling import Scaling, scaling_for
@@ -37,7 +37,7 @@ class Subject:
     """Columns of a block of the file, of the grid in use."""
 
     @classmethod
-    def open(cls, source: str, manifest: Manifest, settings: RunConfig) -> Subject:
+    def open(cls, source: str, manifest: Manifest, settings: MapConfig) -> Subject:
         """Open a scene for a model as the settings say."""
         scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
         if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything

@@ -53,7 +53,7 @@ def parse_batch(value: Any) -> Any:
     return None if str(value).strip().lower() == "auto" else value
 
 
-class RunConfig(Settings):
+class MapConfig(Settings):
     """A model over every scene."""
 
     scenes: list[str] = Field(min_length=1)
