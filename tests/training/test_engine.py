@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,12 +148,12 @@ def test_too_little_memory_says_which_batch_fits(data, tmp_path, monkeypatch, ro
         return forward(trainee, batch, *others)
 
     monkeypatch.setattr(Trainee, "forward", narrow)
+    teacher = save_tiny(tmp_path / "teacher.safetensors", classes=tuple(CLASSES.plain()))
+    start = partial(train.run, quick(data, tmp_path / "run", batch=5))
+    if compresses:
+        start = partial(distill.run, quick_distill(data, tmp_path / "run", batch=5, teacher=str(teacher)))
     with pytest.raises(ResourceError, match=r"5 \+ 5 crops of 64 pixels") as caught:
-        if compresses:
-            teacher = save_tiny(tmp_path / "teacher.safetensors", classes=tuple(CLASSES.plain()))
-            distill.run(quick_distill(data, tmp_path / "run", batch=5, teacher=str(teacher)))
-        else:
-            train.run(quick(data, tmp_path / "run", batch=5))
+        start()
     assert caught.value.hint.startswith(hint)
 
 
