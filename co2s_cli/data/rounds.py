@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import yaml
@@ -145,9 +145,16 @@ def next_round(human: Human, manifest: Manifest, made: Sequence[Labelled], folde
 
 def text_of(config: DataConfig) -> str:
     """A data.yaml that says what `config` does."""
-    content = config.model_dump(mode="json", exclude_defaults=True)
-    body = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    content = config.model_dump(exclude_defaults=True)
+    body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
     return f"{HEADER}\n{body}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes paths as texts; numbers stay numbers, keys among them, as JSON would not have it."""
+
+
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
 def _blank(manifest: Manifest) -> DataConfig:

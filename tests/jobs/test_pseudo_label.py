@@ -295,6 +295,27 @@ def test_a_second_round_replaces_the_labels_of_the_first(tmp_path, model, scene,
     assert len(dataset(second.data).labeled.sources) == 3
 
 
+def test_the_next_round_reads_raster_labels_and_polygons_by_the_same_values(tmp_path, model, scene):
+    values = {7: "water", 9: 2, 200: None, "1": "town"}
+    few = np.full((SIDE, SIDE), 200, np.uint8)
+    few[:8, :12], few[8:10, :4] = 9, 7
+    write_raster(tmp_path / "coded.tif", few)
+    with rasterio.open(scene) as opened:
+        box = shapely.box(*opened.transform @ (40, 60), *opened.transform @ (60, 40))
+        frame = geopandas.GeoDataFrame({"code": [7]}, geometry=[box], crs=opened.crs)
+    frame.to_file(tmp_path / "coded.gpkg")
+    labeled = [
+        {"image": "scene.tif", "labels": "coded.tif", "values": values},
+        {"image": "scene.tif", "labels": "coded.gpkg", "values": values, "attribute": "code"},
+    ]
+    path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE), labeled=labeled)
+    result = run(scene, tmp_path / "out", model, threshold=0.99, keep_labels=path)
+    again = read_data(result.data)
+    assert [entry.values for entry in again.labeled[:2]] == [values, values]
+    before, after = dataset(path), dataset(result.data)
+    assert (after.counts[0], after.counts[2]) >= (before.counts[0], before.counts[2]) >= (400 + 8, 96)
+
+
 def test_an_image_that_validates_as_a_whole_trains_nobody(tmp_path, model, scene, large):
     val = [{"image": "scene.tif", "labels": "truth.tif"}]
     labeled = [{"image": "large.tif", "labels": "other.tif"}]
