@@ -89,6 +89,12 @@ class DistillConfig(RunConfig):
         """Mtdf with foundation models, compress with model files, or both."""
         return "+".join([*["mtdf"] * bool(self.foundations), *["compress"] * bool(self.models)])
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Where the weights come from, those of the teachers among them."""
+        named = (Path(text.partition(":")[2]) for text in self.foundations)
+        return (*super().sources, *self.models, *named)
+
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> DistillConfig:
     """Settings from defaults < what fits the teachers and the student < preset < YAML file < `key=value` < flags."""

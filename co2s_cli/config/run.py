@@ -152,6 +152,11 @@ class RunConfig(Settings):
         """What the records call the way of learning."""
         raise NotImplementedError
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Where the weights come from that the run begins with; of tags and the like, paths that lead nowhere."""
+        return (*([self.init] if self.init else []), Path(self.student_weights))
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> RunConfig:
         if self.steps is not None and self.epochs is not None:

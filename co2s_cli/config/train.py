@@ -48,6 +48,11 @@ class TrainConfig(RunConfig):
         """The method."""
         return self.method
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Where the weights come from, those of the pair among them."""
+        return (*super().sources, Path(self.clip_weights), Path(self.dino_weights))
+
     @model_validator(mode="after")
     def _one_student_has_no_peer(self) -> TrainConfig:
         if self.student is not None and self.method in ("co2s", "unimatch"):

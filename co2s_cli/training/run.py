@@ -27,12 +27,16 @@ from co2s_cli.progress import Progress
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import BEST, LAST, Engine
+from co2s_cli.training.records import METRICS, TIMING
 from co2s_cli.training.runtime import Runtime, started
 from co2s_cli.training.schedule import steps_per_epoch
 from co2s_cli.training.setup import Lesson, engine_for
 from co2s_cli.training.state import STATE, State
 
 DEFAULT_STEPS = 4000
+
+_WRITTEN = (*(prefix + name for prefix in ("", EMA) for name in (BEST, LAST)), METRICS, TIMING, STATE)
+"""What a run writes as it goes, and a new one in its folder must not find."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
 """Data, the manifest of the run that is resumed, this process → who learns and how."""
@@ -99,12 +103,18 @@ def _check_folder(out: Path, settings: RunConfig) -> None:
     """Refuse a folder that holds another run, or none where one is to be resumed."""
     if settings.resume and not (out / STATE).is_file():
         raise InputError(f"{out}: holds no state of a run to resume", hint="start it without --resume")
-    if not settings.resume and not settings.overwrite and (out / "config.yaml").exists():
+    if settings.resume:
+        return
+    if not settings.overwrite and (out / "config.yaml").exists():
         raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
+    written = {(out / name).resolve() for name in _WRITTEN}
+    for path in settings.sources:
+        if path.resolve() in written:
+            raise OutputError(f"{path}: the run begins with it, and would write over it", hint="another --out")
 
 
 def _make_folder(out: Path, runtime: Runtime) -> None:
-    """Make the run folder, without what an earlier run left in it."""
+    """Make the run folder, without what an earlier run left in it; what no run writes there stays."""
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
         try:
@@ -112,7 +122,7 @@ def _make_folder(out: Path, runtime: Runtime) -> None:
         except OSError as error:
             raise OutputError(f"{out}: cannot be made into a folder ({error.strerror})") from error
         check_writable(out)
-        for old in [*out.glob("*.jsonl"), *out.glob("*.safetensors"), *out.glob("events.out.*"), out / STATE]:
+        for old in [*(out / name for name in _WRITTEN), *out.glob("events.out.tfevents.*")]:
             old.unlink(missing_ok=True)
     runtime.wait()
 

@@ -15,7 +15,7 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.config.distill import resumed, settings_of
 from co2s_cli.config.train import resumed as train_resumed
 from co2s_cli.data.landscape import CLASSES
-from co2s_cli.errors import ConfigError, InputError, ModelError
+from co2s_cli.errors import ConfigError, InputError, ModelError, OutputError
 from co2s_cli.jobs import distill, train
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.models.pair import Pair
@@ -163,6 +163,32 @@ def test_a_trained_pair_is_compressed_into_one_student(data, teacher, tmp_path, 
     assert list(model.students) == ["student"]
     assert sum(p.numel() for p in model.parameters()) <= sum(p.numel() for p in load(teacher).parameters()) / 2
     assert model.manifest.training["teachers"] == [f"{LAST} {load(teacher).digest}"]
+
+
+def test_a_run_never_writes_over_what_it_begins_with(data, teacher, whole, tmp_path, monkeypatch):
+    before = teacher.read_bytes()
+    monkeypatch.chdir(teacher.parent)
+    linked = tmp_path / "linked.safetensors"
+    linked.symlink_to(teacher)
+    for text in (teacher, teacher.name, linked, f"tiny-dino:{teacher}"):
+        with pytest.raises(OutputError, match=r"(last|linked)\.safetensors: the run begins with it"):
+            distill.run(quick_distill(data, teacher.parent, teacher=str(text), overwrite=True))
+    with pytest.raises(OutputError, match="the run begins with it"):
+        distill.run(quick_distill(data, whole, init=whole / (EMA + LAST), overwrite=True))
+    with pytest.raises(OutputError, match="the run begins with it"):
+        train.run(quick(data, teacher.parent, init=teacher, overwrite=True))
+    assert teacher.read_bytes() == before
+    assert (whole / (EMA + LAST)).exists()
+
+
+def test_starting_anew_drops_what_the_earlier_run_wrote_and_nothing_else(data, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in (EMA + BEST, "mine.safetensors", "mine.jsonl"):
+        (out / name).write_bytes(b"kept")
+    train.run(quick(data, out, method="supervised", steps=1, overwrite=True))
+    assert {path.name for path in out.iterdir() if path.read_bytes() == b"kept"} == {"mine.safetensors", "mine.jsonl"}
+    assert not (out / (EMA + BEST)).exists()
 
 
 def test_a_student_goes_on_from_a_model_file(data, whole, tmp_path):
