@@ -15,6 +15,9 @@ from co2s_cli.config.base import Settings, load
 Box = tuple[int, int, int, int]
 """Row, column, height and width in pixels of the image."""
 
+Picked = tuple[int | str, ...]
+"""Bands of a file, by number from 1 or by name."""
+
 
 class LabeledEntry(Settings):
     """An image with its labels, or a folder of chips with the folder of theirs."""
@@ -32,12 +35,14 @@ class LabeledEntry(Settings):
     weights: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Path | None = None
     """How much these labels count: a number, a raster on the image's grid, or a folder of such rasters. Labels with
     weights are no truth to measure with: where `val` is a share, it is drawn from the others."""
+    bands: Picked = ()
+    """Bands of the image, by number from 1 or by name, that are `bands:`; its own order or names if not given."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
 
 class ScalingEntry(Settings):
-    """Digital numbers that become 0 and 1, by band."""
+    """Digital numbers that become 0 and 1, by band; a band for which they are one number holds nothing to learn."""
 
     dtype: str = "uint8"
     low: tuple[float, ...]
@@ -45,8 +50,8 @@ class ScalingEntry(Settings):
 
     @model_validator(mode="after")
     def _ranges(self) -> ScalingEntry:
-        if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=False)):
-            raise ValueError("wants low < high for each band")
+        if len(self.low) != len(self.high) or any(a > b for a, b in zip(self.low, self.high, strict=False)):
+            raise ValueError("wants low <= high for each band")
         return self
 
 
@@ -55,6 +60,8 @@ class UnlabeledEntry(Settings):
 
     image: str
     """A raster, or a folder of chips."""
+    bands: Picked = ()
+    """As for labelled images."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
@@ -102,6 +109,11 @@ class DataConfig(Settings):
     def _fits_itself(self) -> DataConfig:
         if self.scaling is not None and len(self.scaling.low) != len(self.bands):
             raise ValueError(f"scaling has {len(self.scaling.low)} ranges for {len(self.bands)} bands")
+        val = self.val if isinstance(self.val, tuple) else ()
+        entries: list[LabeledEntry | UnlabeledEntry] = [*self.labeled, *self.unlabeled, *val]
+        for entry in entries:
+            if entry.bands and len(entry.bands) != len(self.bands):
+                raise ValueError(f"{entry.image}: picks {len(entry.bands)} bands where {len(self.bands)} are named")
         return self
 
     @property

@@ -19,7 +19,7 @@ from co2s_cli.data.splits import draw
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels import Labels
-from co2s_cli.geo.scaling import Scaling, scaling_for
+from co2s_cli.geo.scaling import Scaling, scaling_for, widest
 from co2s_cli.geo.scene import Scene
 from co2s_cli.models.manifest import ModelScaling
 from co2s_cli.tiling import Window
@@ -244,9 +244,8 @@ def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
         return _model_scaling(config.scaling)
     blank = ModelScaling(low=(), high=())
     found = [scaling_for(source.scene, "auto", blank) for source in (sources[:1] if types[0] == "uint8" else sources)]
-    low = tuple(min(values) for values in zip(*(item.low for item in found), strict=True))
-    high = tuple(max(values) for values in zip(*(item.high for item in found), strict=True))
-    return ModelScaling.model_validate({"dtype": types[0], "low": low, "high": high})
+    one = widest(found)
+    return ModelScaling.model_validate({"dtype": types[0], "low": one.low, "high": one.high})
 
 
 def _model_scaling(entry: ScalingEntry) -> ModelScaling:

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.config.data import DataConfig, LabeledEntry, ScalingEntry, UnlabeledEntry, read_data, relative
+from co2s_cli.config.data import DataConfig, LabeledEntry, Picked, ScalingEntry, UnlabeledEntry, read_data, relative
 from co2s_cli.data.sources import Source, inside, labeled_sources, resolved
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.labels import LabelReader, Labels
@@ -121,24 +121,28 @@ class Labelled:
     weights: Path
     empty: bool
     """Whether not one pixel has a pseudo-label."""
+    bands: Picked = ()
+    """Those that the model saw, where they were picked by hand."""
 
 
-def next_round(human: Human, manifest: Manifest, made: Sequence[Labelled], folder: Path) -> DataConfig:
+def next_round(
+    human: Human, manifest: Manifest, made: Sequence[Labelled], folder: Path, scaling: ScalingEntry | None = None
+) -> DataConfig:
     """The data.yaml in `folder`: the last one and the pseudo-labels, which replace older ones of the same image.
 
-    Without a last one, a share of the pseudo-labels themselves validates.
+    Without a last one, a share of the pseudo-labels themselves validates, and `scaling` goes before the model's.
     """
-    images = [one.image for one in made if not human.validates(one.image)]
-    last = human.config or _blank(manifest)
+    images = {one.image: one.bands for one in made if not human.validates(one.image)}
+    last = human.config or _blank(manifest, scaling)
     known = {resolved(image) for image in images}
     kept = [e for e in last.labeled if e.weights is None or resolved(e.image) not in known]
     fresh = [
-        LabeledEntry(image=one.image, labels=one.labels, weights=one.weights)
+        LabeledEntry(image=one.image, labels=one.labels, weights=one.weights, bands=one.bands)
         for one in made
         if one.image in images and not one.empty
     ]
     listed = {resolved(entry.image) for entry in last.unlabeled}
-    more = [UnlabeledEntry(image=image) for image in images if resolved(image) not in listed]
+    more = [UnlabeledEntry(image=i, bands=bands) for i, bands in images.items() if resolved(i) not in listed]
     whole = last.model_copy(update={"labeled": (*kept, *fresh), "unlabeled": (*last.unlabeled, *more)})
     return relative(whole, folder)
 
@@ -157,13 +161,13 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
-def _blank(manifest: Manifest) -> DataConfig:
+def _blank(manifest: Manifest, scaling: ScalingEntry | None) -> DataConfig:
     """What a model itself says of data like that it was trained on; no labels yet."""
     first = DataConfig(
         classes=manifest.classes,
         labeled=(LabeledEntry(image="", labels=Path()),),
         bands=manifest.bands,
-        scaling=ScalingEntry(**manifest.scaling.model_dump()),
+        scaling=scaling or ScalingEntry(**manifest.scaling.model_dump()),
         ground_resolution=manifest.ground_resolution,
     )
     return first.model_copy(update={"labeled": ()})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.config.data import LabeledEntry, UnlabeledEntry
+from co2s_cli.config.data import LabeledEntry, Picked, UnlabeledEntry
 from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels import Labels, open_labels
@@ -90,12 +90,14 @@ def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...],
     for entry in entries:
         for path, chip in _images(entry.image, entry.list):
             if not (chip and path in known):
-                sources.append(Source(open_scene(path, bands), chip=chip))
+                sources.append(Source(open_scene(path, bands, entry.bands), chip=chip))
     return sources
 
 
-def open_scene(source: str, bands: tuple[str, ...]) -> Scene:
-    """A scene with the wanted bands: all of its bands where their number fits, else those of the wanted names."""
+def open_scene(source: str, bands: tuple[str, ...], picked: Picked = ()) -> Scene:
+    """A scene with the wanted bands: `picked` ones, else all where their number fits, else those of the names."""
+    if picked:
+        return Scene.open(source, bands=picked)
     scene = Scene.open(source)
     if len(scene.bands) == len(bands):
         return scene
@@ -113,7 +115,7 @@ def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> 
     label_of, weight_of = _by_stem(entry, entry.labels), _by_stem(entry, entry.weights)
     sources = []
     for path, chip in _images(entry.image, entry.list):
-        scene = open_scene(path, bands)
+        scene = open_scene(path, bands, entry.bands)
         for window in windows:
             if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
                 raise InputError(f"{path}: window {window} reaches over its {scene.height} × {scene.width} pixels")

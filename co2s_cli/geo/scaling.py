@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,6 +61,13 @@ class Scaling:
         low, gain, shift = (np.asarray(v, np.float32)[:, None, None] for v in (self.low, self.gain, self.shift))
         scaled = (pixels.astype(np.float32) - low) * gain + shift
         return np.clip(scaled, 0, 1) if self.clamp else scaled
+
+
+def widest(found: Sequence[Scaling]) -> Scaling:
+    """One scaling that cuts off nothing that one of `found`, of the same bands, does not."""
+    low = tuple(min(values) for values in zip(*(item.low for item in found), strict=True))
+    high = tuple(max(values) for values in zip(*(item.high for item in found), strict=True))
+    return Scaling(low, high)
 
 
 def scaling_for(scene: Scene, choice: str, model: Ranges) -> Scaling:

@@ -39,9 +39,7 @@ class Subject:
     @classmethod
     def open(cls, source: str, manifest: Manifest, settings: MapConfig) -> Subject:
         """Open a scene for a model as the settings say."""
-        scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
-        if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
-            scene.check_bands(manifest.bands)
+        scene = open_scene(source, manifest, settings)
         aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
         tile = settings.tile or manifest.tile
@@ -88,6 +86,14 @@ class Subject:
                 col = plan.cols[across]
                 blank += not rows[:, math.floor(col * wide) : math.ceil((col + plan.tile) * wide)].any()
         return blank
+
+
+def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
+    """A scene with the bands of a model, on the grid that it sees."""
+    scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
+    if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
+        scene.check_bands(manifest.bands)
+    return scene
 
 
 class AreaReader:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.data.rounds import Human
-from co2s_cli.errors import ConfigError
+from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.geo.scene import Scene
 from co2s_cli.inference.cut import Summary
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.made import Made
@@ -70,6 +71,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     human = Human.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
+    _check_data(settings, human, targets)
     rank = rank_of_torchrun()
     # what the model has said of a scene is taken as it is: another cut needs no other look
     setup = Setup(settings.model_copy(update={"resume": True}), model, manifest, rank)
@@ -104,6 +106,30 @@ def _candidates(
 
     failed = each(targets, make, progress)
     return tuple(made), failed
+
+
+def _check_data(settings: PseudoLabelConfig, human: Human, targets: Sequence[Target]) -> None:
+    """Refuse how the model is to see the scenes where the data.yaml of the next round cannot say it."""
+    if human.config is not None:
+        wanted = len(human.config.bands)
+        if settings.bands and len(settings.bands) != wanted:
+            raise ConfigError(f"{settings.keep_labels}: names {wanted} bands, --bands picks {len(settings.bands)}")
+    elif settings.scale != "model":
+        types = {dtype for target in targets if (dtype := _dtype(target)) is not None}
+        if len(types) > 1:
+            raise ConfigError(
+                f"--scale {settings.scale}: the scenes have samples of {', '.join(sorted(types))}, "
+                "and a data.yaml holds ranges for one type",
+                hint="label the scenes of each type by a run of their own",
+            )
+
+
+def _dtype(target: Target) -> str | None:
+    """Type of a scene's samples; None of one that cannot be opened, which is told in its turn."""
+    try:
+        return Scene.open(target.source).dtype
+    except InputError:
+        return None
 
 
 def _check_classes(settings: PseudoLabelConfig, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli import __version__
+from co2s_cli.config.data import ScalingEntry
 from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
 from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
 from co2s_cli.files import appearing
@@ -21,6 +22,7 @@ from co2s_cli.geo import creation
 from co2s_cli.geo.class_raster import ClassRaster
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels import VECTORS, Labels, open_labels
+from co2s_cli.geo.scaling import scaling_for, widest
 from co2s_cli.geo.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.inference import budget, thresholds
@@ -29,6 +31,7 @@ from co2s_cli.inference.labelling import Labelling, Material, count_levels
 from co2s_cli.inference.mapping import KEY_TAG
 from co2s_cli.inference.pseudo import Rule
 from co2s_cli.inference.round_folder import RULE_TAG, RoundFolder, tags_of
+from co2s_cli.inference.subject import open_scene
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.scenes import Failure, each
 from co2s_cli.models.manifest import Manifest
@@ -195,14 +198,22 @@ class Round:
 
     def _write_data(self, scenes: Sequence[SceneLabels]) -> Path | None:
         """The data.yaml of the next round, last: who finds it finds everything that it names."""
+        if not scenes:
+            return None
         made = [
-            Labelled(scene.source, scene.outputs[LABELS], scene.outputs[WEIGHTS], empty=not scene.summary.labelled)
+            Labelled(
+                image=scene.source,
+                labels=scene.outputs[LABELS],
+                weights=scene.outputs[WEIGHTS],
+                empty=not scene.summary.labelled,
+                bands=tuple(self.settings.bands),
+            )
             for scene in scenes
         ]
-        config = next_round(self.human, self.manifest, made, self.folder.path)
-        if made and all(one.empty for one in made):
+        if all(one.empty for one in made):
             log.warning("not one pixel is sure enough: there are no pseudo-labels to train on")
-        if not (made and config.labeled):
+        config = next_round(self.human, self.manifest, made, self.folder.path, self._scaling(scenes))
+        if not config.labeled:
             return None
         if self.human.config is None:
             log.warning(
@@ -213,6 +224,20 @@ class Round:
         with appearing(self.folder.data) as temporary:
             temporary.write_text(text_of(config), encoding="utf-8")
         return self.folder.data
+
+    def _scaling(self, scenes: Sequence[SceneLabels]) -> ScalingEntry | None:
+        """How the model saw the scenes; None where that is its own way, or the last data.yaml says how to train."""
+        if self.settings.scale == "model" or self.human.config is not None:
+            return None
+        opened = [open_scene(scene.source, self.manifest, self.settings) for scene in scenes]
+        found = [scaling_for(scene, self.settings.scale, self.manifest.scaling) for scene in opened]
+        one = widest(found)
+        if any((own.low, own.high) != (one.low, one.high) for own in found):
+            log.warning(
+                "%s: --scale %s gave each scene ranges of its own; training takes one for all, the widest",
+                self.folder.data, self.settings.scale,
+            )  # fmt: skip
+        return ScalingEntry(dtype=opened[0].dtype, low=one.low, high=one.high)
 
 
 def _origin(candidates: Path) -> dict[str, str]:

@@ -266,8 +266,8 @@ def test_the_report_holds_what_the_result_says(tmp_path, model, scene, large):
     assert told["total"]["precision"] is None
 
 
-def dataset(path):
-    return assemble(read_data(path), view=View(32, (1.0, 1.0), "own"), seed=0)
+def dataset(path, crop=32):
+    return assemble(read_data(path), view=View(crop, (1.0, 1.0), "own"), seed=0)
 
 
 def test_the_next_round_trains_on_human_and_pseudo_labels_and_validates_as_before(tmp_path, model, scene):
@@ -335,6 +335,43 @@ def test_without_human_labels_the_model_says_what_the_data_are(tmp_path, model, 
     assert config.class_map.names == NAMES
     assert config.scaling.high == (255, 255, 255)
     assert len(config.labeled) == 1
+
+
+def test_bands_picked_by_hand_are_picked_by_the_next_round(tmp_path, model, scene):
+    with rasterio.open(scene) as opened:
+        write_raster(tmp_path / "bgr.tif", opened.read()[::-1])
+    result = run(tmp_path / "bgr.tif", tmp_path / "out", model, threshold=0.5, bands="3,2,1")
+    read = dataset(result.data, crop=16)
+    assert [source.scene.bands for source in read.labeled.sources] == [(3, 2, 1)]
+    assert [source.scene.bands for source in read.unlabeled.sources] == [(3, 2, 1)]
+    path, _, _ = human_data(tmp_path, tmp_path / "bgr.tif", (SIDE, SIDE))
+    result = run(tmp_path / "bgr.tif", tmp_path / "two", model, threshold=0.5, bands="3,2,1", keep_labels=path)
+    assert [source.scene.bands for source in dataset(result.data).labeled.sources] == [(1, 2, 3), (3, 2, 1)]
+    four = write_raster(tmp_path / "four.tif", noise((4, SIDE, SIDE)), photometric="minisblack")
+    path, _, _ = human_data(tmp_path, four, (SIDE, SIDE), bands=["blue", "green", "red", "infrared"])
+    with pytest.raises(ConfigError, match="names 4 bands, --bands picks 3"):
+        run(four, tmp_path / "three", model, bands="3,2,1", keep_labels=path)
+
+
+def test_the_next_round_scales_as_the_model_saw_the_scenes(tmp_path, model, scene, caplog):
+    deep = noise((3, SIDE, SIDE), seed=3).astype(np.uint16) * 40 + 5
+    deep[0] = 77
+    write_raster(tmp_path / "deep.tif", deep)
+    with pytest.raises(ConfigError, match="samples of uint16, uint8"):
+        run([tmp_path / "deep.tif", scene], tmp_path / "out", model, scale="auto")
+    assert not (tmp_path / "out").exists()
+    result = run(tmp_path / "deep.tif", tmp_path / "out", model, threshold=0.5, scale="auto")
+    low, high = np.percentile(deep.reshape(3, -1).astype(float), (2, 98), axis=1)
+    read = dataset(result.data, crop=16)
+    assert (read.scaling.dtype, read.scaling.low[0], read.scaling.high[0]) == ("uint16", 77, 77)
+    np.testing.assert_allclose((read.scaling.low, read.scaling.high), (low, high))
+    dark = write_raster(tmp_path / "dark.tif", noise((3, SIDE, SIDE)) // 2)
+    result = run([scene, dark], tmp_path / "both", model, threshold=0.5, scale="p0-100")
+    assert "ranges of its own" in caplog.text
+    with rasterio.open(scene) as one, rasterio.open(dark) as other:
+        lowest, highest = other.read().min(axis=(1, 2)), one.read().max(axis=(1, 2))
+    scaling = read_data(result.data).scaling
+    assert (scaling.low, scaling.high) == (tuple(lowest), tuple(highest))
 
 
 def test_nothing_sure_is_told_and_nothing_to_train_on_is_written(tmp_path, model, scene, caplog):
