@@ -85,7 +85,7 @@ class RunConfig(Settings):
     trained_on: str = ""
     """One phrase for the model file: what it was trained on; counted from the data if not given."""
     licence: str = ""
-    """Licence of the weights for the model file; found from the backbones' if not given."""
+    """Licence of the weights for the model file; found from what it began with and its teachers if not given."""
     half_files: bool = False
     """Write model files in half precision: half the size, logits that differ in the third digit."""
 

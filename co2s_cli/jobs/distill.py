@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -42,7 +43,11 @@ def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runt
     names = [teacher.name for teacher in foundations]
     if guide is not None:
         names += [f"{path.name} {digest}" for path, digest in zip(settings.models, guide.digests, strict=True)]
-    pair = _resumed(settings, before, names) if before else _student(settings, data, known, foundations, names)
+    pair = (
+        _resumed(settings, before, names)
+        if before
+        else _student(settings, data, known, foundations, teachers=names, taught_under=_licences(foundations, guide))
+    )
     method = partial(
         Distill,
         weights=Weights(settings.feature_weight, settings.soft_weight, settings.divisor, settings.temperature),
@@ -66,16 +71,26 @@ def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> l
 
 
 def _student(
-    settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher], names: list[str]
+    settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher], **facts: Any
 ) -> Pair:
-    """The student with what it needs to speak to the foundation models."""
+    """The student with what it needs to speak to the foundation models; `facts` are for its manifest."""
     changes = {
         "translators": tuple(teacher.translator() for teacher in foundations),
         "alpha": settings.alpha,
         "align": settings.align,
         "fuse": settings.fuse,
     }
-    return single(settings, data, known.model_copy(update=changes), teachers=names)
+    return single(settings, data, known.model_copy(update=changes), **facts)
+
+
+def _licences(foundations: list[Teacher], guide: trained.Trained | None) -> list[str]:
+    """What the teachers' licences say to those whom they taught."""
+    dino = any("dinov3" in teacher.name and not teacher.name.endswith(":none") for teacher in foundations)
+    told = [text for text in (guide.licences if guide is not None else ()) if text]
+    return [
+        *["taught by DINOv3, which carries Meta's DINOv3 licence"] * dino,
+        *(f"taught by a model whose licence says: {text}" for text in told),
+    ]
 
 
 def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Pair:

@@ -102,9 +102,13 @@ def manifest(
     students: Mapping[str, StudentSpec | DenseSpec],
     *,
     fusion: Fusion = "mean",
+    taught_under: Sequence[str] = (),
     **facts: Any,
 ) -> Manifest:
-    """What the model file will say about itself; `facts` join those about its training."""
+    """What the model file will say about itself; `facts` join those about its training.
+
+    `taught_under` are the licences of teachers, each a phrase.
+    """
     return Manifest(
         classes=tuple(data.classes.plain()),
         bands=data.bands,
@@ -122,7 +126,7 @@ def manifest(
             "data": data.digest,
             **facts,
         },
-        licence=settings.licence or _licence(settings, students, facts.get("teachers", ())),
+        licence=settings.licence or _licence(settings, students, taught_under),
     )
 
 
@@ -153,10 +157,14 @@ def _as_published(spec: StudentSpec, options: dict[str, Any]) -> StudentSpec:
     return spec.model_copy(update={"backbone": backbone})
 
 
-def _licence(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec], teachers: Sequence[str]) -> str:
+def _licence(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec], taught_under: Sequence[str]) -> str:
+    """What the weights that a run starts from bring along, then what its teachers do."""
+    return "; ".join(dict.fromkeys(text for text in (_inherited(settings, students), *taught_under) if text))
+
+
+def _inherited(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec]) -> str:
+    if settings.init is not None:
+        return weights.read_manifest(settings.init).licence
     found = weights_of(settings)
-    own = any("dinov3" in spec.backbone.name and found[name] != "none" for name, spec in students.items())
-    taught = any("dinov3" in name and not name.endswith(":none") for name in teachers)
-    if own:
-        return "DINOv3 weights carry Meta's DINOv3 licence"
-    return "taught by DINOv3, which carries Meta's DINOv3 licence" if taught else ""
+    known = any("dinov3" in spec.backbone.name and found[name] != "none" for name, spec in students.items())
+    return "DINOv3 weights carry Meta's DINOv3 licence" if known else ""

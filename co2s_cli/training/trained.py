@@ -38,6 +38,11 @@ class Trained:
         """What tells these teachers from others, one text for each model."""
         return [pair.digest for pair in self._pairs]
 
+    @property
+    def licences(self) -> list[str]:
+        """Those of their weights, one text for each model; empty where a model says nothing."""
+        return [pair.manifest.licence for pair in self._pairs]
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Class probabilities (B, N, H, W): the mean of all students, or of each pixel the surer one."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,6 +190,34 @@ def test_starting_anew_drops_what_the_earlier_run_wrote_and_nothing_else(data, t
     train.run(quick(data, out, method="supervised", steps=1, overwrite=True))
     assert {path.name for path in out.iterdir() if path.read_bytes() == b"kept"} == {"mine.safetensors", "mine.jsonl"}
     assert not (out / (EMA + BEST)).exists()
+
+
+def test_licences_are_those_of_the_file_to_start_from_and_of_the_teachers_whatever_their_names(data, teacher, tmp_path):
+    def licence(folder):
+        return load(folder / LAST).manifest.licence
+
+    quiet, spoken = tmp_path / "dinov3.safetensors", tmp_path / "plain.safetensors"
+    quiet.write_bytes(teacher.read_bytes())
+    save_tiny(spoken, classes=tuple(CLASSES.plain()), licence="CC-BY-4.0")
+    distill.run(quick_distill(data, tmp_path / "a", steps=1, teacher=str(quiet)))
+    assert licence(tmp_path / "a") == ""
+    distill.run(quick_distill(data, tmp_path / "b", steps=1, teacher=(str(spoken), str(quiet))))
+    assert licence(tmp_path / "b") == "taught by a model whose licence says: CC-BY-4.0"
+    train.run(quick(data, tmp_path / "c", method="supervised", steps=1, init=spoken))
+    assert licence(tmp_path / "c") == "CC-BY-4.0"
+    train.run(quick(data, tmp_path / "d", "licence=CC0", method="supervised", steps=1, init=spoken))
+    assert licence(tmp_path / "d") == "CC0"
+    still = {"student": "tiny-student", "init": tmp_path / "b" / LAST, "method": "supervised", "steps": 1}
+    train.run(quick(data, tmp_path / "e", **still))
+    assert licence(tmp_path / "e") == licence(tmp_path / "b")
+
+
+def test_foundation_models_pass_their_licence_on_where_their_weights_teach():
+    dino, clip, empty = (
+        SimpleNamespace(name=name) for name in ("vit_x_dinov3:lvd1689m", "ViT-L-14:openai", "vit_x_dinov3:none")
+    )
+    assert distill._licences([dino, clip], None) == ["taught by DINOv3, which carries Meta's DINOv3 licence"]
+    assert distill._licences([clip, empty], None) == []
 
 
 def test_a_student_goes_on_from_a_model_file(data, whole, tmp_path):
