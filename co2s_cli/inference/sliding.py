@@ -1,9 +1,11 @@
-"""The same sliding window over images that are in memory already: what validation sees is what predict would make."""
+"""The same sliding window outside of predict: over an image in memory, or a part of one that is read by windows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -46,20 +48,33 @@ class Sliding:
     def __call__(self, logits: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
         """Blended values (N, H, W) in float32 for an image (C, H, W), by `logits`: (B, C, h, w) → (B, N, h, w)."""
         seen = self._resized(image)
-        plan = Plan.of(*seen.shape[-2:], tile=self.tile, overlap=self.tile - self.step)
-        windows = self._values(logits, seen, plan)
-        first = next(windows)
-        strips = stitch(
-            _again(first, windows),
-            plan=plan,
-            area=Window(0, 0, plan.height, plan.width),
-            depth=len(first.values),
-            device=image.device,
-        )
-        blended = torch.cat([strip.blended.clone() for strip in strips if strip.blended is not None], dim=1)
+        height, width = seen.shape[-2:]
+        blended = self.part(logits, partial(_cut, seen), of=(height, width), area=Window(0, 0, height, width))
         if seen is image:
             return blended
         return F.interpolate(blended[None], image.shape[-2:], mode="bilinear", align_corners=True)[0]
+
+    @torch.no_grad()
+    def part(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        view: Callable[[Window], Tensor],
+        *,
+        of: tuple[int, int],
+        area: Window,
+    ) -> Tensor:
+        """Blended values (N, h, w) in float32 of an area of an image of `of` (rows, columns), which is not resized.
+
+        `view` hands out the pixels (C, tile, tile) of a window. The windows are those of the whole image, so the area
+        has the values that it has in the map of all of it; those that do not touch the area are not asked for.
+        """
+        plan = Plan.of(*of, tile=self.tile, overlap=self.tile - self.step)
+        windows = self._values(logits, view, plan, area)
+        first = next(windows)
+        strips = stitch(
+            _again(first, windows), plan=plan, area=area, depth=len(first.values), device=first.values.device
+        )
+        return torch.cat([strip.blended.clone() for strip in strips if strip.blended is not None], dim=1)
 
     def _resized(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -69,14 +84,17 @@ class Sliding:
         size = (round(height * factor), round(width * factor))
         return F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
 
-    def _values(self, logits: Callable[[Tensor], Tensor], image: Tensor, plan: Plan) -> Iterator[Piece]:
-        """Weighted values of every window, in row-major order."""
-        weights = Weights(plan, image.device, flat=self.taper == "flat")
+    def _values(
+        self, logits: Callable[[Tensor], Tensor], view: Callable[[Window], Tensor], plan: Plan, area: Window
+    ) -> Iterator[Piece]:
+        """Weighted values of every window that touches the area, in row-major order."""
+        weights: Weights | None = None
         valid = np.ones((plan.tile, plan.tile), np.bool_)
-        keys = [(down, across) for down in range(len(plan.rows)) for across in range(len(plan.cols))]
+        keys = list(product(*plan.meeting(area)))
         for start in range(0, len(keys), self.batch):
             batch = keys[start : start + self.batch]
-            values = logits(torch.stack([_cut(image, plan.window(*key)) for key in batch])).float()
+            values = logits(torch.stack([view(plan.window(*key)) for key in batch])).float()
+            weights = weights or Weights(plan, values.device, flat=self.taper == "flat")
             if self.blend == "probabilities":
                 values = values.softmax(dim=1)
             for (down, across), one in zip(batch, values, strict=True):

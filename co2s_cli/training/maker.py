@@ -54,18 +54,17 @@ class Maker:
         return self.sliding.short_side is not None
 
     def make(self, area: Area) -> Made:
-        """Map an area."""
+        """The part of the scene's map that is an area."""
         manifest = self.pair.manifest
         scaling = scaling_for(area.scene, "model", manifest.scaling)
         with area.scene.reader() as reader:
-            patch = reader.read(area.window)
-        image = torch.from_numpy(scaling.apply(patch.pixels)).to(self.device)
-        members = chances(self.pair, image, self.sliding, self.dtype)
+            valid = reader.valid(area.window)
+        members = chances(self.pair, area, scaling, self.sliding, device=self.device, dtype=self.dtype)
         product = LandCover(len(manifest.classes), self.fusion, wanted=(CONFIDENCE,))
         planes = product.decide(product.values({name: chance[None] for name, chance in members.items()})[0])
 
         def known(plane: Tensor) -> IDS:
-            return np.where(patch.valid, plane.cpu().numpy(), IGNORE).astype(np.uint8)
+            return np.where(valid, plane.cpu().numpy(), IGNORE).astype(np.uint8)
 
         alone = {name: known(chance.argmax(dim=0)) for name, chance in members.items()}
         return Made(known(planes[CLASS][0]), known(planes[CONFIDENCE][0]), alone)
@@ -92,7 +91,7 @@ def windows(settings: EvaluateConfig, own: int) -> Sliding:
     """How areas are cut and blended, for a model made for windows of `own` pixels: predict's way, or the published."""
     tile = settings.tile or own
     if settings.protocol != "published":
-        return Sliding(tile, stride=max(1, int(tile * (1 - settings.overlap) + 1e-9)), batch=settings.batch)
+        return Sliding(tile, stride=tile - int(tile * settings.overlap), batch=settings.batch)
     rules = PRESETS["published"]
     return Sliding(
         tile,

@@ -1,9 +1,10 @@
-"""Validation by predict's sliding window: each student and the fused pair, and what the pseudo-labels are worth."""
+"""Validation by predict's windows: each student and the fused pair, and what the pseudo-labels are worth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -93,7 +94,7 @@ def evaluate(
     counts = total.vector()
     parts = [part for area in areas for part in pieces(area, whole=sliding.short_side is not None)]
     for piece in parts[runtime.rank :: runtime.ranks]:
-        members = chances(pair, _image(piece, scaling).to(runtime.device), sliding, dtype)
+        members = chances(pair, piece, scaling, sliding, device=runtime.device, dtype=dtype)
         with piece.labels.reader() as labels:
             truth = labels.read(piece.window)
         counts = counts + _tallied(members, truth, pair, threshold).vector()
@@ -101,13 +102,28 @@ def evaluate(
     return total.filled(summed.cpu().numpy())
 
 
-def chances(pair: Pair, image: Tensor, sliding: Sliding, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Each student's probabilities (N, h, w) for an image (bands, h, w), whatever was blended."""
+def chances(
+    pair: Pair, area: Area, scaling: Scaling, sliding: Sliding, *, device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Each student's probabilities (N, h, w) for an area, whatever was blended.
+
+    They are those of the map that predict makes of the whole scene: the windows, which are read one by one, reach into
+    the area's surroundings. What is resized first, as the published code does, is seen alone and in one piece.
+    """
     found = {}
-    for name, student in pair.students.items():
-        with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            blended = sliding(student, image)
-        found[name] = blended.softmax(dim=0) if sliding.blend == "logits" else blended
+    with area.scene.reader() as reader:
+
+        def view(window: Window) -> Tensor:
+            return torch.from_numpy(scaling.apply(reader.read(window).pixels)).to(device)
+
+        if sliding.short_side is None:
+            blend = partial(sliding.part, view=view, of=area.scene.grid.shape, area=area.window)
+        else:
+            blend = partial(sliding, image=view(area.window))
+        for name, student in pair.students.items():
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                blended = blend(student)
+            found[name] = blended.softmax(dim=0) if sliding.blend == "logits" else blended
     return found
 
 
@@ -121,12 +137,6 @@ def pieces(area: Area, *, whole: bool) -> list[Area]:
         for top, bottom in spans(window.height, PIECE)
         for left, right in spans(window.width, PIECE)
     ]
-
-
-def _image(area: Area, scaling: Scaling) -> Tensor:
-    """The pixels of an area in [0, 1]."""
-    with area.scene.reader() as reader:
-        return torch.from_numpy(scaling.apply(reader.read(area.window).pixels))
 
 
 @torch.no_grad()

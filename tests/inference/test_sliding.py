@@ -50,6 +50,25 @@ def test_it_is_the_window_of_predict():
     np.testing.assert_allclose(seen.numpy(), predicted, atol=1e-6)
 
 
+@settings(max_examples=20)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), data=st.data())
+def test_an_area_has_the_values_of_the_map_of_the_whole_image(height, width, data):
+    row, col = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    area = Window(row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col)))
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def view(window):
+        seen.append(window)
+        rows, cols = reflected(window.row, window.bottom, height), reflected(window.col, window.right, width)
+        return image[:, rows][:, :, cols]
+
+    sliding = Sliding(tile=16, batch=2)
+    part = sliding.part(positional, view, of=(height, width), area=area)
+    torch.testing.assert_close(part, sliding(positional, image)[:, area.slices[0], area.slices[1]])
+    assert all(w.row < area.bottom and area.row < w.bottom and w.col < area.right and area.col < w.right for w in seen)
+
+
 def by_hand(logits, image, tile, stride):
     """Published: sum of logits over windows ÷ their count, the last window moved inside."""
     _, height, width = image.shape

@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from support.rasters import write_raster
 from support.training import landscape
 from torch import nn
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.data import read_data
 from co2s_cli.config.train import settings_of
-from co2s_cli.data.dataset import assemble
+from co2s_cli.data.dataset import Area, assemble
 from co2s_cli.data.samples import View
+from co2s_cli.geo.scaling import Scaling
+from co2s_cli.geo.scene import Scene
 from co2s_cli.models import catalog
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.models.pair import Pair
-from co2s_cli.tiling import Plan
+from co2s_cli.tiling import Plan, Window
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import sliding_of
 from co2s_cli.training.validate import chances, evaluate
@@ -47,14 +50,22 @@ def pair():
     return pair
 
 
+def chances_of(pair, image, folder, sliding):
+    """Of all of an image (3, h, w) in [0, 1]."""
+    path = write_raster(folder / "image.tif", image.numpy())
+    area = Area(Scene.open(str(path)), None, Window(0, 0, *image.shape[-2:]))
+    plain = Scaling((0.0,) * 3, (1.0,) * 3)
+    return chances(pair, area, plain, sliding, device=torch.device("cpu"), dtype=torch.float32)
+
+
 def settings(*extra, **flags):
     return settings_of(None, {"preset": "tiny", "crop": 64, **flags}, list(extra))
 
 
 @pytest.mark.parametrize("extra", [(), ("eval_blend=logits",), ("eval_taper=flat",), ("eval_overlap=0.5",)])
-def test_windows_do_not_show_in_the_map_of_a_pixelwise_model(pair, extra):
+def test_windows_do_not_show_in_the_map_of_a_pixelwise_model(pair, tmp_path, extra):
     image = torch.rand(3, 100, 83)
-    found = chances(pair, image, sliding_of(settings(*extra)), torch.float32)
+    found = chances_of(pair, image, tmp_path, sliding_of(settings(*extra)))
     for name, student in pair.students.items():
         torch.testing.assert_close(found[name], student(image[None])[0].softmax(dim=0), rtol=1e-4, atol=1e-5)
 
@@ -71,12 +82,12 @@ class Flagged(nn.Module):
 
 
 @pytest.mark.parametrize(("blend", "winner"), [("logits", 0), ("probabilities", 1)])
-def test_one_very_sure_window_wins_among_logits_and_loses_among_probabilities(pair, blend, winner):
+def test_one_very_sure_window_wins_among_logits_and_loses_among_probabilities(pair, tmp_path, blend, winner):
     pair.students = nn.ModuleDict({"clip": Flagged()})
     image = torch.zeros(3, 64, 112)
     image[:, 0, 0] = 1
     sliding = sliding_of(settings(f"eval_blend={blend}", "eval_taper=flat", "eval_overlap=0.75"))
-    assert (chances(pair, image, sliding, torch.float32)["clip"][:, :, 50:60].argmax(dim=0) == winner).all()
+    assert (chances_of(pair, image, tmp_path, sliding)["clip"][:, :, 50:60].argmax(dim=0) == winner).all()
 
 
 @pytest.mark.parametrize(("length", "tile", "windows"), [(512, 256, 3), (1024, 512, 3), (512, 512, 1), (573, 512, 2)])
@@ -87,8 +98,8 @@ def test_published_windows(length, tile, windows):
     assert (published.blend, published.taper, published.short_side) == ("logits", "flat", 512)
 
 
-def test_a_resized_image_comes_back_in_its_own_size(pair):
-    found = chances(pair, torch.rand(3, 70, 90), sliding_of(settings("eval_resize=64")), torch.float32)
+def test_a_resized_image_comes_back_in_its_own_size(pair, tmp_path):
+    found = chances_of(pair, torch.rand(3, 70, 90), tmp_path, sliding_of(settings("eval_resize=64")))
     assert found["clip"].shape == (N, 70, 90)
     torch.testing.assert_close(found["clip"].sum(dim=0), torch.ones(70, 90))
 
