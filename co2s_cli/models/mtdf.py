@@ -97,8 +97,8 @@ def folded(fusion: TokenFusion) -> TokenFusion:
 
 
 def _merged(branch: nn.Module) -> dict[str, Tensor]:
-    """Tensors of a branch whose way back is in its translator, computed in double precision."""
-    state = {name: value.detach() for name, value in branch.state_dict().items()}
+    """Tensors of a branch whose way back is in its translator, computed in double precision, which MPS has not."""
+    state = {name: value.detach().cpu() for name, value in branch.state_dict().items()}
     if "back.weight" in state:
         back, shift = state.pop("back.weight").double(), state.pop("back.bias").double()
         weight, bias = (f"translate.leave.{part}" for part in ("weight", "bias"))

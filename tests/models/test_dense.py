@@ -293,6 +293,26 @@ def test_folding_changes_the_size_alone(name, align):
         lean.translated(lean.encode(torch.rand(1, 3, 64, 64)))
 
 
+class Accelerated(torch.Tensor):
+    """A tensor of a device that knows no float64, as MPS."""
+
+    def double(self):
+        raise TypeError("this device has no float64")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_folding_asks_no_device_for_double_precision(monkeypatch):
+    fusion = tiny().fusion
+    wanted = mtdf.folded(fusion).state_dict()
+    for branch in fusion.branches:
+        state = {name: value.as_subclass(Accelerated) for name, value in branch.state_dict().items()}
+        monkeypatch.setattr(branch, "state_dict", lambda state=state: state)
+    found = mtdf.folded(fusion).state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+
+
 def test_folding_the_papers_student_saves_what_the_paper_could_have_saved():
     fusion = hollow(translators=PAPER, align="second_pass").fusion.to_empty(device="cpu")
     assert count(fusion) == 3_314_176
