@@ -1,11 +1,12 @@
 """Settings: defaults < YAML < flags, and one error that names every bad key."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from co2s_cli.config import Settings, given, load
 from co2s_cli.config.units import parse_bytes, show_bytes
@@ -43,7 +44,7 @@ def test_one_error_names_every_bad_key(tmp_path):
     config = write(tmp_path, "tile: -3\ncolour: red\noverlap: much\n")
     with pytest.raises(ConfigError) as caught:
         load(Job, config, {})
-    for part in ("job.yaml", "tile", "colour: no such setting", "overlap", "scene: Field required", "found -3"):
+    for part in ("job.yaml", "tile", "colour: no such setting", "overlap", "scene: is missing", "found -3"):
         assert part in caught.value.message
 
 
@@ -88,3 +89,31 @@ def test_what_is_no_size_is_refused(text):
 @for_all(st.integers(1, 999 * 10**12))
 def test_a_shown_size_is_read_back_to_three_digits(count):
     assert parse_bytes(show_bytes(count)) == pytest.approx(count, rel=0.006)
+
+
+class Several(Settings):
+    """Settings of several forms, and two that do not go together."""
+
+    threshold: float = Field(0.5, ge=0, le=1)
+    rule: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Several":
+        if self.rule == "auto" and self.threshold == 0:
+            raise ValueError("rule auto wants a threshold")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"threshold": 0}, "rule auto wants a threshold"),
+        ({"rule": 2}, "rule: wants 'auto' or less than or equal to 1 (found 2)"),
+        ({"treshold": 0.2}, "treshold: no such setting, threshold is meant?"),
+        ({"colour": 0.2}, "colour: no such setting"),
+    ],
+)
+def test_what_is_wrong_is_one_phrase_without_insides(values, words):
+    with pytest.raises(ConfigError) as caught:
+        load(Several, None, values)
+    assert str(caught.value) == words

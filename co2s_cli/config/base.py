@@ -1,5 +1,6 @@
 """Read settings from defaults, a YAML file and flags; one error names every bad key."""
 
+import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,9 +29,12 @@ def load(kind: type[S], config: Path | None, flags: dict[str, Any]) -> S:
     try:
         return kind(**{**values, **flags})
     except ValidationError as error:
-        problems = "; ".join(_problem(kind, item) for item in error.errors())
+        by_setting: dict[str, list[Any]] = {}
+        for item in error.errors():
+            by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
+        problems = "; ".join(_problem(kind, name, items) for name, items in by_setting.items())
         origin = f"{config}: " if config else ""
-        raise ConfigError(f"{origin}{problems}", hint="see --help for the settings and their ranges") from error
+        raise ConfigError(f"{origin}{problems}", hint="--help tells the settings and their ranges") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -48,9 +52,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
-def _problem(kind: type[Settings], item: Any) -> str:
-    name = ".".join(str(part) for part in item["loc"]) or "settings"
-    if item["type"] == "extra_forbidden":
-        return f"{name}: no such setting (known: {', '.join(sorted(kind.model_fields))})"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}" + (f" (found {item['input']!r})" if item["type"] != "missing" else "")
+def _problem(kind: type[Settings], name: str, items: list[Any]) -> str:
+    """What is wrong with a setting, in one phrase: a setting of several forms has a complaint for each of them."""
+    if items[0]["type"] == "extra_forbidden":
+        return _unknown(kind, name)
+    if items[0]["type"] == "missing":
+        return f"{name}: is missing"
+    said = list(dict.fromkeys(_complaint(item) for item in items))
+    if not name:  # about settings that do not go together: the message names them
+        return "; ".join(said)
+    place = ".".join(str(part) for part in items[0]["loc"][1:] if isinstance(part, int))
+    return f"{name}{f'.{place}' if place else ''}: {' or '.join(said)} (found {items[0]['input']!r})".replace(
+        " or wants ", " or "
+    )
+
+
+def _complaint(item: Any) -> str:
+    return str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "wants").replace("a valid ", "a ")
+
+
+def _unknown(kind: type[Settings], name: str) -> str:
+    near = difflib.get_close_matches(name, kind.model_fields, n=1)
+    return f"{name}: no such setting" + (f", {near[0]} is meant?" if near else "")

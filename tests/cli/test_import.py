@@ -59,7 +59,7 @@ def test_one_student_alone_is_allowed(co2s, checkpoints, tmp_path):
         (("best_clip.pth", "--dataset", "whdld", "-o", "m.pth"), 2, "safetensors"),
         (("best_clip.pth", "--dataset", "whdld", "-o", "missing/m.safetensors"), 4, "does not exist"),
         (("best_clip.pth", "--dataset", "whdld", "-o", "taken.safetensors"), 4, "--overwrite"),
-        ((), 2, "Field required"),
+        ((), 2, "is missing"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_exit_code(co2s, checkpoints, tmp_path, monkeypatch, arguments, code, words):
