@@ -61,10 +61,9 @@ def _problem(kind: type[Settings], name: str, items: list[Any]) -> str:
     said = list(dict.fromkeys(_complaint(item) for item in items))
     if not name:  # about settings that do not go together: the message names them
         return "; ".join(said)
-    place = ".".join(str(part) for part in items[0]["loc"][1:] if isinstance(part, int))
-    return f"{name}{f'.{place}' if place else ''}: {' or '.join(said)} (found {items[0]['input']!r})".replace(
-        " or wants ", " or "
-    )
+    place = ".".join([name, *(str(part) for part in items[0]["loc"][1:] if isinstance(part, int))])
+    complaints = " or ".join(said).replace(" or wants ", " or ")
+    return f"{place}: {complaints} (found {items[0]['input']!r})"
 
 
 def _complaint(item: Any) -> str:
