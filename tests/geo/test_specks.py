@@ -1,10 +1,13 @@
 """Large and small regions told strip by strip, against a flood fill of the whole raster."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from co2s_cli.geo import specks
 from co2s_cli.geo.specks import large
 
 
@@ -40,10 +43,25 @@ def streamed(labels, least, rows):
     st.integers(1, 4),
     st.integers(1, 9),
     st.integers(1, 30),
+    st.integers(1, 9),
 )
-def test_any_raster_cut_into_any_strips(seed, height, width, classes, rows, least):
+def test_any_raster_cut_into_any_strips_and_sections(seed, height, width, classes, rows, least, section):
     labels = np.random.default_rng(seed).integers(0, classes + 1, (height, width)).astype(np.uint8)
-    np.testing.assert_array_equal(streamed(labels, least, rows), flooded(labels, least))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(specks, "SECTION", section)
+        np.testing.assert_array_equal(streamed(labels, least, rows), flooded(labels, least))
+
+
+def test_what_is_kept_of_many_strips_takes_the_memory_of_few():
+    strips, columns = 1600, 500
+    labels = np.random.default_rng(0).integers(0, 256, (strips, columns)).astype(np.uint8)
+    tracemalloc.start()
+    for _ in large(strips, lambda index: labels[index : index + 1], 3):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    all_edges = strips * columns * 10  # bytes: hardly two pixels are one region
+    assert peak < all_edges / 8
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 40])
