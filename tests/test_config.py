@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+from hypothesis import example
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
@@ -87,6 +88,7 @@ def test_what_is_no_size_is_refused(text):
 
 
 @for_all(st.integers(1, 999 * 10**12))
+@example(999_500_000)
 def test_a_shown_size_is_read_back_to_three_digits(count):
     assert parse_bytes(show_bytes(count)) == pytest.approx(count, rel=0.006)
 

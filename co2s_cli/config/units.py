@@ -19,7 +19,7 @@ def parse_bytes(text: str | int) -> int:
 def show_bytes(count: float) -> str:
     """A size as a person reads it: 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
+        if abs(count) < 999.5:  # three digits of more would round to a thousand
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
