@@ -104,15 +104,32 @@ def held_out(blocks: Sequence[Block], share: float, seed: int) -> tuple[list[Blo
         )
     counts = np.array([block.counts for block in blocks])
     order = np.random.default_rng([seed, len(blocks)]).permutation(len(blocks))
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
     chosen = np.zeros(len(blocks), np.bool_)
-    while counts[chosen].sum() < share * counts.sum() and chosen.sum() < len(blocks) - 1:
-        lacking = counts[chosen].sum(axis=0) == 0
-        fresh = (counts[:, lacking] > 0).sum(axis=1)
-        chosen[min(np.flatnonzero(~chosen), key=lambda place: (-fresh[place], rank[place]))] = True
+    chosen[order] = _drawn(counts[order], share * counts.sum())
     train = [block for block, out in zip(blocks, chosen, strict=True) if not out]
     return train, [block for block, out in zip(blocks, chosen, strict=True) if out]
+
+
+def _drawn(counts: NDArray[np.int64], wanted: float) -> NDArray[np.bool_]:
+    """Which blocks, of those in the order of drawing, are taken until `wanted` pixels are.
+
+    As long as a block has a class that is lacking, those with most such classes go first: at most one for each class.
+    """
+    present, sizes = counts > 0, counts.sum(axis=1)
+    taken = np.zeros(len(counts), np.bool_)
+    lacking = np.ones(counts.shape[1], np.bool_)
+    while sizes[taken].sum() < wanted and taken.sum() < len(counts) - 1:
+        fresh = present[:, lacking].sum(axis=1)
+        best = fresh.argmax()
+        if not fresh[best]:
+            break
+        taken[best] = True
+        lacking &= ~present[best]
+    rest = np.flatnonzero(~taken)
+    before = sizes[taken].sum() + np.cumsum(sizes[rest]) - sizes[rest]
+    more = min(np.count_nonzero(before < wanted), len(rest) - 1)
+    taken[rest[:more]] = True
+    return taken
 
 
 def validation_window(block: Block, sources: Sequence[Source]) -> Window:

@@ -1,0 +1,44 @@
+"""Blocks drawn to validate: the same as one by one, and quickly where there are many."""
+
+import time
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2s_cli.data.survey import Block, held_out
+from co2s_cli.tiling import Window
+
+
+def blocks_of(counts):
+    place = Window(0, 0, 8, 8)
+    return [Block(index, place, place, tuple(row)) for index, row in enumerate(counts.tolist())]
+
+
+def one_by_one(counts, share, seed):
+    """Numbers of the blocks that validate, drawn as the words of `held_out` say."""
+    order = np.random.default_rng([seed, len(counts)]).permutation(len(counts)).tolist()
+    chosen = []
+    while counts[chosen].sum() < share * counts.sum() and len(chosen) < len(counts) - 1:
+        lacking = counts[chosen].sum(axis=0) == 0
+        left = [place for place in order if place not in chosen]
+        chosen.append(max(left, key=lambda place: int((counts[place, lacking] > 0).sum())))
+    return sorted(chosen)
+
+
+@given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 7), st.floats(0.01, 0.99), st.floats(0, 0.95))
+def test_the_blocks_that_validate_are_those_drawn_one_by_one(seed, number, classes, share, empty):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 100, (number, classes)) * (rng.random((number, classes)) >= empty)
+    train, out = held_out(blocks_of(counts), share, seed)
+    assert [block.source for block in out] == one_by_one(counts, share, seed)
+    assert sorted(block.source for block in (*train, *out)) == list(range(number))
+
+
+def test_many_blocks_are_drawn_in_no_time():
+    counts = np.random.default_rng(0).integers(0, 1000, (20_000, 6))
+    blocks = blocks_of(counts)
+    begin = time.perf_counter()
+    _, out = held_out(blocks, 0.2, 0)
+    assert time.perf_counter() - begin < 3  # seconds; one by one it takes many times that
+    assert 0.2 <= counts[[block.source for block in out]].sum() / counts.sum() < 0.201
