@@ -137,10 +137,17 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     manifest = maker.pair.manifest
     naming = Naming.of(manifest.class_map, data.class_map)
     excluded = naming.ids(settings.exclude)
-    found = areas_of(data, settings.split, crop=manifest.tile, seed=int(manifest.training.get("seed", 0)))
+    training = manifest.training
+    found = areas_of(
+        data,
+        settings.split,
+        crop=training.get("crop", manifest.tile),
+        seed=training.get("seed", 0),
+        ratio=training.get("labeled_ratio"),
+    )
     for area in found.areas:
         area.scene.check_bands(manifest.bands)
-    remarks = _told(*naming.remarks(), *_unlike_training(found.digest, manifest.training))
+    remarks = _told(*naming.remarks(), *_unlike_training(found.digest, training))
     counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
     _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
     judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
@@ -159,7 +166,7 @@ def _model_of(settings: EvaluateConfig) -> Path:
 
 def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> list[str]:
     """A warning where the areas were drawn, and not as the model's training did."""
-    if digest is None or digest == training.get("data"):
+    if digest is None or digest == training.get("areas"):
         return []
     return ["the areas are a share drawn from the labels, not as in this model's training: it may have seen them"]
 

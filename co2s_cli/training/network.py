@@ -11,6 +11,7 @@ from torch import nn
 
 from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
+from co2s_cli.data.areas import digest_of
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models import catalog, weights
@@ -124,6 +125,9 @@ def manifest(
             "preset": settings.preset,
             "seed": settings.seed,
             "data": data.digest,
+            "crop": settings.crop,
+            "labeled_ratio": settings.labeled_ratio,
+            "areas": digest_of(data.val),
             **facts,
         },
         licence=settings.licence or _licence(settings, students, taught_under),

@@ -1,6 +1,7 @@
 """A model against labelled areas: as predict maps them, as validation counts them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 import yaml
 from support.models import save_tiny
 from support.rasters import noise, write_raster
-from support.training import VAL, landscape
+from support.training import VAL, landscape, quick
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.config import load
@@ -18,11 +19,12 @@ from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.data.areas import areas_of
 from co2s_cli.data.landscape import CLASSES
 from co2s_cli.geo.scaling import Scaling
-from co2s_cli.jobs import evaluate
+from co2s_cli.jobs import evaluate, train
 from co2s_cli.metrics import confusion
 from co2s_cli.scoring.streamed import recoding
 from co2s_cli.scoring.tally import Rules
 from co2s_cli.training import validate
+from co2s_cli.training.engine import LAST
 from co2s_cli.training.judged import judged
 from co2s_cli.training.maker import maker_for, windows
 from co2s_cli.training.runtime import Runtime
@@ -131,15 +133,36 @@ def test_invalid_pixels_have_no_class(tmp_path, model):
     assert evaluate.run(settings(data, model)).verdict.missing == 200
 
 
-def test_a_drawn_share_is_that_of_the_training_or_it_is_told(tmp_path, model):
-    data = landscape(tmp_path, val=0.3)
-    result = evaluate.run(settings(data, model))
+def test_a_share_that_was_not_drawn_by_the_training_is_told(tmp_path, model):
+    result = evaluate.run(settings(landscape(tmp_path, val=0.3), model))
     assert any("it may have seen them" in remark for remark in result.remarks)
-    drawn = areas_of(read_data(data), "val", crop=64, seed=5)
-    trained = save_tiny(
-        tmp_path / "t.safetensors", classes=tuple(CLASSES.plain()), training={"seed": 5, "data": drawn.digest}
+
+
+@pytest.mark.parametrize("method", ["supervised", "co2s"])
+def test_a_drawn_share_is_that_of_the_models_training_wherever_the_data_lies(tmp_path, method):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    entries = [{"image": name, "labels": "few.tif"} for name in ("scene.tif", "other.tif")]
+    landscape(before, val=0.3, labeled=entries)
+    shutil.copy(before / "scene.tif", before / "other.tif")
+    run = quick(
+        before / "data.yaml", tmp_path / "run", "eval_tile=32", method=method, seed=5, labeled_ratio=0.5, steps=1
     )
-    assert evaluate.run(settings(data, trained)).remarks == ()
+    train.run(run)
+    before.rename(after)
+    result = evaluate.run(settings(after / "data.yaml", tmp_path / "run" / LAST, precision="fp32"))
+    assert result.remarks == ()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["fused/miou"] for line in lines if "fused/miou" in line] == [
+        pytest.approx(result.verdict.miou, abs=0.02)
+    ]
+
+
+def test_a_ratio_that_other_data_are_too_few_for_is_left_out(tmp_path):
+    trained = save_tiny(
+        tmp_path / "t.safetensors", classes=tuple(CLASSES.plain()), training={"seed": 5, "labeled_ratio": 0.1}
+    )
+    assert evaluate.run(settings(landscape(tmp_path, val=0.3), trained)).verdict.pixels > 0
 
 
 def test_published_windows_are_those_of_the_paper(tmp_path, model):
