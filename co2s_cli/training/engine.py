@@ -19,7 +19,7 @@ from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
 from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.losses import Term
-from co2s_cli.training.records import Records, drifting, duration, read, summary
+from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import poly
 from co2s_cli.training.state import State
@@ -68,9 +68,12 @@ class Engine:
         validate: Callable[[Pair], Tally],
         progress: Progress,
         ema: Ema[Pair] | None = None,
+        guided: bool = False,
         half: bool = False,
     ) -> None:
+        """`guided`: a frozen guide gives the pseudo-labels, neither the students nor the running mean."""
         self._pair = pair
+        self.guided = guided
         self._manifest = pair.manifest
         self._ema = ema
         self._trainees = trainees
@@ -219,27 +222,23 @@ class Engine:
         """Validate, keep what is the best so far, save. The running mean is kept beside the model, not in its place."""
         self._pair.eval()
         self.tally = self._validate(self._pair)
-        facts = self.tally.facts()
-        best = [""] if self._improved(facts, "") else []
-        scores = {name: facts[f"{name}/miou"] for name in self.tally.told}
         if self._ema is not None:
             self.mean = self._validate(self._ema.model)
-            steadier = self.mean.facts()
-            best += [EMA] if self._improved(steadier, EMA) else []
-            facts |= {EMA + name: value for name, value in steadier.items() if "/" in name}
-            scores[EMA + FUSED] = steadier[f"{FUSED}/miou"]
+        found = findings(self.tally, self.mean, guided=self.guided)
+        best = [prefix for prefix, _, _ in self._kept() if self._improved(found, prefix)]
         if records is not None:
-            records.add(self.step, facts)
-            shown = "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
+            records.add(self.step, found)
+            scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
+            shown = "  ".join(f"{name} {found[f'{name}/miou']:.3f}" for name in scored)
             log.info("step %d  validation mIoU: %s", self.step, shown)
             warning = drifting(*read(self._folder))
             if warning:
                 log.warning(warning)
         self._save(best=best)
 
-    def _improved(self, facts: Mapping[str, float], prefix: str) -> bool:
+    def _improved(self, found: Mapping[str, float], prefix: str) -> bool:
         """Whether a validation beats all earlier ones of its kind; if so it is kept in mind."""
-        miou = facts[f"{FUSED}/miou"]
+        miou = found[f"{prefix}{FUSED}/miou"]
         if miou <= self.best.get(f"{prefix}miou", -1.0):
             return False
         self.best |= {f"{prefix}step": float(self.step), f"{prefix}miou": miou}

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from co2s_cli.training.ema import EMA
+from co2s_cli.training.validate import Tally
+
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
 
@@ -66,6 +69,25 @@ def _cut(path: Path, done: int) -> None:
             break
         kept.append(line + "\n")
     path.write_text("".join(kept), encoding="utf-8")
+
+
+def findings(tally: Tally, mean: Tally | None, *, guided: bool) -> dict[str, float]:
+    """What the record keeps of a validation of the model and of the running mean of its weights.
+
+    Coverage and precision are told of those alone that give the pseudo-labels: the mean, where there is one, else the
+    students themselves. A frozen guide (`guided`) gives its own, of which the students' figures say nothing.
+    """
+    found = tally.facts()
+    if mean is not None:
+        found = {name: value for name, value in found.items() if not name.endswith(("/coverage", "/precision"))}
+        theirs = {name: value for name, value in mean.facts().items() if "/" in name and not name.endswith("/taught")}
+        found |= {EMA + name: value for name, value in theirs.items()}
+    return {name: value for name, value in found.items() if not (guided and about_labels(name))}
+
+
+def about_labels(name: str) -> bool:
+    """Whether a figure of a validation says what is learnt from unlabelled pixels, and how well."""
+    return name.endswith(("coverage", "precision", "taught", "agreement"))
 
 
 def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]], *, drop: float = 0.03) -> str | None:

@@ -11,16 +11,23 @@ from co2s_cli.files import write_text
 from co2s_cli.metrics import Scores
 from co2s_cli.plots import draw, draw_confusion, figure
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.records import read
+from co2s_cli.training.records import about_labels, findings, read
 from co2s_cli.training.validate import FUSED, Tally
 
 
 def write(
-    folder: Path, tally: Tally | None, names: Sequence[str], facts: Mapping[str, Any], *, mean: Tally | None = None
+    folder: Path,
+    tally: Tally | None,
+    names: Sequence[str],
+    facts: Mapping[str, Any],
+    *,
+    mean: Tally | None = None,
+    guided: bool = False,
 ) -> dict[str, Any]:
     """Write the report into a run folder and give what report.json says. Without a validation there are no scores.
 
-    `mean` is the validation of the running mean of the weights, where the run keeps one.
+    `mean` is the validation of the running mean of the weights, where the run keeps one; `guided`: neither it nor the
+    students gave the pseudo-labels, of which then nothing is known.
     """
     content: dict[str, Any] = dict(facts)
     if tally is not None:
@@ -30,7 +37,8 @@ def write(
             if part is not None
             for name in part.told
         }
-        content["pseudo_labels"] = {key: value for key, value in tally.facts().items() if _about_labels(key)}
+        told = findings(tally, mean, guided=guided)
+        content["pseudo_labels"] = {key: value for key, value in told.items() if about_labels(key)}
         content["confusion"] = tally.confusions[FUSED].tolist()
     write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_text(folder / "report.md", _markdown(content, names))
@@ -39,10 +47,6 @@ def write(
         fused = tally.confusions[FUSED]
         draw_confusion(folder / "confusion.png", fused, names, title="fused, % of the true class")
     return content
-
-
-def _about_labels(key: str) -> bool:
-    return key.endswith(("coverage", "precision", "taught", "agreement"))
 
 
 def _scores(matrix: Any, names: Sequence[str]) -> dict[str, Any]:

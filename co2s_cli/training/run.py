@@ -223,4 +223,4 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, resul
         "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,
         "data_digest": data.digest,
     }
-    report.write(out, engine.tally, data.classes.names, facts, mean=engine.mean)
+    report.write(out, engine.tally, data.classes.names, facts, mean=engine.mean, guided=engine.guided)

@@ -88,6 +88,7 @@ def engine_for(
         validate=validate,
         progress=progress,
         ema=ema,
+        guided=lesson.guide is not None,
         half=precision == "fp16" and runtime.device.type == "cuda",
     )
 

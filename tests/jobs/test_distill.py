@@ -1,5 +1,6 @@
 """Whole runs of `co2s distill`: resume, repetition, ranks, what is saved, and what it shares with `co2s train`."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,6 +69,10 @@ def test_a_run_keeps_the_student_and_the_mean_of_its_weights(whole):
     assert {"student/labeled", "student/strong1", *(f"student/distill:{name}" for name in BOTH)} < losses[0].keys()
     assert {"fused/miou", "ema-fused/miou", "ema-student/precision", "ema-student/coverage"} <= validations[0].keys()
     assert "ema-fused" in (whole / "report.md").read_text()
+    last, labels = validations[-1], json.loads((whole / "report.json").read_text())["pseudo_labels"]
+    assert labels.keys() == {"student/taught", "agreement", "ema-student/coverage", "ema-student/precision"}
+    assert labels == {name: last[name] for name in labels}
+    assert not {"student/coverage", "student/precision"} & last.keys()
     manifest = load(whole / LAST).manifest
     assert manifest.training["teachers"] == list(BOTH)
     assert manifest.training["method"] == "mtdf"
@@ -155,8 +160,10 @@ def test_a_trained_pair_is_compressed_into_one_student(data, teacher, tmp_path, 
     settings = quick_distill(data, out, "log_every=1", steps=2, teacher=str(teacher), combine=combine)
     assert (settings.ema, settings.divisor, settings.lesson) == (0, 1, "compress")
     distill.run(settings)
-    losses, _ = read(out)
+    losses, validations = read(out)
     assert losses[0].keys() == {"step", "loss", "lr", "student/labeled", "student/strong1", "student/soft"}
+    assert {name.partition("/")[2] or name for name in validations[-1]} == {"step", "miou", "accuracy"}
+    assert json.loads((out / "report.json").read_text())["pseudo_labels"] == {}
     line = losses[0]
     weighted = line["student/labeled"] + (line["student/soft"] + line["student/strong1"]) / 2
     assert line["loss"] == pytest.approx(weighted)

@@ -19,9 +19,10 @@ from co2s_cli.data.landscape import CLASSES
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import distill, train
 from co2s_cli.training.engine import BEST, LAST
-from co2s_cli.training.records import drifting, read
+from co2s_cli.training.records import drifting, findings, read
 from co2s_cli.training.state import State
 from co2s_cli.training.trainee import Trainee
+from co2s_cli.training.validate import Tally
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,36 @@ def test_drift_is_told_when_pseudo_labels_fall_with_the_loss():
     assert "clip fell from 90.0% right (step 20) to 80.0%" in drifting(losses, falling)
     rising = [{**line, "loss": 2 - line["loss"]} for line in losses]
     assert drifting(rising, falling) is None
+
+
+def tally(right, sure=10):
+    """Of one student that is right at so many of ten sure pixels."""
+    matrix = np.array([[right, sure - right], [0, 0]])
+    return Tally({"student": matrix, "fused": matrix}, {"student": sure}, {"student": right}, {"student": 0}, 20, 20)
+
+
+def test_pseudo_labels_are_those_of_whoever_gives_them():
+    own = findings(tally(9), None, guided=False)
+    assert (own["student/precision"], own["student/coverage"]) == (0.9, 0.5)
+    mean = findings(tally(9), tally(6), guided=False)
+    assert mean["ema-student/precision"] == 0.6
+    assert not {"student/precision", "student/coverage", "ema-student/taught"} & mean.keys()
+    assert mean["student/miou"] == own["student/miou"]
+    for running in (None, tally(6)):
+        assert {name.rpartition("/")[2] for name in findings(tally(9), running, guided=True)} == {"miou", "accuracy"}
+
+
+def test_drift_is_watched_where_the_pseudo_labels_come_from():
+    losses = [{"step": step, "loss": 1.0 - step / 100} for step in range(0, 60, 10)]
+
+    def told(students, means, *, guided=False):
+        pairs = zip((20, 50), students, means, strict=True)
+        lines = [{"step": s, **findings(tally(a), tally(b), guided=guided)} for s, a, b in pairs]
+        return drifting(losses, lines)
+
+    assert "ema-student fell from 90.0% right" in told((9, 9), (9, 6))
+    assert told((9, 6), (9, 9)) is None
+    assert told((9, 6), (9, 6), guided=True) is None
 
 
 def test_a_damaged_state_is_refused(tmp_path):
