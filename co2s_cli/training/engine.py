@@ -96,6 +96,8 @@ class Engine:
         """The last validation of this call."""
         self.mean: Tally | None = None
         """That of the running mean of the weights."""
+        self.validated = 0
+        """Steps that were done when it was made."""
 
     def resume(self) -> None:
         """Take up the last whole state of the run folder."""
@@ -221,7 +223,7 @@ class Engine:
     def _check(self, records: Records | None) -> None:
         """Validate, keep what is the best so far, save. The running mean is kept beside the model, not in its place."""
         self._pair.eval()
-        self.tally = self._validate(self._pair)
+        self.tally, self.validated = self._validate(self._pair), self.step
         if self._ema is not None:
             self.mean = self._validate(self._ema.model)
         found = findings(self.tally, self.mean, guided=self.guided)
@@ -268,9 +270,9 @@ class Engine:
         return [("", self._pair, self.tally), *mean]
 
     def _described(self, tally: Tally | None) -> Manifest:
-        """The manifest with what the training has reached."""
+        """The manifest with what the training has reached; scores of other weights than these are no part of it."""
         training = {**self._manifest.training, "steps": self.step}
-        if tally is not None:
+        if tally is not None and self.validated == self.step:
             training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
         return self._manifest.model_copy(update={"training": training})
 

@@ -217,6 +217,7 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, resul
         "seed": settings.seed,
         "step": result.step,
         "steps": result.steps,
+        "validated_step": engine.validated or None,
         "best": engine.best,
         "labeled_images": len(data.labeled.sources),
         "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),

@@ -18,6 +18,7 @@ from co2s_cli.config.train import resumed
 from co2s_cli.data.landscape import CLASSES
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import distill, train
+from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import drifting, findings, read
 from co2s_cli.training.state import State
@@ -65,6 +66,26 @@ def test_the_model_file_says_what_it_wants(whole):
     assert manifest.ground_resolution == pytest.approx(10, rel=0.01)
     assert manifest.training["steps"] == 4
     assert 0 <= manifest.training["validation"]["fused/miou"] <= 1
+
+
+def test_a_model_file_never_says_what_other_weights_have_scored(data, tmp_path):
+    out = tmp_path / "run"
+
+    def facts():
+        report = json.loads((out / "report.json").read_text())
+        last, best = (load(out / name).manifest.training for name in (LAST, BEST))
+        return last["steps"], "validation" in last, best["steps"], report["step"], report["validated_step"]
+
+    train.run(quick(data, out, "val_every=2", "ema=0.9", method="fixmatch", stop_after=3))
+    assert facts() == (3, False, 2, 3, 2)
+    assert "validation" not in load(out / (EMA + LAST)).manifest.training
+    train.run(resumed(out, {"resume": True, "stop_after": 1}, []))
+    assert facts()[:2] == (4, True)
+    assert facts()[3:] == (4, 4)
+    train.run(quick(data, out, "val_every=2", method="fixmatch", stop_after=2, overwrite=True))
+    assert "validation" in load(out / LAST).manifest.training
+    train.run(resumed(out, {"resume": True, "stop_after": 1}, []))
+    assert "validation" not in load(out / LAST).manifest.training
 
 
 def test_records_have_losses_at_each_log_step_and_validations_without(whole):
