@@ -176,7 +176,10 @@ RESUMABLE = frozenset({"resume", "stop_after", "device", "workers", "out", "over
 
 def written(config: Path | None, flags: Mapping[str, Any], extra: list[str]) -> dict[str, Any]:
     """What a user has set: a YAML file < `key=value` < flags."""
-    return {**(read_yaml(config) if config else {}), **_parsed(extra), **flags}
+    values = {**(read_yaml(config) if config else {}), **_parsed(extra), **flags}
+    if values.get("resume") and not values.get("out"):
+        raise ConfigError("--resume wants --out, the folder of the run")
+    return values
 
 
 def settled(kind: type[R], base: Mapping[str, Any], values: Mapping[str, Any]) -> R:

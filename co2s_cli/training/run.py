@@ -94,8 +94,6 @@ def conduct(
 def _folder(settings: RunConfig) -> Path:
     if settings.out is not None:
         return settings.out
-    if settings.resume:
-        raise ConfigError("--resume wants --out, the folder of the run")
     return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.lesson}"
 
 

@@ -103,6 +103,13 @@ def test_mistakes_end_before_the_first_step(co2s, data, tmp_path, arguments, cod
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_resume_asks_for_the_folder_before_anything_else(co2s, command):
+    result = co2s(command, "--resume")
+    assert result.exit_code == 2
+    assert "--resume wants --out, the folder of the run" in " ".join(result.stderr.split())
+
+
 def test_a_teacher_of_other_classes_is_told_with_both_lists(co2s, data, tmp_path):
     other = save_tiny(tmp_path / "other.safetensors")
     result = co2s("distill", data, "--teacher", other, "--out", tmp_path / "run", "--steps", 1, *TINY)
