@@ -287,9 +287,9 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     counts = torch.stack([term.count for term in terms.values()])
     weight = torch.tensor([term.weight for term in terms.values()], device=totals.device)
     if not shared:
-        values = (totals / counts.clamp_min(1e-12)).mean(dim=1)
+        values = totals / counts.clamp_min(1e-12)
         return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
     both = runtime.summed(torch.stack([totals.detach(), counts]))
     counts = both[1].clamp_min(1e-12)
-    values = (totals * runtime.ranks / counts).mean(dim=1)
-    return (weight * values).sum(), (both[0] / counts).mean(dim=1)
+    values = totals * runtime.ranks / counts
+    return (weight * values).sum(), both[0] / counts

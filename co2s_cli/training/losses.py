@@ -19,11 +19,7 @@ from co2s_cli.classes import IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of the loss, `weight · total / count`; 0, still differentiable, where the count is 0.
-
-    `total` and `count` are (groups,): the mean of the groups' quotients is taken. One group is the usual case; as
-    published, each image of a rank is a group of its own.
-    """
+    """One part of the loss, `weight · total / count`, of two scalars; 0, still differentiable, where the count is 0."""
 
     total: Tensor
     count: Tensor
@@ -32,7 +28,7 @@ class Term:
     @property
     def value(self) -> Tensor:
         """The quotient without the weight."""
-        return (self.total / self.count.clamp_min(1e-12)).mean()
+        return self.total / self.count.clamp_min(1e-12)
 
 
 class Pseudo(NamedTuple):
@@ -58,18 +54,12 @@ def pseudo_labels(chances: Tensor, valid: Tensor) -> Pseudo:
     return Pseudo(confidence, labels, valid)
 
 
-def sums(values: Tensor, group: int) -> Tensor:
-    """Sums of values (B, …) over groups of `group` consecutive images; 0 stands for the whole batch."""
-    return values.reshape(len(values) // (group or len(values)), -1).sum(dim=1)
-
-
 def supervised(
     logits: Tensor,
     labels: Tensor,
     *,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
-    group: int = 0,
 ) -> Term:
     """Cross-entropy over the labelled pixels (spec §3, L_x); pixels with weights (B, H, W) count by their weight."""
     loss = F.cross_entropy(logits.float(), labels, weight=class_weights, ignore_index=IGNORE, reduction="none")
@@ -80,17 +70,17 @@ def supervised(
         count = class_weights[labels.clamp_max(len(class_weights) - 1)] * labelled
     if pixel_weights is not None:
         loss, count = loss * pixel_weights, count * pixel_weights
-    return Term(sums(loss, group), sums(count, group))
+    return Term(loss.sum(), count.sum())
 
 
-def consistency(logits: Tensor, pseudo: Pseudo, threshold: Tensor, *, weight: float, group: int = 0) -> Term:
+def consistency(logits: Tensor, pseudo: Pseudo, threshold: Tensor, *, weight: float) -> Term:
     """Cross-entropy to confident pseudo-labels, divided by all valid pixels, not by the confident ones (spec §3, U).
 
     `threshold` (N,) by pseudo-class; a confidence that equals it counts.
     """
     keep = pseudo.valid & (pseudo.confidence >= threshold[pseudo.labels])
     loss = F.cross_entropy(logits.float(), pseudo.labels, reduction="none") * keep
-    return Term(sums(loss, group), sums(pseudo.valid.float(), group), weight)
+    return Term(loss.sum(), pseudo.valid.float().sum(), weight)
 
 
 def learns(own: Tensor, other: Tensor, threshold: Tensor | float) -> Tensor:
@@ -98,13 +88,13 @@ def learns(own: Tensor, other: Tensor, threshold: Tensor | float) -> Tensor:
     return (other >= threshold) & (other >= own)
 
 
-def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float, group: int = 0) -> Term:
+def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float) -> Term:
     """Squared distance of a student's probabilities from the `other` student's, over masked pixels and all classes.
 
     The other side is a fixed target; in [0, 2/N] (spec §4, L_sta). No gradient reaches `logits` if they are detached.
     """
     distance = (logits.float().softmax(dim=1) - other.detach()).square().sum(dim=1) * mask
-    return Term(sums(distance, group), sums(mask.float(), group) * logits.shape[1], weight)
+    return Term(distance.sum(), mask.float().sum() * logits.shape[1], weight)
 
 
 Likeness = Literal["mse", "cosine", "ln_mse"]
@@ -121,13 +111,11 @@ def likeness(translated: Tensor, tokens: Tensor, kind: Likeness, *, weight: floa
         distance = 1 - F.cosine_similarity(said, told, dim=-1)
     else:
         distance = (said - (F.layer_norm(told, told.shape[-1:]) if kind == "ln_mse" else told)).square()
-    total = distance.sum().reshape(1)
+    total = distance.sum()
     return Term(total, torch.full_like(total, distance.numel()).detach(), weight)
 
 
-def softly(
-    logits: Tensor, chances: Tensor, valid: Tensor, *, weight: float, temperature: float = 1.0, group: int = 0
-) -> Term:
+def softly(logits: Tensor, chances: Tensor, valid: Tensor, *, weight: float, temperature: float = 1.0) -> Term:
     """Kullback-Leibler divergence from soft labels `chances` (B, N, H, W), over valid pixels.
 
     A pixel weighs as much as its labels are sure; T² keeps the gradient's size at any temperature T.
@@ -139,4 +127,4 @@ def softly(
     said = (logits.float() / temperature).log_softmax(dim=1)
     divergence = (torch.xlogy(told, told) - told * said).sum(dim=1)
     loss = temperature**2 * sure * divergence * valid
-    return Term(sums(loss, group), sums(valid.float(), group), weight)
+    return Term(loss.sum(), valid.float().sum(), weight)

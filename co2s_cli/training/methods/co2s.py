@@ -31,5 +31,5 @@ class Co2s(UniMatch):
             best = peer.max(dim=1)
             mask = learns(sure, best.values, rules.threshold[best.indices])
             mask = mask if rules.stability_in_padding else mask & valid
-            found["stability"] = stability(taught, peer, mask, weight=weight, group=rules.group)
+            found["stability"] = stability(taught, peer, mask, weight=weight)
         return found

@@ -81,6 +81,5 @@ class Distill(FixMatch):
             torch.cat([batch.valid[:own], batch.seen]),
             weight=self._weights.soft / 2 / self._weights.divisor,
             temperature=self._weights.temperature,
-            group=self.rules.group,
         )
         return {"soft": term}

@@ -17,8 +17,6 @@ class Rules:
     """Steps of the whole run."""
     class_weights: Tensor | None = None
     """(N,) weights of the supervised loss."""
-    group: int = 0
-    """Images that share a denominator; 0 = all of all ranks."""
     stability_weight: float = 0.5
     """Weight of the stability loss after its ramp."""
     ramp_share: float = 0.2

@@ -43,7 +43,6 @@ class Supervised:
             batch.labels,
             class_weights=rules.class_weights,
             pixel_weights=batch.weights,
-            group=rules.group,
         )
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
         if not self.strong:
@@ -51,13 +50,9 @@ class Supervised:
         pseudo, partner = pseudo_pair(view, batch)
         for index, weight in enumerate(self.strong):
             mixed = pseudo.mixed(batch.boxes[index], partner)
-            parts[f"strong{index + 1}"] = consistency(
-                view.strong[index], mixed, rules.threshold, weight=weight, group=rules.group
-            )
+            parts[f"strong{index + 1}"] = consistency(view.strong[index], mixed, rules.threshold, weight=weight)
         if view.feature is not None:
-            parts["feature"] = consistency(
-                view.feature, pseudo, rules.threshold, weight=self.feature, group=rules.group
-            )
+            parts["feature"] = consistency(view.feature, pseudo, rules.threshold, weight=self.feature)
         return parts
 
 
