@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from support.models import save_tiny
-from support.training import QUICK, landscape, quick, quick_distill
+from support.training import QUICK, landscape, noise, quick, quick_distill
 
 from co2s_cli import load
 from co2s_cli.config.train import resumed
 from co2s_cli.data.landscape import CLASSES
+from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import distill, train
 from co2s_cli.training.ema import EMA
@@ -153,10 +155,27 @@ def test_model_files_in_halves_are_half_as_large_and_resume_is_still_exact(data,
     assert read(out) == read(whole)
 
 
-def test_accumulated_steps_move_the_weights(data, tmp_path):
-    out = tmp_path / "run"
-    result = train.run(quick(data, out, "accumulate=2", steps=1, method="fixmatch"))
-    assert result.step == 1
+def test_accumulated_batches_make_the_step_of_one_batch_as_large(data, tmp_path, monkeypatch):
+    whole = noise(4, classes=len(CLASSES.names))
+    halves = [
+        replace(whole, **{name: getattr(whole, name)[part] for name in ("slots", "images", "labels", "seen")})
+        for part in (slice(2), slice(2, 4))
+    ]
+
+    def step(name, batches, *extra):
+        """The weights after one step of these batches, and the optimiser's first means: a tenth of the gradients."""
+        monkeypatch.setattr(Loader, "batches", lambda *_: (batch for batch in batches))
+        train.run(quick(data, tmp_path / name, *extra, method="supervised", steps=1))
+        state = State.load(tmp_path / name)
+        return state.model, torch.cat([entry["exp_avg"].flatten() for entry in state.optimizer["state"].values()])
+
+    start, _ = step("start", [whole], "lr=1e-30")
+    _, wanted = step("one", [whole])
+    moved, found = step("two", halves, "accumulate=2")
+    _, half = step("half", halves[:1])
+    assert any(not torch.allclose(moved[name], start[name], rtol=0, atol=1e-6) for name in start)
+    assert (found - wanted).norm() < 1e-4 * wanted.norm()
+    assert (half - wanted).norm() > 1e-2 * wanted.norm()
 
 
 @pytest.mark.parametrize("compresses", [False, True])
@@ -255,6 +274,8 @@ def test_drift_is_told_when_pseudo_labels_fall_with_the_loss():
     falling = [{"step": 20, "clip/precision": 0.9}, {"step": 50, "clip/precision": 0.8}]
     assert drifting(losses, steady) is None
     assert "clip fell from 90.0% right (step 20) to 80.0%" in drifting(losses, falling)
+    assert drifting(losses, [*falling, {"step": 55, "clip/precision": 0.7}]) is None  # it has been said
+    assert drifting(losses, [falling[0], {"step": 50}]) is None  # no pseudo-labels at all
     rising = [{**line, "loss": 2 - line["loss"]} for line in losses]
     assert drifting(rising, falling) is None
 
