@@ -40,6 +40,10 @@ class ModelScaling(_Frozen):
         return self
 
 
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""Statistics that the released codes give to images of every backbone, CLIP's too: fields of a `BackboneSpec`."""
+
+
 class BackboneSpec(_Frozen):
     """One vision transformer by library and name."""
 

@@ -19,14 +19,12 @@ from torch import Tensor
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError, ModelError
-from co2s_cli.models.manifest import BackboneSpec, DecoderSpec, Manifest, ModelScaling, StudentSpec
+from co2s_cli.models.manifest import IMAGENET, BackboneSpec, DecoderSpec, Manifest, ModelScaling, StudentSpec
 from co2s_cli.models.pair import Pair
 from co2s_cli.models.rope import HalfRope
 
 log = logging.getLogger(__name__)
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 Kind = Literal["clip", "dino"]
 
 _HEAD = "decode_head."
@@ -176,9 +174,7 @@ def _clip_spec(tensors: dict[str, Tensor]) -> StudentSpec:
         "norm_eps": 1e-6,
     }
     return StudentSpec(
-        backbone=BackboneSpec(
-            library="open_clip", name="ViT-B-16", options=options, mean=IMAGENET_MEAN, std=IMAGENET_STD
-        ),
+        backbone=BackboneSpec(library="open_clip", name="ViT-B-16", options=options, **IMAGENET),
         taps=(0, 4, layers - 1),
         guidance="explicit",
         guidance_width=output,
@@ -205,8 +201,7 @@ def _dino_spec(tensors: dict[str, Tensor]) -> StudentSpec:
                 "rope": "bfloat16",
                 "sizes": {"embed_dim": width, "depth": layers, "num_heads": width // 64},
             },
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            **IMAGENET,
         ),
         taps=(2, 7, layers - 1),
         guidance="implicit",

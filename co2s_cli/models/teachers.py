@@ -14,12 +14,10 @@ from co2s_cli.models import catalog, pretrained
 from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.clip_tower import ClipBackbone
 from co2s_cli.models.dense import resized, whole_patches
-from co2s_cli.models.manifest import BackboneSpec, TranslatorSpec
+from co2s_cli.models.manifest import IMAGENET, BackboneSpec, TranslatorSpec
 
 Statistics = Literal["own", "imagenet"]
 """Mean and std that a teacher's images get: those it was trained with, or ImageNet's for all, as published."""
-
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class Teacher:
@@ -116,4 +114,4 @@ def _clip(architecture: str, weights: str, statistics: Statistics) -> ClipBackbo
 
 
 def _seen_with(spec: BackboneSpec, statistics: Statistics) -> BackboneSpec:
-    return spec if statistics == "own" else spec.model_copy(update=_IMAGENET)
+    return spec if statistics == "own" else spec.model_copy(update=IMAGENET)

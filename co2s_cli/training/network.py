@@ -16,11 +16,10 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.fresh import new_pair
-from co2s_cli.models.manifest import SINGLE, DenseSpec, Fusion, Manifest, StudentSpec
+from co2s_cli.models.manifest import IMAGENET, SINGLE, DenseSpec, Fusion, Manifest, StudentSpec
 from co2s_cli.models.pair import Pair
 
 _CHANNELS = 3
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _RANDOM_LAYER_SCALE = 1e-5
 FRESH_LAYER_SCALE = 0.1
 """timm starts at 1e-5, through which a network that trains from scratch for a short time learns next to nothing."""
@@ -157,7 +156,7 @@ def load_for(path: Path, data: Dataset) -> Pair:
 
 
 def _as_published(spec: StudentSpec, options: dict[str, Any]) -> StudentSpec:
-    backbone = spec.backbone.model_copy(update={"options": {**spec.backbone.options, **options}, **_IMAGENET})
+    backbone = spec.backbone.model_copy(update={"options": {**spec.backbone.options, **options}, **IMAGENET})
     return spec.model_copy(update={"backbone": backbone})
 
 

@@ -16,8 +16,8 @@ from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models import published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-MEAN = torch.tensor(published.IMAGENET_MEAN).view(1, 3, 1, 1)
-STD = torch.tensor(published.IMAGENET_STD).view(1, 3, 1, 1)
+MEAN = torch.tensor(published.IMAGENET["mean"]).view(1, 3, 1, 1)
+STD = torch.tensor(published.IMAGENET["std"]).view(1, 3, 1, 1)
 LAYERS = {"clip": 6, "dino": 9}
 
 
