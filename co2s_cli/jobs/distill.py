@@ -36,7 +36,7 @@ def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
 
 def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
     """The student and its teachers; `before` is the manifest of a run that is resumed."""
-    guide = trained.opened(settings.models, data, settings.combine, runtime.device) if settings.models else None
+    guide = trained.teachers_of(settings.models, data, settings.combine, runtime.device) if settings.models else None
     known = before.students[SINGLE] if before else spec_of(settings)
     assert isinstance(known, DenseSpec)
     foundations = _foundations(settings, patch_of(known), runtime.device)

@@ -53,7 +53,7 @@ class Trained:
         return fuse(members, self._fusion)
 
 
-def opened(
+def teachers_of(
     paths: Sequence[Path], data: Dataset, combine: Literal["mean", "arbitrate"], device: torch.device
 ) -> Trained:
     """The model files as a teacher about this data.
