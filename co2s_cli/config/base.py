@@ -1,6 +1,7 @@
 """Read settings from defaults, a YAML file and flags; one error names every bad key."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,10 +30,10 @@ def load(kind: type[S], config: Path | None, flags: dict[str, Any]) -> S:
     try:
         return kind(**{**values, **flags})
     except ValidationError as error:
-        by_setting: dict[str, list[Any]] = {}
+        by_place: dict[str, list[Any]] = {}
         for item in error.errors():
-            by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
-        problems = "; ".join(_problem(kind, name, items) for name, items in by_setting.items())
+            by_place.setdefault(_place({**values, **flags}, item), []).append(item)
+        problems = "; ".join(_problem(kind, place, items) for place, items in by_place.items())
         origin = f"{config}: " if config else ""
         raise ConfigError(f"{origin}{problems}", hint="--help tells the settings and their ranges") from error
 
@@ -52,22 +53,36 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
-def _problem(kind: type[Settings], name: str, items: list[Any]) -> str:
-    """What is wrong with a setting, in one phrase: a setting of several forms has a complaint for each of them."""
+def _place(values: Any, item: Any) -> str:
+    """Where in the values a complaint belongs, as a.1.b; what pydantic adds about the forms of a value is left out."""
+    names = []
+    for part in item["loc"]:
+        within = (
+            part in values
+            if isinstance(values, dict)
+            else isinstance(values, list | tuple) and part in range(len(values))
+        )
+        if within:
+            values = values[part]
+        if within or (part == item["loc"][-1] and item["type"] == "missing"):
+            names.append(str(part))
+    return ".".join(names)
+
+
+def _problem(kind: type[Settings], place: str, items: list[Any]) -> str:
+    """What is wrong in a place, in one phrase: a value of several forms has a complaint for each of them."""
     if items[0]["type"] == "extra_forbidden":
-        return _unknown(kind, name)
+        return _unknown(kind, place)
     if items[0]["type"] == "missing":
-        return f"{name}: is missing"
-    said = list(dict.fromkeys(_complaint(item) for item in items))
-    if not name:  # about settings that do not go together: the message names them
-        return "; ".join(said)
-    place = ".".join([name, *(str(part) for part in items[0]["loc"][1:] if isinstance(part, int))])
-    complaints = " or ".join(said).replace(" or wants ", " or ")
-    return f"{place}: {complaints} (found {items[0]['input']!r})"
+        return f"{place}: is missing"
+    complaints = " or ".join(dict.fromkeys(_complaint(item) for item in items)).replace(" or wants ", " or ")
+    # about settings that do not go together the message says all
+    return f"{place}: {complaints} (found {items[0]['input']!r})" if place else complaints
 
 
 def _complaint(item: Any) -> str:
-    return str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "wants").replace("a valid ", "a ")
+    said = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "wants").replace("a valid ", "a ")
+    return re.sub(r"^Input |( for)? <class .*>$", "", said)
 
 
 def _unknown(kind: type[Settings], name: str) -> str:

@@ -91,15 +91,23 @@ def about_labels(name: str) -> bool:
 
 
 def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]], *, drop: float = 0.03) -> str | None:
-    """One sentence where pseudo-labels get worse while the loss falls: the students confirm each other's errors."""
+    """One sentence where pseudo-labels get worse while the loss falls: the students confirm each other's errors.
+
+    It is said when they have just become that bad, not at each validation after that; where there are no pseudo-labels
+    there is nothing to say.
+    """
     if len(validations) < 2 or len(losses) < 2:
         return None
     last, before = validations[-1], validations[:-1]
     for name in sorted(key for key in last if key.endswith("/precision")):
-        best = max(before, key=lambda line: line[name])
+        known = [line for line in before if name in line]
+        if not known:
+            continue
+        best = max(known, key=lambda line: line[name])
+        bad = best[name] - drop
         then = [line["loss"] for line in losses if line["step"] <= best["step"]][-3:]
         now = [line["loss"] for line in losses][-3:]
-        if last[name] < best[name] - drop and then and sum(now) / len(now) < sum(then) / len(then):
+        if last[name] < bad <= known[-1][name] and then and sum(now) / len(now) < sum(then) / len(then):
             return (
                 f"drift: the pseudo-labels of {name.partition('/')[0]} fell from {best[name]:.1%} right (step "
                 f"{best['step']:.0f}) to {last[name]:.1%} while the loss fell; more labels, a higher threshold or "

@@ -83,8 +83,9 @@ def _curves(folder: Path) -> None:
     for key in [key for key in (losses[-1] if losses else {}) if key not in ("step", "lr")]:
         axes[0].plot([line["step"] for line in losses], [line.get(key, 0.0) for line in losses], label=key, linewidth=1)
     for axis, endings in ((axes[1], ("miou",)), (axes[2], ("coverage", "precision", "agreement"))):
-        for key in [key for key in (validations[-1] if validations else {}) if key.endswith(endings)]:
-            axis.plot([line["step"] for line in validations], [line[key] for line in validations], ".-", label=key)
+        for key in sorted({key for line in validations for key in line if key.endswith(endings)}):
+            told = [line for line in validations if key in line]
+            axis.plot([line["step"] for line in told], [line[key] for line in told], ".-", label=key)
         axis.set_ylim(0, 1)
     for axis, title in zip(axes, ("loss", "validation mIoU", "pseudo-labels on validation"), strict=True):
         axis.set_title(title)

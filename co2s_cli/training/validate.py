@@ -73,7 +73,8 @@ class Tally:
             found[f"{name}/miou"], found[f"{name}/accuracy"] = scores.miou, scores.accuracy
         for name, sure in self.sure.items():
             found[f"{name}/coverage"] = sure / max(self.pixels, 1)
-            found[f"{name}/precision"] = self.right[name] / max(sure, 1)
+            if sure:  # of no pseudo-labels no share is right
+                found[f"{name}/precision"] = self.right[name] / sure
             found[f"{name}/taught"] = self.taught[name] / max(self.pixels, 1)
         found["agreement"] = self.agreed / max(self.pixels, 1)
         return found

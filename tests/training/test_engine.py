@@ -98,7 +98,7 @@ def test_records_have_losses_at_each_log_step_and_validations_without(whole):
         parts = {key: value for key, value in line.items() if "/" in key}
         assert len(parts) == 10
         assert line["loss"] == pytest.approx(0.5 * (parts["clip/labeled"] + parts["dino/labeled"]), abs=0.05)
-    assert {"clip/miou", "dino/miou", "fused/miou", "clip/coverage", "dino/precision", "agreement"} <= validations[
+    assert {"clip/miou", "dino/miou", "fused/miou", "clip/coverage", "dino/taught", "agreement"} <= validations[
         0
     ].keys()
 
