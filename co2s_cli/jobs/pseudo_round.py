@@ -211,7 +211,10 @@ class Round:
             for scene in scenes
         ]
         if all(one.empty for one in made):
-            log.warning("not one pixel is sure enough: there are no pseudo-labels to train on")
+            log.warning(
+                "not one pixel is sure enough: there are no pseudo-labels to train on, and no data.yaml; a lower "
+                "--threshold, or --threshold-per-class auto, keeps some"
+            )
         config = next_round(self.human, self.manifest, made, self.folder.path, self._scaling(scenes))
         if not config.labeled:
             return None

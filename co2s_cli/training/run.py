@@ -100,7 +100,9 @@ def _folder(settings: RunConfig) -> Path:
 def _check_folder(out: Path, settings: RunConfig) -> None:
     """Refuse a folder that holds another run, or none where one is to be resumed."""
     if settings.resume and not (out / STATE).is_file():
-        raise InputError(f"{out}: holds no state of a run to resume", hint="start it without --resume")
+        begun = (out / "config.yaml").exists()  # and stopped before its first state was whole
+        how = "start it anew with --overwrite" if begun else "start it without --resume"
+        raise InputError(f"{out}: holds no state of a run to resume", hint=how)
     if settings.resume:
         return
     if not settings.overwrite and (out / "config.yaml").exists():

@@ -310,6 +310,13 @@ def test_drift_is_watched_where_the_pseudo_labels_come_from():
     assert told((9, 6), (9, 6), guided=True) is None
 
 
+def test_a_run_that_stopped_before_its_first_state_is_started_anew(data, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(InputError, match="no state") as caught:
+        train.run(quick(data, tmp_path, resume=True))
+    assert caught.value.hint == "start it anew with --overwrite"
+
+
 def test_a_damaged_state_is_refused(tmp_path):
     (tmp_path / "state.pt").write_bytes(b"nothing")
     with pytest.raises(Exception, match="no whole state"):
