@@ -8,6 +8,8 @@ from support.training import QUICK, landscape
 
 from co2s_cli import load
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 TINY = ["--preset", "tiny", *(word for text in QUICK for word in ("--set", text))]
 
 

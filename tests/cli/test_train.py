@@ -11,6 +11,8 @@ from co2s_cli import load
 from co2s_cli.config.train import settings_of
 from co2s_cli.errors import ConfigError
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 TINY = ["--preset", "tiny", *(word for text in QUICK for word in ("--set", text))]
 
 

@@ -34,6 +34,8 @@ from co2s_cli.jobs import predict, pseudo_label
 from co2s_cli.models import weights
 from co2s_cli.progress import Silent
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 SIDE = 64
 """Of a window, so that a scene of this size is one."""
 

@@ -243,6 +243,8 @@ def dying(engine, batches):
 if os.environ.get("DIES"):
     Engine._advance = dying
 from co2s_cli.cli import app
+
+pytestmark = pytest.mark.slow  # whole runs, a second each
 app()
 """
 

@@ -29,6 +29,8 @@ from co2s_cli.training.judged import judged
 from co2s_cli.training.maker import maker_for, windows
 from co2s_cli.training.runtime import Runtime
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 PLAIN = {"device": "cpu", "precision": "fp32"}
 
 

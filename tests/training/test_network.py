@@ -12,6 +12,8 @@ from co2s_cli.jobs import train
 from co2s_cli.models import text
 from co2s_cli.training.engine import LAST
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
