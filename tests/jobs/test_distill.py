@@ -26,6 +26,8 @@ from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.state import State
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 BOTH = ("tiny-dino:none", "tiny-clip:none")
 
 
@@ -297,8 +299,6 @@ def test_settings_follow_the_teachers_and_the_student():
 RANKS = """
 from co2s_cli.config.distill import settings_of
 from co2s_cli.jobs import distill
-
-pytestmark = pytest.mark.slow  # whole runs, a second each
 distill.run(settings_of(None, {{"data": {data!r}, "out": {out!r}, "preset": "tiny", "steps": 4, "batch": {batch},
     "device": "cpu", "teacher": "tiny-dino:none"}}, ["crop=64", "precision=fp32", "workers=1", "log_every=1",
     "threshold=0.1", "val_every=4"]))

@@ -27,6 +27,8 @@ from co2s_cli.training.state import State
 from co2s_cli.training.trainee import Trainee
 from co2s_cli.training.validate import Tally
 
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -243,8 +245,6 @@ def dying(engine, batches):
 if os.environ.get("DIES"):
     Engine._advance = dying
 from co2s_cli.cli import app
-
-pytestmark = pytest.mark.slow  # whole runs, a second each
 app()
 """
 
