@@ -1,54 +1,37 @@
 """`co2s predict`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.common import Config, Json, Overwrite, command, echo_result, flag
+from co2s_cli.cli.maps import options
 from co2s_cli.config import given, load
 from co2s_cli.config.predict import PredictConfig as P
 
 
-@command(app, "predict")
+@command(app, "predict", shared=options(P))
 def predict(
     scenes: Annotated[
         list[str] | None, typer.Argument(metavar="SCENE", help=P.model_fields["scenes"].description)
     ] = None,
     out: Annotated[Path | None, flag(P, "out", "--out", "-o", "--output")] = None,
     model: Annotated[Path | None, flag(P, "model", "--model", "-m")] = None,
-    tile: Annotated[int | None, flag(P, "tile", "--tile", "--patch-size")] = None,
-    overlap: Annotated[float | None, flag(P, "overlap")] = None,
-    batch: Annotated[str | None, flag(P, "batch", "--batch", "--batch-size")] = None,
-    device: Annotated[str | None, flag(P, "device")] = None,
-    precision: Annotated[str | None, flag(P, "precision")] = None,
-    compile_: Annotated[bool | None, flag(P, "compile", "--compile")] = None,
     fusion: Annotated[str | None, flag(P, "fusion")] = None,
-    tta: Annotated[str | None, flag(P, "tta")] = None,
     min_confidence: Annotated[float | None, flag(P, "min_confidence", "--min-confidence", "--min-conf")] = None,
-    bands: Annotated[list[str] | None, flag(P, "bands", "--bands", "--bidx", "-b")] = None,
-    scale: Annotated[str | None, flag(P, "scale")] = None,
-    nodata: Annotated[str | None, flag(P, "nodata")] = None,
-    aoi: Annotated[Path | None, flag(P, "aoi")] = None,
-    bounds: Annotated[str | None, flag(P, "bounds", "--bounds", "--bbox")] = None,
-    res: Annotated[float | None, flag(P, "res", "--res", "-r")] = None,
     confidence: Annotated[Path | None, flag(P, "confidence")] = None,
     probabilities: Annotated[Path | None, flag(P, "probabilities")] = None,
     probability_type: Annotated[str | None, flag(P, "probability_type")] = None,
     disagreement: Annotated[Path | None, flag(P, "disagreement")] = None,
     vector: Annotated[Path | None, flag(P, "vector")] = None,
     preview: Annotated[Path | None, flag(P, "preview")] = None,
-    mem_limit: Annotated[str | None, flag(P, "mem_limit")] = None,
-    device_mem: Annotated[str | None, flag(P, "device_mem")] = None,
-    workers: Annotated[int | None, flag(P, "workers", "--workers", "-j", "--jobs")] = None,
     overwrite: Overwrite = None,
-    resume: Annotated[bool | None, flag(P, "resume", "--resume")] = None,
-    dry_run: Annotated[bool | None, flag(P, "dry_run", "--dry-run")] = None,
-    co: Annotated[list[str] | None, flag(P, "co", metavar="K=V")] = None,
     config: Config = None,
     as_json: Json = False,
+    **shared: Any,
 ) -> None:
     """Label every pixel of each SCENE and write a Cloud-Optimized GeoTIFF with colours and class names.
 
@@ -56,12 +39,9 @@ def predict(
     """
     scenes, out = _pair(scenes or [], out)
     flags = given(
-        scenes=scenes, out=out, model=model, tile=tile, overlap=overlap, batch=batch, device=device,
-        precision=precision, compile=compile_, fusion=fusion, tta=tta, min_confidence=min_confidence, bands=bands,
-        scale=scale, nodata=nodata, aoi=aoi, bounds=bounds, res=res, confidence=confidence,
+        scenes=scenes, out=out, model=model, fusion=fusion, min_confidence=min_confidence, confidence=confidence,
         probabilities=probabilities, probability_type=probability_type, disagreement=disagreement, vector=vector,
-        preview=preview, mem_limit=mem_limit, device_mem=device_mem, workers=workers, overwrite=overwrite,
-        resume=resume, dry_run=dry_run, co=co,
+        preview=preview, overwrite=overwrite, **shared,
     )  # fmt: skip
     settings = load(P, config, flags)
     from co2s_cli.jobs import predict as job  # torch loads in seconds: after the settings are known to be good

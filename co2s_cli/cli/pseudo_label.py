@@ -1,18 +1,19 @@
 """`co2s pseudo-label`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.common import Config, Json, Overwrite, command, echo_result, flag
+from co2s_cli.cli.maps import options
 from co2s_cli.config import given, load
 from co2s_cli.config.pseudo_label import PseudoLabelConfig as P
 
 
-@command(app, "pseudo-label")
+@command(app, "pseudo-label", shared=options(P))
 def pseudo_label(
     scenes: Annotated[
         list[str] | None, typer.Argument(metavar="SCENE", help=P.model_fields["scenes"].description)
@@ -27,28 +28,10 @@ def pseudo_label(
     keep_labels: Annotated[Path | None, flag(P, "keep_labels")] = None,
     truth: Annotated[Path | None, flag(P, "truth")] = None,
     weight: Annotated[str | None, flag(P, "weight")] = None,
-    tile: Annotated[int | None, flag(P, "tile", "--tile", "--patch-size")] = None,
-    overlap: Annotated[float | None, flag(P, "overlap")] = None,
-    batch: Annotated[str | None, flag(P, "batch", "--batch", "--batch-size")] = None,
-    device: Annotated[str | None, flag(P, "device")] = None,
-    precision: Annotated[str | None, flag(P, "precision")] = None,
-    compile_: Annotated[bool | None, flag(P, "compile", "--compile")] = None,
-    tta: Annotated[str | None, flag(P, "tta")] = None,
-    bands: Annotated[list[str] | None, flag(P, "bands", "--bands", "--bidx", "-b")] = None,
-    scale: Annotated[str | None, flag(P, "scale")] = None,
-    nodata: Annotated[str | None, flag(P, "nodata")] = None,
-    aoi: Annotated[Path | None, flag(P, "aoi")] = None,
-    bounds: Annotated[str | None, flag(P, "bounds", "--bounds", "--bbox")] = None,
-    res: Annotated[float | None, flag(P, "res", "--res", "-r")] = None,
-    mem_limit: Annotated[str | None, flag(P, "mem_limit")] = None,
-    device_mem: Annotated[str | None, flag(P, "device_mem")] = None,
-    workers: Annotated[int | None, flag(P, "workers", "--workers", "-j", "--jobs")] = None,
     overwrite: Overwrite = None,
-    resume: Annotated[bool | None, flag(P, "resume", "--resume")] = None,
-    dry_run: Annotated[bool | None, flag(P, "dry_run", "--dry-run")] = None,
-    co: Annotated[list[str] | None, flag(P, "co", metavar="K=V")] = None,
     config: Config = None,
     as_json: Json = False,
+    **shared: Any,
 ) -> None:
     """Turn what a model is sure of into labels, and write the data.yaml of the next round of training.
 
@@ -56,10 +39,8 @@ def pseudo_label(
     """
     flags = given(
         scenes=scenes, out=out, model=model, agree=agree, threshold=threshold,
-        threshold_per_class=threshold_per_class, share=share, min_area=min_area, keep_labels=keep_labels, truth=truth,
-        weight=weight, tile=tile, overlap=overlap, batch=batch, device=device, precision=precision, compile=compile_,
-        tta=tta, bands=bands, scale=scale, nodata=nodata, aoi=aoi, bounds=bounds, res=res, mem_limit=mem_limit,
-        device_mem=device_mem, workers=workers, overwrite=overwrite, resume=resume, dry_run=dry_run, co=co,
+        threshold_per_class=threshold_per_class, share=share, min_area=min_area, keep_labels=keep_labels,
+        truth=truth, weight=weight, overwrite=overwrite, **shared,
     )  # fmt: skip
     settings = load(P, config, flags)
     from co2s_cli.jobs import pseudo_label as job  # torch loads in seconds: after the settings are known to be good
