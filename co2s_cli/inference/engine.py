@@ -68,6 +68,7 @@ class Engine:
         columns = [torch.tensor(v, device=device)[:, None, None] for v in (scaling.low, scaling.gain, scaling.shift)]
         self._low, self._gain, self._shift = columns
         self._clamp = scaling.clamp
+        self._halved = threading.Lock()
         self._behind: deque[torch.cuda.Event] = deque()
         self._stage: Callable[[NDArray[Any]], Tensor] = _Pinned(device) if device.type == "cuda" else self._copied
 
@@ -106,11 +107,12 @@ class Engine:
     def _halving(self, images: Tensor) -> Tensor:
         """The values of a batch, in smaller and smaller steps until the device's memory holds them."""
         while True:
+            step = self.step
             try:
-                parts = [self._forward(part) for part in torch.split(images, self.step)]
+                parts = [self._forward(part) for part in torch.split(images, step)]
                 return parts[0] if len(parts) == 1 else torch.cat(parts)
             except torch.OutOfMemoryError as error:
-                if self.step == 1:
+                if step == 1:
                     raise ResourceError(
                         f"{self.device}: not even one window fits into its memory", hint="use a smaller --tile"
                     ) from error
@@ -118,7 +120,14 @@ class Engine:
                 if "can't allocate memory" not in str(error):
                     raise
                 raise ResourceError("out of memory while the model ran", hint="use a smaller --tile") from error
-            self.step //= 2
+            self._halve(step)
+
+    def _halve(self, tried: int) -> None:
+        """Go below a step that did not fit; batches that failed at the same time halve it once, not once each."""
+        with self._halved:
+            if self.step < tried:
+                return
+            self.step = tried // 2
             torch.cuda.empty_cache()
             self._note(f"out of memory on {self.device}: from here on {self.step} windows at a time")
 

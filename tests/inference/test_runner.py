@@ -1,5 +1,8 @@
 """What the sliding window promises: untiled values, the same bits whatever the cut, nothing run in vain."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +170,26 @@ def test_out_of_memory_halves_the_batch_and_says_so():
     torch.testing.assert_close(values, expected)
     assert made.step == 2
     assert len(notes) == 2
+
+
+def test_two_threads_out_of_memory_at_once_halve_the_batch_once():
+    both, notes = threading.Barrier(2, timeout=30), []
+
+    def greedy(images):
+        if len(images) > 1:
+            both.wait()
+            raise torch.OutOfMemoryError
+        return pointwise(images)
+
+    product = landcover()
+    made = engine(greedy, product, batch=2, note=notes.append)
+    pixels = [(slot, np.full((3, 4, 4), slot, np.uint8)) for slot in range(2)]
+    expected = engine(pointwise, product, batch=2).run(pixels)
+    with ThreadPoolExecutor(2) as threads:
+        for values in threads.map(made.run, [pixels, pixels]):
+            torch.testing.assert_close(values, expected)
+    assert made.step == 1
+    assert len(notes) == 1
 
 
 def test_a_window_that_never_fits_is_a_resource_error():
