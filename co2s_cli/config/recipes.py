@@ -10,7 +10,8 @@ _TINY: dict[str, Any] = {
     "steps": 600,
     "lr": 5e-4,
     "backbone_lr": 1.0,
-    "decoder_lr": 2.0,
+    "decoder_lr": 1.0,
+    "warmup": 50,  # at full speed from the first step such networks often die, and answer the same everywhere
     "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
     "strong_hue": 0.03,
     "strong_gray": 0.0,
