@@ -183,7 +183,7 @@ class Engine:
         hint = "one crop alone does not fit: try a smaller --crop, or --checkpointing"
         if fitting:
             said = "fits" if alone else "needs half of it"
-            hint = f"--batch {fitting} {said}; with --set accumulate={-(-size // fitting)} it makes the same steps"
+            hint = f"--batch {fitting} {said}; with --set accumulate={-(-size // fitting)} a step is as large"
         return ResourceError(
             f"{self._runtime.device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels "
             "does not fit into its memory",
