@@ -122,7 +122,8 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 def echo_result(result: Any, *, as_json: bool, text: str) -> None:
     """Print a job's result on stdout: `text` for people and pipes, or the whole result as JSON."""
-    typer.echo(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else text)
+    if as_json or text:
+        typer.echo(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else text)
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.base import Settings, load
+from co2s_cli.config.units import Nodata
 
 Box = tuple[int, int, int, int]
 """Row, column, height and width in pixels of the image."""
@@ -37,6 +38,8 @@ class LabeledEntry(Settings):
     weights are no truth to measure with: where `val` is a share, it is drawn from the others."""
     bands: Picked = ()
     """Bands of the image, by number from 1 or by name, that are `bands:`; its own order or names if not given."""
+    nodata: Nodata = None
+    """Value without data in the image, whatever the file says; none: every value is data."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
@@ -61,6 +64,8 @@ class UnlabeledEntry(Settings):
     image: str
     """A raster, or a folder of chips."""
     bands: Picked = ()
+    """As for labelled images."""
+    nodata: Nodata = None
     """As for labelled images."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""

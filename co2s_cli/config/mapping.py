@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
-from co2s_cli.config.units import Bytes
+from co2s_cli.config.units import Bytes, Nodata
 
 
 def parse_bands(value: Any) -> Any:
@@ -25,16 +25,6 @@ def _band(text: str) -> list[int | str]:
     first, last = int(span[1]), int(span[2])
     step = 1 if last >= first else -1
     return list(range(first, last + step, step))
-
-
-def parse_nodata(value: Any) -> Any:
-    """A number, NaN, or 'none' for 'every value is data'."""
-    if str(value).strip().lower() in ("none", "null", "nil", "nada"):
-        return "none"
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError("wants a number, nan or none") from None
 
 
 def parse_bounds(value: Any) -> Any:
@@ -78,7 +68,7 @@ class MapConfig(Settings):
     """Bands in the model's order: 3,2,1, red,green,blue, 1..3; all but alpha where nothing is said."""
     scale: str = "model"
     """Values to [0, 1]: model, auto (type and statistics of the scene), LO,HI, p2-98 (percentiles) or none."""
-    nodata: Annotated[float | Literal["none"] | None, BeforeValidator(parse_nodata)] = None
+    nodata: Nodata = None
     """Value without data, whatever the file says; none: every value is data."""
     aoi: Path | None = None
     """Polygons, in any vector format and CRS; outside there is no class."""

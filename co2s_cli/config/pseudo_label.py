@@ -18,10 +18,10 @@ def parse_class_thresholds(value: Any) -> Any:
     if isinstance(texts, list | tuple):
         if [str(text).strip().lower() for text in texts] == ["auto"]:
             return "auto"
-        pairs = [str(text).rpartition("=") for text in texts]
+        pairs = [part.rpartition("=") for text in texts for part in str(text).split(",")]
         if not all(name and sign for name, sign, _ in pairs):
-            raise ValueError("wants auto, or NAME=VALUE for single classes")
-        return {name.strip(): number for name, _, number in pairs}
+            raise ValueError("wants auto, or NAME=VALUE,… for single classes")
+        return {name.strip(): number.strip() for name, _, number in pairs}
     return value
 
 
@@ -41,7 +41,7 @@ class PseudoLabelConfig(MapConfig):
     threshold_per_class: Annotated[Literal["auto"] | dict[str, Threshold], BeforeValidator(parse_class_thresholds)] = (
         Field(default_factory=dict)
     )
-    """auto: in each class the surest --share of its pixels over all scenes; or NAME=VALUE for single classes."""
+    """auto: in each class the surest --share of its pixels over all scenes; or NAME=VALUE,… for single classes."""
     share: float = Field(0.5, gt=0, le=1)
     """Share of the pixels of each class that --threshold-per-class auto keeps."""
     min_area: int = Field(0, ge=0)

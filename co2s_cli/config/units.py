@@ -1,7 +1,7 @@
 """Quantities as people write them on a command line."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
@@ -25,4 +25,17 @@ def show_bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def parse_nodata(value: Any) -> Any:
+    """A number, NaN, or 'none' for 'every value is data'."""
+    if value is None:
+        return None
+    if str(value).strip().lower() in ("none", "null", "nil", "nada"):
+        return "none"
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("wants a number, nan or none") from None
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Nodata = Annotated[float | Literal["none"] | None, BeforeValidator(parse_nodata)]

@@ -16,6 +16,7 @@ from co2s_cli.config.data import DataConfig, LabeledEntry, Picked, ScalingEntry,
 from co2s_cli.data.sources import Source, inside, labeled_sources, resolved
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.labels import LabelReader, Labels
+from co2s_cli.geo.scene import Nodata
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import Window
 
@@ -95,6 +96,13 @@ class Human:
         )
 
     @property
+    def sample_type(self) -> str | None:
+        """The type of the samples of its images; None where no labels are there to tell it."""
+        if self.config is not None and self.config.scaling is not None:
+            return self.config.scaling.dtype
+        return next((source.scene.dtype for source in (*self.labeled, *self.val)), None)
+
+    @property
     def files(self) -> list[str]:
         """The label files."""
         return [source.labels.source for source in (*self.labeled, *self.val) if source.labels is not None]
@@ -123,6 +131,8 @@ class Labelled:
     """Whether not one pixel has a pseudo-label."""
     bands: Picked = ()
     """Those that the model saw, where they were picked by hand."""
+    nodata: Nodata = None
+    """What the model took for no data, where that was said by hand."""
 
 
 def next_round(
@@ -132,17 +142,21 @@ def next_round(
 
     Without a last one, a share of the pseudo-labels themselves validates, and `scaling` goes before the model's.
     """
-    images = {one.image: one.bands for one in made if not human.validates(one.image)}
+    images = {one.image: one for one in made if not human.validates(one.image)}
     last = human.config or _blank(manifest, scaling)
     known = {resolved(image) for image in images}
     kept = [e for e in last.labeled if e.weights is None or resolved(e.image) not in known]
     fresh = [
-        LabeledEntry(image=one.image, labels=one.labels, weights=one.weights, bands=one.bands)
-        for one in made
-        if one.image in images and not one.empty
+        LabeledEntry(image=image, labels=one.labels, weights=one.weights, bands=one.bands, nodata=one.nodata)
+        for image, one in images.items()
+        if not one.empty
     ]
     listed = {resolved(entry.image) for entry in last.unlabeled}
-    more = [UnlabeledEntry(image=i, bands=bands) for i, bands in images.items() if resolved(i) not in listed]
+    more = [
+        UnlabeledEntry(image=image, bands=one.bands, nodata=one.nodata)
+        for image, one in images.items()
+        if resolved(image) not in listed
+    ]
     whole = last.model_copy(update={"labeled": (*kept, *fresh), "unlabeled": (*last.unlabeled, *more)})
     return relative(whole, folder)
 

@@ -14,7 +14,7 @@ from co2s_cli.config.data import LabeledEntry, Picked, UnlabeledEntry
 from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels import Labels, open_labels
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.scene import Nodata, Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.geo.weights import Weights, open_weights
 from co2s_cli.tiling import Window
@@ -90,20 +90,20 @@ def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...],
     for entry in entries:
         for path, chip in _images(entry.image, entry.list):
             if not (chip and path in known):
-                sources.append(Source(open_scene(path, bands, entry.bands), chip=chip))
+                sources.append(Source(open_scene(path, bands, entry.bands, entry.nodata), chip=chip))
     return sources
 
 
-def open_scene(source: str, bands: tuple[str, ...], picked: Picked = ()) -> Scene:
+def open_scene(source: str, bands: tuple[str, ...], picked: Picked = (), nodata: Nodata = None) -> Scene:
     """A scene with the wanted bands: `picked` ones, else all where their number fits, else those of the names."""
     if picked:
-        return Scene.open(source, bands=picked)
-    scene = Scene.open(source)
+        return Scene.open(source, bands=picked, nodata=nodata)
+    scene = Scene.open(source, nodata=nodata)
     if len(scene.bands) == len(bands):
         return scene
     names = {name.lower() for name in scene.all_names}
     if all(band.lower() in names for band in bands):
-        return Scene.open(source, bands=bands)
+        return Scene.open(source, bands=bands, nodata=nodata)
     raise InputError(
         f"{source}: {len(scene.bands)} bands found ({', '.join(scene.names)}), data.yaml wants {', '.join(bands)}",
         hint="bands: in data.yaml names them all in the order of the file, or some by the file's own names",
@@ -115,7 +115,7 @@ def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> 
     label_of, weight_of = _by_stem(entry, entry.labels), _by_stem(entry, entry.weights)
     sources = []
     for path, chip in _images(entry.image, entry.list):
-        scene = open_scene(path, bands, entry.bands)
+        scene = open_scene(path, bands, entry.bands, entry.nodata)
         for window in windows:
             if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
                 raise InputError(f"{path}: window {window} reaches over its {scene.height} × {scene.width} pixels")

@@ -29,6 +29,8 @@ VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", "
 Meaning = Mapping[int | str, int | str | None]
 """Value in the labels → class by name or id, or None for "not labelled"."""
 
+_MEANING = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
+
 _SHIFT = 0.01
 """Part of a pixel by which two grids may differ and still be the same."""
 
@@ -124,10 +126,9 @@ class RasterLabels:
         out[void] = IGNORE
         if not known.all():
             found = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
-            wanted = few_of(self.values) if self.values else f"0 to {self.classes - 1}"
+            wanted = few_of(self.values) if self.values else f"0 to {self.classes - 1} ({few_of(self.names)})"
             raise InputError(
-                f"{self.source}: value {found} is no class; known are {wanted} ({few_of(self.names)}) and {IGNORE}",
-                hint="add the class to classes, or say what the value means with values: {value: class or null}",
+                f"{self.source}: value {found} is no class; known are {wanted} and {IGNORE}", hint=_MEANING
             )
         return out
 
@@ -201,7 +202,8 @@ def _polygons(
     if attribute not in frame.columns:
         known = ", ".join(str(name) for name in frame.columns if name != "geometry")
         raise InputError(
-            f"{path}: has no attribute {attribute!r} (found: {known})", hint="name another one with attribute"
+            f"{path}: has no attribute {attribute!r} (found: {known})",
+            hint="name another one: attribute: in data.yaml, --attribute of `co2s evaluate`",
         )
     frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
     if frame.empty:
@@ -230,7 +232,7 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
         return int(value)
     raise InputError(
         f"{path}: {value!r} is no class (known: {few_of(values or classes.names)})",
-        hint="add the class to classes, or say what the value means with values: {value: class or null}",
+        hint=_MEANING,
     )
 
 

@@ -147,7 +147,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     )
     for area in found.areas:
         area.scene.check_bands(manifest.bands)
-    remarks = _told(*naming.remarks(), *_unlike_training(found.digest, training))
+    remarks = _told(*naming.remarks()) + _unlike_training(found.digest, training)
     counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
     _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
     judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
@@ -164,11 +164,13 @@ def _model_of(settings: EvaluateConfig) -> Path:
     return settings.model
 
 
-def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> list[str]:
+def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> tuple[str, ...]:
     """A warning where the areas were drawn, and not as the model's training did."""
     if digest is None or digest == training.get("areas"):
-        return []
-    return ["the areas are a share drawn from the labels, not as in this model's training: it may have seen them"]
+        return ()
+    remark = "the areas are a share drawn from the labels, not as in this model's training: it may have seen them"
+    log.warning("%s", remark)
+    return (remark,)
 
 
 def _judge(settings: EvaluateConfig, names: Mapping[int, str], excluded: tuple[int, ...]) -> Judge:

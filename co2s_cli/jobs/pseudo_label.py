@@ -68,6 +68,8 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = candidates_of(manifest, settings.agree)
     _check_classes(settings, manifest)
+    if settings.truth is not None and not settings.truth.exists():
+        raise InputError(f"{settings.truth}: no such label file or folder")
     human = Human.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
@@ -114,6 +116,13 @@ def _check_data(settings: PseudoLabelConfig, human: Human, targets: Sequence[Tar
         wanted = len(human.config.bands)
         if settings.bands and len(settings.bands) != wanted:
             raise ConfigError(f"{settings.keep_labels}: names {wanted} bands, --bands picks {len(settings.bands)}")
+        kind = human.sample_type
+        for target in targets:
+            if kind is not None and (found := _dtype(target)) not in (kind, None):
+                raise InputError(
+                    f"{target.source}: samples of {found}, the images of {settings.keep_labels} have {kind}",
+                    hint="training takes one type: leave out the scene, or label it without --keep-labels",
+                )
     elif settings.scale != "model":
         types = {dtype for target in targets if (dtype := _dtype(target)) is not None}
         if len(types) > 1:

@@ -207,6 +207,7 @@ class Round:
                 weights=scene.outputs[WEIGHTS],
                 empty=not scene.summary.labelled,
                 bands=tuple(self.settings.bands),
+                nodata=self.settings.nodata,
             )
             for scene in scenes
         ]
@@ -215,6 +216,12 @@ class Round:
                 "not one pixel is sure enough: there are no pseudo-labels to train on, and no data.yaml; a lower "
                 "--threshold, or --threshold-per-class auto, keeps some"
             )
+        for scene in scenes:
+            if scene.summary.labelled and self.human.validates(scene.source):
+                log.warning(
+                    "%s: all of it validates in %s: nobody trains on its pseudo-labels",
+                    scene.source, self.settings.keep_labels,
+                )  # fmt: skip
         config = next_round(self.human, self.manifest, made, self.folder.path, self._scaling(scenes))
         if not config.labeled:
             return None

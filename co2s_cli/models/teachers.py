@@ -91,6 +91,8 @@ def foundation(name: str, *, patch: int, statistics: Statistics = "own") -> Teac
 
 def _parsed(name: str) -> tuple[str, str]:
     """Architecture and weights of a teacher's name."""
+    if Path(name).exists():
+        raise ConfigError(f"teacher {name}: is no model file", hint="a run's model is its best.safetensors")
     architecture, colon, weights = name.partition(":")
     if not colon:
         tiny = architecture in (catalog.TINY_CLIP, catalog.TINY_DINO)

@@ -112,7 +112,7 @@ def digest_of(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise InputError(f"{path}: no such model file", hint="make one with `co2s train`, `co2s distill` or `co2s import`")
+        raise InputError(f"{path}: no such model file", hint="`co2s train`, `distill` and `import` make one")
 
 
 def _metadata(path: Path) -> dict[str, str]:

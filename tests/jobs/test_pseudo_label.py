@@ -33,6 +33,7 @@ from co2s_cli.inference.workers import Rank
 from co2s_cli.jobs import predict, pseudo_label
 from co2s_cli.models import weights
 from co2s_cli.progress import Silent
+from co2s_cli.tiling import Window
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
 
@@ -177,8 +178,9 @@ def test_balanced_thresholds_are_those_of_all_scenes_together(tmp_path, model, s
         assert kept == one.pixels
 
 
-def test_thresholds_of_single_classes_go_before_the_common_one(tmp_path, model, scene):
-    result = run(scene, tmp_path / "out", model, threshold_per_class=["town=0.4", "water=1"], threshold=0.8)
+@pytest.mark.parametrize("written", [["town=0.4", "water=1"], ["town=0.4, water=1"]])
+def test_thresholds_of_single_classes_go_before_the_common_one(tmp_path, model, scene, written):
+    result = run(scene, tmp_path / "out", model, threshold_per_class=written, threshold=0.8)
     assert {name: one.threshold for name, one in result.total.classes.items()} == {
         "water": 1.0, "field": 0.8, "forest": 0.8, "town": 0.4,
     }  # fmt: skip
@@ -257,6 +259,9 @@ def test_true_labels_of_several_scenes_are_found_by_name(tmp_path, model, scene,
     assert first.summary.classes["water"].precision == 1
     assert second.summary.precision is None
     assert second.truth is None
+    with pytest.raises(InputError, match="gone: no such label file"):
+        run(scene, tmp_path / "more", model, truth=tmp_path / "gone")
+    assert not (tmp_path / "more").exists()
 
 
 def test_the_report_holds_what_the_result_says(tmp_path, model, scene, large):
@@ -318,7 +323,7 @@ def test_the_next_round_reads_raster_labels_and_polygons_by_the_same_values(tmp_
     assert (after.counts[0], after.counts[2]) >= (before.counts[0], before.counts[2]) >= (400 + 8, 96)
 
 
-def test_an_image_that_validates_as_a_whole_trains_nobody(tmp_path, model, scene, large):
+def test_an_image_that_validates_as_a_whole_trains_nobody(tmp_path, model, scene, large, caplog):
     val = [{"image": "scene.tif", "labels": "truth.tif"}]
     labeled = [{"image": "large.tif", "labels": "other.tif"}]
     write_raster(tmp_path / "other.tif", np.full((150, 170), 3, np.uint8))
@@ -327,6 +332,8 @@ def test_an_image_that_validates_as_a_whole_trains_nobody(tmp_path, model, scene
     content = yaml.safe_load(result.data.read_text())
     assert [entry["image"] for entry in content["labeled"]] == ["../large.tif", "../large.tif"]
     assert result.scenes[0].summary.precision is not None
+    assert f"{scene}: all of it validates" in caplog.text
+    assert f"{large}: all of it" not in caplog.text
     dataset(result.data)
 
 
@@ -353,6 +360,28 @@ def test_bands_picked_by_hand_are_picked_by_the_next_round(tmp_path, model, scen
     path, _, _ = human_data(tmp_path, four, (SIDE, SIDE), bands=["blue", "green", "red", "infrared"])
     with pytest.raises(ConfigError, match="names 4 bands, --bands picks 3"):
         run(four, tmp_path / "three", model, bands="3,2,1", keep_labels=path)
+
+
+def test_what_is_no_data_by_hand_is_none_in_the_next_round(tmp_path, model):
+    values = noise((3, SIDE, SIDE), seed=5)
+    values[values == 7] = 8
+    values[:, :, 50:] = 7
+    path = write_raster(tmp_path / "collar.tif", values)
+    result = run(path, tmp_path / "out", model, threshold=0.3, nodata=7)
+    read = dataset(result.data, crop=16)
+    for source in (*read.labeled.sources, *read.unlabeled.sources):
+        with source.scene.reader() as reader:
+            valid = reader.read(Window(0, 0, SIDE, SIDE)).valid
+        assert valid[:, :50].all()
+        assert not valid[:, 50:].any()
+
+
+def test_a_scene_that_could_not_train_beside_the_kept_labels_is_refused(tmp_path, model, scene):
+    path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE))
+    deep = write_raster(tmp_path / "deep.tif", noise((3, SIDE, SIDE)).astype(np.uint16) * 40)
+    with pytest.raises(InputError, match=r"samples of uint16, the images of .*yaml have uint8"):
+        run([scene, deep], tmp_path / "out", model, scale="auto", keep_labels=path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_next_round_scales_as_the_model_saw_the_scenes(tmp_path, model, scene, caplog):

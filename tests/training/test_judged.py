@@ -135,9 +135,12 @@ def test_invalid_pixels_have_no_class(tmp_path, model):
     assert evaluate.run(settings(data, model)).verdict.missing == 200
 
 
-def test_a_share_that_was_not_drawn_by_the_training_is_told(tmp_path, model):
+def test_a_share_that_was_not_drawn_by_the_training_is_told(tmp_path, model, caplog):
     result = evaluate.run(settings(landscape(tmp_path, val=0.3), model))
     assert any("it may have seen them" in remark for remark in result.remarks)
+    assert any(
+        "it may have seen them" in record.getMessage() for record in caplog.records if record.levelname == "WARNING"
+    )
 
 
 @pytest.mark.parametrize("method", ["supervised", "co2s"])
