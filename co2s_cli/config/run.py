@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from co2s_cli.config.base import Settings, load, read_yaml
 from co2s_cli.config.recipes import DATA_SETS
@@ -29,6 +29,8 @@ Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 class RunConfig(Settings):
     """A training run of any command."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     data: str = "data.yaml"
     """data.yaml, or a published data set: whdld, loveda, potsdam, gid15, mer, msl."""
     root: Path | None = None
@@ -36,7 +38,8 @@ class RunConfig(Settings):
     splits: Path | None = None
     """Folder with labeled.txt, unlabeled.txt and val.txt (also beside it) of a published data set."""
     labeled_ratio: Ratio | None = Field(None, gt=0, le=1)
-    """Share of the labelled images that keep their labels, such as 1/16; the others become unlabelled ones."""
+    """Share of the labelled images that keep their labels, such as 1/16; the others become unlabelled ones. Where it is
+    less than one image: share of the labelled places."""
     out: Path | None = None
     """Run folder; runs/<date>-<method> if not given."""
     overwrite: bool = False
@@ -108,7 +111,7 @@ class RunConfig(Settings):
 
     threshold: float = Field(0.95, ge=0, le=1)
     """Confidence from which a pseudo-label counts."""
-    class_thresholds: dict[str, float] = Field(default_factory=dict)
+    class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Other thresholds by class name."""
     class_weights: str = "none"
     """Weights of the classes in the supervised loss: none, frequency, or a YAML file with name: weight."""
@@ -170,6 +173,8 @@ class RunConfig(Settings):
 
 R = TypeVar("R", bound=RunConfig)
 
+LENGTHS = frozenset({"steps", "epochs"})
+
 RESUMABLE = frozenset({"resume", "stop_after", "device", "workers", "out", "overwrite"})
 """Settings that may differ from those of the run that is resumed: no number depends on them."""
 
@@ -182,14 +187,14 @@ def written(config: Path | None, flags: Mapping[str, Any], extra: list[str]) -> 
     return values
 
 
-def settled(kind: type[R], base: Mapping[str, Any], values: Mapping[str, Any]) -> R:
-    """Settings from defaults < `base` < `values`, of which each may say the length as steps or as epochs."""
-    base = dict(base)
-    if "steps" in values:
-        base.pop("epochs", None)
-    elif "epochs" in values:
-        base.pop("steps", None)
-    return load(kind, None, {**base, **values})
+def settled(kind: type[R], *layers: Mapping[str, Any]) -> R:
+    """Settings from defaults < each layer over those before it; each may say the length as steps or as epochs."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        if LENGTHS & layer.keys():
+            found = {key: value for key, value in found.items() if key not in LENGTHS}
+        found |= layer
+    return load(kind, None, found)
 
 
 def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: list[str], *, command: str) -> R:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from co2s_cli.data.loader import Batch, Loader
-from co2s_cli.errors import ResourceError
+from co2s_cli.errors import ConfigError, ResourceError
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.models.pair import Pair
@@ -126,12 +127,20 @@ class Engine:
                 if self.step % course.val_every == 0 or self.step == course.steps:
                     self._check(records)
                 elif self.step == last:
+                    self._refuse_broken()
                     self._save()
         finally:
             batches.close()  # here and now: its threads do not outlive it, whatever ended the run
             self._progress.close()
             if records is not None:
                 records.close()
+
+    def validate(self) -> None:
+        """Take the tallies of what there is now; records, best and state stay as they are."""
+        self._pair.eval()
+        self.tally, self.validated = self._validate(self._pair), self.step
+        if self._ema is not None:
+            self.mean = self._validate(self._ema.model)
 
     def _advance(self, batches: list[Batch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
@@ -144,6 +153,8 @@ class Engine:
         found = self._gradients(batches)
         if found is None:
             raise self._too_big(batches[0])
+        if not math.isfinite(found["loss"]):  # that of all ranks, so all of them stop here
+            raise _diverged(self.step + 1, f"the loss is {found['loss']}")
         self._scaler.unscale_(self.optimizer)
         for student in self._pair.students.values():
             if course.clip_norm:
@@ -222,10 +233,9 @@ class Engine:
 
     def _check(self, records: Records | None) -> None:
         """Validate, keep what is the best so far, save. The running mean is kept beside the model, not in its place."""
-        self._pair.eval()
-        self.tally, self.validated = self._validate(self._pair), self.step
-        if self._ema is not None:
-            self.mean = self._validate(self._ema.model)
+        self._refuse_broken()
+        self.validate()
+        assert self.tally is not None
         found = findings(self.tally, self.mean, guided=self.guided)
         best = [prefix for prefix, _, _ in self._kept() if self._improved(found, prefix)]
         if records is not None:
@@ -237,6 +247,12 @@ class Engine:
             if warning:
                 log.warning(warning)
         self._save(best=best)
+
+    def _refuse_broken(self) -> None:
+        """Stop where a gradient was no number in the last step, of which no loss has told yet."""
+        whole = [values.isfinite().all() for values in self._pair.state_dict().values()]
+        if not torch.stack(whole).all():
+            raise _diverged(self.step, "the weights hold values that are no numbers")
 
     def _improved(self, found: Mapping[str, float], prefix: str) -> bool:
         """Whether a validation beats all earlier ones of its kind; if so it is kept in mind."""
@@ -275,6 +291,13 @@ class Engine:
         if tally is not None and self.validated == self.step:
             training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
         return self._manifest.model_copy(update={"training": training})
+
+
+def _diverged(step: int, found: str) -> ConfigError:
+    return ConfigError(
+        f"step {step}: {found}; the run has diverged",
+        hint="start anew with a smaller --set lr=… or more steps of --set warmup=…; what was saved before stays",
+    )
 
 
 def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tuple[Tensor, Tensor]:

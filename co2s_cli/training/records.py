@@ -28,13 +28,13 @@ class Records:
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """A line of numbers that any run with the same settings repeats."""
-        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+        self._metrics.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         self._metrics.flush()
         self._draw(step, values)
 
     def add_timing(self, step: int, values: Mapping[str, float]) -> None:
         """A line about speed and memory."""
-        self._timing.write(json.dumps({"step": step, **values}) + "\n")
+        self._timing.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         self._timing.flush()
         self._draw(step, values)
 

@@ -14,6 +14,8 @@ from co2s_cli.training.ema import EMA
 from co2s_cli.training.records import about_labels, findings, read
 from co2s_cli.training.validate import FUSED, Tally
 
+WRITTEN = ("report.json", "report.md", "curves.png", "confusion.png")
+
 
 def write(
     folder: Path,

@@ -35,8 +35,10 @@ from co2s_cli.training.state import STATE, State
 
 DEFAULT_STEPS = 4000
 
-_WRITTEN = (*(prefix + name for prefix in ("", EMA) for name in (BEST, LAST)), METRICS, TIMING, STATE)
-"""What a run writes as it goes, and a new one in its folder must not find."""
+_WRITTEN = (
+    *(prefix + name for prefix in ("", EMA) for name in (BEST, LAST)), METRICS, TIMING, STATE, *report.WRITTEN
+)  # fmt: skip
+"""What a run writes, and a new one in its folder must not find."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
 """Data, the manifest of the run that is resumed, this process → who learns and how."""
@@ -67,6 +69,7 @@ def conduct(
 
     Raises:
         ConfigError, InputError, ModelError: data or weights that do not fit; all of it before the first step.
+        ConfigError: the loss or the weights are no numbers any more; the last whole state stays.
         InterruptError: Ctrl-C; the last whole state stays.
     """
     out = _folder(settings)
@@ -76,14 +79,14 @@ def conduct(
         steps = settings.steps or _steps(settings, data, runtime)
         before = _manifest_of(out, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
-        if not settings.resume:
-            _make_folder(out, runtime)
         engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
         if settings.resume:
             engine.resume()
-        elif runtime.leads:
-            _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
-        _fit(engine, settings, steps, f"co2s {command} --resume --out {out}")
+        else:  # from here on nothing is refused any more, and what an earlier run left may go
+            _make_folder(out, runtime)
+            if runtime.leads:
+                _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
+        _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps)
         if runtime.leads:
             _report(out, settings, data, engine, result)
@@ -136,6 +139,7 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         seed=settings.seed,
         ratio=settings.labeled_ratio,
         with_unlabeled=with_unlabeled,
+        name=settings.data,
     )
 
 
@@ -162,18 +166,29 @@ def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:
     """That of the run in a folder; refused on other data or with other processes: the batches would be others."""
     before = read_yaml(out / "config.yaml").get("made_with", {}).get("processes")
     if before != runtime.ranks:
-        raise ConfigError(f"--resume: the run began with {before} processes, now there are {runtime.ranks}")
+        again = f"torchrun --nproc-per-node {before} -m co2s_cli …" if before != 1 else "the command without torchrun"
+        raise ConfigError(
+            f"--resume: the run began with {before} processes, now there are {runtime.ranks}",
+            hint=f"go on with {again}, or start a new run",
+        )
     manifest = Manifest.model_validate_json(State.load(out, lazily=True).manifest)
     if manifest.training.get("data") != data.digest:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
     return manifest
 
 
-def _fit(engine: Engine, settings: RunConfig, steps: int, again: str) -> None:
+def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
     until = steps if settings.stop_after is None else engine.step + settings.stop_after
     try:
-        engine.fit(until)
+        if engine.step < steps:
+            engine.fit(until)
+        else:  # all that is missing may be the report
+            engine.validate()
     except KeyboardInterrupt as error:
+        whole = (out / STATE).is_file()
+        again = (
+            f"co2s {command} --resume --out {out}" if whole else "no state was whole yet: start anew with --overwrite"
+        )
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,9 @@ from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.trainee import Trainee
 from co2s_cli.training.validate import Tally, evaluate
 from co2s_cli.training.views import Guide, Passes
+
+_HEAVIEST = 1_000_000
+"""Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +186,28 @@ def _class_weights(settings: RunConfig, data: Dataset, device: torch.device) -> 
         counts = torch.tensor(data.counts, dtype=torch.float32).clamp_min(1)
         weights = counts.rsqrt()
     else:
-        path = Path(settings.class_weights)
-        named = read_yaml(path)
-        wrong = set(named) ^ set(data.classes.names)
-        if wrong:
-            raise ConfigError(f"{path}: wants name: weight for each class, differs in {', '.join(sorted(wrong))}")
-        weights = torch.tensor([float(named[name]) for name in data.classes.names])
+        weights = _weights_in(Path(settings.class_weights), data)
     return (weights / weights.mean()).to(device)
+
+
+def _weights_in(path: Path, data: Dataset) -> Tensor:
+    """The weights that a YAML file gives to the classes."""
+    named = read_yaml(path)
+    names = {name.replace("-", "_"): name for name in data.classes.names}  # as the file's keys are read
+    wrong = set(named) ^ set(names)
+    if wrong:
+        raise ConfigError(f"{path}: wants name: weight for each class, differs in {', '.join(sorted(wrong))}")
+    weights = torch.tensor([_weight(path, name, named[key]) for key, name in names.items()])
+    if not weights.any():
+        raise ConfigError(f"{path}: every class weighs 0, one at least is to be learnt")
+    return weights
+
+
+def _weight(path: Path, name: str, found: Any) -> float:
+    try:
+        weight = float(found)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight <= _HEAVIEST:
+        raise ConfigError(f"{path}: {name} weighs {found!r}, a number from 0 to {_HEAVIEST:,} is wanted")
+    return weight

@@ -1,0 +1,129 @@
+"""Runs that are refused, broken off, or asked for twice: what they leave in their folder."""
+
+import json
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from support.training import landscape, quick
+
+from co2s_cli.config.train import resumed
+from co2s_cli.errors import ConfigError, InterruptError
+from co2s_cli.jobs import train
+from co2s_cli.training.engine import BEST, LAST, Engine
+from co2s_cli.training.records import read
+from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.state import STATE, State
+
+pytestmark = pytest.mark.slow  # whole runs, a second each
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return landscape(tmp_path_factory.mktemp("data"))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if "tfevents" not in path.name}
+
+
+def test_a_refused_overwrite_leaves_the_run_that_is_there(data, tmp_path):
+    out, weights = tmp_path / "run", tmp_path / "weights.yaml"
+    weights.write_text("building: 1\n")
+    train.run(quick(data, out, steps=1))
+    before = contents(out)
+    for extra, words in (("class_thresholds={watr: 0.9}", "watr is no class"), (f"class_weights={weights}", "differs")):
+        with pytest.raises(ConfigError, match=words):
+            train.run(quick(data, out, extra, overwrite=True))
+    assert contents(out) == before
+
+
+def test_overwrite_leaves_nothing_of_the_old_report(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train.run(quick(data, out, steps=1))
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "fit", dies)
+    with pytest.raises(InterruptError) as caught:
+        train.run(quick(data, out, steps=1, overwrite=True))
+    assert caught.value.hint == "no state was whole yet: start anew with --overwrite"
+    assert contents(out).keys() == {"config.yaml"}
+
+
+def test_an_interrupted_run_is_resumed_from_its_state(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train.run(quick(data, out, "val_every=4", stop_after=1))
+    monkeypatch.setattr(Engine, "_advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(InterruptError) as caught:
+        train.run(resumed(out, {"resume": True}, []))
+    assert caught.value.hint == f"co2s train --resume --out {out}"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_finished_run_that_is_resumed_gets_its_report(data, tmp_path, lost):
+    out = tmp_path / "run"
+    train.run(quick(data, out, "ema=0.9", method="fixmatch", steps=2))
+    before = contents(out)
+    for name in ("report.json", "report.md", "curves.png", "confusion.png") if lost else ():
+        (out / name).unlink()
+    result = train.run(resumed(out, {"resume": True}, []))
+    assert {"clip", "dino", "fused", "ema-fused"} <= result.miou.keys()
+    assert contents(out) == before
+
+
+DIVERGING = ("lr=1e30", "warmup=0", "clip_norm=0")
+
+
+def test_a_run_whose_loss_is_no_number_stops_and_keeps_what_was_saved(data, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"step 2: the loss is (nan|inf)") as caught:
+        train.run(quick(data, out, *DIVERGING, "val_every=1"))
+    assert "smaller --set lr" in caught.value.hint
+    assert State.load(out).step == 1
+    _finite(out)
+
+
+def _finite(out):
+    from safetensors.torch import load_file
+
+    for name in (BEST, LAST):
+        assert all(values.isfinite().all() for values in load_file(out / name).values())
+    losses, validations = read(out)
+    assert np.isfinite([value for line in (*losses, *validations) for value in line.values()]).all()
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("stop", [None, 2])
+def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch, stop):
+    out = tmp_path / "run"
+    train.run(quick(data, out, "val_every=3", "lr=1e-5", steps=3, stop_after=1))
+    before = (out / STATE).read_bytes()
+    advance = Engine._advance
+
+    def breaking(engine, batches):
+        found = advance(engine, batches)
+        with torch.no_grad():
+            next(engine._pair.parameters()).fill_(torch.nan if engine.step == (stop or 3) else 0.01)
+        return found
+
+    monkeypatch.setattr(Engine, "_advance", breaking)
+    with pytest.raises(ConfigError, match=f"step {stop or 3}: the weights hold"):
+        train.run(resumed(out, {"resume": True, **({"stop_after": stop - 1} if stop else {})}, []))
+    assert (out / STATE).read_bytes() == before
+    assert not (out / BEST).exists()
+
+
+@pytest.mark.parametrize(("began", "way"), [(1, "the command without torchrun"), (8, "torchrun --nproc-per-node 8")])
+def test_resume_with_other_processes_tells_with_how_many(data, tmp_path, monkeypatch, began, way):
+    out = tmp_path / "run"
+    train.run(quick(data, out, stop_after=1))
+    config = out / "config.yaml"
+    config.write_text(config.read_text().replace("processes: 1", f"processes: {began}"))
+    monkeypatch.setattr("co2s_cli.training.run.started", lambda _: nullcontext(Runtime(torch.device("cpu"), 0, 2)))
+    with pytest.raises(ConfigError, match=f"began with {began} processes, now there are 2") as caught:
+        train.run(resumed(out, {"resume": True}, []))
+    assert way in caught.value.hint
