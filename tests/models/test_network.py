@@ -1,5 +1,7 @@
 """The students: shapes, counts, what guides them, what trains. Numbers are those of the published architecture."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -60,6 +62,16 @@ def decoder() -> GuidedDecoder:
 @pytest.mark.parametrize(("guidance", "wanted"), [(512, 2_217_185), (768, 2_249_953)])
 def test_the_published_decoder_has_its_published_size(guidance, wanted):
     assert count(GuidedDecoder(DecoderSpec(), skip_width=PUBLISHED_SKIP, guidance_width=guidance)) == wanted
+
+
+@pytest.mark.parametrize("guidance", [512, 768])
+@torch.no_grad()
+def test_a_fresh_decoder_of_the_published_size_is_sure_of_nothing(guidance):
+    torch.manual_seed(0)
+    decoder = GuidedDecoder(DecoderSpec(), skip_width=PUBLISHED_SKIP, guidance_width=guidance)
+    logits = decoder(drawn_taps(16, skip=PUBLISHED_SKIP, semantic=guidance), torch.randn(6, guidance))
+    assert logits.softmax(dim=1).max() <= 1 / 6 + 0.02
+    assert F.cross_entropy(logits, torch.randint(0, 6, (2, 64, 64))).item() == pytest.approx(math.log(6), abs=0.005)
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import torch
 from support.training import noise
 
 from co2s_cli.classes import ClassMap
+from co2s_cli.config import distill
+from co2s_cli.errors import ConfigError
 from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_pair, new_single
@@ -17,10 +19,12 @@ from co2s_cli.models.pair import Pair
 from co2s_cli.models.teachers import foundation
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import total_loss
-from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.losses import consistency
+from co2s_cli.training.methods import METHODS, Rules, self_training
 from co2s_cli.training.methods.distill import Distill, Weights
 from co2s_cli.training.network import FRESH_LAYER_SCALE, set_layer_scale
 from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.setup import sliding_of
 from co2s_cli.training.trained import Trained, rescaled
 from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
 from co2s_cli.training.views import Passes
@@ -274,6 +278,61 @@ def test_four_tiles_are_learnt_by_heart_and_so_is_a_random_teacher(teachers):
     said = pair.eval().probabilities(data.images).argmax(dim=1)
     assert Scores.of(confusion(data.labels.numpy(), said.numpy(), N)).miou > 0.95
     assert features[-1] < features[0] / 2
+
+
+def test_a_box_brings_image_label_confidence_and_padding_of_the_mirrored_crop(teachers, monkeypatch):
+    boxes = torch.zeros(4, 64, 64, dtype=torch.bool)
+    for index in range(3):  # the last one has none
+        boxes[index, 5 * index : 30, 10 : 20 + 5 * index] = True
+    rows = torch.arange(64)[:, None].expand(64, 64)
+    valid = torch.stack([rows < 60 - 15 * index for index in range(4)])
+    data = replace(noise(4), boxes=(boxes, boxes), valid=valid, partner=torch.tensor([3, 2, 1, 0]))
+    sure = torch.tensor([0.6, 0.7, 0.8, 0.9])
+    said = ((1 - sure) / (N - 1)).view(4, 1, 1, 1).repeat(1, N, 64, 64)
+    for index in range(4):
+        said[index, index] = sure[index]
+    told, spy = [], Spy(teachers[0])
+    monkeypatch.setattr(
+        self_training,
+        "consistency",
+        lambda logits, pseudo, *rest, **named: (told.append(pseudo), consistency(logits, pseudo, *rest, **named))[1],
+    )
+    terms_of(model(teachers), Distill(rules(), Weights(), [spy]), data, lambda images: said)
+    mirrored = torch.arange(4).flip(0).view(4, 1, 1)
+    source = torch.where(boxes, mirrored, torch.arange(4).view(4, 1, 1))
+    (pseudo,) = told
+    assert torch.equal(pseudo.labels, source)
+    assert torch.equal(pseudo.confidence, sure[source])
+    assert torch.equal(pseudo.valid, torch.where(boxes, valid.flip(0), valid))
+    strong = data.strong[0]
+    assert torch.equal(spy.shown[0][4:], torch.where(boxes[:, None], strong.flip(0), strong))
+
+
+def test_crops_that_are_no_whole_patches_are_refused_with_those_next_to_them():
+    """A model that is mapped with pads them instead; in training teacher and student would see different grids."""
+    with pytest.raises(ConfigError, match=r"--crop 512: is no multiple of the student's patch of 14") as caught:
+        distill.check_crop(512, 14)
+    assert caught.value.hint == "--crop 518"
+    distill.check_crop(518, 14)
+    distill.check_crop(512, 16)
+
+
+def test_the_published_validation_maps_a_tile_of_512_pixels_in_one_window_of_518():
+    """The way back keeps the corners where they are: a ramp stays a ramp, and a constant a constant."""
+    sliding = sliding_of(distill.settings_of(None, {"teacher": "tiny-dino:none", "preset": "published"}, []))
+    seen = []
+
+    def ramps(images):
+        seen.append(tuple(images.shape))
+        down, across = torch.meshgrid(*(torch.linspace(0, 1, side) for side in images.shape[-2:]), indexing="ij")
+        return torch.stack([torch.full_like(down, 3.0), down, across])[None]
+
+    constant, down, across = sliding(ramps, torch.rand(3, 512, 512))
+    assert seen == [(1, 3, 518, 518)]
+    wanted = torch.linspace(0, 1, 512).expand(512, 512)
+    torch.testing.assert_close(constant, torch.full((512, 512), 3.0))
+    torch.testing.assert_close(down, wanted.T, rtol=0, atol=1e-5)
+    torch.testing.assert_close(across, wanted, rtol=0, atol=1e-5)
 
 
 # soft labels

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from co2s_cli.config import distill
+from co2s_cli.config.train import settings_of
 from co2s_cli.training.schedule import poly, ramp, steps_per_epoch
 
 
@@ -38,3 +40,40 @@ def test_steps_of_an_epoch_as_published():
     assert steps_per_epoch(4446 - 185, ranks=4, batch=2) == 533
     assert 80 * 533 == 42_640
     assert steps_per_epoch(1, ranks=4, batch=2) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "steps"),
+    [
+        ("whdld", 4446, {24: 42_640, 16: 41_680, 8: 38_880, 4: 33_360}),
+        ("loveda", 3771, {40: 73_600, 16: 70_720, 8: 66_000, 4: 56_640}),
+        ("potsdam", 4924, {32: 95_440, 16: 92_400, 8: 86_240, 4: 73_920}),
+        ("gid15", 2736, {8: 47_920, 4: 41_040}),
+        ("mer", 851, {8: 28_050, 4: 24_000}),
+        ("msl", 3141, {8: 55_040, 4: 47_120}),
+    ],
+)
+def test_published_runs_have_their_published_length(name, images, steps):
+    settings = settings_of(None, {"data": name, "root": "."}, [])
+    unlabeled = {part: images - images // part for part in steps}
+    assert {
+        part: settings.epochs * steps_per_epoch(count, ranks=4, batch=settings.batch)
+        for part, count in unlabeled.items()
+    } == steps
+
+
+@pytest.mark.parametrize(
+    ("images", "each", "steps"), [(3283, 101, 6_060), (10_088, 312, 18_720), (12_045, 372, 22_320)]
+)
+def test_published_distillations_have_their_published_length(images, each, steps):
+    """Potsdam, LoveDA and DeepGlobe with 1 % of the labels."""
+    settings = distill.settings_of(None, {"teacher": "tiny-dino:none", "preset": "published"}, [])
+    found = steps_per_epoch(images - images // 100, ranks=4, batch=settings.batch)
+    assert (found, settings.epochs * found) == (each, steps)
+
+
+@given(st.integers(1, 1000), st.integers(1, 10_000))
+def test_the_published_rate_lags_by_one_step(step, total):
+    step = min(step, total - 1)
+    before = max(step - 1, 0)
+    assert poly(step, total, lag=1) == pytest.approx((1 - before / total) ** 0.9)
