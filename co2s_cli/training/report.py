@@ -9,6 +9,7 @@ from typing import Any
 
 from co2s_cli.files import write_text
 from co2s_cli.metrics import Scores
+from co2s_cli.models.manifest import SINGLE
 from co2s_cli.plots import draw, draw_confusion, figure
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.records import about_labels, findings, read
@@ -79,19 +80,45 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+_STYLES = ("-", "--", ":", "-.")
+
+
 def _curves(folder: Path) -> None:
     losses, validations = read(folder)
-    made, axes = figure(3, 14, 4)
-    for key in [key for key in (losses[-1] if losses else {}) if key not in ("step", "lr")]:
-        axes[0].plot([line["step"] for line in losses], [line.get(key, 0.0) for line in losses], label=key, linewidth=1)
-    for axis, endings in ((axes[1], ("miou",)), (axes[2], ("coverage", "precision", "agreement"))):
-        for key in sorted({key for line in validations for key in line if key.endswith(endings)}):
-            told = [line for line in validations if key in line]
-            axis.plot([line["step"] for line in told], [line[key] for line in told], ".-", label=key)
-        axis.set_ylim(0, 1)
-    for axis, title in zip(axes, ("loss", "validation mIoU", "pseudo-labels on validation"), strict=True):
-        axis.set_title(title)
-        axis.set_xlabel("step")
-        if axis.lines:
-            axis.legend(fontsize=7)
+    made, axes = figure(3, 15, 5)
+    keys = [key for key in (losses[-1] if losses else {}) if key not in ("step", "lr")]
+    _draw_lines(axes[0], losses, keys, "loss", marker="")
+    told = sorted({key for line in validations for key in line})
+    _draw_lines(axes[1], validations, [key for key in told if key.endswith("miou")], "validation mIoU")
+    # one student alone learns from no other
+    about = [key for key in told if about_labels(key) and key != f"{SINGLE}/taught"]
+    _draw_lines(axes[2], validations, about, "pseudo-labels on validation")
+    for axis in axes[1:]:
+        axis.set_ylim(-0.02, 1.02)
     draw(made, folder / "curves.png")
+
+
+def _draw_lines(axis: Any, lines: Sequence[Mapping[str, float]], keys: Sequence[str], title: str, **looks: Any) -> None:
+    """A line for each key: the colour tells what is drawn, the dashes whose it is; of one thing alone, both tell whose.
+
+    No two lines look the same as long as they are of up to four students and ten things, or of one and forty.
+    """
+    split = {key: key.partition("/") if "/" in key else ("", "", key) for key in keys}
+    owners = list(dict.fromkeys(owner for owner, _, _ in split.values() if owner))
+    things = list(dict.fromkeys(thing for _, _, thing in split.values()))
+    for key, (owner, _, thing) in split.items():
+        rank = owners.index(owner) if owner else 0
+        colour = things.index(thing) if len(things) > 1 else rank
+        known = [line for line in lines if key in line]
+        axis.plot(
+            [line["step"] for line in known],
+            [line[key] for line in known],
+            color=f"C{colour % 10}",
+            linestyle=_STYLES[(rank + colour // 10) % len(_STYLES)],
+            label=key,
+            **{"marker": ".", "linewidth": 1.2, **looks},
+        )
+    axis.set_title(title)
+    axis.set_xlabel("step")
+    if keys:
+        axis.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
