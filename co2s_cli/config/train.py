@@ -61,11 +61,15 @@ class TrainConfig(RunConfig):
 
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> TrainConfig:
-    """Settings from defaults < preset < data set < YAML file < `key=value` < flags."""
+    """Settings from defaults < data set < preset < YAML file < `key=value` < flags.
+
+    The published preset says what most data sets had in common, so that there the data set comes after it.
+    """
     values = written(config, flags, extra)
-    preset = PRESETS.get(str(values.get("preset", "default")), {})
-    known = DATA_SETS.get(str(values.get("data", "")), {})
-    return settled(TrainConfig, {**preset, **known}, values)
+    name = str(values.get("preset", "default"))
+    preset, known = PRESETS.get(name, {}), DATA_SETS.get(str(values.get("data", "")), {})
+    base = (preset, known) if name == "published" else (known, preset)
+    return settled(TrainConfig, *base, values)
 
 
 def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> TrainConfig:

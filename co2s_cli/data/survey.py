@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,8 +39,12 @@ class Block:
     """The block of the lattice."""
     near: Window
     """The smallest window around its labels."""
+    core: Window | None
+    """What of the cell can validate: all but a rim, so that it touches nothing that trains; None = no label there."""
     counts: tuple[int, ...]
     """Labelled pixels by class."""
+    content: str
+    """A hash of the labels in the cell."""
 
 
 def is_small(source: Source, crop: int) -> bool:
@@ -62,63 +67,88 @@ def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[B
 def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[Block]:
     if source.labels is None:
         raise ValueError(f"{source.scene.source}: has no labels")
-    strip = max(side, STRIP // side * side)
+    whole = Window(0, 0, source.scene.height, source.scene.width)
     with source.labels.reader() as reader:
         for area in source.areas:
-            for top, bottom in spans(area.height, strip):
-                for left, right in spans(area.width, strip):
-                    window = Window(area.row + top, area.col + left, bottom - top, right - left)
-                    yield from _cells(index, window, reader.read(window), classes, side)
+            for window in _parts(area, max(side, STRIP // side * side)):
+                labels = reader.read(window)
+                if (labels == IGNORE).all():
+                    continue
+                for cell in _parts(window, side):
+                    top, left = cell.row - window.row, cell.col - window.col
+                    part = labels[top : top + cell.height, left : left + cell.width]
+                    if (part != IGNORE).any():
+                        yield _block(index, cell, part, classes, rim=0 if cell == whole else GAP)
 
 
-def _cells(index: int, window: Window, labels: NDArray[np.uint8], classes: int, side: int) -> Iterator[Block]:
-    if (labels == IGNORE).all():
-        return
+def _parts(window: Window, side: int) -> Iterator[Window]:
     for top, bottom in spans(window.height, side):
         for left, right in spans(window.width, side):
-            part = labels[top:bottom, left:right]
-            rows, cols = np.nonzero(part != IGNORE)
-            if rows.size:
-                row, col = window.row + top, window.col + left
-                cell = Window(row, col, bottom - top, right - left)
-                near = Window(
-                    row + int(rows.min()),
-                    col + int(cols.min()),
-                    int(rows.max() - rows.min()) + 1,
-                    int(cols.max() - cols.min()) + 1,
-                )
-                counts = np.bincount(part[rows, cols], minlength=classes)
-                yield Block(index, cell, near, tuple(counts.tolist()))
+            yield Window(window.row + top, window.col + left, bottom - top, right - left)
 
 
-def held_out(blocks: Sequence[Block], share: float, seed: int) -> tuple[list[Block], list[Block]]:
+def _block(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> Block:
+    rows, cols = np.nonzero(labels != IGNORE)
+    row, col = int(rows.min()), int(cols.min())
+    inner = labels[rim : cell.height - rim, rim : cell.width - rim]
+    return Block(
+        source=index,
+        cell=cell,
+        near=Window(cell.row + row, cell.col + col, int(rows.max()) - row + 1, int(cols.max()) - col + 1),
+        core=Window(cell.row + rim, cell.col + rim, *inner.shape) if (inner != IGNORE).any() else None,
+        counts=tuple(np.bincount(labels[rows, cols], minlength=classes).tolist()),
+        content=hashlib.sha256(labels.tobytes()).hexdigest(),
+    )
+
+
+def held_out(
+    blocks: Sequence[Block], share: float, seed: int, *, hint: str = "label more places"
+) -> tuple[list[Block], list[Block]]:
     """Blocks that train and blocks that validate: about `share` of the labelled pixels, drawn with `seed`.
 
-    Each draw takes a block with the classes that the chosen ones lack, so that a small share still sees the rare ones.
-    Never all blocks validate, and never none.
+    Never all blocks validate, and never none; `hint` says what to do where they are too few for that.
     """
-    if len(blocks) < 2:
+    able = np.flatnonzero([block.core is not None for block in blocks])
+    if len(blocks) < 2 or not able.size:
+        found = f"{len(blocks)} block{'s' * (len(blocks) != 1)} with labels found"
+        wanted = "at least 2" if len(blocks) < 2 else f"labels {GAP} pixels and more from the edge of one"
         raise InputError(
-            f"labels: {len(blocks)} block with labels found, validation by a ratio wants at least 2",
-            hint="label more places, or name val: files in data.yaml",
+            f"labels: {found}, validation by a ratio wants {wanted}", hint=f"{hint}, or name val: files in data.yaml"
         )
-    counts = np.array([block.counts for block in blocks])
-    order = np.random.default_rng([seed, len(blocks)]).permutation(len(blocks))
-    chosen = np.zeros(len(blocks), np.bool_)
-    chosen[order] = _drawn(counts[order], share * counts.sum())
+    chosen = _chosen(blocks, able, share, seed, most=min(len(able), len(blocks) - 1))
     train = [block for block, out in zip(blocks, chosen, strict=True) if not out]
     return train, [block for block, out in zip(blocks, chosen, strict=True) if out]
 
 
-def _drawn(counts: NDArray[np.int64], wanted: float) -> NDArray[np.bool_]:
-    """Which blocks, of those in the order of drawing, are taken until `wanted` pixels are.
+def share_of(blocks: Sequence[Block], share: float, seed: int) -> list[Block]:
+    """About `share` of the labelled pixels, drawn with `seed`; a larger share takes the same blocks and more."""
+    chosen = _chosen(blocks, np.arange(len(blocks)), share, seed, most=len(blocks))
+    return [block for block, kept in zip(blocks, chosen, strict=True) if kept]
+
+
+def _chosen(
+    blocks: Sequence[Block], able: NDArray[np.intp], share: float, seed: int, *, most: int
+) -> NDArray[np.bool_]:
+    """Which blocks are drawn: `most` of the `able` ones at most, with `share` of the labelled pixels of all.
+
+    Each draw takes a block with the classes that the chosen ones lack, so that a small share still sees the rare ones.
+    """
+    counts = np.array([block.counts for block in blocks])
+    order = able[np.random.default_rng([seed, len(able)]).permutation(len(able))]
+    chosen = np.zeros(len(blocks), np.bool_)
+    chosen[order] = _drawn(counts[order], share * counts.sum(), most)
+    return chosen
+
+
+def _drawn(counts: NDArray[np.int64], wanted: float, most: int) -> NDArray[np.bool_]:
+    """Which blocks, of those in the order of drawing, are taken until `wanted` pixels or `most` blocks are.
 
     As long as a block has a class that is lacking, those with most such classes go first: at most one for each class.
     """
     present, sizes = counts > 0, counts.sum(axis=1)
     taken = np.zeros(len(counts), np.bool_)
     lacking = np.ones(counts.shape[1], np.bool_)
-    while sizes[taken].sum() < wanted and taken.sum() < len(counts) - 1:
+    while sizes[taken].sum() < wanted and taken.sum() < most:
         fresh = present[:, lacking].sum(axis=1)
         best = fresh.argmax()
         if not fresh[best]:
@@ -127,25 +157,9 @@ def _drawn(counts: NDArray[np.int64], wanted: float) -> NDArray[np.bool_]:
         lacking &= ~present[best]
     rest = np.flatnonzero(~taken)
     before = sizes[taken].sum() + np.cumsum(sizes[rest]) - sizes[rest]
-    more = min(np.count_nonzero(before < wanted), len(rest) - 1)
+    more = min(np.count_nonzero(before < wanted), most - int(taken.sum()))
     taken[rest[:more]] = True
     return taken
-
-
-def validation_window(block: Block, sources: Sequence[Source]) -> Window:
-    """What of a held-out block validates: all but a rim, so that it touches no label that trains."""
-    cell = block.cell
-    if sources[block.source].chip or min(cell.height, cell.width) <= 4 * GAP:
-        return cell
-    return Window(cell.row + GAP, cell.col + GAP, cell.height - 2 * GAP, cell.width - 2 * GAP)
-
-
-def without(sources: Sequence[Source], blocks: Sequence[Block]) -> list[Source]:
-    """The sources with the cells of `blocks` held out."""
-    out = list(sources)
-    for block in blocks:
-        out[block.source] = out[block.source].keeping_out([block.cell])
-    return out
 
 
 def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:

@@ -90,6 +90,14 @@ def test_the_published_preset_is_the_released_behaviour():
     assert (intended.stability_grad, intended.dino_init, intended.cutmix_partner) == (True, "pretrained", "other")
 
 
+def test_a_preset_wins_over_a_data_set_and_flags_over_both():
+    settings = settings_of(None, {"data": "whdld", "root": ".", "preset": "tiny"}, [])
+    assert (settings.steps, settings.epochs, settings.crop, settings.scale_rule) == (600, None, 128, "fitted")
+    settings = settings_of(None, {"data": "whdld", "root": ".", "preset": "tiny", "epochs": 3}, ["crop=64"])
+    assert (settings.steps, settings.epochs, settings.crop) == (None, 3, 64)
+    assert settings_of(None, {"data": "whdld", "root": "."}, []).epochs == 80
+
+
 def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("batch: 3\nlr: 0.01\n")

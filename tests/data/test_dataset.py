@@ -2,16 +2,20 @@
 
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+import yaml
 from support.rasters import write_raster
 from support.training import SIZE, VAL, chips, landscape
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import read_data
 from co2s_cli.data.dataset import assemble
+from co2s_cli.data.landscape import Landscape
 from co2s_cli.data.loader import Loader, Plan, item_at
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import touch
@@ -20,10 +24,20 @@ from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.tiling import Window
 
 VIEW = View(64, (0.5, 2.0), "own")
+WHOLE = {"image": "scene.tif", "labels": "labels.tif"}
 
 
 def dataset(path, **options):
     return assemble(read_data(path), view=VIEW, seed=0, **options)
+
+
+def fully_labeled(folder, size, **changes):
+    """A scene of another size with a label at every pixel."""
+    path = landscape(folder, labeled=[WHOLE], **changes)
+    pixels, truth = Landscape(seed=3, size=size).block(Window(0, 0, size, size))
+    write_raster(folder / "scene.tif", pixels)
+    write_raster(folder / "labels.tif", truth)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +129,34 @@ def test_larger_draws_hold_the_smaller_ones():
     assert draw(range(50), 5, seed=4)[0] != small
 
 
-def test_validation_by_a_ratio_touches_no_training_label(tmp_path):
+@pytest.mark.parametrize(("crop", "size"), [(32, 90), (64, 200), (64, 256), (128, 260)])
+@pytest.mark.parametrize("val", [0.2, 0.6])
+def test_validation_by_a_ratio_touches_nothing_that_trains(tmp_path, crop, size, val):
+    path = fully_labeled(tmp_path, size, val=val)
+    for seed in range(3):
+        view = View(crop, (1.0, 1.0), "own")
+        data = assemble(read_data(path), view=view, seed=seed, with_unlabeled=val < 0.5)
+        assert data.val
+        for source in (*data.labeled.sources, *(data.unlabeled.sources if data.unlabeled else ())):
+            shown = np.ones((size, size), bool)
+            for out in source.holdout:
+                shown[out.slices] = False
+            for area in data.val:
+                rows, cols = (slice(max(0, part.start - 1), part.stop + 1) for part in area.window.slices)
+                assert not shown[rows, cols].any()
+
+
+def test_an_image_that_is_named_twice_does_not_train_where_it_validates(tmp_path):
+    twice = [{"image": "scene.tif", "labels": "few.tif"}, {"image": "scene.tif", "labels": "labels.tif"}]
+    data = dataset(landscape(tmp_path, labeled=twice, val=0.3))
+    first, second = data.labeled.sources
+    assert first.holdout == second.holdout
+    items = {item.near for item in data.labeled.items if item.source == 1}
+    assert not items & set(first.holdout)
+
+
+def test_labels_that_validate_by_a_ratio_do_not_train(tmp_path):
     data = dataset(landscape(tmp_path, val=0.3))
-    assert data.val
     labels = data.labeled.sources[0].labels
     with labels.reader() as reader:
         held = sum(int((reader.read(out) != IGNORE).sum()) for out in data.labeled.sources[0].holdout)
@@ -133,7 +172,10 @@ def test_validation_by_a_ratio_touches_no_training_label(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"unlabeled": None}, "no unlabelled images"),
+        ({"unlabeled": None}, "data.yaml: no unlabelled images"),
+        ({"val": [{"image": "scene.tif", "labels": "empty.tif"}]}, "empty.tif: no labelled pixel to validate with"),
+        ({"val": [{"image": "scene.tif", "labels": "wrong.tif"}]}, "wrong.tif: value 9 is no class"),
+        ({"unlabeled": ["deep.tif"]}, r"types uint16 \(.*deep.tif\) and uint8 \(.*scene.tif\) found"),
         ({"val": [{"image": "scene.tif", "labels": "few.tif"}]}, "labels train and validate at once"),
         ({"bands": ["red", "nir"]}, r"3 bands found .* wants red, nir"),
         ({"classes": ["one", "two"]}, "is no class"),
@@ -146,6 +188,8 @@ def test_validation_by_a_ratio_touches_no_training_label(tmp_path):
 )
 def test_what_does_not_fit_is_refused(tmp_path, changes, match):
     write_raster(tmp_path / "empty.tif", np.full((SIZE, SIZE), IGNORE, np.uint8))
+    write_raster(tmp_path / "wrong.tif", np.where(np.arange(SIZE) < 255, IGNORE, np.full((SIZE, SIZE), 9, np.uint8)))
+    write_raster(tmp_path / "deep.tif", np.ones((3, SIZE, SIZE), np.uint16))
     with pytest.raises(InputError, match=match):
         dataset(landscape(tmp_path, **changes))
 
@@ -236,9 +280,86 @@ def test_every_pass_takes_each_item_once_and_no_neighbours_are_equal(count):
         assert all(a != b for a, b in itertools.pairwise(series))
 
 
+def test_unlabelled_images_without_a_free_place_are_told_from_none(tmp_path):
+    with pytest.raises(InputError, match=r"scene.tif: .* lies off what validates"):
+        dataset(fully_labeled(tmp_path, SIZE, val=0.9))
+
+
+def test_one_of_several_images_may_have_no_labels_to_validate_with(tmp_path):
+    write_raster(tmp_path / "empty.tif", np.full((SIZE, SIZE), IGNORE, np.uint8))
+    val = [{**WHOLE, "windows": [VAL]}, {"image": "scene.tif", "labels": "empty.tif", "windows": [[200, 0, 40, 40]]}]
+    assert len(dataset(landscape(tmp_path, val=val)).val) == 2
+
+
+def test_published_data_without_unlabelled_images_name_the_ways_to_some(tmp_path):
+    config = read_data(landscape(tmp_path, unlabeled=None))
+    with pytest.raises(InputError, match="whdld: no unlabelled images") as error:
+        assemble(config, view=VIEW, seed=0, name="whdld")
+    assert "--labeled-ratio" in error.value.hint
+    assert "--splits" in error.value.hint
+
+
+def test_a_scene_of_two_crops_is_one_block_and_the_hint_says_how_it_becomes_more(tmp_path):
+    path = landscape(tmp_path, val=0.3)
+    large = View(128, (1.0, 1.0), "own")
+    with pytest.raises(InputError, match="1 block with labels found") as error:
+        assemble(read_data(path), view=large, seed=0)
+    assert error.value.hint.startswith("--crop below 128 ")
+    assert len(assemble(read_data(path), view=replace(large, crop=127), seed=0).val) > 0
+
+
+def test_of_a_single_scene_a_ratio_keeps_the_labels_of_some_places(tmp_path):
+    path = fully_labeled(tmp_path, SIZE, val=0.2, unlabeled=None)
+    every, some = dataset(path, with_unlabeled=False), dataset(path, ratio=1 / 8)
+    assert some.val == every.val
+    assert sum(every.counts) / 8 <= sum(some.counts) <= sum(every.counts) / 8 + 32 * 32
+    (source,), (rest,) = some.labeled.sources, some.unlabeled.sources
+    assert sum(window.height * window.width for window in source.windows) == sum(some.counts)
+    assert rest.labels is None
+    assert rest.holdout == source.holdout
+    assert dataset(path, ratio=1 / 8).digest == some.digest
+    with pytest.raises(InputError, match="less than one"):
+        dataset(path, ratio=1 / 1000)
+
+
+def test_a_scene_that_is_listed_as_unlabelled_is_not_drawn_from_twice_for_a_ratio(tmp_path):
+    data = dataset(fully_labeled(tmp_path, SIZE, val=0.2), ratio=1 / 8)
+    assert len(data.unlabeled.sources) == 1
+
+
 def test_the_digest_tells_data_apart(tmp_path):
-    one = dataset(landscape(tmp_path)).digest
-    assert dataset(tmp_path / "data.yaml").digest == one
-    shutil.copy(tmp_path / "labels.tif", tmp_path / "few.tif")
-    landscape(tmp_path, val=0.3)
-    assert dataset(tmp_path / "data.yaml").digest != one
+    path = landscape(tmp_path)
+    plain = yaml.safe_load(path.read_text())
+
+    def digest(**changes):
+        path.write_text(yaml.safe_dump({**plain, **changes}))
+        return dataset(path).digest
+
+    first, *others = plain["classes"]
+    one = digest()
+    assert digest() == one
+    assert digest(classes=[{**first, "color": [1, 2, 3]}, *others]) == one
+    shutil.copy(tmp_path / "few.tif", tmp_path / "same.tif")
+    assert digest(labeled=[{"image": "scene.tif", "labels": "same.tif"}]) == one
+    changed = [
+        digest(classes=[{**first, "prompts": ["hut"]}, *others]),
+        digest(classes=[*others, first]),
+        digest(bands=["red", "green", "nir"]),
+        digest(labeled=[{**plain["labeled"][0], "bands": [3, 2, 1]}]),
+        digest(scaling={"dtype": "uint8", "low": [0, 0, 0], "high": [100, 100, 100]}),
+        digest(val=0.3),
+    ]
+    assert len({one, *changed}) == 1 + len(changed)
+
+
+@pytest.mark.parametrize(("name", "place"), [("few.tif", [0, 0, 24, 24]), ("labels.tif", VAL)])
+@pytest.mark.parametrize("val", [None, 0.3])
+def test_other_labels_of_the_same_numbers_are_other_data(tmp_path, name, place, val):
+    path = landscape(tmp_path, **({} if val is None else {"val": val, "labeled": [WHOLE]}))
+    before = dataset(path).digest
+    with rasterio.open(tmp_path / name, "r+") as labels:
+        ids, where = labels.read(1), Window(*place).slices
+        ids[where] = ids[where].T
+        labels.write(ids, 1)
+    used = val is None or name == "labels.tif"
+    assert (dataset(path).digest != before) == used
