@@ -15,7 +15,7 @@ def setup(amount: int) -> None:
     Under torchrun, ranks above 0 say only what goes wrong.
     """
     if os.environ.get("RANK", "0").strip() not in ("0", ""):
-        amount = min(amount, -1)
+        amount = min(amount, -2)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -8,7 +8,7 @@ import typer
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.common import Config, Json, Overwrite, command, flag
-from co2s_cli.cli.runs import Extra, echo_run, options
+from co2s_cli.cli.runs import Extra, echo_run, in_one_voice, options
 from co2s_cli.config import given
 from co2s_cli.config.distill import DistillConfig, resumed, settings_of
 
@@ -38,8 +38,9 @@ def distill(
         data=data, out=out, student=student, student_weights=student_weights, teacher=teacher, align=align, fuse=fuse,
         alpha=alpha, loss=loss, combine=combine, temperature=temperature, ema=ema, overwrite=overwrite, **shared,
     )  # fmt: skip
-    resumes = shared["resume"] and out
-    settings = resumed(out, flags, extra or []) if resumes and out else settings_of(config, flags, extra or [])
-    from co2s_cli.jobs import distill as job  # after parsing: --help must not wait for torch
+    with in_one_voice():
+        resumes = shared["resume"] and out
+        settings = resumed(out, flags, extra or []) if resumes and out else settings_of(config, flags, extra or [])
+        from co2s_cli.jobs import distill as job  # after parsing: --help must not wait for torch
 
-    echo_run(job.run(settings, progress=watcher()), as_json=as_json)
+        echo_run(job.run(settings, progress=watcher()), as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from co2s_cli.errors import ConfigError, ResourceError
+from co2s_cli.errors import Co2sError, ConfigError, ResourceError
 from co2s_cli.inference.precision import pick_device
 
 TIMEOUT = timedelta(minutes=10)
@@ -37,8 +38,7 @@ class Runtime:
         """The sum of a tensor over all ranks, on every rank; exact for integers."""
         if self.ranks > 1:
             values = values.clone()
-            with _lost_ranks():
-                dist.all_reduce(values)
+            dist.all_reduce(values)
         return values
 
     def wrapped(self, module: nn.Module) -> nn.Module:
@@ -51,8 +51,7 @@ class Runtime:
     def wait(self) -> None:
         """Until every rank is here."""
         if self.ranks > 1:
-            with _lost_ranks():
-                dist.barrier()
+            dist.barrier()
 
 
 @contextlib.contextmanager
@@ -69,24 +68,75 @@ def started(device: str) -> Iterator[Runtime]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    with _lost_ranks():
+    with _heard(chosen), _lost_ranks():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
-    try:
-        yield Runtime(chosen, rank, ranks)
-    finally:
-        dist.destroy_process_group()
+        try:
+            yield Runtime(chosen, rank, ranks)
+        finally:
+            dist.destroy_process_group()
+
+
+class LostError(ResourceError):
+    """Another process of the run is no more."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of the run is gone, or the run was ended from outside",
+            hint="what that process said last, if anything, says why; --resume goes on from the last whole state",
+        )
 
 
 @contextlib.contextmanager
 def _lost_ranks() -> Iterator[None]:
-    """What the other ranks' end looks like from here, said plainly."""
+    """What the other ranks' end looks like from here, said plainly: gloo tells it by a plain RuntimeError."""
     try:
         yield
-    except (dist.DistError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ResourceError(
-            f"another process of the run is gone ({reason})", hint="see its own message; --resume goes on"
-        ) from error
+    except dist.DistError as error:
+        raise LostError from error
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise LostError from error
+
+
+@contextlib.contextmanager
+def _heard(device: torch.device) -> Iterator[None]:
+    """SIGTERM, by which torchrun ends all processes once one is gone, ends this one as any error would.
+
+    Not so on a GPU: a process that waits for its GPU does not come to hear it, and is better ended at once.
+    """
+    if device.type == "cuda":
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise LostError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def first_to_say(error: Co2sError) -> bool:
+    """Whether this process is to tell of an error that ends it: each one is told by one process of the run.
+
+    That others are gone need not be told where one of them has said why. The processes agree over the store of the
+    torchrun that started them, which outlives them; where there is none to reach, each tells its own.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends it as soon as another has ended: not before it spoke
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False
+        )
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        silence = store.add(f"co2s {attempt}", 1) == 1
+        news = store.add(f"co2s {attempt} {error.message}", 1) == 1
+    except (RuntimeError, KeyError, ValueError):
+        return True
+    return news and (silence or not isinstance(error, LostError))
 
 
 @contextlib.contextmanager

@@ -236,14 +236,14 @@ def test_two_ranks_lose_what_one_with_the_doubled_batch_loses(data, tmp_path, ba
 
 DYING = """
 import os
+import signal
 from co2s_cli.training.engine import Engine
 alive = Engine._advance
 def dying(engine, batches):
     if os.environ["RANK"] == "1" and engine.step == 3:
-        os._exit(9)
+        os.kill(os.getpid(), signal.SIGKILL)
     return alive(engine, batches)
-if os.environ.get("DIES"):
-    Engine._advance = dying
+Engine._advance = dying
 from co2s_cli.cli import app
 app()
 """
@@ -254,22 +254,28 @@ def test_a_dead_rank_ends_the_run_and_resume_goes_on(data, tmp_path):
     out, script = tmp_path / "run", tmp_path / "start.py"
     script.write_text(DYING)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(train.__file__).parents[2])}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     tiny = ["--preset", "tiny", *(word for text in (*QUICK, "val_every=2") for word in ("--set", text))]
     first = subprocess.run(
-        [*launch, "train", str(data), "--out", str(out), "--steps", "4", *tiny],
-        env={**environment, "DIES": "1"}, capture_output=True, text=True, check=False,
+        [*launch, str(script), "train", str(data), "--out", str(out), "--steps", "4", *tiny],
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert first.returncode != 0
-    assert "exitcode  : 9" in first.stderr
+    assert "exitcode  : -9" in first.stderr
+    assert first.stderr.count("error: another process of the run is gone") == 1
+    assert "--resume goes on" in first.stderr
+    assert first.stderr.count("no label of class water") == 1
     assert State.load(out).step == 2
     with pytest.raises(ConfigError, match="began with 2 processes"):
         train.run(resumed(out, {"resume": True}, []))
     second = subprocess.run(
-        [*launch, "train", "--out", str(out), "--resume"], env=environment, capture_output=True, text=True, check=False
-    )
+        [*launch, "-m", "co2s_cli", "train", "--out", str(out), "--resume"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert second.returncode == 0, second.stderr[-3000:]
     assert second.stdout.splitlines() == [str(out / LAST)]
+    assert second.stderr.count("validation mIoU") == 1
+    assert "find_unused_parameters" not in second.stderr
     assert State.load(out).step == 4
 
 
