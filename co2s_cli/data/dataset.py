@@ -109,10 +109,10 @@ def assemble(
     scaling = _scaling(config, [*labeled, *unlabeled])
     items = [survey.item_of(block, labeled, view.crop) for block in drawn]
     counts = tuple(np.sum([block.counts for block in blocks], axis=0).tolist())
-    _remark_missing(classes, counts)
     rest = Pool(unlabeled, survey.unlabeled_items(unlabeled, view.crop), _applied(scaling), view) if unlabeled else None
     if with_unlabeled and not rest:
         raise _no_unlabeled(name, unlabeled, view.crop)
+    _remark_missing(classes, counts)
     return Dataset(
         classes=classes,
         bands=config.bands,
