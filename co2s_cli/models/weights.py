@@ -93,9 +93,21 @@ def save(pair: Pair, path: Path, *, half: bool = False) -> str:
     with appearing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
+            _in_order(temporary, metadata)
         except SafetensorError as error:
             raise OutputError(f"{path}: could not be written ({error})") from error
     return digest
+
+
+def _in_order(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata in their own order: safetensors takes another one each time, so equal files differ."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = {**json.loads(file.read(size)), "__metadata__": metadata}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # the tensors stay where they are
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def digest_of(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:

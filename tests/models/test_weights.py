@@ -57,6 +57,14 @@ def test_what_is_saved_is_what_is_loaded(model):
         assert again.digest == file.metadata()["digest"]
 
 
+def test_equal_models_are_equal_files(tmp_path):
+    model = fresh.new_pair(manifest(trained_on='fields, "meadows"\n\x7f é 🌾'))
+    for number in range(6):
+        weights.save(model, tmp_path / f"{number}.safetensors")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert weights.load(tmp_path / "0.safetensors").manifest == model.manifest
+
+
 def test_a_file_of_halves_is_half_the_size_and_loads_as_floats(model, tmp_path):
     pair, path = model
     weights.save(pair, tmp_path / "half.safetensors", half=True)
