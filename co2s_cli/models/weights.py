@@ -100,7 +100,7 @@ def save(pair: Pair, path: Path, *, half: bool = False) -> str:
 
 
 def _in_order(path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the metadata in their own order: safetensors takes another one each time, so equal files differ."""
+    """Write the metadata in their own order: safetensors takes another one each time it writes."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = {**json.loads(file.read(size)), "__metadata__": metadata}
