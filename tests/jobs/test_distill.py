@@ -124,12 +124,13 @@ def test_a_run_is_resumed_by_the_command_that_began_it(whole):
 
 
 def test_without_teachers_and_halved_its_losses_are_fixmatch_s_bit_for_bit(data, tmp_path):
-    ablated = ("feature_weight=0", "divisor=2", "ema=0", "threshold=0.2", "log_every=1")
+    same = ("threshold=0.2", "log_every=1", "warmup=0")
+    ablated = ("feature_weight=0", "divisor=2", "ema=0", *same)
     distill.run(quick_distill(data, tmp_path / "a", *ablated, fuse=False))
     pace = quick_distill(data, tmp_path / "a", fuse=False)
     rates = [f"{name}={getattr(pace, name)}" for name in ("lr", "backbone_lr", "decoder_lr")]
     single = {"student": "tiny-student", "student_weights": "none", "method": "fixmatch"}
-    train.run(quick(data, tmp_path / "b", "threshold=0.2", "log_every=1", *rates, **single))
+    train.run(quick(data, tmp_path / "b", *same, *rates, **single))
     assert read(tmp_path / "a") == read(tmp_path / "b")
     assert read(tmp_path / "a")[0][-1]["student/strong1"] > 0
 
