@@ -13,6 +13,7 @@ def size(path):
         return picture.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 6, 60])
 def test_a_confusion_matrix_is_drawn_in_bounded_size(tmp_path, classes):
     matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))

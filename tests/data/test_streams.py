@@ -207,6 +207,7 @@ def test_an_epoch_shows_each_unlabelled_chip_once_and_the_labelled_ones_as_often
         assert labeled == {0: 4, 1: 4}
 
 
+@pytest.mark.slow
 @dataclass(frozen=True)
 class Dot:
     """An image of one pixel with its label: thousands of them need no files."""

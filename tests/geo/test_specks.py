@@ -52,6 +52,7 @@ def test_any_raster_cut_into_any_strips_and_sections(seed, height, width, classe
         np.testing.assert_array_equal(streamed(labels, least, rows), flooded(labels, least))
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_many_strips_takes_the_memory_of_few():
     strips, columns = 1600, 500
     labels = np.random.default_rng(0).integers(0, 256, (strips, columns)).astype(np.uint8)

@@ -154,6 +154,7 @@ def test_the_map_has_the_grid_of_the_scene_and_names_and_colours_of_the_model(tm
     assert [made.pixels[name] for name in NAMES] == [int((pixels(out) == place).sum()) for place in range(4)]
 
 
+@pytest.mark.slow
 def test_the_pixels_are_the_same_for_every_cut_into_panels_and_lanes(tmp_path, model, wide, monkeypatch):
     outputs = {}
     for panel, lanes in [(330, 1), (64, 2), (150, 3)]:
@@ -273,6 +274,7 @@ def test_an_interrupted_map_goes_on_where_it_stopped(tmp_path, model, wide):
     assert not journal.folder_of(out).exists()
 
 
+@pytest.mark.slow
 def test_a_map_goes_on_with_another_cut_of_the_panels(tmp_path, model, wide, monkeypatch):
     whole, out = tmp_path / "whole.tif", tmp_path / "map.tif"
     first = run(wide, whole, model)

@@ -50,6 +50,7 @@ def test_a_scene_of_one_window_gets_what_the_student_says(co2s, tmp_path, model,
     assert len(np.unique(found)) > 1
 
 
+@pytest.mark.slow
 def test_a_larger_scene_is_covered(co2s, tmp_path, model, scene):
     made(co2s, scene, "--out", tmp_path / "map.tif", "--model", model, "--confidence", tmp_path / "sure.tif",
          "--tta", "flips")  # fmt: skip

@@ -335,6 +335,7 @@ def macs(*, fold=False, **changes) -> float:
     return counter.get_total_flops() / 2
 
 
+@pytest.mark.slow
 def test_the_cost_of_the_fusion_is_the_papers():
     base = macs()
     assert base / 1e9 == pytest.approx(56.8, abs=0.5)

@@ -193,6 +193,7 @@ def test_code_in_a_checkpoint_is_refused_and_never_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.slow
 def test_overwritten_dino_weights_are_told(tmp_path, caplog):
     def flatten(t):
         for name in t:

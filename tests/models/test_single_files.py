@@ -77,6 +77,7 @@ def test_one_students_word_is_the_models(model):
         pair.probabilities(images, "dino")
 
 
+@pytest.mark.slow
 def test_it_loads_and_runs_where_there_is_no_open_clip(model):
     code = (
         "import sys; sys.modules['open_clip'] = None\n"

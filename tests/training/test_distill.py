@@ -162,6 +162,7 @@ def test_the_label_loss_reaches_everything_that_trains(teachers):
     assert all("mask_token" in name or ".k_bias" in name for name in missed), missed
 
 
+@pytest.mark.slow
 def test_teachers_stay_as_they_are_and_are_part_of_nothing(teachers):
     pair = model(teachers)
     method = Distill(rules(), Weights(), teachers)
@@ -190,6 +191,7 @@ def test_each_parameter_that_trains_is_in_one_group_and_the_rest_learns_forty_ti
     assert sorted(grouped) == sorted(id(p) for p in pair.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 def test_recomputing_activations_changes_no_gradient(teachers):
     found = []
     for checkpointed in (False, True):
@@ -215,6 +217,7 @@ def losses(pair, method, steps=3):
     return found
 
 
+@pytest.mark.slow
 def test_without_teachers_and_halved_it_is_fixmatch_bit_for_bit():
     ablated = Distill(rules(0.2), Weights(feature=0, divisor=2))
     assert losses(model(fuse=False), ablated) == losses(model(), METHODS["fixmatch"](rules(0.2)))
@@ -237,6 +240,7 @@ def test_with_a_guide_the_student_is_spared_the_weak_view_and_taught_by_it(monke
     assert terms["strong1"].value.item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["co2s", "unimatch"])
 def test_a_guide_changes_the_pseudo_labels_of_a_pair_and_no_other_part(method):
     torch.manual_seed(0)

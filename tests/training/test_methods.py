@@ -208,6 +208,7 @@ def test_zero_dropout_gives_the_clean_logits_and_dropout_drops_whole_channels():
     assert torch.cat([mask.flatten() for mask in masks]).mean().item() == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("extra", "alone"), [(0, []), (2, [2])])
 def test_the_encoder_sees_each_view_once_and_dropped_features_cost_the_decoder_alone(monkeypatch, extra, alone):
     """4 b images are encoded and 5 b decoded; partners from outside of the batch have a pass of their own."""
@@ -244,6 +245,7 @@ def test_one_pass_says_what_separate_passes_say():
     assert not views.guide.requires_grad
 
 
+@pytest.mark.slow
 def test_recomputing_activations_changes_no_gradient():
     found = []
     for checkpointed in (False, True):
@@ -281,6 +283,7 @@ def test_rates_and_decay_of_a_run_are_the_published_ones_in_every_group(tmp_path
     assert [group["base"] for group in groups] == [group["lr"] for group in groups]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "other"), [("clip", "dino"), ("dino", "clip")])
 def test_a_step_of_one_student_leaves_the_other_as_it_is(one, other):
     """Neither the stability loss nor momentum nor decay moves the one whose loss was not asked for."""
