@@ -19,8 +19,8 @@ import yaml
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.sample import SampleConfig
 from co2s_cli.config.train import settings_of
-from co2s_cli.inference.cut import Summary
 from co2s_cli.jobs import pseudo_label, sample
+from co2s_cli.pseudo.cut import Summary
 
 TRAIN_SCENE, TEST_SCENES = 11, (101, 102, 103)
 WAYS: dict[str, dict[str, object]] = {

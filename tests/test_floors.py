@@ -12,7 +12,7 @@ FLOORS = {
     "errors": 0, "log": 0, "classes": 0, "progress": 0, "assets": 0,
     "files": 1, "tiling": 1, "config": 1, "metrics": 1,
     "geo": 2, "models": 2, "plots": 2,
-    "data": 3, "inference": 3, "scoring": 3,
+    "data": 3, "inference": 3, "scoring": 3, "pseudo": 4,
     "training": 4,
     "jobs": 5,
     "cli": 6,

@@ -19,9 +19,9 @@ from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, unla
 from co2s_cli.data.splits import draw
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
-from co2s_cli.geo.labels import Labels
-from co2s_cli.geo.scaling import Scaling, scaling_for, widest
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.labels.labels import Labels
+from co2s_cli.geo.read.scaling import Scaling, scaling_for, widest
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models.manifest import ModelScaling
 from co2s_cli.tiling import Window
 

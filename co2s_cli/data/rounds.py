@@ -15,8 +15,8 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import DataConfig, LabeledEntry, Picked, ScalingEntry, UnlabeledEntry, read_data, relative
 from co2s_cli.data.sources import Source, inside, labeled_sources, resolved
 from co2s_cli.errors import ModelError
-from co2s_cli.geo.labels import LabelReader, Labels
-from co2s_cli.geo.scene import Nodata
+from co2s_cli.geo.labels.labels import LabelReader, Labels
+from co2s_cli.geo.read.scene import Nodata
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import Window
 

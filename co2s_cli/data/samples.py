@@ -18,7 +18,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import Geometry, ScaleRule, labels_view, scale_of, view_image, view_mask, weak_geometry
 from co2s_cli.data.sources import Source, inside, touch
 from co2s_cli.data.survey import Item
-from co2s_cli.geo.scaling import Scaling
+from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.tiling import Window
 
 _ATTEMPTS = 8

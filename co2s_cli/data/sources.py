@@ -13,10 +13,10 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.config.data import LabeledEntry, Picked, UnlabeledEntry
 from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
-from co2s_cli.geo.labels import Labels, open_labels
-from co2s_cli.geo.scene import Nodata, Scene
+from co2s_cli.geo.labels.labels import Labels, open_labels
+from co2s_cli.geo.labels.weights import Weights, open_weights
+from co2s_cli.geo.read.scene import Nodata, Scene
 from co2s_cli.geo.sources import SUFFIXES
-from co2s_cli.geo.weights import Weights, open_weights
 from co2s_cli.tiling import Window
 
 

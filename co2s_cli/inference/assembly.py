@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.geo.raster import BLOCK, Layer, class_layer, fraction_layer, probability_layer, raster
-from co2s_cli.geo.wayback import WayBack
+from co2s_cli.geo.write.map_back import WayBack
+from co2s_cli.geo.write.raster import BLOCK, Layer, class_layer, fraction_layer, probability_layer, raster
 from co2s_cli.inference.parts import Parts
 from co2s_cli.inference.products import Plane
 from co2s_cli.inference.subject import Subject

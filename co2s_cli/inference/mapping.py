@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from co2s_cli import __version__
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import OutputError
-from co2s_cli.geo import creation
 from co2s_cli.geo.gdal import environment, reading
+from co2s_cli.geo.write import creation
 from co2s_cli.inference import journal as journals
 from co2s_cli.inference.assembly import assembly_cache, write_raster
 from co2s_cli.inference.engine import Engine

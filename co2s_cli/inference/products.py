@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.geo.raster import STEPS
+from co2s_cli.geo.write.raster import STEPS
 from co2s_cli.models.manifest import Fusion
 from co2s_cli.models.pair import fuse
 

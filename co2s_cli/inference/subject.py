@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.config.mapping import MapConfig
-from co2s_cli.geo.aoi import Aoi
-from co2s_cli.geo.reading import Patch
-from co2s_cli.geo.scaling import Scaling, scaling_for
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.aoi import Aoi
+from co2s_cli.geo.read.reader import Patch
+from co2s_cli.geo.read.scaling import Scaling, scaling_for
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.runner import Lattice
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import Plan, Window

@@ -118,7 +118,7 @@ def _check_names(target: Target) -> None:
     """Refuse formats that nothing writes, and a scene that would be overwritten by its map."""
     for name, path in target.outputs.items():
         if name == "vector":
-            from co2s_cli.geo import vector  # only where it is wanted: it loads in a second
+            from co2s_cli.geo.write import vector  # only where it is wanted: it loads in a second
 
             vector.check_format(path)
         elif name == "preview" and path.suffix.lower() != ".png":

@@ -8,7 +8,7 @@ from typing import Literal
 
 from co2s_cli.config.info import InfoConfig
 from co2s_cli.errors import ConfigError, InputError
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 

@@ -89,6 +89,6 @@ def _beside(target: Target, subject: Subject, settings: PredictConfig, manifest:
         )
         vectorize.run(polygons, progress)
     if "preview" in target.beside:
-        from co2s_cli.geo.preview import write_preview
+        from co2s_cli.geo.write.preview import write_preview
 
         write_preview(target.beside["preview"], scene=subject.scene, map_path=target.out, classes=manifest.class_map)

@@ -10,14 +10,11 @@ from pathlib import Path
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.data.rounds import Human
 from co2s_cli.errors import ConfigError, InputError
-from co2s_cli.geo.scene import Scene
-from co2s_cli.inference.cut import Summary
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.made import Made
 from co2s_cli.inference.mapping import Mapper
 from co2s_cli.inference.products import CLASS
-from co2s_cli.inference.pseudo import candidates_of
-from co2s_cli.inference.round_folder import RoundFolder
 from co2s_cli.inference.setup import Setup
 from co2s_cli.inference.targets import Target
 from co2s_cli.inference.workers import rank_of_torchrun
@@ -26,6 +23,9 @@ from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
+from co2s_cli.pseudo.candidates import candidates_of
+from co2s_cli.pseudo.cut import Summary
+from co2s_cli.pseudo.round_folder import RoundFolder
 
 log = logging.getLogger(__name__)
 

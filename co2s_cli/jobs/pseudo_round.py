@@ -18,24 +18,25 @@ from co2s_cli.config.data import ScalingEntry
 from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
 from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
 from co2s_cli.files import appearing
-from co2s_cli.geo import creation
-from co2s_cli.geo.class_raster import ClassRaster
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels import VECTORS, Labels, open_labels
-from co2s_cli.geo.scaling import scaling_for, widest
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.labels.labels import VECTORS, Labels, open_labels
+from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.geo.read.scaling import scaling_for, widest
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
-from co2s_cli.inference import budget, thresholds
-from co2s_cli.inference.cut import LABELS, WEIGHTS, Counts, Cut, Summary
-from co2s_cli.inference.labelling import Labelling, Material, count_levels
+from co2s_cli.geo.write import creation
+from co2s_cli.inference import budget
 from co2s_cli.inference.mapping import KEY_TAG
-from co2s_cli.inference.pseudo import Rule
-from co2s_cli.inference.round_folder import RULE_TAG, RoundFolder, tags_of
 from co2s_cli.inference.subject import open_scene
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.scenes import Failure, each
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
+from co2s_cli.pseudo import thresholds
+from co2s_cli.pseudo.candidates import Rule
+from co2s_cli.pseudo.cut import LABELS, WEIGHTS, Counts, Cut, Summary
+from co2s_cli.pseudo.labelling import Labelling, Material, count_levels
+from co2s_cli.pseudo.round_folder import RULE_TAG, RoundFolder, tags_of
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,13 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
 from co2s_cli.files import check_output
-from co2s_cli.geo import coverage, geojson, vector, vector_style
-from co2s_cli.geo.amounts import RowAreas
-from co2s_cli.geo.class_raster import ClassRaster, confidence_scale
-from co2s_cli.geo.class_strips import copy_to_raster, strips
-from co2s_cli.geo.features import Features, Ground, known_crs
-from co2s_cli.geo.sieving import SieveTask, sieved
+from co2s_cli.geo.polygons import stream as coverage
+from co2s_cli.geo.polygons.amounts import RowAreas
+from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
+from co2s_cli.geo.polygons.class_strips import copy_to_raster, strips
+from co2s_cli.geo.polygons.features import Features, Ground, known_crs
+from co2s_cli.geo.polygons.sieving import SieveTask, sieved
+from co2s_cli.geo.write import geojson, vector, vector_style
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import ModelError
-from co2s_cli.geo.scaling import Scaling
+from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Fusion, Manifest, ModelScaling
 from co2s_cli.models.pair import Pair, fuse

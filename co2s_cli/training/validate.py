@@ -15,7 +15,7 @@ from torch import Tensor
 from co2s_cli import metrics
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.dataset import Area
-from co2s_cli.geo.scaling import Scaling
+from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.pair import Pair, fuse
 from co2s_cli.tiling import Window, spans

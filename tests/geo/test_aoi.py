@@ -13,8 +13,8 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from co2s_cli.errors import ConfigError, InputError
-from co2s_cli.geo.aoi import Aoi
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read.aoi import Aoi
 from co2s_cli.tiling import Window
 
 UTM = CRS.from_epsg(32633)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.geo.chains import offsets, order, spans
+from co2s_cli.geo.polygons.chains import offsets, order, spans
 
 
 @st.composite

@@ -7,8 +7,8 @@ from support.rasters import noise, write_raster
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import InputError
-from co2s_cli.geo.class_raster import ClassRaster, Rows, confidence_scale
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.polygons.class_raster import ClassRaster, Rows, confidence_scale
 from co2s_cli.tiling import Window
 
 

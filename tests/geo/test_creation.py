@@ -3,7 +3,7 @@
 import pytest
 
 from co2s_cli.errors import ConfigError
-from co2s_cli.geo.creation import parse
+from co2s_cli.geo.write.creation import parse
 
 
 def test_options_are_taken_in_any_case():

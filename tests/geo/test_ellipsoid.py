@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pyproj import Geod
 
-from co2s_cli.geo.ellipsoid import Ellipsoid
+from co2s_cli.geo.polygons.ellipsoid import Ellipsoid
 
 WGS84 = Ellipsoid(6378137.0, 6356752.314245179)
 

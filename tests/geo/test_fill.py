@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.geo.fill import fill_invalid, reflected
+from co2s_cli.geo.read.fill import fill_invalid, reflected
 
 
 @given(length=st.integers(1, 9), before=st.integers(0, 40), after=st.integers(0, 40))

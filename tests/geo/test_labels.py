@@ -9,8 +9,8 @@ from support.rasters import UTM, noise, write_raster
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import InputError
-from co2s_cli.geo.labels import open_labels
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.labels.labels import open_labels
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 CLASSES = ClassMap.of(["water", "road", "roof"])

@@ -8,8 +8,8 @@ from support.rasters import noise, write_raster
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.preview import ClassArea, class_areas, round_length, show_area, write_preview
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.write.preview import ClassArea, class_areas, round_length, show_area, write_preview
 
 CLASSES = ClassMap.of([{"name": "water", "color": [0, 0, 255]}, {"name": "fields", "color": [255, 255, 0]}])
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rasters import noise, write_raster
 
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 

@@ -6,10 +6,10 @@ import rasterio
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError
-from co2s_cli.geo.raster import class_layer, raster
-from co2s_cli.geo.scaling import scaling_for
-from co2s_cli.geo.scene import Scene
-from co2s_cli.geo.wayback import WayBack
+from co2s_cli.geo.read.scaling import scaling_for
+from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.write.map_back import WayBack
+from co2s_cli.geo.write.raster import class_layer, raster
 from co2s_cli.tiling import Window
 
 pytestmark = pytest.mark.slow

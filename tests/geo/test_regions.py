@@ -3,8 +3,8 @@ from hypothesis import given
 from scipy import ndimage
 from support.coverages import maps
 
-from co2s_cli.geo.adjacency import edges
-from co2s_cli.geo.regions import find
+from co2s_cli.geo.polygons.adjacency import edges
+from co2s_cli.geo.polygons.regions import find
 
 
 @given(maps())

@@ -10,7 +10,7 @@ from support import web
 from support.rasters import noise, write_raster
 
 from co2s_cli.errors import InputError
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 

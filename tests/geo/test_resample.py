@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from support.rasters import noise, write_raster
 
-from co2s_cli.geo.scene import Scene
-from co2s_cli.geo.wayback import WayBack
+from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.write.map_back import WayBack
 from co2s_cli.tiling import Window
 
 

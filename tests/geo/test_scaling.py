@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from support.rasters import noise, write_raster
 
 from co2s_cli.errors import ConfigError, InputError
-from co2s_cli.geo.scaling import Scaling, scaling_for
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scaling import Scaling, scaling_for
+from co2s_cli.geo.read.scene import Scene
 
 
 @dataclass(frozen=True)

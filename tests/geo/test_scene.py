@@ -13,7 +13,7 @@ from rasterio.shutil import copy as copy_raster
 from support.rasters import UTM, noise, write_raster
 
 from co2s_cli.errors import InputError
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from support.coverages import maps
 
-from co2s_cli.geo import sieving
-from co2s_cli.geo.sieve import Limits
+from co2s_cli.geo.polygons import sieving
+from co2s_cli.geo.polygons.sieve import Limits
 
 
 def sieved(labels, small, large=10**6, block=10**6, halo=1):

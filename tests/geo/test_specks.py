@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.geo import specks
-from co2s_cli.geo.specks import large
+from co2s_cli.pseudo import specks
+from co2s_cli.pseudo.specks import large
 
 
 def flooded(labels, least):

@@ -7,7 +7,7 @@ from rasterio.shutil import copy as copy_raster
 from support.rasters import write_raster
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.geo import style
+from co2s_cli.geo.write import style
 
 CLASSES = ClassMap.of(["water", {"name": "roofs & <roads>", "color": [255, 0, 16]}, "Wälder"])
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.geo.tally import EMPTY, Tally
+from co2s_cli.geo.polygons.tally import EMPTY, Tally
 
 PIXELS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 255)), max_size=40)
 

@@ -12,7 +12,7 @@ from support.rasters import UTM, write_raster
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.truth import open_truth, truth_legend
+from co2s_cli.geo.labels.truth import open_truth, truth_legend
 from co2s_cli.tiling import Window
 
 CLASSES = ClassMap.of(["a", "b", "c"])

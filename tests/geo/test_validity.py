@@ -6,8 +6,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 from support.rasters import noise, write_raster
 
-from co2s_cli.geo import raw
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read import raw
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 SHAPE = (40, 50)

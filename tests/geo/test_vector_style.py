@@ -3,7 +3,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.geo import style, vector_style
+from co2s_cli.geo.write import style, vector_style
 
 CLASSES = {0: LandClass("water & ice", (0, 0, 255)), 3: LandClass("wood", (1, 2, 3))}
 

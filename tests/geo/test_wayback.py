@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from support.rasters import noise
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.geo import wayback
-from co2s_cli.geo.wayback import WayBack
+from co2s_cli.geo.write import map_back as wayback
+from co2s_cli.geo.write.map_back import WayBack
 
 
 @settings(max_examples=80)

@@ -9,7 +9,7 @@ from support.rasters import UTM, noise, write_raster
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.weights import open_weights
+from co2s_cli.geo.labels.weights import open_weights
 from co2s_cli.tiling import Window
 
 GRID = Grid(20, 30, UTM["transform"])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from co2s_cli.inference.cut import DIFFER, HUMAN, KEPT, SMALL, UNSURE, Counts, Cut, Strip, Summary, layers
+from co2s_cli.pseudo.cut import DIFFER, HUMAN, KEPT, SMALL, UNSURE, Counts, Cut, Strip, Summary, layers
 
 BOUNDS = np.array([0.5, 0.9, 1.0])
 NAMES = ("a", "b", "c")

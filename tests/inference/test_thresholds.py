@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.inference import thresholds
-from co2s_cli.inference.pseudo import GRID
+from co2s_cli.pseudo import thresholds
+from co2s_cli.pseudo.candidates import GRID
 
 steps = st.lists(st.integers(0, GRID), max_size=60)
 

@@ -22,17 +22,18 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError, PartialError
-from co2s_cli.inference import labelling, setup
-from co2s_cli.inference.cut import DIFFER, HUMAN, KEPT, SMALL, UNSURE
+from co2s_cli.inference import setup
 from co2s_cli.inference.journal import folder_of
 from co2s_cli.inference.mapping import Mapper
-from co2s_cli.inference.pseudo import GRID, candidates_of
-from co2s_cli.inference.round_folder import RoundFolder
 from co2s_cli.inference.setup import Setup
 from co2s_cli.inference.workers import Rank
 from co2s_cli.jobs import predict, pseudo_label
 from co2s_cli.models import weights
 from co2s_cli.progress import Silent
+from co2s_cli.pseudo import labelling
+from co2s_cli.pseudo.candidates import GRID, candidates_of
+from co2s_cli.pseudo.cut import DIFFER, HUMAN, KEPT, SMALL, UNSURE
+from co2s_cli.pseudo.round_folder import RoundFolder
 from co2s_cli.tiling import Window
 
 pytestmark = pytest.mark.slow  # whole runs, a second each

@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
-from co2s_cli.geo import style, vector
+from co2s_cli.geo.write import style, vector
 from co2s_cli.jobs import vectorize
 
 NORTH_UP = Affine(10, 0, 400_000, 0, -10, 5_600_000)
@@ -281,7 +281,7 @@ def test_nothing_is_left_behind_when_reading_fails(raster, tmp_path, monkeypatch
     def fail(*_):
         raise InputError("torn")
 
-    monkeypatch.setattr("co2s_cli.geo.class_raster.Rows.values", fail)
+    monkeypatch.setattr("co2s_cli.geo.polygons.class_raster.Rows.values", fail)
     for suffix in vector.SUFFIXES:
         with pytest.raises(InputError, match="torn"):
             run(raster, tmp_path / f"out{suffix}", min_area="4px")
@@ -312,7 +312,7 @@ def test_parquet_without_its_library_is_refused(raster, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_processes_and_memory_limits_change_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("co2s_cli.geo.processes._WORTH_S", 0.0)
+    monkeypatch.setattr("co2s_cli.geo.polygons.processes._WORTH_S", 0.0)
     path = save(tmp_path / "map.tif", labels(side=1100, blocks=9))
     wanted = {"min_area": "20px", "simplify": 1.5}
     files = [

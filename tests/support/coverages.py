@@ -4,9 +4,11 @@ import numpy as np
 import shapely
 from hypothesis import strategies as st
 
-from co2s_cli.geo import arcs, polygons, simplify
-from co2s_cli.geo.regions import OUTSIDE
-from co2s_cli.geo.tally import EMPTY, Tally
+from co2s_cli.geo.polygons import assemble as polygons
+from co2s_cli.geo.polygons import simplify
+from co2s_cli.geo.polygons import trace as arcs
+from co2s_cli.geo.polygons.regions import OUTSIDE
+from co2s_cli.geo.polygons.tally import EMPTY, Tally
 
 WANTED = np.arange(257) < 255
 

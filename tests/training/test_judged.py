@@ -18,7 +18,7 @@ from co2s_cli.config.data import read_data
 from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.data.areas import areas_of
 from co2s_cli.data.landscape import CLASSES
-from co2s_cli.geo.scaling import Scaling
+from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.jobs import evaluate, train
 from co2s_cli.metrics import confusion
 from co2s_cli.scoring.streamed import recoding

@@ -12,8 +12,8 @@ from co2s_cli.config.data import read_data
 from co2s_cli.config.train import settings_of
 from co2s_cli.data.dataset import Area, assemble
 from co2s_cli.data.samples import View
-from co2s_cli.geo.scaling import Scaling
-from co2s_cli.geo.scene import Scene
+from co2s_cli.geo.read.scaling import Scaling
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models import catalog
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.models.pair import Pair

@@ -1,0 +1,1 @@
+"""Labels, truth and weights of pixels on a scene's grid."""

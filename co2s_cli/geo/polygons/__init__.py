@@ -1,0 +1,1 @@
+"""A class raster of any size into polygons that share their edges."""

@@ -1,0 +1,151 @@
+"""Read a class raster, block of rows by block of rows, with a frame of one pixel around each block."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from co2s_cli.classes import IGNORE
+from co2s_cli.errors import InputError
+from co2s_cli.geo.gdal import first_line, reading
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.polygons.regions import OUTSIDE, Pixels
+from co2s_cli.geo.read.checks import check_exists
+from co2s_cli.geo.write.legend import Legend
+from co2s_cli.geo.write.raster import STEPS
+from co2s_cli.tiling import Window
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRaster:
+    """A class raster that has been looked at and found fit."""
+
+    source: str
+    grid: Grid
+    legend: Legend
+
+    @classmethod
+    def open(cls, source: str) -> ClassRaster:
+        """Look at a raster.
+
+        Raises:
+            InputError: cannot be read, or is not one band of bytes.
+        """
+        check_exists(source)
+        with reading(source) as dataset:
+            check_bytes(source, dataset, "a class raster")
+            return cls(source, Grid.of(dataset), Legend.of(dataset))
+
+    def reader(self) -> contextlib.AbstractContextManager[Rows]:
+        """A reader with a GDAL handle of its own."""
+        return byte_reader(self.source)
+
+
+@contextlib.contextmanager
+def byte_reader(source: str) -> Iterator[Rows]:
+    """A reader of a raster of one byte band, with a GDAL handle of its own."""
+    with reading(source) as dataset:
+        yield Rows(dataset, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows, or windows, of an open raster of one byte band."""
+
+    dataset: Any
+    source: str
+
+    def values(self, top: int, bottom: int) -> Pixels:
+        """(rows + 2, columns + 2) the values of rows top … bottom - 1 and one pixel around; nodata is 255."""
+        frame, inner, window = self._frame(top, bottom)
+        pixels = self._read(window)
+        inner[...] = np.where(self._known(pixels, window), pixels, IGNORE)
+        return frame
+
+    def known(self, top: int, bottom: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """(rows + 2, columns + 2) the values as they are, and True where there is one."""
+        frame, inner, window = self._frame(top, bottom)
+        pixels = self._read(window)
+        inner[...] = np.where(self._known(pixels, window), pixels, OUTSIDE)
+        return frame.astype(np.uint8), frame != OUTSIDE
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """(h, w) the values of a window inside the raster; nodata is 255."""
+        place = RasterioWindow(window.col, window.row, window.width, window.height)
+        pixels = self._read(place)
+        return np.where(self._known(pixels, place), pixels, np.uint8(IGNORE))
+
+    def _frame(self, top: int, bottom: int) -> tuple[Pixels, Pixels, RasterioWindow]:
+        """A frame full of `OUTSIDE`, the part of it inside the raster, and where that part lies."""
+        frame = np.full((bottom - top + 2, self.dataset.width + 2), OUTSIDE, np.uint16)
+        first, last = max(top - 1, 0), min(bottom + 1, self.dataset.height)
+        inner = frame[first - top + 1 : last - top + 1, 1:-1]
+        return frame, inner, RasterioWindow(0, first, self.dataset.width, last - first)
+
+    def _read(self, window: RasterioWindow) -> NDArray[np.uint8]:
+        try:
+            raw = np.asarray(self.dataset.read(1, window=window))
+        except RasterioError as error:
+            raise InputError(f"{self.source}: cannot be read ({first_line(error)})") from error
+        return raw if raw.dtype == np.uint8 else _in_steps(raw)
+
+    def _known(self, pixels: NDArray[np.uint8], window: RasterioWindow) -> NDArray[np.bool_]:
+        if MaskFlags.per_dataset in self.dataset.mask_flag_enums[0]:
+            return np.asarray(self.dataset.read_masks(1, window=window)) > 0
+        nodata = IGNORE if self.dataset.dtypes[0] != "uint8" else self.dataset.nodata
+        return np.ones(pixels.shape, bool) if nodata is None else pixels != nodata
+
+
+def _in_steps(fractions: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Fractions from 0 to 1 as `predict` stores them in bytes; NaN is 255."""
+    steps = np.rint(np.clip(fractions, 0, 1) * STEPS)
+    return np.where(np.isnan(steps), IGNORE, steps).astype(np.uint8)
+
+
+def check_bytes(source: str, dataset: Any, kind: str) -> None:
+    """Refuse what is not one band of bytes."""
+    check_one_band(source, dataset, kind)
+    if dataset.dtypes[0] != "uint8":
+        raise InputError(
+            f"{source}: {kind} has uint8 values, found {dataset.dtypes[0]}",
+            hint="convert it first, for example with gdal_translate -ot Byte",
+        )
+
+
+def check_one_band(source: str, dataset: Any, kind: str) -> None:
+    """Refuse what is not one band."""
+    found = f"{dataset.count} bands of {', '.join(sorted(set(dataset.dtypes)))}"
+    if dataset.count != 1:
+        raise InputError(
+            f"{source}: {kind} has one band, found {found}",
+            hint="take one out, for example with gdal_translate -b 1",
+        )
+
+
+def confidence_scale(source: str, grid: Grid) -> float:
+    """What a confidence is to be multiplied with as `Rows` read it, of a raster on the same grid.
+
+    Raises:
+        InputError: cannot be read, is not one band of bytes or of fractions as float32, or lies elsewhere.
+    """
+    check_exists(source)
+    with reading(source) as dataset:
+        check_one_band(source, dataset, "a confidence raster")
+        whole = dataset.dtypes[0] != "float32"
+        if whole:
+            check_bytes(source, dataset, "a confidence raster")
+        found = Grid.of(dataset)
+        if found.shape != grid.shape or not found.transform.almost_equals(grid.transform, 1e-9):
+            raise InputError(
+                f"{source}: lies on another grid than the class raster "
+                f"(found {found.height} × {found.width} pixels, wanted {grid.height} × {grid.width} at the same place)"
+            )
+        return float(dataset.scales[0]) if whole else 1 / STEPS

@@ -1,0 +1,162 @@
+"""Make features of polygons: geometry in coordinates, and the attributes that people ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+from co2s_cli.errors import ConfigError
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.polygons.assemble import Polygons
+from co2s_cli.geo.polygons.chains import Index, spans
+from co2s_cli.geo.polygons.ellipsoid import Ellipsoid
+from co2s_cli.geo.polygons.rings import Rings
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """How corners of pixels become coordinates and metres; plain data, so that it travels between processes."""
+
+    transform: tuple[float, float, float, float, float, float]
+    """a b c d e f of x = a·col + b·row + c, y = d·col + e·row + f."""
+    crs: str | None
+    """CRS of the raster as WKT."""
+    unit: float | None
+    """Metres, or in geographic systems radians, in one unit of the CRS."""
+    ellipsoid: Ellipsoid | None
+    """Of geographic systems."""
+    target: str | None
+    """CRS of the geometries as WKT where it is another one."""
+
+    @classmethod
+    def of(cls, grid: Grid, target: CRS | None) -> Ground:
+        """The ground under a grid; `target` is the CRS wanted for the geometries."""
+        transform = tuple(float(value) for value in tuple(grid.transform)[:6])
+        if grid.crs is None:
+            return cls(transform, None, None, None, None)  # type: ignore[arg-type]
+        crs = CRS.from_wkt(grid.crs.to_wkt())
+        unit = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
+        shape = crs.ellipsoid
+        ellipsoid = None
+        if crs.is_geographic and shape is not None:
+            ellipsoid = Ellipsoid(float(shape.semi_major_metre), float(shape.semi_minor_metre))
+        other = None if target is None or target.equals(crs, ignore_axis_order=True) else target.to_wkt()
+        return cls(transform, crs.to_wkt(), unit, ellipsoid, other)  # type: ignore[arg-type]
+
+    @property
+    def written_crs(self) -> str | None:
+        """CRS of the geometries as WKT."""
+        return self.target or self.crs
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in square units of the CRS, below zero where rows run downwards."""
+        a, b, _, d, e, _ = self.transform
+        return a * e - b * d
+
+    def coordinates(self, corners: NDArray[Any]) -> Floats:
+        """(points, 2) coordinates of corners in the raster's CRS."""
+        a, b, c, d, e, f = self.transform
+        col, row = corners[:, 0].astype(np.float64), corners[:, 1].astype(np.float64)
+        return np.stack([a * col + b * row + c, d * col + e * row + f], axis=1)
+
+    def reprojected(self, coordinates: Floats) -> Floats:
+        """(points, 2) the same places in the CRS that is written."""
+        if self.target is None:
+            return coordinates
+        return np.stack(_transformer(self.crs, self.target).transform(*coordinates.T), axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Polygons as they are written, and the order in which they leave."""
+
+    geometry: NDArray[np.object_]
+    """WKB; shells run counter-clockwise, holes clockwise."""
+    value: NDArray[np.int32]
+    area_m2: Floats
+    perimeter_m: Floats
+    confidence_mean: Floats
+    confidence_p10: Floats
+    bottom: Index
+    first: Index
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @classmethod
+    def none(cls) -> Features:
+        """Not one."""
+        numbers, places = np.zeros(0), np.zeros(0, np.int64)
+        return cls(np.zeros(0, object), np.zeros(0, np.int32), numbers, numbers, numbers, numbers, places, places)
+
+
+def describe(polygons: Polygons, ground: Ground, confidence_scale: float) -> Features:
+    """Features of complete polygons."""
+    count, shapes = len(polygons.facts.value), polygons.rings
+    coordinates = ground.coordinates(shapes.points)
+    area, perimeter = _measures(shapes, coordinates, ground, count)
+    return Features(
+        shapely.to_wkb(_geometry(shapes, ground.reprojected(coordinates), backwards=ground.pixel_area < 0)),
+        polygons.facts.value.astype(np.int32),
+        area,
+        perimeter,
+        polygons.tally.mean(count) * confidence_scale,
+        polygons.tally.quantile(count, 0.1) * confidence_scale,
+        polygons.facts.bottom,
+        polygons.facts.first,
+    )
+
+
+def _geometry(shapes: Rings, coordinates: Floats, *, backwards: bool) -> NDArray[np.object_]:
+    sizes = np.diff(shapes.starts)
+    if backwards:  # rings run clockwise on the screen; where rows run downwards that is clockwise on the map too
+        coordinates = coordinates[
+            2 * np.repeat(shapes.starts[:-1], sizes) + np.repeat(sizes, sizes) - 1 - spans(shapes.starts[:-1], sizes)
+        ]
+    lines = shapely.linearrings(coordinates, indices=np.repeat(np.arange(len(sizes)), sizes))
+    return np.asarray(shapely.polygons(lines, indices=shapes.region))
+
+
+def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) -> tuple[Floats, Floats]:
+    """Square metres and metres around each polygon; NaN where the raster has no CRS."""
+    if ground.unit is None or not len(shapes.area):
+        return np.full(count, np.nan), np.full(count, np.nan)
+    if ground.ellipsoid is not None:
+        lon, lat = (coordinates * ground.unit).T
+        areas = ground.ellipsoid.areas(lon, lat, shapes.starts) * np.sign(ground.pixel_area)
+        lengths = ground.ellipsoid.lengths(lon, lat, shapes.starts)
+    else:
+        areas = shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2)
+        steps = np.hypot(*np.diff(coordinates, axis=0, append=0).T)
+        steps[shapes.starts[1:] - 1] = 0
+        lengths = np.add.reduceat(steps, shapes.starts[:-1]) * ground.unit
+    return _sums(shapes.region, areas, count), _sums(shapes.region, lengths, count)
+
+
+def known_crs(text: str) -> CRS:
+    """The coordinate system that `text` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise ConfigError(f"{text}: no such coordinate system", hint="name it as EPSG:32633, say") from error
+
+
+def _transformer(source: str | None, target: str) -> Transformer:
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def _sums(groups: Index, values: Floats, count: int) -> Floats:
+    return np.asarray(np.bincount(groups, values, count), np.float64)

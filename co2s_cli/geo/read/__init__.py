@@ -1,0 +1,1 @@
+"""Scenes in: opened once, checked, then read window by window."""

@@ -1,0 +1,217 @@
+"""A scene: what a raster is, decided once when it is opened; readers then hand out windows of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.geo.gdal import reading
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read import checks
+from co2s_cli.geo.read import overview as decimate
+from co2s_cli.geo.read.identity import identity_of
+from co2s_cli.geo.read.raw import Raw
+from co2s_cli.geo.read.reader import Patch, Reader
+from co2s_cli.geo.read.validity import Rules
+
+SAME_RESOLUTION = 0.02
+"""Ground resolutions that differ by less than this share are the same: a UTM pixel of 10 m measures 9.996 to 10.01."""
+
+RESOLUTION_GAP = 1.5
+"""Factor between the ground resolutions of scene and model from which on a user is told."""
+
+Nodata = float | Literal["none"] | None
+"""A value that means 'no data'; None = what the file says; 'none' = whatever the file says is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The facts of a raster that is good to be read; nothing here is open."""
+
+    source: str
+    """File name or address, as GDAL opens it."""
+    grid: Grid
+    """The pixels that readers hand out: the raster's own, or those resampled to another resolution."""
+    original: Grid
+    """The raster's own pixels."""
+    bands: tuple[int, ...]
+    """Bands in use, counted from 1, in the order in which they are read; never the alpha band."""
+    names: tuple[str, ...]
+    """What the raster calls the bands in use."""
+    all_names: tuple[str, ...]
+    """What the raster calls its bands, in their order."""
+    dtype: str
+    """Sample type: uint8, uint16, int16 or float32."""
+    alpha: int | None
+    """The band that is a mask."""
+    rules: Rules
+    """What makes a pixel valid."""
+    identity: str
+    """Changes when the pixels may have changed: part of the key of a resume."""
+
+    @classmethod
+    def open(
+        cls,
+        source: str,
+        *,
+        bands: Sequence[int | str] | None = None,
+        nodata: Nodata = None,
+        res: float | None = None,
+    ) -> Scene:
+        """Open `source`, refuse at once what could not be read to its end, close it again.
+
+        `bands` picks bands by number from 1 or by name (None: all but alpha). `res` is the ground resolution, in
+        metres per pixel, that readers resample to.
+
+        Raises:
+            InputError: missing, no raster, truncated, of a sample type that holds no imagery, without such a band,
+                or without one valid pixel.
+        """
+        checks.check_exists(source)
+        with reading(source) as dataset:
+            scene = _described(source, dataset, bands, nodata)
+            checks.check_whole(source, dataset)
+        if res is not None:
+            scene = scene.resampled(res)
+        if not scene.has_valid_pixel():
+            raise InputError(f"{source}: holds no valid pixel, all of it is nodata", hint=scene.rules.hint())
+        return scene
+
+    @property
+    def height(self) -> int:
+        """Rows of the grid in use."""
+        return self.grid.height
+
+    @property
+    def width(self) -> int:
+        """Columns of the grid in use."""
+        return self.grid.width
+
+    @property
+    def transform(self) -> Any:
+        """Transform of the grid in use."""
+        return self.grid.transform
+
+    @property
+    def crs(self) -> Any:
+        """Coordinate reference system, or None."""
+        return self.grid.crs
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether readers hand out other pixels than the raster's own."""
+        return self.grid.shape != self.original.shape
+
+    @property
+    def ground_resolution(self) -> float | None:
+        """Metres on the ground per pixel of the grid in use (geometric mean of both axes), where it can be told."""
+        size = self.grid.ground_size()
+        return math.sqrt(size[0] * size[1]) if size else None
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """A reader with a GDAL handle of its own, for one thread."""
+        with reading(self.source) as dataset:
+            yield Reader(Raw(self.source, dataset, bands=self.bands, rules=self.rules), self.grid)
+
+    def on_original(self) -> Scene:
+        """The same scene without resampling: its readers tell which pixels of the raster itself are valid."""
+        return replace(self, grid=self.original)
+
+    def resampled(self, res: float) -> Scene:
+        """The same scene with pixels of `res` metres on the ground along both axes, as near as whole pixels allow.
+
+        The grid covers exactly the ground of the original one; a scene that has that resolution stays as it is.
+        """
+        size = self.original.ground_size()
+        if size is None:
+            raise InputError(
+                f"{self.source}: --res {res:g} wants a scene whose CRS tells its resolution",
+                hint="give it a CRS (gdal_edit.py -a_srs EPSG:…), or leave --res out",
+            )
+        if all(abs(side / res - 1) <= SAME_RESOLUTION for side in size):
+            return replace(self, grid=self.original)
+        height = max(1, round(self.original.height * size[1] / res))
+        width = max(1, round(self.original.width * size[0] / res))
+        return replace(self, grid=self.original.scaled(height, width))
+
+    def overview(self, max_size: int) -> Patch:
+        """The whole scene, decimated so that its longer side has at most `max_size` pixels; from overviews if any."""
+        with self.reader() as reader:
+            return decimate.overview(reader, max_size)
+
+    def first_valid(self) -> NDArray[Any]:
+        """Valid pixels (bands, n) of the first window that has some."""
+        with self.reader() as reader:
+            patch = decimate.first_valid(reader)
+        return patch.pixels[:, patch.valid] if patch else np.empty((len(self.bands), 0), self.dtype)
+
+    def has_valid_pixel(self) -> bool:
+        """Whether any pixel of the raster is valid; exact, and quick where one is."""
+        with self.on_original().reader() as reader:
+            return decimate.first_valid(reader) is not None
+
+    def check_bands(self, wanted: Sequence[str]) -> None:
+        """Refuse bands in use that are not the model's: another number, or the same names in another order."""
+        names, order = ([name.lower() for name in some] for some in (self.names, wanted))
+        if len(names) == len(order) and (names == order or sorted(names) != sorted(order)):
+            return
+        known = {name.lower(): number for number, name in enumerate(self.all_names, 1)}
+        found = [known.get(name) for name in order]
+        pick = ",".join(map(str, found if all(found) else range(1, len(wanted) + 1)))
+        raise InputError(
+            f"{self.source}: {_counted(self.names)} found, the model wants {_counted(wanted)}",
+            hint=f"pick bands in the model's order, for example -b {pick}"
+            if len(self.all_names) >= len(wanted)
+            else "use a model that was trained on such bands",
+        )
+
+    def resolution_gap(self, wanted: float | None) -> str | None:
+        """One sentence where the ground resolution is further off `wanted` (metres per pixel) than a model bears."""
+        found = self.ground_resolution
+        if wanted is None or found is None or 1 / RESOLUTION_GAP <= found / wanted <= RESOLUTION_GAP:
+            return None
+        return f"{found:.3g} m per pixel, the model was trained on {wanted:g} m; predict with --res {wanted:g}"
+
+    def remarks(self) -> list[str]:
+        """What a user should know about the georeference, one sentence each."""
+        if self.original.has_transform:
+            return [] if self.crs else [f"{self.source}: has no CRS; the map will have none either"]
+        if self.original.gcps:
+            points = f"{self.source}: is placed by {len(self.original.gcps)} ground control points only"
+            return [f"{points}; the map gets the same (for a map in a CRS, run gdalwarp on the scene first)"]
+        return [f"{self.source}: has no georeference; the map will have none either"]
+
+
+def _described(source: str, dataset: Any, bands: Sequence[int | str] | None, nodata: Nodata) -> Scene:
+    alpha = checks.alpha_band(dataset)
+    names = checks.band_names(dataset)
+    picked = checks.pick_bands(source, names, alpha, bands)
+    dtype = checks.check_dtype(source, dataset, picked)
+    if nodata is not None and nodata != "none" and not isinstance(nodata, int | float):
+        raise ConfigError(f"--nodata {nodata}: wants a number, nan or none")
+    grid = Grid.of(dataset)
+    return Scene(
+        source=source,
+        grid=grid,
+        original=grid,
+        bands=picked,
+        names=tuple(names[band - 1] for band in picked),
+        all_names=names,
+        dtype=dtype,
+        alpha=alpha,
+        rules=Rules.of(dataset, alpha=alpha, nodata=nodata),
+        identity=identity_of(source, dataset),
+    )
+
+
+def _counted(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{len(names)} band{'s' * (len(names) != 1)} ({shown})"

@@ -1,0 +1,1 @@
+"""Rasters, vectors and pictures out, whole or not at all."""

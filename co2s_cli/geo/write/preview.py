@@ -1,0 +1,157 @@
+"""A picture of a map: the classes over the image, with legend, scale bar and areas; from decimated reads only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.files import appearing
+from co2s_cli.geo.gdal import reading
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read.scene import Scene
+
+_DPI = 100
+_LEGEND_INCHES = 3.2
+_VEIL = 0.6
+"""Opacity of the map over the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassArea:
+    """How much of a map one class covers."""
+
+    share: float
+    """Of all labelled ground."""
+    square_metres: float | None
+    """None where the CRS does not tell."""
+
+
+def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap, max_size: int = 1200) -> None:
+    """Draw the map at `map_path` over its scene as a PNG whose picture measures at most `max_size` pixels."""
+    own = scene.on_original()
+    patch = own.overview(max_size)
+    shape = patch.valid.shape
+    labels = read_labels(map_path, shape)
+    figure = _figure(own.grid, shape)
+    picture, legend = figure.axes
+    _draw_picture(picture, own.grid, _background(own, patch.pixels, patch.valid), _veil(labels, classes))
+    _draw_scale(picture, own.grid, shape)
+    _draw_legend(legend, classes, class_areas(labels, own.grid, classes), title=map_path.name)
+    with appearing(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png")
+
+
+def read_labels(map_path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The map decimated to `shape`, from its overviews."""
+    with reading(str(map_path)) as dataset:
+        labels: NDArray[np.uint8] = dataset.read(1, out_shape=shape)
+    return labels
+
+
+def class_areas(labels: NDArray[np.uint8], grid: Grid, classes: ClassMap) -> list[ClassArea]:
+    """Area of each class on a map of `grid` that was decimated to `labels` (h, w); `IGNORE` belongs to none."""
+    decimated = grid.scaled(*labels.shape)
+    per_pixel = decimated.pixel_areas()
+    weight = np.ones(len(labels)) if per_pixel is None else per_pixel
+    totals = [float(((labels == value).sum(axis=1) * weight).sum()) for value in range(len(classes))]
+    labelled = sum(totals) or 1.0
+    return [ClassArea(total / labelled, None if per_pixel is None else total) for total in totals]
+
+
+def _figure(grid: Grid, shape: tuple[int, int]) -> Figure:
+    """A figure with a place for the picture, pixel for pixel, and one for the legend."""
+    ground = grid.scaled(*shape).ground_size()
+    stretch = ground[1] / ground[0] if ground else 1.0  # a pixel of degrees is higher than wide
+    wide, high = max(shape[1] / _DPI, 2.0), max(shape[0] * stretch / _DPI, 2.0)
+    figure = Figure(figsize=(wide + _LEGEND_INCHES, high))
+    FigureCanvasAgg(figure)
+    share = wide / (wide + _LEGEND_INCHES)
+    figure.add_axes((0, 0, share, 1)).set_axis_off()
+    figure.add_axes((share, 0, 1 - share, 1)).set_axis_off()
+    return figure
+
+
+def _background(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The image (h, w, 3) in [0, 1], stretched between its 2nd and 98th percentile; white where it is not valid."""
+    known = {name.lower(): position for position, name in enumerate(scene.names)}
+    colors = [known[name] for name in ("red", "green", "blue") if name in known]
+    chosen = colors if len(colors) == 3 else [0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]
+    image = np.ones((*valid.shape, 3))
+    for channel, band in enumerate(chosen):
+        low, high = np.percentile(pixels[band][valid], (2, 98)) if valid.any() else (0, 1)
+        stretched = (pixels[band].astype(np.float64) - low) / (high - low) if high > low else np.full(valid.shape, 0.5)
+        image[..., channel] = np.where(valid, np.clip(stretched, 0, 1), 1)
+    return image
+
+
+def _veil(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.float64]:
+    """The map (h, w, 4) in the colours of its classes, transparent where it has none."""
+    table = np.zeros((256, 4))
+    table[: len(classes), :3] = np.array(classes.colors) / 255
+    table[: len(classes), 3] = _VEIL
+    table[IGNORE] = 0
+    return table[labels]
+
+
+def _draw_picture(axes: Any, grid: Grid, image: NDArray[np.float64], veil: NDArray[np.float64]) -> None:
+    origin = "lower" if grid.transform.e > 0 else "upper"  # south-up rasters have their first row in the south
+    for layer in (image, veil):
+        axes.imshow(layer, origin=origin, aspect="auto", interpolation="nearest")
+
+
+def _draw_scale(axes: Any, grid: Grid, shape: tuple[int, int]) -> None:
+    """A bar of a round length in the lower left corner, where the CRS tells how long a pixel is."""
+    ground = grid.scaled(*shape).ground_size()
+    if ground is None:
+        return
+    metres = round_length(shape[1] * ground[0] / 4)
+    share = metres / (shape[1] * ground[0])
+    place = {"transform": axes.transAxes, "clip_on": False}
+    axes.add_patch(Rectangle((0.02, 0.02), share + 0.02, 0.05, color="white", alpha=0.8, linewidth=0, **place))
+    axes.add_patch(Rectangle((0.03, 0.03), share, 0.008, color="black", linewidth=0, **place))
+    label = {"ha": "center", "va": "bottom", "fontsize": 8, "transform": axes.transAxes}
+    axes.text(0.03 + share / 2, 0.043, _show_length(metres), **label)
+
+
+def _draw_legend(axes: Any, classes: ClassMap, areas: list[ClassArea], *, title: str) -> None:
+    step = min(0.07, 0.86 / max(1, len(classes)))
+    axes.text(0.06, 0.96, _shortened(title, 34), fontsize=10, weight="bold", va="center", transform=axes.transAxes)
+    for position, (item, area) in enumerate(zip(classes.classes, areas, strict=True)):
+        y = 0.9 - position * step
+        color = tuple(value / 255 for value in item.color)
+        axes.add_patch(Rectangle((0.06, y - step * 0.35), 0.07, step * 0.7, color=color, transform=axes.transAxes))
+        axes.text(0.16, y, item.name, fontsize=9, va="center", transform=axes.transAxes)
+        axes.text(0.97, y, show_area(area), fontsize=9, va="center", ha="right", transform=axes.transAxes)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 9]}…{text[-8:]}"
+
+
+def round_length(limit: float) -> float:
+    """The longest of 1, 2 and 5 times a power of ten that is not above `limit`."""
+    power = 10.0 ** math.floor(math.log10(limit))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= limit * (1 + 1e-9))
+
+
+def _show_length(metres: float) -> str:
+    return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
+
+
+def show_area(area: ClassArea) -> str:
+    """A share and, where it is known, the ground it stands for."""
+    percent = f"{area.share:.1%}"
+    if area.square_metres is None:
+        return percent
+    hectares = area.square_metres / 10_000
+    size = f"{hectares / 100:,.0f} km²" if hectares >= 100_000 else f"{hectares:,.{0 if hectares >= 10 else 2}f} ha"
+    return f"{size}  {percent}"

@@ -1,0 +1,157 @@
+"""Write features batch by batch: GeoPackage, FlatGeobuf, GeoParquet, GeoJSON, and GeoJSON lines to a file or a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+
+from co2s_cli.errors import ConfigError, OutputError
+from co2s_cli.files import appearing
+from co2s_cli.geo.write import arrow, geojson
+
+SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl")
+GEOJSON = (".geojson", ".geojsonl", "")
+"""Written in longitude and latitude; the empty one is standard output."""
+
+STDOUT = Path("-")
+
+_BATCH = 20_000
+_DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
+_PYOGRIO_ERRORS = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Some features: WKB and one array a field."""
+
+    geometry: NDArray[np.object_]
+    fields: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What all features of an output share."""
+
+    layer: str
+    crs: str | None
+    """As WKT."""
+    empty: Table
+    """No feature, for the names and types of the fields."""
+    decimals: int
+    """Of coordinates in texts."""
+
+
+def check_format(out: Path) -> None:
+    """Refuse a suffix that no driver stands behind, and GeoParquet where its library is missing.
+
+    Raises:
+        ConfigError: with what to do about it.
+    """
+    if out == STDOUT:
+        return
+    if out.suffix.lower() not in SUFFIXES:
+        found = out.suffix or "none"
+        raise ConfigError(f"{out}: the suffix tells the format, wanted is one of {' '.join(SUFFIXES)}, found {found}")
+    if out.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError(f"{out}: GeoParquet needs pyarrow", hint="pip install 'co2s_cli[parquet]'")
+
+
+def write(out: Path, schema: Schema, tables: Iterator[Table], emit: Callable[[str], object]) -> None:
+    """Write features as they come to `out`, a file that appears when there are no more, or nothing after an exception.
+
+    Args:
+        out: File, or `STDOUT`.
+        schema: What the features share.
+        tables: The features.
+        emit: Takes the text of standard output.
+    """
+    if out == STDOUT:
+        geojson.write_lines(emit, tables, schema.decimals)
+        return
+    try:
+        with appearing(out) as part:
+            _write(out.suffix.lower(), part, schema, tables)
+    except _PYOGRIO_ERRORS as error:
+        raise OutputError(f"{out}: could not be written ({error})") from error
+
+
+def _write(suffix: str, part: Path, schema: Schema, tables: Iterator[Table]) -> None:
+    if suffix == ".parquet":
+        arrow.write_parquet(part, schema.crs, schema.empty, tables)
+    elif suffix in GEOJSON:
+        write_text = geojson.write_collection if suffix == ".geojson" else geojson.write_lines
+        with part.open("w", encoding="utf-8") as file:
+            write_text(file.write, tables, schema.decimals)
+    elif importlib.util.find_spec("pyarrow"):
+        with arrow.stream(schema.empty, tables) as stream:
+            _write_stream(part, schema, stream, arrow.GEOMETRY)
+    else:
+        _write_by_spool(part, schema, tables)
+
+
+def _write_stream(part: Path, schema: Schema, stream: Any, geometry: str) -> None:
+    """Let GDAL take features from an Arrow stream."""
+    with _silent_on_crs():
+        pyogrio.raw.write_arrow(
+            stream,
+            part,
+            layer=schema.layer,
+            driver=_DRIVERS[part.suffix.lower()],
+            geometry_name=geometry,
+            geometry_type="Polygon",
+            crs=schema.crs,
+        )
+
+
+def _write_by_spool(part: Path, schema: Schema, tables: Iterator[Table]) -> None:
+    """Without pyarrow: features go to a plain GeoPackage beside the output, which GDAL then gives out as a stream.
+
+    Added to batch by batch, a GeoPackage keeps its spatial index up to date at three times the cost of building it
+    once, and FlatGeobuf, whose features are sorted by theirs, is written anew each time.
+    """
+    spool = part.with_name(part.name + ".spool.gpkg")
+    try:
+        for number, table in enumerate(itertools.chain([schema.empty], tables)):
+            _append(spool, schema, table, first=number == 0)
+        with pyogrio.raw.open_arrow(spool, use_pyarrow=False, batch_size=_BATCH) as (found, stream):
+            _write_stream(part, schema, stream, found["geometry_name"])
+    finally:
+        spool.unlink(missing_ok=True)
+
+
+def _append(spool: Path, schema: Schema, table: Table, *, first: bool) -> None:
+    with _silent_on_crs():
+        pyogrio.raw.write(
+            spool,
+            table.geometry,
+            list(table.fields.values()),
+            list(table.fields),
+            layer=schema.layer,
+            driver="GPKG",
+            geometry_type="Polygon",
+            crs=schema.crs,
+            append=not first,
+            layer_options={"SPATIAL_INDEX": "NO"} if first else None,
+        )
+
+
+@contextlib.contextmanager
+def _silent_on_crs() -> Iterator[None]:
+    """A raster without CRS becomes polygons without CRS; that is no surprise here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+        yield

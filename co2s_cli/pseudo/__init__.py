@@ -1,0 +1,1 @@
+"""Pseudo-labels: candidates of a model, cut by confidence, agreement and area."""

@@ -1,0 +1,157 @@
+"""The second pass of pseudo-labelling: rasters of candidates that are whole become labels, strip by strip."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.geo.gdal import environment
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.labels.labels import LabelReader, Labels
+from co2s_cli.geo.read.rows import Rows, rows_of
+from co2s_cli.geo.write.raster import BLOCK, RasterWriter, class_layer, fraction_layer, raster
+from co2s_cli.inference.budget import resident
+from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT
+from co2s_cli.pseudo import thresholds
+from co2s_cli.pseudo.cut import LABELS, MASK, REASONS, WEIGHTS, Counts, Cut, Strip, layers
+from co2s_cli.pseudo.specks import large
+from co2s_cli.tiling import Window, spans
+
+_PIECE = 1_000_000
+"""Pixels that are looked at together."""
+
+_PIXEL_BYTES = 11
+"""Of a pixel in all rasters that are open at once, read or written, labels of others among them."""
+
+SMALLEST_CACHE = 32_000_000
+"""Bytes of block cache where memory is short: rows of blocks are then decoded again and again."""
+
+Step = Callable[[int], None]
+"""Told how many more rows are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The rasters of one scene that are cut, and what else is known of it."""
+
+    paths: Mapping[str, Path]
+    """Class, confidence and, of two students, disagreement."""
+    grid: Grid
+    human: Labels | None = None
+    """Labels that stay on top."""
+    truth: Labels | None = None
+    """Labels to measure with."""
+
+    @property
+    def strips(self) -> list[tuple[int, int]]:
+        """First and past-the-last row of what is looked at together."""
+        return spans(self.grid.height, max(1, min(BLOCK, _PIECE // self.grid.width)))
+
+    def cache(self, limit: int) -> int:
+        """Bytes of block cache that keep a row of blocks of every raster, if a `limit` for the process allows."""
+        free = max(0, limit - resident())
+        return max(SMALLEST_CACHE, min(int(self.grid.width * BLOCK * _PIXEL_BYTES * 1.25), free // 2))
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Open]:
+        """All of it, for one thread."""
+        with contextlib.ExitStack() as stack:
+            rows = {name: stack.enter_context(rows_of(str(path))) for name, path in self.paths.items()}
+            human, truth = (
+                None if labels is None else stack.enter_context(labels.reader()) for labels in (self.human, self.truth)
+            )
+            yield Open(rows, self.grid.width, human, truth)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Readers of a scene's rasters."""
+
+    rows: Mapping[str, Rows]
+    width: int
+    human: LabelReader | None
+    truth: LabelReader | None
+
+    def candidates(self, top: int, bottom: int) -> Strip:
+        """Candidates and confidences of some rows alone."""
+        return Strip(self.rows[CLASS].read(top, bottom), self.rows[CONFIDENCE].read(top, bottom))
+
+    def all(self, top: int, bottom: int) -> Strip:
+        """Everything of some rows."""
+        window = Window(top, 0, bottom - top, self.width)
+        apart = self.rows.get(DISAGREEMENT)
+        return self.candidates(top, bottom)._replace(
+            disagreement=None if apart is None else apart.read(top, bottom),
+            human=None if self.human is None else self.human.read(window),
+            truth=None if self.truth is None else self.truth.read(window),
+        )
+
+
+def count_levels(material: Material, levels: thresholds.Levels, *, limit: int, step: Step) -> None:
+    """Add to `levels` how sure a scene's candidates are."""
+    with environment(material.cache(limit)), material.open() as opened:
+        for top, bottom in material.strips:
+            strip = opened.candidates(top, bottom)
+            thresholds.count(levels, strip.candidate, strip.confidence)
+            step(bottom - top)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """How all scenes of a run are cut and written."""
+
+    cut: Cut
+    classes: ClassMap
+    tags: Mapping[str, str]
+    creation: Mapping[str, str]
+    limit: int
+    """Bytes of memory that the run may take."""
+
+    def write(self, material: Material, outputs: Mapping[str, Path], step: Step) -> Counts:
+        """Labels with the human ones on top, the mask that says why, and the weights; what was counted."""
+        total = Counts.none(len(self.classes))
+        with (
+            environment(material.cache(self.limit)),
+            material.open() as opened,
+            self._writers(material.grid, outputs) as writers,
+        ):
+            for (top, bottom), (sure, is_large) in zip(material.strips, self._sure(material, opened), strict=True):
+                strip = opened.all(top, bottom)
+                written = layers(strip, sure, is_large, self.cut)
+                for name, writer in writers.items():
+                    writer.write(top, written[name])
+                total = total.plus(Counts.of(strip, written[MASK], (sure != IGNORE) & is_large, len(self.classes)))
+                step(bottom - top)
+        return total
+
+    @contextlib.contextmanager
+    def _writers(self, grid: Grid, outputs: Mapping[str, Path]) -> Iterator[dict[str, RasterWriter]]:
+        """A writer for each raster; the labels appear last."""
+        kinds = {LABELS: class_layer(self.classes), MASK: class_layer(REASONS), WEIGHTS: fraction_layer("weight")}
+        with contextlib.ExitStack() as stack:
+            yield {
+                name: stack.enter_context(
+                    raster(outputs[name], grid=grid, layer=layer, tags=self.tags, creation=self.creation)
+                )
+                for name, layer in kinds.items()
+            }
+
+    def _sure(self, material: Material, opened: Open) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+        """Of each strip what the thresholds leave, and where it is large enough."""
+        strips = material.strips
+
+        def read(index: int) -> NDArray[np.uint8]:
+            return opened.candidates(*strips[index]).sure(self.cut.thresholds)
+
+        if self.cut.min_area > 1:
+            yield from large(len(strips), read, self.cut.min_area)
+            return
+        for index in range(len(strips)):
+            sure = read(index)
+            yield sure, np.ones(sure.shape, np.bool_)
