@@ -18,7 +18,7 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import Loader, Plan
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
-from co2s_cli.inference.precision import DTYPES, pick_precision
+from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
