@@ -30,9 +30,7 @@ def load(kind: type[S], config: Path | None, flags: Mapping[str, Any]) -> S:
     return checked(kind, {**(read_yaml(config) if config else {}), **flags}, config=config, typed=flags)
 
 
-def checked(
-    kind: type[S], values: Mapping[str, Any], *, config: Path | None = None, typed: Collection[str] = ()
-) -> S:
+def checked(kind: type[S], values: Mapping[str, Any], *, config: Path | None = None, typed: Collection[str] = ()) -> S:
     """Settings of `kind` from `values`, of which those named in `typed` were flags and others may be from `config`.
 
     Raises:

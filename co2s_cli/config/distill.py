@@ -105,7 +105,7 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     from_files = any(_is_file(str(text)) for text in ([teachers] if isinstance(teachers, str) else teachers))
     student = str(values.get("student", preset.get("student", DistillConfig.model_fields["student"].default)))
     fitting = {**(FROM_MODELS if from_files else {}), "crop": _crop_for(student)}
-    return settled(DistillConfig, fitting, preset, values)
+    return settled(DistillConfig, fitting, preset, values, config=config, flags=flags)
 
 
 def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> DistillConfig:

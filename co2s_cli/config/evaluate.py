@@ -48,7 +48,11 @@ class EvaluateConfig(Settings):
     """Which labels of data.yaml: those that validate, or those that it was trained on."""
     attribute: Annotated[str, Flag(panel="Input")] = "class"
     """Attribute of a vector file that holds class names or ids."""
-    values: Annotated[dict[int | str, int | str | None], BeforeValidator(parse_values), Flag(panel="Input", metavar="VALUE=CLASS,…", repeats=True)] = Field(default_factory=dict)
+    values: Annotated[
+        dict[int | str, int | str | None],
+        BeforeValidator(parse_values),
+        Flag(panel="Input", metavar="VALUE=CLASS,…", repeats=True),
+    ] = Field(default_factory=dict)
     """What values of the truth mean: 1=water,2=forest,0=none."""
     classes: Annotated[Path | None, Flag(panel="Input")] = None
     """data.yaml whose classes the ids in the truth are, and in the map where that has no names of its own."""

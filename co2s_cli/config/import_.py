@@ -12,7 +12,9 @@ from co2s_cli.config.flags import Argument, Flag
 class ImportConfig(Settings):
     """Published checkpoints and the model file to make of them."""
 
-    checkpoints: Annotated[tuple[Path, ...], Argument("CHECKPOINT...", repeats=True)] = Field(min_length=1, max_length=2)
+    checkpoints: Annotated[tuple[Path, ...], Argument("CHECKPOINT...", repeats=True)] = Field(
+        min_length=1, max_length=2
+    )
     """The authors' best_clip.pth and best_dinov3.pth, in any order; one alone is allowed."""
     dataset: Annotated[Literal["whdld", "loveda", "potsdam", "gid15", "mer", "msl"], Flag(panel="Model")]
     """Data set that they were trained on: whdld, loveda, potsdam, gid15, mer or msl."""

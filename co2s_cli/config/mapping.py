@@ -55,7 +55,9 @@ class MapConfig(Settings):
     """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
     overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
     """Part of a window that it shares with its neighbours."""
-    batch: Annotated[int | None, Field(ge=1), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")] = None
+    batch: Annotated[
+        int | None, Field(ge=1), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")
+    ] = None
     """Windows in a batch, or auto: 1 on a CPU, on a GPU what suits the model and the device."""
     device: Annotated[str, Flag(panel="Speed")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
@@ -65,7 +67,11 @@ class MapConfig(Settings):
     """Compile the model first: minutes at the start, fewer later."""
     tta: Annotated[Literal["none", "flips", "d4"], Flag(panel="Model")] = "none"
     """Average over 4 flipped or 8 flipped and turned views of each window."""
-    bands: Annotated[list[int | str], BeforeValidator(parse_bands), Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)] = Field([])
+    bands: Annotated[
+        list[int | str],
+        BeforeValidator(parse_bands),
+        Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True),
+    ] = Field([])
     """Bands in the model's order: 3,2,1, red,green,blue, 1..3; all but alpha where nothing is said."""
     scale: Annotated[str, Flag(panel="Input")] = "model"
     """Values to [0, 1]: model, auto (type and statistics of the scene), LO,HI, p2-98 (percentiles) or none."""
@@ -73,7 +79,10 @@ class MapConfig(Settings):
     """Value without data, whatever the file says; none: every value is data."""
     aoi: Annotated[Path | None, Flag(panel="Input")] = None
     """Polygons, in any vector format and CRS; outside there is no class."""
-    bounds: Annotated[Annotated[tuple[float, float, float, float] | None, BeforeValidator(parse_bounds)], Flag("--bounds", "--bbox", panel="Input", metavar="W,S,E,N")] = None
+    bounds: Annotated[
+        Annotated[tuple[float, float, float, float] | None, BeforeValidator(parse_bounds)],
+        Flag("--bounds", "--bbox", panel="Input", metavar="W,S,E,N"),
+    ] = None
     """W,S,E,N in the scene's CRS; outside there is no class."""
     res: Annotated[float | None, Flag("--res", "-r", panel="Input")] = Field(None, gt=0)
     """Metres per pixel that the model sees; the map keeps the scene's pixels."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from co2s_cli.config.base import Settings, load, read_yaml
+from co2s_cli.config.base import Settings, checked, load, read_yaml
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.recipes import DATA_SETS
 from co2s_cli.errors import ConfigError
@@ -205,14 +205,19 @@ def written(config: Path | None, flags: Mapping[str, Any], extra: list[str]) -> 
     return values
 
 
-def settled(kind: type[R], *layers: Mapping[str, Any]) -> R:
-    """Settings from defaults < each layer over those before it; each may say the length as steps or as epochs."""
+def settled(
+    kind: type[R], *layers: Mapping[str, Any], config: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> R:
+    """Settings from defaults < each layer over those before it; each may say the length as steps or as epochs.
+
+    `config` and `flags` are where values of the last layer come from, for what is said of bad ones.
+    """
     found: dict[str, Any] = {}
     for layer in layers:
         if LENGTHS & layer.keys():
             found = {key: value for key, value in found.items() if key not in LENGTHS}
         found |= layer
-    return load(kind, None, found)
+    return checked(kind, found, config=config, typed=flags or ())
 
 
 def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: list[str], *, command: str) -> R:
@@ -237,13 +242,15 @@ def _parsed(extra: list[str]) -> dict[str, Any]:
     """The settings of `--set key=value`."""
     import yaml  # only when a setting is given
 
+    from co2s_cli.config.yaml_file import parse_yaml
+
     found = {}
     for text in extra:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: wants key=value")
         try:
-            found[key.strip().replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            found[key.strip().replace("-", "_")] = parse_yaml(value)
+        except (yaml.YAMLError, ValueError, TypeError) as error:
             raise ConfigError(f"--set {text}: the value is not YAML") from error
     return found

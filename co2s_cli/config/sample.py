@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.units import parse_whole
 
 
 class SampleConfig(Settings):
@@ -21,7 +22,7 @@ class SampleConfig(Settings):
     classes: Annotated[str, Flag(panel="Input")] = ""
     """Classes to label, the rest is left unlabelled: 'road,water' takes two, 'built=building+road,water' joins some
     (all six if not given)."""
-    bands: Annotated[Literal[3, 4], Flag(panel="Output")] = 3
+    bands: Annotated[Literal[3, 4], BeforeValidator(parse_whole), Flag(panel="Output")] = 3
     """3: red, green, blue; 4: near infrared as well."""
     dtype: Annotated[Literal["uint8", "uint16"], Flag(panel="Output")] = "uint8"
     """uint8, stretched for the eye, or uint16, reflectance × 10,000."""

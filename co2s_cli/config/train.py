@@ -70,7 +70,7 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     name = str(values.get("preset", "default"))
     preset, known = PRESETS.get(name, {}), DATA_SETS.get(str(values.get("data", "")), {})
     base = (preset, known) if name == "published" else (known, preset)
-    return settled(TrainConfig, *base, values)
+    return settled(TrainConfig, *base, values, config=config, flags=flags)
 
 
 def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> TrainConfig:
