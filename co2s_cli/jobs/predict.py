@@ -85,6 +85,7 @@ def _beside(
             confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
             workers=settings.workers or 1,
             overwrite=True,
+            **({} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}),
         )
         vectorize.run(polygons, progress)
     if "preview" in target.beside:
