@@ -1,4 +1,4 @@
-"""Files of pretrained weights, in whichever format their publishers chose, as tensors under the first publisher's names.
+"""Files of pretrained weights in every format that publishers chose, as tensors under the first publisher's names.
 
 Read are `.safetensors` and `torch.save`d state dicts of Meta, timm and open_clip, OpenAI's TorchScript archives, and
 the `model.safetensors` of Hugging Face transformers for DINOv2, DINOv3 and CLIP.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,9 +81,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(content.get(key), dict):
             content = content[key]
-    tensors = {
-        str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)
-    }
+    tensors = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ModelError(f"{path}: holds no tensors by name")
     return _from_transformers(tensors)
@@ -123,10 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
 
             return load_file(path)
         if is_torchscript(path):
-            archive: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-            return {
-                name: value.float() for name, value in archive.state_dict().items() if name not in _ARCHIVE_FACTS
-            }
+            return _scripted(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise ModelError(f"{path}: cannot be read as weights", hint=_hint(path)) from error
@@ -137,6 +133,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: holds no tensors by name", hint=_hint(path))
     return content
+
+
+def _scripted(path: Path) -> dict[str, Tensor]:
+    """The tensors of a TorchScript archive in single precision; none of its methods is called."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch asks to export anew, which only OpenAI could
+        archive: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    return {name: value.float() for name, value in archive.state_dict().items() if name not in _ARCHIVE_FACTS}
 
 
 def _hint(path: Path) -> str:
