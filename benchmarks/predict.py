@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,14 @@ from numpy.typing import NDArray
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.inference.engine import one_thread, repeatable
-from co2s_cli.inference.loading import Loaded, product_of
-from co2s_cli.inference.mapping import Mapper
-from co2s_cli.inference.setup import Setup
-from co2s_cli.inference.sizing import cores
+from co2s_cli.inference.mapping import MapContext, make_map, prepare, settle
+from co2s_cli.inference.memory import cores
+from co2s_cli.inference.model import LoadedModel, ModelFile
+from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import targets_of
-from co2s_cli.inference.workers import Rank
 from co2s_cli.models import catalog, fresh, weights
 from co2s_cli.models.manifest import DenseSpec, Manifest, ModelScaling, StudentSpec
-from co2s_cli.progress import SILENT, Silent
+from co2s_cli.progress import Silent
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
 CLASSES = 6
@@ -103,11 +103,10 @@ def manifest_of(students: dict[str, StudentSpec | DenseSpec]) -> Manifest:
     )
 
 
-def prepared(settings: PredictConfig) -> tuple[Setup, Mapper]:
-    """What the command itself prepares: settings, model file, mapper."""
+def context_of(settings: PredictConfig) -> MapContext:
+    """What the command itself prepares before its first scene."""
     manifest = weights.read_manifest(settings.model)
-    setup = Setup(settings, settings.model, manifest, Rank())
-    return setup, Mapper(setup, product_of(settings, manifest), Rank(), SILENT)
+    return MapContext.of(settings, ModelFile(settings.model, manifest), product_of(settings, manifest))
 
 
 class Clock(Silent):
@@ -126,11 +125,11 @@ class Clock(Silent):
         return time.perf_counter() - self.began[0], time.process_time() - self.began[1]
 
 
-def end_to_end(mapper: Mapper, settings: PredictConfig) -> tuple[float, float]:
+def end_to_end(context: MapContext, settings: PredictConfig) -> tuple[float, float]:
     """Seconds from the first read to the closed files; the model is loaded already."""
     (target,) = targets_of(settings.scenes, settings.out, settings.beside())
-    clock = mapper.progress = Clock()
-    mapper.make(target, lambda *_: None)
+    clock = Clock()
+    make_map(replace(context, progress=clock), target, lambda *_: None)
     return clock.read()
 
 
@@ -152,15 +151,14 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
         scenes=[str(scene)], out=folder / "map.tif", model=base_pair(folder / "base.safetensors"), overwrite=True,
         device=arguments.device, precision=arguments.precision,
     )  # fmt: skip
-    setup, mapper = prepared(settings)
+    context = context_of(settings)
     (target,) = targets_of(settings.scenes, settings.out, settings.beside())
-    subject = mapper.open(target)
-    start = setup.start(subject, mapper.product, None)
-    engine = start.engine
+    prepared = prepare(context, target)
+    engine, _ = settle(context, prepared, None)
     lanes = cores(1) if engine.device.type == "cpu" else 1
-    batches = -(-len(subject.lattice.plan) // engine.batch)
-    with subject.reader() as reader:
-        pixels = reader.read(subject.lattice.plan.window(0, 0)).pixels
+    batches = -(-len(prepared.lattice.plan) // engine.batch)
+    with prepared.reader() as reader:
+        pixels = reader.read(prepared.lattice.plan.window(0, 0)).pixels
     batch = [(slot, pixels) for slot in range(engine.batch)]
 
     def alone() -> tuple[float, float]:
@@ -172,9 +170,9 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
             return clock.read()
 
     alone()
-    ratio = best([(alone(), end_to_end(mapper, settings)) for _ in range(arguments.rounds)])
-    windows = len(subject.lattice.plan)
-    print(f"1. model alone ÷ end to end: {ratio}; ViT-B pair, {windows} windows, {start.loaded.precision}", flush=True)
+    ratio = best([(alone(), end_to_end(context, settings)) for _ in range(arguments.rounds)])
+    windows = len(prepared.lattice.plan)
+    print(f"1. model alone ÷ end to end: {ratio}; ViT-B pair, {windows} windows, {engine.precision}", flush=True)
 
 
 def free_model(folder: Path, arguments: argparse.Namespace) -> None:
@@ -184,14 +182,15 @@ def free_model(folder: Path, arguments: argparse.Namespace) -> None:
         scenes=[str(scene)], out=folder / "map.tif", model=weights.demo_path(), tile=512, overwrite=True,
         device="cpu", precision="fp32",
     )  # fmt: skip
-    setup, mapper = prepared(settings)
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
-    loaded = setup.start(mapper.open(target), mapper.product, None).loaded
+    context = context_of(settings)
+    loaded = context.model.load(settings, context.device, "fp32")
     answer = torch.rand(1, CLASSES, 16, 16).repeat_interleave(32, 2).repeat_interleave(32, 3).softmax(1)
-    free = Loaded(loaded.manifest, loaded.digest, lambda _: {"clip": answer, "dino": answer}, loaded.device, "fp32")
-    setup._loaded = free
+    free = LoadedModel(
+        loaded.manifest, loaded.digest, lambda _: {"clip": answer, "dino": answer}, loaded.device, "fp32"
+    )
+    context.model._loaded = free
     labels, copy = answer[0].argmax(0).to(torch.uint8).numpy(), folder / "copy.tif"
-    ours = [end_to_end(mapper, settings) for _ in range(arguments.rounds)]
+    ours = [end_to_end(context, settings) for _ in range(arguments.rounds)]
     for name, what in (("scene", None), ("a map", labels)):
         plain = [copy_blocks(scene, copy, what) for _ in range(arguments.rounds)]
         ratio = best(list(zip(plain, ours, strict=True)))
@@ -258,10 +257,10 @@ def student(folder: Path, arguments: argparse.Namespace) -> None:
             )
             for model in models
         ]  # fmt: skip
-        mappers = [prepared(settings)[1] for settings in wishes]
+        contexts = [context_of(settings) for settings in wishes]
         rounds = []
         for _ in range(arguments.rounds + 1):
-            both = [end_to_end(mapper, settings) for mapper, settings in zip(mappers, wishes, strict=True)]
+            both = [end_to_end(context, settings) for context, settings in zip(contexts, wishes, strict=True)]
             rounds.append((both[0], both[1]))
         print(f"5. ViT-B pair ÷ compact ViT-S student, end to end, {precision}: {best(rounds[1:])}", flush=True)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from co2s_cli import tiling
 from co2s_cli.config.units import show_bytes
 from co2s_cli.inference.engine import Engine, repeatable
-from co2s_cli.inference.mapping import BAND, Mapper, disk_needed
-from co2s_cli.inference.subject import Subject
+from co2s_cli.inference.mapping import MapContext, check_outputs, disk_needed, pick_memory, prepare, settle
+from co2s_cli.inference.prepared import PreparedScene
+from co2s_cli.inference.scene_job import BAND
 from co2s_cli.inference.targets import Target
 
 _TRIES = 3
@@ -57,15 +58,15 @@ class Estimate:
         return f"{self.source} → {self.out}\n  {size}\n  {skipped}\n  {cut} on {where}\n  {memory}, {rest}"
 
 
-def estimate(mapper: Mapper, target: Target) -> Estimate:
-    """Open the scene, run a few windows, calculate the rest."""
-    subject = mapper.open(target)
-    start, sizes = mapper.plan(target, subject)
-    plan = subject.lattice.plan
-    likely = subject.probably_blank()
-    units = tiling.blocks(plan.height, plan.width, band=BAND, panel=sizes.panel)
-    runs = int(subject.lattice.may.sum()) - likely
-    side_by_side = sizes.lanes * mapper.workers
+def estimate(context: MapContext, target: Target) -> Estimate:
+    """Open the scene, run a few windows, calculate the rest; what would be refused is refused here, too."""
+    scene = prepare(context, target)
+    check_outputs(context, target)
+    engine, _ = settle(context, scene, None)
+    memory = pick_memory(context, engine, scene)
+    plan = scene.lattice.plan
+    possible, blank = int(scene.lattice.may.sum()), scene.probably_blank()
+    units = tiling.blocks(plan.height, plan.width, band=BAND, panel=memory.panel)
     return Estimate(
         source=target.source,
         out=target.out,
@@ -74,27 +75,27 @@ def estimate(mapper: Mapper, target: Target) -> Estimate:
         tile=plan.tile,
         overlap=plan.overlap,
         windows=len(plan),
-        skipped=len(plan) - int(subject.lattice.may.sum()),
-        probably_skipped=likely,
+        skipped=len(plan) - possible,
+        probably_skipped=blank,
         bands=len({unit.row for unit in units}),
         panels=len({unit.col for unit in units}),
-        lanes=sizes.lanes,
-        device=str(start.engine.device),
-        precision=start.loaded.precision,
-        batch=start.engine.batch,
-        memory_bytes=sizes.expected,
-        memory_limit=sizes.limit,
-        disk_bytes=disk_needed(subject, mapper.product),
-        seconds=runs * _seconds(start.engine, subject) / side_by_side,
+        lanes=memory.lanes,
+        device=str(engine.device),
+        precision=engine.precision,
+        batch=engine.batch,
+        memory_bytes=memory.expected,
+        memory_limit=memory.limit,
+        disk_bytes=disk_needed(scene, context.product),
+        seconds=(possible - blank) * _seconds_per_window(engine, scene) / (memory.lanes * context.workers),
     )
 
 
-def _seconds(engine: Engine, subject: Subject) -> float:
+def _seconds_per_window(engine: Engine, scene: PreparedScene) -> float:
     """Time of one window, reading included, in one lane."""
-    plan = subject.lattice.plan
+    plan = scene.lattice.plan
     window = plan.window(len(plan.rows) // 2, len(plan.cols) // 2)
     times = []
-    with repeatable(), subject.reader() as reader:
+    with repeatable(), scene.reader() as reader:
         for _ in range(_TRIES):
             began = time.perf_counter()
             engine.run([(slot, reader.read(window).pixels) for slot in range(engine.batch)]).cpu()

@@ -1,285 +1,364 @@
-"""One map from one scene: begin or go on, do what is missing, put it together, tidy up."""
+"""One map of one scene: check, prepare, begin or continue, compute what is missing, write the rasters, tidy up.
+
+The functions stand in the order in which they run.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from co2s_cli import __version__
+from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.mapping import MapConfig
-from co2s_cli.errors import OutputError
-from co2s_cli.geo.gdal import environment, reading
+from co2s_cli.errors import Co2sError, OutputError
+from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.write import creation
-from co2s_cli.inference import journal as journals
-from co2s_cli.inference.assembly import assembly_cache, write_raster
+from co2s_cli.inference import store
+from co2s_cli.inference.assembly import write_rasters
 from co2s_cli.inference.engine import Engine
-from co2s_cli.inference.journal import Journal
-from co2s_cli.inference.made import Made, Run, made_of
-from co2s_cli.inference.parts import Parts
+from co2s_cli.inference.memory import MemoryPlan, pick_batch, plan_memory
+from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
+from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import Product
 from co2s_cli.inference.runner import Pace
-from co2s_cli.inference.setup import Setup, Start
-from co2s_cli.inference.share import Task, do_share, work_of
-from co2s_cli.inference.sizing import Sizes, pick_sizes
-from co2s_cli.inference.subject import Subject
+from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
+from co2s_cli.inference.store import Journal, JournalNotes
 from co2s_cli.inference.targets import Target
-from co2s_cli.inference.workers import Helpers, Rank, helpers, wait_until
-from co2s_cli.progress import Progress
-from co2s_cli.tiling import Window
+from co2s_cli.inference.workers import Helpers, Share, helpers
+from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
 
 KEY_TAG = "CO2S_KEY"
 
-BAND = 512
-"""Rows of a unit of work: the height of an output's blocks."""
+_HIDDEN = ("scene", "validity", "area")
+"""Facts that are digests or name the path of a file: not shown."""
 
-Finish = Callable[[Target, Subject], None]
-"""What is made of a map that is whole: polygons, a picture."""
+Finish = Callable[[Target, PreparedScene], None]
+"""Makes what is wanted beside a map that is whole: polygons, a picture."""
 
 
-class Mapper:
-    """Makes maps of scenes with one model, which is read when the first map needs it."""
+@dataclass(frozen=True, slots=True)
+class MapContext:
+    """What the maps of all scenes of a command share."""
 
-    def __init__(self, setup: Setup, product: Product, rank: Rank, progress: Progress) -> None:
-        self._setup = setup
-        self._settings: MapConfig = setup.settings
-        self._product = product
-        self._rank = rank
-        self.progress = progress
-        """Who watches."""
-        self._creation = creation.parse(setup.settings.co)
+    settings: MapConfig
+    model: ModelFile
+    product: Product
+    device: torch.device
+    """Of this process."""
+    workers: int
+    """Processes that share a scene."""
+    creation: Mapping[str, str]
+    """Checked options of the COG driver."""
+    progress: Progress
 
-    @property
-    def product(self) -> Product:
-        """What is made."""
-        return self._product
-
-    @property
-    def workers(self) -> int:
-        """Processes that share a scene."""
-        return max(self._settings.workers or self._setup.devices, self._rank.count)
-
-    def open(self, target: Target) -> Subject:
-        """The scene, checked against model and settings; what a user should know of it is said."""
-        subject = Subject.open(target.source, self._setup.manifest, self._settings)
-        for remark in subject.remarks(self._setup.manifest):
-            log.warning("%s", remark)
-        return subject
-
-    def make(self, target: Target, finish: Finish) -> Made:
-        """One scene's map.
+    @classmethod
+    def of(cls, settings: MapConfig, model: ModelFile, product: Product, progress: Progress = SILENT) -> MapContext:
+        """The context under some settings; without --workers each GPU gets a process, if none is named.
 
         Raises:
-            Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
+            Co2sError: the device or a creation option is not possible.
         """
-        settings = self._settings
-        if not (settings.overwrite or settings.resume or journals.folder_of(target.out).exists()):
-            target.check(overwrite=False)
-        subject = self.open(target)
-        if self._rank.index > 0:
-            return self._follow(target, subject)
-        with journals.locked(target.out) as folder:
-            old = Journal.read(folder)
-            start = self._setup.start(subject, self._product, old)
-            if old is None and settings.resume and target.out.exists() and self._is_same(target, start):
-                return self._already(target, subject, finish)
-            if old is not None and old.key != start.key:
-                self._drop(folder, old, start)
-                old, start = None, self._setup.start(subject, self._product, None)
-            if old is None:
-                target.check(overwrite=settings.overwrite)
-            run = self._begin(target, subject, folder, start, old)
-            return self._go(run, finish, state="resumed" if old else "made")
+        device = pick_device(settings.device, workers=settings.workers or 1)
+        any_gpu = settings.device in ("auto", "cuda") and device.type == "cuda"
+        workers = settings.workers or (torch.cuda.device_count() if any_gpu else 1)
+        return cls(settings, model, product, device, workers, creation.parse(settings.co), progress)
 
-    def plan(self, target: Target, subject: Subject) -> tuple[Start, Sizes]:
-        """How a scene would be run; what would be refused is refused here, too."""
-        if not (self._settings.overwrite or self._settings.resume or journals.folder_of(target.out).exists()):
-            target.check(overwrite=False)
-        start = self._setup.start(subject, self._product, None)
-        return start, self._sizes(start.engine, subject)
 
-    def _is_same(self, target: Target, start: Start) -> bool:
-        """Whether a map that is whole is the one that would be made; if not, it must be allowed to go."""
-        with reading(str(target.out)) as dataset:
-            same = bool(dataset.tags().get(KEY_TAG) == start.key)
-        if not same and not self._settings.overwrite:
-            raise OutputError(
-                f"{target.out}: is whole, but was made from something else or with other settings",
-                hint="add --overwrite to make it anew, or choose another name",
-            )
-        return same
+@dataclass(frozen=True, slots=True)
+class MapResult:
+    """One map and figures of how it was made."""
 
-    def _already(self, target: Target, subject: Subject, finish: Finish) -> Made:
-        """A map that is whole and the same: what is missing beside it is made of it."""
-        rasters = {plane.name for plane in self._product.planes}
-        missing = {name for name, path in target.beside.items() if not path.exists()}
-        if rasters & missing:
-            gone = " and ".join(sorted(rasters & missing))
-            raise OutputError(f"{target.out}: is whole, but its {gone} is missing", hint="add --overwrite")
-        beside = {name: path for name, path in target.beside.items() if name in rasters | missing}
-        finish(replace(target, beside=beside), subject)
-        return Made(target.source, target.outputs, "done")
+    source: str
+    outputs: dict[str, Path]
+    """Every output by name; the map is `class`."""
+    state: str
+    """made, resumed, or done: it was whole before."""
+    pixels: dict[str, int] = field(default_factory=dict)
+    """Pixels of each class by name, and without a class ('')."""
+    windows: int = 0
+    """Of the whole plan."""
+    read: int = 0
+    """Windows that this process read."""
+    ran: int = 0
+    """Windows that went through the model in this process."""
+    seconds: float = 0.0
+    """From the first read to the closed files."""
+    megapixels_per_second: float = 0.0
+    waited: float = 0.0
+    """Share of the running time in which the model waited for windows."""
+    device: str = ""
+    precision: str = ""
+    batch: int = 0
+    lanes: int = 0
+    panel: int = 0
+    memory_limit: int = 0
+    notes: tuple[str, ...] = ()
+    """Events that may have changed last bits."""
 
-    def _drop(self, folder: Path, old: Journal, start: Start) -> None:
-        """Forget unfinished work with other settings, if that is wanted."""
-        told = start.told.items()
-        other = [f"{name} was {old.facts.get(name)}, is {now}" for name, now in told if old.facts.get(name) != now]
-        if not self._settings.overwrite:
-            raise OutputError(
-                f"{folder}: unfinished work made otherwise ({'; '.join(other[:3]) or 'from another scene'})",
-                hint="go on with the settings it was begun with, or add --overwrite to begin anew",
-            )
-        journals.clear(folder)
 
-    def _begin(self, target: Target, subject: Subject, folder: Path, start: Start, old: Journal | None) -> Run:
-        """Fit the work into memory, and write down how it is cut."""
-        sizes = self._sizes(start.engine, subject)
-        width = subject.lattice.plan.width
-        keep = old is not None and (old.panel <= sizes.panel or sizes.panel >= width)
-        fresh = Journal(start.facts, BAND, sizes.panel)
-        journal = fresh if old is None else old if keep else replace(old, panel=sizes.panel)
-        target.check_disk(disk_needed(subject, self._product))
-        run = Run(target, subject, folder, start, sizes, journal)
-        Parts(folder, self._product.planes).keep_only(run.units)
-        journal.write(folder)
-        return run
+def make_map(context: MapContext, target: Target, finish: Finish) -> MapResult:
+    """Make the map of one scene, or continue it; then `finish` makes what is wanted beside it.
 
-    def _sizes(self, engine: Engine, subject: Subject) -> Sizes:
-        sizes = pick_sizes(
-            engine,
-            subject,
-            self._product,
-            limit=self._settings.mem_limit,
-            device_limit=self._settings.device_mem,
-            workers=self.workers,
-        )
-        if sizes.remark:
-            log.warning("%s", sizes.remark)
-        return sizes
-
-    def _go(self, run: Run, finish: Finish, *, state: str) -> Made:
-        """Do what is missing, write the rasters, tidy up."""
-        began = time.perf_counter()
-        pace = self._do_units(run)
-        counts = self._write(run)
-        seconds = time.perf_counter() - began
-        finish(run.target, run.subject)
-        made = made_of(run, pace, self._setup.manifest.class_map, counts, seconds=seconds, state=state)
-        log.info("%s: %s in %.1f s (%.2f Mpx/s)", run.target.out, state, seconds, made.megapixels_per_second)
-        journals.forget(run.folder)
-        return made
-
-    def _task(self, run: Run, todo: list[Window]) -> Task:
-        return Task(
-            source=run.target.source,
-            settings=self._settings,
-            product=self._product,
-            model=self._setup.model,
-            folder=run.folder,
-            device=str(run.start.engine.device),
-            precision=run.start.loaded.precision,
-            batch=run.start.engine.batch,
-            lanes=run.sizes.lanes,
-            threads=run.sizes.threads,
-            cache=run.sizes.cache,
-            units=tuple(todo),
-        )
-
-    def _do_units(self, run: Run) -> Pace:
-        """This process's share of what is missing, with helpers at its side or other ranks elsewhere."""
-        parts = Parts(run.folder, self._product.planes)
-        todo = [unit for unit in run.units if not parts.has(unit)]
-        task = self._task(run, todo)
-        work = work_of(task, run.start.loaded, run.subject)
-        workers = min(self.workers, max(1, len(todo))) if self._rank.count == 1 else 1
-        if self._rank.count > 1:
-            own = self._rank.mine(run.units)
-            mine = [unit for unit in todo if unit in own]
-        else:
-            mine = Rank(0, workers).mine(todo)
-        self.progress.start("windows", work.windows(mine if workers == 1 else todo), "window")
-        with helpers(do_share, task, workers) as others:
-            pace = work.run(mine, lambda count, pace: self._tell(count, pace, others, run))
-            if others:
-                others.wait(self.progress.advance)
-        if self._rank.count > 1:
-            wait_until(lambda: all(parts.has(unit) for unit in todo))
-        self.progress.close()
-        return pace
-
-    def _tell(self, count: int, pace: Pace, others: Helpers | None, run: Run) -> None:
-        plan = run.subject.lattice.plan
-        done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
-        facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
-        self.progress.advance(count + (others.news() if others else 0), **facts)
-
-    def _write(self, run: Run) -> NDArray[np.int64]:
-        """All rasters, the map last: once it is there, all is."""
-        parts = Parts(run.folder, self._product.planes)
-        scene = run.subject.scene
-        wanted = [plane for plane in self._product.planes if plane.name in run.target.outputs]
-        self.progress.start("writing", scene.original.height * len(wanted), "row")
-        counts = np.zeros(256, np.int64)
-        for plane in reversed(wanted):
-            with environment(assembly_cache(scene.original.width, plane, run.sizes.limit)):
-                found = write_raster(
-                    run.target.outputs[plane.name],
-                    plane,
-                    parts=parts,
-                    units=run.units,
-                    subject=run.subject,
-                    classes=self._setup.manifest.class_map,
-                    tags=self._tags(run.start),
-                    creation=self._creation,
-                    step=self.progress.advance,
-                )
-            counts = found if plane.kind == "class" else counts
-        self.progress.close()
-        return counts
-
-    def _tags(self, start: Start) -> dict[str, str]:
-        """What a raster says about how it was made: only what decides its pixels."""
-        return {
-            "CO2S_VERSION": __version__,
-            "CO2S_MODEL": start.loaded.digest,
-            "CO2S_SETTINGS": json.dumps(start.told, sort_keys=True),
-            KEY_TAG: start.key,
-        }
-
-    def _follow(self, target: Target, subject: Subject) -> Made:
-        """A rank above 0: do the share of what the first rank began, unless that finds the map whole."""
-        folder, fresh = journals.folder_of(target.out), self._setup.start(subject, self._product, None)
-
-        def begun() -> tuple[Journal | None] | None:
-            journal = Journal.read(folder)
-            if journal is not None:
-                return (journal,) if self._setup.start(subject, self._product, journal).key == journal.key else None
-            whole = self._settings.resume and target.out.exists() and self._is_same(target, fresh)
-            return (None,) if whole else None
-
-        (journal,) = wait_until(begun)
+    Raises:
+        Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
+    """
+    settings = context.settings
+    check_outputs(context, target)
+    scene = prepare(context, target)
+    with store.locked(target.out) as folder:
+        journal, notes = Journal.read(folder), JournalNotes(folder)
+        engine, facts = settle(context, scene, journal, notes)
+        if journal is None and settings.resume and target.out.exists() and _is_same(context, target, facts):
+            return _complete(context, target, scene, finish)
+        if journal is not None and journal.key != store.key_of(facts):
+            _drop(context, folder, journal, facts)
+            journal, (engine, facts) = None, settle(context, scene, None, notes)
         if journal is None:
-            return Made(target.source, target.outputs, "done")
-        start = self._setup.start(subject, self._product, journal)
-        run = Run(target, subject, folder, start, self._sizes(start.engine, subject), journal)
-        parts = Parts(folder, self._product.planes)
-        mine = [unit for unit in self._rank.mine(run.units) if not parts.has(unit)]
-        pace = work_of(self._task(run, mine), start.loaded, subject).run(mine)
-        classes, none = self._setup.manifest.class_map, np.zeros(256, np.int64)
-        return made_of(run, pace, classes, none, seconds=pace.seconds, state="made")
+            target.check(overwrite=settings.overwrite)
+        job = _begin(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
+        began = time.perf_counter()
+        pace = _compute(context, job, engine, notes)
+        counts = _write(context, job)
+        seconds = time.perf_counter() - began
+        state = "resumed" if journal else "made"
+        result = _result(context, job, device=engine.device, pace=pace, counts=counts, seconds=seconds, state=state)
+        log.info("%s: %s in %.1f s (%.2f Mpx/s)", target.out, state, seconds, result.megapixels_per_second)
+        _finish(job, finish)
+        store.forget(folder)
+        return result
 
 
-def disk_needed(subject: Subject, product: Product) -> int:
+def check_outputs(context: MapContext, target: Target) -> None:
+    """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
+    if not (context.settings.overwrite or context.settings.resume or store.folder_of(target.out).exists()):
+        target.check(overwrite=False)
+
+
+def prepare(context: MapContext, target: Target) -> PreparedScene:
+    """The scene, checked against model and settings; remarks on it are logged."""
+    scene = PreparedScene.open(target.source, context.model.manifest, context.settings)
+    for remark in scene.remarks(context.model.manifest):
+        log.warning("%s", remark)
+    return scene
+
+
+def settle(
+    context: MapContext, scene: PreparedScene, journal: Journal | None, note: Callable[[str], None] = log.warning
+) -> tuple[Engine, dict[str, Any]]:
+    """The engine of a scene, and all facts that decide the map's pixels.
+
+    Precision and batch come from the settings, else from the journal of unfinished work, else from rules.
+    """
+    settings, product = context.settings, context.product
+    before = journal.facts if journal and journal.facts.get("device") == context.device.type else {}
+    wanted = before.get("precision", "auto") if settings.precision == "auto" else settings.precision
+    model = context.model.load(settings, context.device, pick_precision(wanted, context.device))
+    engine = engine_of(model, scene, product, note=note)
+    engine.set_batch(int(settings.batch or before.get("batch") or pick_batch(engine, scene)))
+    facts = {
+        "version": __version__,
+        "model": model.digest,
+        **scene.facts(),
+        "product": repr(product),
+        "tta": settings.tta,
+        "device": context.device.type,
+        "precision": model.precision,
+        "batch": engine.batch,
+        "threads": 1,
+        "compile": settings.compile,
+    }
+    return engine, facts
+
+
+def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that mean something to a reader."""
+    return {name: value for name, value in facts.items() if name not in _HIDDEN}
+
+
+def _is_same(context: MapContext, target: Target, facts: Mapping[str, Any]) -> bool:
+    """Whether a map that is whole is the one that would be made; another one must be allowed to go."""
+    with reading(str(target.out)) as dataset:
+        same = bool(dataset.tags().get(KEY_TAG) == store.key_of(facts))
+    if not same and not context.settings.overwrite:
+        raise OutputError(
+            f"{target.out}: is whole, but was made from something else or with other settings",
+            hint="add --overwrite to make it anew, or choose another name",
+        )
+    return same
+
+
+def _complete(context: MapContext, target: Target, scene: PreparedScene, finish: Finish) -> MapResult:
+    """A map that is whole and the same: what is missing beside it is made of it."""
+    rasters = {plane.name for plane in context.product.planes}
+    missing = {name for name, path in target.beside.items() if not path.exists()}
+    if rasters & missing:
+        names = " and ".join(sorted(rasters & missing))
+        raise OutputError(f"{target.out}: is whole, but its {names} is missing", hint="add --overwrite")
+    beside = {name: path for name, path in target.beside.items() if name in rasters | missing}
+    finish(replace(target, beside=beside), scene)
+    return MapResult(target.source, target.outputs, "done")
+
+
+def _drop(context: MapContext, folder: Path, journal: Journal, facts: Mapping[str, Any]) -> None:
+    """Remove unfinished work with other settings, if --overwrite allows that."""
+    changes = [
+        f"{name} was {journal.facts.get(name)}, is {value}"
+        for name, value in _shown(facts).items()
+        if journal.facts.get(name) != value
+    ]
+    if not context.settings.overwrite:
+        raise OutputError(
+            f"{folder}: unfinished work made otherwise ({'; '.join(changes[:3]) or 'from another scene'})",
+            hint="continue with the settings it was begun with, or add --overwrite to begin anew",
+        )
+    store.clear(folder)
+
+
+def _begin(
+    context: MapContext,
+    target: Target,
+    scene: PreparedScene,
+    *,
+    engine: Engine,
+    facts: dict[str, Any],
+    journal: Journal | None,
+    notes: JournalNotes,
+) -> SceneJob:
+    """Fit the work into memory, and write down how the scene is cut into units."""
+    memory = pick_memory(context, engine, scene)
+    width = scene.lattice.plan.width
+    keep = journal is not None and (journal.panel <= memory.panel or memory.panel >= width)
+    panel = journal.panel if journal is not None and keep else memory.panel
+    journal = replace(journal, panel=panel) if journal is not None else Journal(facts, BAND, panel)
+    target.check_disk(disk_needed(scene, context.product))
+    job = SceneJob(
+        target=target,
+        scene=scene,
+        settings=context.settings,
+        facts=facts,
+        model=context.model.path,
+        product=context.product,
+        precision=engine.precision,
+        batch=engine.batch,
+        memory=memory,
+        folder=notes.folder,
+        band=journal.band,
+        panel=panel,
+    )
+    job.parts.keep_only(job.units)
+    notes.added(journal).write(job.folder)
+    return replace(job, todo=tuple(job.missing()))
+
+
+def pick_memory(context: MapContext, engine: Engine, scene: PreparedScene) -> MemoryPlan:
+    """Panels and lanes under the limits of the settings; a limit that had to be raised is logged."""
+    settings = context.settings
+    memory = plan_memory(
+        engine, scene, limit=settings.mem_limit, device_limit=settings.device_mem, workers=context.workers
+    )
+    if memory.remark:
+        log.warning("%s", memory.remark)
+    return memory
+
+
+def disk_needed(scene: PreparedScene, product: Product) -> int:
     """Bytes on disk at most: parts, rows and the finished raster with its overviews, were nothing to shrink."""
-    scene = subject.scene
+    raster = scene.scene
     planes = sum(plane.pixel_bytes for plane in product.planes)
-    here, there = scene.height * scene.width, scene.original.height * scene.original.width
-    return planes * (here + there + there * 4 // 3)
+    seen, original = raster.height * raster.width, raster.original.height * raster.original.width
+    return planes * (seen + original + original * 4 // 3)
+
+
+def _compute(context: MapContext, job: SceneJob, engine: Engine, notes: JournalNotes) -> Pace:
+    """Compute what is to be done: the first share in this process, the others in helpers."""
+    progress, workers = context.progress, min(context.workers, max(1, len(job.todo)))
+    progress.start("windows", sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers)), "window")
+    with helpers(compute_share, job, workers, notes) as others:
+        units = Share(0, workers).of(job.todo)
+        pace = compute_units(job, engine, units, lambda count, pace: _tell(progress, job, count, pace, others))
+        if others:
+            others.wait(progress.advance)
+    progress.close()
+    return pace
+
+
+def _tell(progress: Progress, job: SceneJob, count: int, pace: Pace, others: Helpers | None) -> None:
+    plan = job.scene.lattice.plan
+    done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
+    facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
+    progress.advance(count + (others.windows() if others else 0), **facts)
+
+
+def _write(context: MapContext, job: SceneJob) -> NDArray[np.int64]:
+    """Write all rasters; how often each class id occurs, (256,)."""
+    tags = {  # only what decides the pixels, so that equal maps are equal files
+        "CO2S_VERSION": __version__,
+        "CO2S_MODEL": str(job.facts["model"]),
+        "CO2S_SETTINGS": json.dumps(_shown(job.facts), sort_keys=True),
+        KEY_TAG: store.key_of(job.facts),
+    }
+    classes = context.model.manifest.class_map
+    return write_rasters(job, classes=classes, tags=tags, creation=context.creation, progress=context.progress)
+
+
+def _result(
+    context: MapContext,
+    job: SceneJob,
+    *,
+    device: torch.device,
+    pace: Pace,
+    counts: NDArray[np.int64],
+    seconds: float,
+    state: str,
+) -> MapResult:
+    """The figures of a map whose rasters are written; `counts` (256,) says how often each class id occurs."""
+    original = job.scene.scene.original
+    journal = Journal.read(job.folder)
+    return MapResult(
+        source=job.target.source,
+        outputs=job.target.outputs,
+        state=state,
+        pixels=_pixels(context.model.manifest.class_map, counts),
+        windows=len(job.scene.lattice.plan),
+        read=pace.read,
+        ran=pace.ran,
+        seconds=seconds,
+        megapixels_per_second=original.height * original.width / 1e6 / max(seconds, 1e-9),
+        waited=pace.waited / max(pace.seconds, 1e-9),
+        device=str(device),
+        precision=job.precision,
+        batch=job.batch,
+        lanes=job.memory.lanes,
+        panel=job.panel,
+        memory_limit=job.memory.limit,
+        notes=journal.notes if journal else (),
+    )
+
+
+def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
+    return {**{name: int(counts[number]) for number, name in enumerate(classes.names)}, "": int(counts[IGNORE])}
+
+
+def _finish(job: SceneJob, finish: Finish) -> None:
+    """Make what is wanted beside the map; where that fails, the map is whole and stays."""
+    try:
+        finish(job.target, job.scene)
+    except Co2sError as error:
+        store.forget(job.folder)
+        again = "the same command with --resume makes only what is missing"
+        raise type(error)(
+            f"{job.target.out}: the map is whole and stays, but what is wanted beside it failed: {error.message}",
+            hint=f"{error.hint}; {again}" if error.hint else again,
+        ) from error

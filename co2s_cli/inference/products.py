@@ -1,4 +1,4 @@
-"""What is made of the students' probabilities: the values that are blended, and the planes decided from the blend."""
+"""Products of the students' probabilities: the values that are blended, and the planes decided from the blend."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.config.predict import PredictConfig
+from co2s_cli.errors import ModelError
 from co2s_cli.geo.write.raster import STEPS
-from co2s_cli.models.manifest import Fusion
+from co2s_cli.models.manifest import Fusion, Manifest
 from co2s_cli.models.pair import fuse
 
 CLASS, CONFIDENCE, PROBABILITIES, DISAGREEMENT = "class", "confidence", "probabilities", "disagreement"
@@ -19,11 +21,11 @@ CLASS, CONFIDENCE, PROBABILITIES, DISAGREEMENT = "class", "confidence", "probabi
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """One of the rasters that leave the device."""
+    """Name and type of one output raster."""
 
     name: str
     kind: Literal["class", "fraction", "probabilities"] = "fraction"
-    """Ids of classes, one amount between 0 and 1, or one such amount for each class."""
+    """Class ids, one fraction in [0, 1], or one such fraction for each class."""
     dtype: Literal["uint8", "float32"] = "uint8"
     bands: int = 1
 
@@ -39,7 +41,7 @@ class Plane:
 
 
 class Product(Protocol):
-    """Two pure functions around the blend: what is blended, and what is decided from it."""
+    """Two pure functions: the values to blend from probabilities, and planes from blended values."""
 
     @property
     def depth(self) -> int:
@@ -47,7 +49,7 @@ class Product(Protocol):
 
     @property
     def planes(self) -> tuple[Plane, ...]:
-        """What `decide` gives."""
+        """The planes that `decide` returns."""
 
     def values(self, members: Mapping[str, Tensor]) -> Tensor:
         """Values (B, depth, h, w) in float32 from each student's probabilities (B, N, h, w)."""
@@ -58,14 +60,14 @@ class Product(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LandCover:
-    """A class for every pixel and, if wanted, how sure it is, all probabilities, how much the students disagree."""
+    """A class for every pixel and, if wanted, its confidence, all probabilities, the disagreement of the students."""
 
     classes: int
     fusion: Fusion
     min_confidence: float = 0.0
-    """Below it a pixel gets no class."""
+    """A pixel of less confidence gets no class."""
     wanted: tuple[str, ...] = ()
-    """Planes beside the class: confidence, probabilities, disagreement."""
+    """Names of the planes beside the class: confidence, probabilities, disagreement."""
     probabilities: Literal["uint8", "float32"] = "uint8"
     """How probabilities are stored."""
 
@@ -77,33 +79,33 @@ class LandCover:
     @property
     def planes(self) -> tuple[Plane, ...]:
         """The class first, then what is wanted beside it."""
-        chances = Plane(PROBABILITIES, "probabilities", self.probabilities, self.classes)
-        beside = (Plane(CONFIDENCE), chances, Plane(DISAGREEMENT))
-        return (Plane(CLASS, "class"), *(plane for plane in beside if plane.name in self.wanted))
+        probabilities = Plane(PROBABILITIES, "probabilities", self.probabilities, self.classes)
+        optional = (Plane(CONFIDENCE), probabilities, Plane(DISAGREEMENT))
+        return (Plane(CLASS, "class"), *(plane for plane in optional if plane.name in self.wanted))
 
     def values(self, members: Mapping[str, Tensor]) -> Tensor:
-        """Fused probabilities, and as a last layer the students' distance."""
+        """Fused probabilities; with disagreement, the students' distance as the last layer."""
         fused = fuse(members, self.fusion)
         return torch.cat([fused, distance(members)], dim=1) if DISAGREEMENT in self.wanted else fused
 
     def decide(self, blended: Tensor) -> dict[str, Tensor]:
         """The most probable class; of equal ones the lower id."""
-        chances = blended[: self.classes]
-        surest, winner = chances.max(dim=0)  # of equal values `max` along a dimension gives the first
+        probabilities = blended[: self.classes]
+        confidence, winner = probabilities.max(dim=0)  # of equal values `max` along a dimension gives the first
         label = winner.to(torch.uint8)
-        label.masked_fill_(~(surest >= self.min_confidence), IGNORE)  # so that NaN, of an overflow, is no class either
+        label.masked_fill_(~(confidence >= self.min_confidence), IGNORE)  # NaN (overflow) is no class either
         planes = {CLASS: label[None]}
         if CONFIDENCE in self.wanted:
-            planes[CONFIDENCE] = steps(surest)[None]
+            planes[CONFIDENCE] = steps(confidence)[None]
         if PROBABILITIES in self.wanted:
-            planes[PROBABILITIES] = steps(chances) if self.probabilities == "uint8" else chances.clamp(0, 1)
+            planes[PROBABILITIES] = steps(probabilities) if self.probabilities == "uint8" else probabilities.clamp(0, 1)
         if DISAGREEMENT in self.wanted:
             planes[DISAGREEMENT] = steps(blended[self.classes])[None]
         return planes
 
 
 def distance(members: Mapping[str, Tensor]) -> Tensor:
-    """How far two students are apart, (B, 1, h, w): half the sum of |p - q|, 0 = the same, 1 = nothing in common."""
+    """Total variation distance of two students, (B, 1, h, w): sum of |p - q| / 2; 0 = equal, 1 = disjoint."""
     if len(members) != 2:
         raise ValueError(f"need two students to disagree, got {', '.join(members)}")
     first, second = members.values()
@@ -111,5 +113,27 @@ def distance(members: Mapping[str, Tensor]) -> Tensor:
 
 
 def steps(fractions: Tensor) -> Tensor:
-    """Fractions in [0, 1] as uint8."""
+    """Fractions in [0, 1] as uint8, in steps of 1 / `STEPS`."""
     return (fractions * STEPS).round_().clamp_(0, STEPS).to(torch.uint8)
+
+
+def product_of(settings: PredictConfig, manifest: Manifest) -> LandCover:
+    """The planes that the settings ask for.
+
+    Raises:
+        ModelError: the model lacks a student that they need.
+    """
+    fusion = settings.fusion or manifest.fusion
+    students = ", ".join(manifest.students)
+    if fusion in ("clip", "dino") and fusion not in manifest.students:
+        raise ModelError(f"--fusion {fusion}: this model holds only {students}", hint="leave --fusion out")
+    if settings.disagreement and len(manifest.students) < 2:
+        raise ModelError(f"--disagreement wants two students, this model holds only {students}")
+    wanted = tuple(name for name in (CONFIDENCE, PROBABILITIES, DISAGREEMENT) if getattr(settings, name))
+    return LandCover(
+        classes=len(manifest.classes),
+        fusion=fusion,
+        min_confidence=settings.min_confidence,
+        wanted=wanted,
+        probabilities=settings.probability_type,
+    )

@@ -1,23 +1,49 @@
-"""Readers → batches → model → blend: the values of an area of a scene as strips of finished rows."""
+"""Reader threads → batches → model → blend: the values of an area of a scene as strips of finished rows."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from co2s_cli.geo.read.reader import Patch
 from co2s_cli.inference.engine import Engine, one_thread
-from co2s_cli.inference.products import Product
-from co2s_cli.inference.readers import Patch, Reader, Readers, ahead
-from co2s_cli.inference.stitch import Piece, Strip, Weights, stitch
+from co2s_cli.inference.stitch import BlendedStrip, BlendWeights, WindowValues, stitch
 from co2s_cli.tiling import Plan, Window
+
+K = TypeVar("K")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WindowReader(Protocol):
+    """A handle on a scene, used by one thread."""
+
+    def read(self, window: Window) -> Patch:
+        """The pixels of a window, which may reach over the scene's edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowKey:
+    """One window of the lattice."""
+
+    down: int
+    across: int
+    rank: int
+    """Its number among all windows of the scene that may hold a valid pixel, row by row. Batches are cut by it, so that
+    a window has the same slot in any area and in any run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,44 +52,130 @@ class Lattice:
 
     plan: Plan
     may: NDArray[np.bool_]
-    """(rows of windows, columns of windows); False = surely nothing there, neither read nor run."""
-    before: NDArray[np.int64] = field(init=False)
-    """(rows of windows,) windows that may hold something in the rows above."""
+    """(rows of windows, columns of windows); False = surely no valid pixel: the window is neither read nor run."""
+    ranks: NDArray[np.int64] = field(init=False)
+    """(rows of windows,) rank of the first window of each row."""
 
     def __post_init__(self) -> None:
         counts = self.may.sum(axis=1, dtype=np.int64)
-        object.__setattr__(self, "before", np.cumsum(counts) - counts)
+        object.__setattr__(self, "ranks", np.cumsum(counts) - counts)
 
-    def keys(self, area: Window) -> Iterator[Key]:
-        """The windows to read for an area in row-major order, each with its rank in the whole scene."""
+    def keys(self, area: Window) -> Iterator[WindowKey]:
+        """The windows to read for an area, in row-major order."""
         rows, cols = self.plan.meeting(area)
         for down in rows:
-            rank = int(self.before[down]) + int(self.may[down, : cols.start].sum())
+            rank = int(self.ranks[down]) + int(self.may[down, : cols.start].sum())
             for across in cols:
                 if self.may[down, across]:
-                    yield Key(down, across, rank)
+                    yield WindowKey(down, across, rank)
                     rank += 1
 
     def count(self, area: Window) -> int:
-        """How many windows are to be read for an area."""
+        """Number of windows to read for an area."""
         rows, cols = self.plan.meeting(area)
         return int(self.may[rows.start : rows.stop, cols.start : cols.stop].sum())
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One window of the lattice."""
+class Readers:
+    """Threads that read windows ahead of the model; used in a `with` block, at whose end their handles are closed.
 
-    down: int
-    across: int
-    rank: int
-    """Its place among all windows of the scene that may hold something; batches are cut by it, so that a window has
-    the same slot in any area and in any run."""
+    Each thread opens and closes its own handle: GDAL's environment belongs to a thread.
+    """
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[WindowReader]], *, threads: int, ahead: int) -> None:
+        self._opened = opened
+        self._ahead = ahead
+        self._requests: SimpleQueue[tuple[Future[Patch], Window] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._serve, name=f"reader-{n}") for n in range(threads)]
+        self.waited = 0.0
+        """Seconds in which the next window was asked for and not read yet."""
+
+    def __enter__(self) -> Readers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop_requests()
+        for _thread in self._threads:
+            self._requests.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def read(self, keys: Iterable[tuple[K, Window]]) -> Iterator[tuple[K, Patch]]:
+        """Each window's patch with its key, in the order given; the next `ahead` windows are read meanwhile."""
+        pending: deque[K] = deque()
+
+        def request(item: tuple[K, Window]) -> Future[Patch]:
+            pending.append(item[0])
+            future: Future[Patch] = Future()
+            self._requests.put((future, item[1]))
+            return future
+
+        for patch in ahead(request, keys, count=self._ahead, waited=self._wait):
+            yield pending.popleft(), patch
+
+    def _wait(self, seconds: float) -> None:
+        self.waited += seconds
+
+    def _drop_requests(self) -> None:
+        """Cancel what is not begun: after a failure nobody wants it, and a remote scene may take minutes to read."""
+        with contextlib.suppress(Empty):
+            while True:
+                request = self._requests.get_nowait()
+                if request is not None:
+                    request[0].cancel()
+
+    def _serve(self) -> None:
+        """Read until the end is queued; a handle that cannot be opened fails the requests, not the thread."""
+        with contextlib.ExitStack() as handles:
+            reader: WindowReader | None = None
+            while (request := self._requests.get()) is not None:
+                future, window = request
+                if not future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    reader = reader or handles.enter_context(self._opened())
+                    future.set_result(reader.read(window))
+                except BaseException as error:  # noqa: BLE001 - it is raised where the window is waited for
+                    future.set_exception(error)
+
+
+def ahead(
+    submit: Callable[[T], Future[R]],
+    items: Iterable[T],
+    *,
+    count: int,
+    waited: Callable[[float], None] | None = None,
+) -> Iterator[R]:
+    """The result of each item in order, with up to `count` of them submitted; at the end unstarted ones are cancelled.
+
+    `waited` is given the seconds for which each result was waited for.
+    """
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(submit(item))
+            if len(pending) >= count:
+                yield _result(pending.popleft(), waited)
+        while pending:
+            yield _result(pending.popleft(), waited)
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _result(future: Future[R], waited: Callable[[float], None] | None) -> R:
+    started = time.perf_counter()
+    result = future.result()
+    if waited:
+        waited(time.perf_counter() - started)
+    return result
 
 
 @dataclass(slots=True)
 class Pace:
-    """What a run has done so far."""
+    """Figures of a run so far."""
 
     read: int = 0
     """Windows read."""
@@ -72,7 +184,7 @@ class Pace:
     seconds: float = 0.0
     """Time since the first read."""
     waited: float = 0.0
-    """Time of it in which no read window was there for the model."""
+    """Seconds of it in which the model waited for a window to be read."""
 
 
 class Runner:
@@ -82,22 +194,21 @@ class Runner:
         self,
         lattice: Lattice,
         engine: Engine,
-        product: Product,
-        opened: Callable[[], AbstractContextManager[Reader]],
+        opened: Callable[[], AbstractContextManager[WindowReader]],
         *,
         lanes: int,
         threads: int,
     ) -> None:
+        """`opened` gives a thread a reader of its own; `lanes` batches run side by side, `threads` threads read."""
         self.pace = Pace()
         self._lattice = lattice
         self._engine = engine
-        self._product = product
         self._opened = opened
         self._lanes = lanes
         self._threads = threads
-        self._weights = Weights(lattice.plan, engine.device)
+        self._weights = BlendWeights(lattice.plan, engine.device)
 
-    def strips(self, area: Window, *, step: Callable[[int], None] = lambda _: None) -> Generator[Strip]:
+    def strips(self, area: Window, *, step: Callable[[int], None] = lambda _: None) -> Generator[BlendedStrip]:
         """Finished rows of `area`; `step` is told how many more windows are read."""
         waiting = (self._threads + self._lanes) * self._engine.batch + 1
         with (
@@ -107,31 +218,31 @@ class Runner:
             windows = ((key, self._window(key)) for key in self._lattice.keys(area))
             patches = self._counted(readers.read(windows), readers, step)
             batches = groupby(patches, key=lambda item: item[0].rank // self._engine.batch)
-            full = ([item for item in batch if item[1].valid.any()] for _, batch in batches)
-            pieces = ahead(lambda batch: lanes.submit(self._piece, batch), filter(None, full), count=self._lanes + 1)
+            valid = ([item for item in batch if item[1].valid.any()] for _, batch in batches)
+            values = ahead(lambda batch: lanes.submit(self._values, batch), filter(None, valid), count=self._lanes + 1)
             yield from stitch(
-                (piece for batch in pieces for piece in batch),
+                (window for batch in values for window in batch),
                 plan=self._lattice.plan,
                 area=area,
-                depth=self._product.depth,
+                depth=self._engine.product.depth,
                 device=self._engine.device,
             )
 
-    def _window(self, key: Key) -> Window:
+    def _window(self, key: WindowKey) -> Window:
         return self._lattice.plan.window(key.down, key.across)
 
-    def _piece(self, batch: list[tuple[Key, Patch]]) -> list[Piece]:
-        """Run one batch; give its windows' weighted values."""
+    def _values(self, batch: list[tuple[WindowKey, Patch]]) -> list[WindowValues]:
+        """Run one batch; its windows' weighted values."""
         size = self._engine.batch
         values = self._engine.run([(key.rank % size, patch.pixels) for key, patch in batch])
         with torch.inference_mode():
             for key, _ in batch:
                 self._weights.apply(values[key.rank % size], key.down, key.across)
-        return [Piece(key.down, key.across, values[key.rank % size], patch.valid) for key, patch in batch]
+        return [WindowValues(key.down, key.across, values[key.rank % size], patch.valid) for key, patch in batch]
 
     def _counted(
-        self, patches: Iterable[tuple[Key, Patch]], readers: Readers, step: Callable[[int], None]
-    ) -> Iterator[tuple[Key, Patch]]:
+        self, patches: Iterable[tuple[WindowKey, Patch]], readers: Readers, step: Callable[[int], None]
+    ) -> Iterator[tuple[WindowKey, Patch]]:
         """The same patches, with the pace kept."""
         started = time.perf_counter()
         before = self.pace.seconds, self.pace.waited

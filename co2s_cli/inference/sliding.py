@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from co2s_cli.geo.read.fill import reflected
-from co2s_cli.inference.stitch import Piece, Weights, stitch
+from co2s_cli.inference.stitch import BlendWeights, WindowValues, stitch
 from co2s_cli.tiling import Plan, Window
 
 
 @dataclass(frozen=True, slots=True)
 class Sliding:
-    """How an image is cut, seen and blended; the defaults are predict's."""
+    """How an image is cut into windows, run and blended; the defaults are those of predict."""
 
     tile: int = 512
     """Side of a window in pixels."""
     stride: int | None = None
-    """Pixels from one window to the next; three quarters of a window where nothing is said."""
+    """Pixels from one window to the next; three quarters of a window by default."""
     blend: Literal["probabilities", "logits"] = "probabilities"
     """What the windows' mean is taken of."""
     taper: Literal["smooth", "flat"] = "smooth"
@@ -86,19 +86,19 @@ class Sliding:
 
     def _values(
         self, logits: Callable[[Tensor], Tensor], view: Callable[[Window], Tensor], plan: Plan, area: Window
-    ) -> Iterator[Piece]:
+    ) -> Iterator[WindowValues]:
         """Weighted values of every window that touches the area, in row-major order."""
-        weights: Weights | None = None
+        weights: BlendWeights | None = None
         valid = np.ones((plan.tile, plan.tile), np.bool_)
         keys = list(product(*plan.meeting(area)))
         for start in range(0, len(keys), self.batch):
             batch = keys[start : start + self.batch]
             values = logits(torch.stack([view(plan.window(*key)) for key in batch])).float()
-            weights = weights or Weights(plan, values.device, flat=self.taper == "flat")
+            weights = weights or BlendWeights(plan, values.device, flat=self.taper == "flat")
             if self.blend == "probabilities":
                 values = values.softmax(dim=1)
-            for (down, across), one in zip(batch, values, strict=True):
-                yield Piece(down, across, weights.apply(one.clone(), down, across), valid)
+            for (down, across), window_values in zip(batch, values, strict=True):
+                yield WindowValues(down, across, weights.apply(window_values.clone(), down, across), valid)
 
 
 def _cut(image: Tensor, window: Window) -> Tensor:
@@ -111,7 +111,7 @@ def _cut(image: Tensor, window: Window) -> Tensor:
     return image[..., rows, :][..., cols]
 
 
-def _again(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
-    """The first piece put back before the others."""
+def _again(first: WindowValues, rest: Iterator[WindowValues]) -> Iterator[WindowValues]:
+    """`first`, then `rest`."""
     yield first
     yield from rest

@@ -13,18 +13,18 @@ from torch import Tensor
 from co2s_cli import tiling
 from co2s_cli.tiling import Plan, Window
 
-LINES = 32
-"""Rows that leave at a time: what is decided from them needs memory too."""
+STRIP_ROWS = 32
+"""Most rows of a strip: deciding planes from blended values takes memory in proportion."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WindowValues:
     """The values of one window."""
 
     down: int
-    """Its row in the lattice of the plan."""
+    """Row of the window in the lattice of the plan."""
     across: int
-    """Its column in the lattice."""
+    """Column of the window in the lattice."""
     values: Tensor
     """(depth, tile, tile) in float32, already multiplied by the window's weights."""
     valid: NDArray[np.bool_]
@@ -32,19 +32,19 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class BlendedStrip:
     """Rows that no later window touches."""
 
     row: int
-    """The first one, in the scene."""
+    """First row, in the scene."""
     blended: Tensor | None
-    """(depth, rows, width of the area), good until the next strip is asked for; None where no pixel is valid."""
+    """(depth, rows, width of the area), overwritten after the next strip is asked for; None: no pixel is valid."""
     valid: NDArray[np.bool_]
     """(rows, width of the area), True = valid."""
 
 
-class Weights:
-    """The weights of the blend on a device: of all windows that hold a pixel they add up to 1."""
+class BlendWeights:
+    """The weights of the blend on a device: those of all windows that hold a pixel add up to 1."""
 
     def __init__(self, plan: Plan, device: torch.device | str = "cpu", *, flat: bool = False) -> None:
         along = np.ones(plan.tile) if flat else tiling.taper(plan.tile, plan.overlap)
@@ -61,22 +61,22 @@ class Weights:
 
 
 def stitch(
-    pieces: Iterable[Piece], *, plan: Plan, area: Window, depth: int, device: torch.device | str = "cpu"
-) -> Iterator[Strip]:
+    windows: Iterable[WindowValues], *, plan: Plan, area: Window, depth: int, device: torch.device | str = "cpu"
+) -> Iterator[BlendedStrip]:
     """Finished rows of `area`, top to bottom without gaps, from its windows in row-major order.
 
-    Windows without a valid pixel may be left out: a valid pixel makes every window that holds it a valid one, so
-    each valid pixel gets the sum of all its windows, in the same order in any area that holds it.
+    Windows without a valid pixel may be left out: a window that holds a valid pixel is never without one, so each
+    valid pixel gets the sum of all its windows, in the same order in any area that holds it.
     """
-    ring = _Ring(plan, area, depth, device)
-    for piece in pieces:
-        yield from ring.release(plan.rows[piece.down])
-        ring.add(piece)
+    ring = _RowRing(plan, area, depth, device)
+    for window in windows:
+        yield from ring.release(plan.rows[window.down])
+        ring.add(window)
     yield from ring.release(area.bottom)
 
 
-class _Ring:
-    """The open rows of an area: row r lies in place r modulo their number."""
+class _RowRing:
+    """Ring buffer of the open rows of an area: row r lies at r modulo the number of rows that it holds."""
 
     def __init__(self, plan: Plan, area: Window, depth: int, device: torch.device | str) -> None:
         self._plan, self._area = plan, area
@@ -85,32 +85,32 @@ class _Ring:
         self._valid = np.zeros((self._size, area.width), np.bool_)
         self._top = area.row
 
-    def add(self, piece: Piece) -> None:
-        """Add a window's values to the rows and columns of the area."""
-        window, area = self._plan.window(piece.down, piece.across), self._area
+    def add(self, values: WindowValues) -> None:
+        """Add a window's values to the rows and columns that it shares with the area."""
+        window, area = self._plan.window(values.down, values.across), self._area
         left, right = max(window.col, area.col), min(window.right, area.right)
-        there, here = slice(left - area.col, right - area.col), slice(left - window.col, right - window.col)
+        ring_cols, window_cols = slice(left - area.col, right - area.col), slice(left - window.col, right - window.col)
         for top, bottom in self._runs(max(window.row, area.row), min(window.bottom, area.bottom)):
-            place = slice(top % self._size, top % self._size + bottom - top)
-            rows = slice(top - window.row, bottom - window.row)
-            self._sums[:, place, there].add_(piece.values[:, rows, here])
-            known = self._valid[place, there]
-            np.logical_or(known, piece.valid[rows, here], out=known)
+            ring_rows = slice(top % self._size, top % self._size + bottom - top)
+            window_rows = slice(top - window.row, bottom - window.row)
+            self._sums[:, ring_rows, ring_cols].add_(values.values[:, window_rows, window_cols])
+            valid = self._valid[ring_rows, ring_cols]
+            np.logical_or(valid, values.valid[window_rows, window_cols], out=valid)
 
-    def release(self, until: int) -> Iterator[Strip]:
-        """Hand out the rows above `until` and make their places free."""
+    def release(self, until: int) -> Iterator[BlendedStrip]:
+        """Yield the rows above `until` and clear their place in the ring."""
         for start, stop in self._runs(self._top, min(until, self._area.bottom)):
-            for top in range(start, stop, LINES):
-                bottom = min(top + LINES, stop)
-                place = slice(top % self._size, top % self._size + bottom - top)
-                valid = self._valid[place].copy()
-                yield Strip(top, self._sums[:, place] if valid.any() else None, valid)
-                self._sums[:, place] = 0
-                self._valid[place] = False
+            for top in range(start, stop, STRIP_ROWS):
+                bottom = min(top + STRIP_ROWS, stop)
+                ring_rows = slice(top % self._size, top % self._size + bottom - top)
+                valid = self._valid[ring_rows].copy()
+                yield BlendedStrip(top, self._sums[:, ring_rows] if valid.any() else None, valid)
+                self._sums[:, ring_rows] = 0
+                self._valid[ring_rows] = False
                 self._top = bottom
 
     def _runs(self, top: int, bottom: int) -> Iterator[tuple[int, int]]:
-        """Cut rows where the ring begins anew."""
+        """Rows `top` … `bottom` cut where the ring begins anew."""
         while top < bottom:
             stop = min(bottom, top - top % self._size + self._size)
             yield top, stop

@@ -9,13 +9,11 @@ from pathlib import Path
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.inference.estimate import Estimate, estimate
-from co2s_cli.inference.loading import product_of
-from co2s_cli.inference.made import Made
-from co2s_cli.inference.mapping import Mapper
-from co2s_cli.inference.setup import Setup
-from co2s_cli.inference.subject import Subject
+from co2s_cli.inference.mapping import MapContext, MapResult, make_map
+from co2s_cli.inference.model import ModelFile
+from co2s_cli.inference.prepared import PreparedScene
+from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
-from co2s_cli.inference.workers import rank_of_torchrun
 from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -26,17 +24,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PredictResult:
-    """What became of every scene."""
+    """The maps or the estimates of all scenes, and the failures."""
 
     model: Path
-    maps: tuple[Made, ...] = ()
+    maps: tuple[MapResult, ...] = ()
     estimates: tuple[Estimate, ...] = ()
     """Instead of maps, where only that was wanted."""
     failed: tuple[Failure, ...] = ()
 
     def text(self) -> str:
-        """The maps, one a line; or the estimates."""
-        return "\n".join([*(str(made.outputs["class"]) for made in self.maps), *(one.text() for one in self.estimates)])
+        """The paths of the maps, one a line; or the estimates."""
+        maps = (str(result.outputs["class"]) for result in self.maps)
+        return "\n".join([*maps, *(figures.text() for figures in self.estimates)])
 
     def check(self) -> None:
         """Raise where some scenes failed, with a list of them."""
@@ -56,26 +55,26 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
-    rank = rank_of_torchrun()
-    mapper = Mapper(Setup(settings, model, manifest, rank), product, rank, progress)
-
-    def finish(target: Target, subject: Subject) -> None:
-        _beside(target, subject, settings, manifest, progress)
-
-    maps: list[Made] = []
+    context = MapContext.of(settings, ModelFile(model, manifest), product, progress)
+    maps: list[MapResult] = []
     estimates: list[Estimate] = []
+
+    def finish(target: Target, scene: PreparedScene) -> None:
+        _beside(target, scene, settings, manifest, progress)
 
     def make(target: Target) -> None:
         if settings.dry_run:
-            estimates.append(estimate(mapper, target))
+            estimates.append(estimate(context, target))
         else:
-            maps.append(mapper.make(target, finish))
+            maps.append(make_map(context, target, finish))
 
     failed = each(targets, make, progress)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
-def _beside(target: Target, subject: Subject, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
+def _beside(
+    target: Target, scene: PreparedScene, settings: PredictConfig, manifest: Manifest, progress: Progress
+) -> None:
     """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
     if "vector" in target.beside:
         from co2s_cli.jobs import vectorize
@@ -91,4 +90,4 @@ def _beside(target: Target, subject: Subject, settings: PredictConfig, manifest:
     if "preview" in target.beside:
         from co2s_cli.geo.write.preview import write_preview
 
-        write_preview(target.beside["preview"], scene=subject.scene, map_path=target.out, classes=manifest.class_map)
+        write_preview(target.beside["preview"], scene=scene.scene, map_path=target.out, classes=manifest.class_map)

@@ -12,12 +12,10 @@ from co2s_cli.data.rounds import Human
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.estimate import Estimate, estimate
-from co2s_cli.inference.made import Made
-from co2s_cli.inference.mapping import Mapper
+from co2s_cli.inference.mapping import MapContext, MapResult, make_map
+from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import CLASS
-from co2s_cli.inference.setup import Setup
 from co2s_cli.inference.targets import Target
-from co2s_cli.inference.workers import rank_of_torchrun
 from co2s_cli.jobs.pseudo_round import Round, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
@@ -40,7 +38,7 @@ class PseudoLabelResult:
     report: Path | None = None
     scenes: tuple[SceneLabels, ...] = ()
     total: Summary | None = None
-    made: tuple[Made, ...] = ()
+    made: tuple[MapResult, ...] = ()
     """How the candidates came about."""
     estimates: tuple[Estimate, ...] = ()
     """Instead of all else, where only that was wanted."""
@@ -74,22 +72,18 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     folder = RoundFolder(settings.out)
     targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
     _check_data(settings, human, targets)
-    rank = rank_of_torchrun()
-    # what the model has said of a scene is taken as it is: another cut needs no other look
-    setup = Setup(settings.model_copy(update={"resume": True}), model, manifest, rank)
-    mapper = Mapper(setup, product, rank, progress)
+    # candidates that are whole are taken as they are: another cut does not run the model again
+    again = settings.model_copy(update={"resume": True})
+    context = MapContext.of(again, ModelFile(model, manifest), product, progress)
     if settings.dry_run:
         estimates: list[Estimate] = []
-        failed = each(targets, lambda target: estimates.append(estimate(mapper, target)), progress)
+        failed = each(targets, lambda target: estimates.append(estimate(context, target)), progress)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
-    if rank.index == 0:  # the other ranks may come when the first one has written already
-        inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
-        folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
+    inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
+    folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
     folder.make(targets)
     second = Round(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)
-    made, failed = _candidates(targets, mapper, second, progress)
-    if rank.index > 0:
-        return PseudoLabelResult(model, made=made, failed=failed)
+    made, failed = _candidates(targets, context, second)
     lost = {failure.source for failure in failed}
     labelled = second.label([target for target in targets if target.source not in lost], failed)
     scenes, total = labelled.scenes, labelled.total
@@ -97,16 +91,16 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
 
 
 def _candidates(
-    targets: Sequence[Target], mapper: Mapper, second: Round, progress: Progress
-) -> tuple[tuple[Made, ...], tuple[Failure, ...]]:
+    targets: Sequence[Target], context: MapContext, second: Round
+) -> tuple[tuple[MapResult, ...], tuple[Failure, ...]]:
     """What the model says of every scene that can be labelled, and the others."""
-    made: list[Made] = []
+    made: list[MapResult] = []
 
     def make(target: Target) -> None:
         second.check(target)
-        made.append(mapper.make(target, lambda *_: None))
+        made.append(make_map(context, target, lambda *_: None))
 
-    failed = each(targets, make, progress)
+    failed = each(targets, make, context.progress)
     return tuple(made), failed
 
 

@@ -25,9 +25,9 @@ from co2s_cli.geo.read.scaling import scaling_for, widest
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.geo.write import creation
-from co2s_cli.inference import budget
+from co2s_cli.inference import memory
 from co2s_cli.inference.mapping import KEY_TAG
-from co2s_cli.inference.subject import open_scene
+from co2s_cli.inference.prepared import open_scene
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.scenes import Failure, each
 from co2s_cli.models.manifest import Manifest
@@ -118,7 +118,7 @@ class Round:
 
     @property
     def _limit(self) -> int:
-        return self.settings.mem_limit or min(budget.DEFAULT_LIMIT, budget.available() // 2)
+        return self.settings.mem_limit or min(memory.DEFAULT_LIMIT, memory.available() // 2)
 
     def _material(self, target: Target) -> Material:
         """The candidates of a scene with the labels that are known of it."""

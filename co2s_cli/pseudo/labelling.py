@@ -16,7 +16,7 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import LabelReader, Labels
 from co2s_cli.geo.read.rows import Rows, rows_of
 from co2s_cli.geo.write.raster import BLOCK, RasterWriter, class_layer, fraction_layer, raster
-from co2s_cli.inference.budget import resident
+from co2s_cli.inference.memory import resident
 from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT
 from co2s_cli.pseudo import thresholds
 from co2s_cli.pseudo.cut import LABELS, MASK, REASONS, WEIGHTS, Counts, Cut, Strip, layers

@@ -16,7 +16,7 @@ from co2s_cli.config.recipes import PRESETS
 from co2s_cli.data.dataset import Area
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.read.scaling import scaling_for
-from co2s_cli.inference.precision import DTYPES, pick_device, pick_precision
+from co2s_cli.inference.model import DTYPES, pick_device, pick_precision
 from co2s_cli.inference.products import CLASS, CONFIDENCE, LandCover
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models import weights

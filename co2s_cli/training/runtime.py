@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from co2s_cli.errors import Co2sError, ConfigError, ResourceError
-from co2s_cli.inference.precision import pick_device
+from co2s_cli.inference.model import pick_device
 
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others: a validation on one rank may take minutes."""

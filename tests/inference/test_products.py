@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from co2s_cli.inference.model import averaged
 from co2s_cli.inference.products import LandCover, distance, steps
-from co2s_cli.inference.views import averaged
 
 
 def blended(*pixels):

@@ -34,7 +34,8 @@ from co2s_cli.errors import (
     PartialError,
     ResourceError,
 )
-from co2s_cli.inference import journal, mapping, parts, setup, targets
+from co2s_cli.inference import mapping, store, targets
+from co2s_cli.inference import model as models
 from co2s_cli.inference.engine import Engine
 from co2s_cli.jobs import predict
 from co2s_cli.progress import Silent
@@ -55,10 +56,10 @@ def _models_are_read_once(monkeypatch):
             READ[key] = REAL_LOAD(path, settings, device, precision)
         return READ[key]
 
-    monkeypatch.setattr(setup, "load_model", load_model)
+    monkeypatch.setattr(models, "load_model", load_model)
 
 
-READ, REAL_LOAD = {}, setup.load_model
+READ, REAL_LOAD = {}, models.load_model
 
 
 @pytest.fixture
@@ -105,12 +106,12 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-REAL_SIZES = mapping.pick_sizes
+REAL_MEMORY = mapping.plan_memory
 
 
 def cut(monkeypatch, *, panel=100, lanes=1):
     """Make every run use panels of this width."""
-    monkeypatch.setattr(mapping, "pick_sizes", lambda *a, **k: replace(REAL_SIZES(*a, **k), panel=panel, lanes=lanes))
+    monkeypatch.setattr(mapping, "plan_memory", lambda *a, **k: replace(REAL_MEMORY(*a, **k), panel=panel, lanes=lanes))
 
 
 class Interrupting(Silent):
@@ -266,12 +267,12 @@ def test_an_interrupted_map_goes_on_where_it_stopped(tmp_path, model, wide):
     with pytest.raises(InterruptError, match="run the same command again"):
         run(wide, out, model, progress=Interrupting(after=first.read * 2 // 3))
     assert not out.exists()
-    assert list(journal.folder_of(out).glob("*.part"))
+    assert list(store.folder_of(out).glob("*.part"))
     made = run(wide, out, model)
     assert made.state == "resumed"
     assert made.read < first.read
     assert out.read_bytes() == whole.read_bytes()
-    assert not journal.folder_of(out).exists()
+    assert not store.folder_of(out).exists()
 
 
 @pytest.mark.slow
@@ -296,7 +297,7 @@ def test_a_map_survives_a_kill(tmp_path, model, large):
     command = [sys.executable, "-m", "co2s_cli", "predict", str(large), "--out", str(out), "--model", str(model),
                "--precision", "fp32", "--device", "cpu", "--json"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    folder = journal.folder_of(out)
+    folder = store.folder_of(out)
     deadline = time.monotonic() + 120
     while not list(folder.glob("*.part")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -312,7 +313,7 @@ def test_a_map_survives_a_kill(tmp_path, model, large):
 
 def test_a_second_process_on_the_same_map_is_refused_while_the_first_lives(tmp_path, model, scene):
     out = tmp_path / "map.tif"
-    with journal.locked(out):
+    with store.locked(out):
         with pytest.raises(OutputError, match="another process is writing it"):
             run(scene, out, model)
         assert not out.exists()
@@ -327,25 +328,13 @@ def test_two_processes_make_the_same_map_as_one(tmp_path, model, large):
 
 
 @pytest.mark.slow
-def test_two_ranks_of_torchrun_make_the_same_map_as_one(tmp_path, model, large):
-    run(large, tmp_path / "one.tif", model)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "co2s_cli",
-               "predict", str(large), "--out", str(tmp_path / "two.tif"), "--model", str(model),
-               "--precision", "fp32", "--device", "cpu"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "two.tif").read_bytes() == (tmp_path / "one.tif").read_bytes()
-    assert not journal.folder_of(tmp_path / "two.tif").exists()
-
-
-@pytest.mark.slow
 def test_a_helper_that_fails_is_heard(tmp_path, model, large, monkeypatch):
-    def broken(self, *_):
+    def broken(*arguments):
         model.rename(tmp_path / "moved")
-        return real(self, *_)
+        return real(*arguments)
 
-    real = mapping.Mapper._task
-    monkeypatch.setattr(mapping.Mapper, "_task", broken)
+    real = mapping._compute
+    monkeypatch.setattr(mapping, "_compute", broken)
     try:
         with pytest.raises(InputError, match="no such model file"):
             run(large, tmp_path / "map.tif", model, workers=2)
@@ -490,12 +479,12 @@ def test_a_full_disk_is_an_output_error_and_what_is_finished_stays(tmp_path, mod
         if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(parts.os, "fsync", full)
+    monkeypatch.setattr(store.os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
         run(wide, out, model)
     assert not out.exists()
-    assert len(list(journal.folder_of(out).glob("*.part"))) == 2
-    assert not list(journal.folder_of(out).glob("*.tmp"))
+    assert len(list(store.folder_of(out).glob("*.part"))) == 2
+    assert not list(store.folder_of(out).glob("*.tmp"))
     assert run(wide, out, model).state == "resumed"
     assert out.read_bytes() == whole.read_bytes()
 

@@ -1,8 +1,6 @@
 """Pseudo-labels of whole scenes: right pixels, whatever interrupts; a data.yaml on which the next round trains."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import geopandas
@@ -22,18 +20,14 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError, PartialError
-from co2s_cli.inference import setup
-from co2s_cli.inference.journal import folder_of
-from co2s_cli.inference.mapping import Mapper
-from co2s_cli.inference.setup import Setup
-from co2s_cli.inference.workers import Rank
+from co2s_cli.inference import model as models
+from co2s_cli.inference.store import folder_of
 from co2s_cli.jobs import predict, pseudo_label
 from co2s_cli.models import weights
 from co2s_cli.progress import Silent
 from co2s_cli.pseudo import labelling
-from co2s_cli.pseudo.candidates import GRID, candidates_of
+from co2s_cli.pseudo.candidates import GRID
 from co2s_cli.pseudo.cut import DIFFER, HUMAN, KEPT, SMALL, UNSURE
-from co2s_cli.pseudo.round_folder import RoundFolder
 from co2s_cli.tiling import Window
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
@@ -52,7 +46,7 @@ def single(tmp_path_factory):
     return save_tiny(tmp_path_factory.mktemp("model") / "one.safetensors", students=("dino",))
 
 
-READ, REAL_LOAD = {}, setup.load_model
+READ, REAL_LOAD = {}, models.load_model
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +57,7 @@ def _models_are_read_once(monkeypatch):
             READ[key] = REAL_LOAD(path, settings, device, precision)
         return READ[key]
 
-    monkeypatch.setattr(setup, "load_model", load_model)
+    monkeypatch.setattr(models, "load_model", load_model)
 
 
 @pytest.fixture
@@ -530,32 +524,8 @@ def test_a_dry_run_writes_nothing(tmp_path, model, scene):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_rank_finds_a_map_that_is_whole_and_does_not_wait_for_it(tmp_path, model, scene):
-    run(scene, tmp_path / "out", model)
-    again = settings(scene, tmp_path / "out", model, resume=True)
-    manifest, rank = weights.read_manifest(model), Rank(1, 2, 0)
-    mapper = Mapper(Setup(again, model, manifest, rank), candidates_of(manifest, None), rank, Silent())
-    (target,) = RoundFolder(tmp_path / "out").targets([str(scene)], ["confidence", "disagreement"])
-    assert mapper.make(target, lambda *_: None).state == "done"
-
-
 @pytest.mark.slow
 def test_two_processes_label_as_one(tmp_path, model, large):
     one = run(large, tmp_path / "one", model, threshold_per_class="auto")
     two = run(large, tmp_path / "two", model, threshold_per_class="auto", workers=2)
     assert one.total == two.total
-
-
-@pytest.mark.slow
-def test_two_ranks_of_torchrun_label_as_one(tmp_path, model, scene, large):
-    one = run([scene, large], tmp_path / "one", model, threshold=0.7)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "co2s_cli",
-               "pseudo-label", str(scene), str(large), "--out", str(tmp_path / "two"), "--model", str(model),
-               "--threshold", "0.7", "--precision", "fp32", "--device", "cpu"]  # fmt: skip
-    for more in ([], ["--overwrite"]):
-        subprocess.run([*command, *more], check=True, capture_output=True, timeout=300)
-        told = json.loads((tmp_path / "two" / "pseudo.json").read_text())
-        assert told["total"]["labelled"] == one.total.labelled
-        for name in ("scene.tif", "large.tif"):
-            first, second = (tmp_path / folder / "labels" / name for folder in ("one", "two"))
-            assert first.read_bytes() == second.read_bytes()

@@ -97,7 +97,7 @@ def lattice(scene, *, tile, overlap):
 def runner(scene, members, product, *, tile, overlap, lanes=1, threads=1, batch=1, may=None):
     grid = lattice(scene, tile=tile, overlap=overlap)
     grid = grid if may is None else Lattice(grid.plan, may)
-    return Runner(grid, engine(members, product, batch=batch), product, scene.reader, lanes=lanes, threads=threads)
+    return Runner(grid, engine(members, product, batch=batch), scene.reader, lanes=lanes, threads=threads)
 
 
 def whole(run, area):
@@ -108,7 +108,7 @@ def whole(run, area):
         assert strip.row == row
         row += len(strip.valid)
         valid.append(strip.valid)
-        blank = torch.full((run._product.depth, *strip.valid.shape), float("nan"))
+        blank = torch.full((run._engine.product.depth, *strip.valid.shape), float("nan"))
         values.append(blank if strip.blended is None else strip.blended.clone())
     assert row == area.bottom
     return torch.cat(values, 1).numpy(), np.concatenate(valid)

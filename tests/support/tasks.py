@@ -5,17 +5,18 @@ import os
 from co2s_cli.errors import InputError
 
 
-def tell(task, rank, step):
-    step(task + rank.index)
+def tell(task, share, report):
+    report("windows", task + share.index)
+    report("note", f"share {share.index}")
 
 
-def fail(task, rank, step):
+def fail(task, share, report):
     raise InputError("no such thing", hint="find it")
 
 
-def break_down(task, rank, step):
+def break_down(task, share, report):
     raise ZeroDivisionError
 
 
-def vanish(task, rank, step):
+def vanish(task, share, report):
     os._exit(9)

@@ -1,4 +1,4 @@
-"""A scene as one model sees it: its area, its scaling, its windows. All that can be refused is refused here."""
+"""A scene as one model sees it: its area, its scaling, its windows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from co2s_cli.inference.runner import Lattice
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import Plan, Window
 
-_GLANCE = 2048
+_OVERVIEW_SIDE = 2048
 """Longer side of the overview from which blank windows are guessed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One scene, opened, checked and planned; nothing in it is open."""
+class PreparedScene:
+    """One scene, checked and planned for a model. It holds no open file and is pickled as it is to helper processes."""
 
     scene: Scene
     aoi: Aoi | None
@@ -37,26 +37,30 @@ class Subject:
     """Columns of a block of the file, of the grid in use."""
 
     @classmethod
-    def open(cls, source: str, manifest: Manifest, settings: MapConfig) -> Subject:
-        """Open a scene for a model as the settings say."""
+    def open(cls, source: str, manifest: Manifest, settings: MapConfig) -> PreparedScene:
+        """Check a scene against a model and plan its windows as the settings say.
+
+        Raises:
+            Co2sError: the scene, the area or the scaling does not fit.
+        """
         scene = open_scene(source, manifest, settings)
         aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
         tile = settings.tile or manifest.tile
         plan = Plan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
         with scene.reader() as reader:
-            may = _possible(plan, reader, aoi)
+            may = _may_be_valid(plan, reader, aoi)
             block = reader.raw.block_shape[1] * scene.width // scene.original.width
         return cls(scene, aoi, scaling, Lattice(plan, may), block)
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[AreaReader]:
+    def reader(self) -> Iterator[_AreaReader]:
         """A reader of its own for one thread; outside the area nothing is valid."""
         with self.scene.reader() as reader:
-            yield AreaReader(reader, self.aoi)
+            yield _AreaReader(reader, self.aoi)
 
     def facts(self) -> dict[str, Any]:
-        """What of scene and settings decides the pixels."""
+        """What of the scene and the settings decides the pixels of a map."""
         plan, scene = self.lattice.plan, self.scene
         return {
             "scene": scene.identity,
@@ -70,21 +74,20 @@ class Subject:
         }
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """What a user should know before the map is made, one sentence each."""
+        """What a user should know before the map is made, one line each."""
         gap = self.scene.resolution_gap(manifest.ground_resolution)
         return [*self.scene.remarks(), *([f"{self.scene.source}: {gap}"] if gap else [])]
 
     def probably_blank(self) -> int:
         """Windows that an overview shows without a valid pixel, beyond those that surely hold none."""
-        patch = self.scene.overview(_GLANCE)
-        fine = patch.valid
-        high, wide = fine.shape[0] / self.scene.height, fine.shape[1] / self.scene.width
+        valid = self.scene.overview(_OVERVIEW_SIDE).valid
+        row_scale, col_scale = valid.shape[0] / self.scene.height, valid.shape[1] / self.scene.width
         plan, blank = self.lattice.plan, 0
         for down, row in enumerate(plan.rows):
-            rows = fine[math.floor(row * high) : math.ceil((row + plan.tile) * high)]
+            rows = valid[math.floor(row * row_scale) : math.ceil((row + plan.tile) * row_scale)]
             for across in np.flatnonzero(self.lattice.may[down]):
                 col = plan.cols[across]
-                blank += not rows[:, math.floor(col * wide) : math.ceil((col + plan.tile) * wide)].any()
+                blank += not rows[:, math.floor(col * col_scale) : math.ceil((col + plan.tile) * col_scale)].any()
         return blank
 
 
@@ -96,7 +99,7 @@ def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
     return scene
 
 
-class AreaReader:
+class _AreaReader:
     """A scene's reader, less what lies outside the area of interest."""
 
     def __init__(self, reader: Any, aoi: Aoi | None) -> None:
@@ -109,7 +112,7 @@ class AreaReader:
         return patch if self._aoi is None else Patch(patch.pixels, patch.valid & self._aoi.mask(window))
 
 
-def _possible(plan: Plan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
+def _may_be_valid(plan: Plan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
     """Which windows may hold a valid pixel, as far as that can be told without reading any."""
     may = np.ones((len(plan.rows), len(plan.cols)), np.bool_)
     for down in range(len(plan.rows)):

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from co2s_cli.errors import ConfigError, ResourceError
-from co2s_cli.inference import precision
-from co2s_cli.inference.precision import lower, pick_device, pick_precision, processor_flags
+from co2s_cli.inference import model
+from co2s_cli.inference.model import lower, pick_device, pick_precision, processor_flags
 
 CPU = torch.device("cpu")
 
 
 def test_auto_is_bf16_where_the_processor_is_quick_at_it(monkeypatch):
     for flags, wanted in [({"avx512_bf16"}, "bf16"), ({"amx_bf16", "sse"}, "bf16"), ({"avx2"}, "fp32")]:
-        monkeypatch.setattr(precision, "processor_flags", lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr(model, "processor_flags", lambda flags=flags: frozenset(flags))
         assert pick_precision("auto", CPU) == wanted
 
 

@@ -1,0 +1,175 @@
+"""The work of one scene: units of rows and columns, computed chain by chain, each stored as it is finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from co2s_cli import tiling
+from co2s_cli.config.mapping import MapConfig
+from co2s_cli.geo.gdal import environment
+from co2s_cli.inference.engine import Engine, repeatable
+from co2s_cli.inference.memory import MemoryPlan
+from co2s_cli.inference.model import LoadedModel, Precision, load_model, pick_device
+from co2s_cli.inference.prepared import PreparedScene
+from co2s_cli.inference.products import Product
+from co2s_cli.inference.runner import Pace, Runner, ahead
+from co2s_cli.inference.stitch import BlendedStrip
+from co2s_cli.inference.store import Parts, UnitBuilder
+from co2s_cli.inference.targets import Target
+from co2s_cli.inference.workers import Report, Share
+from co2s_cli.tiling import Window
+
+log = logging.getLogger(__name__)
+
+BAND = 512
+"""Rows of a unit of work: the height of an output's blocks."""
+
+WRITE_QUEUE = 3
+"""Strips that may wait to be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneJob:
+    """One scene, its outputs, and how its units are computed; pickled as it is to helper processes."""
+
+    target: Target
+    """The outputs."""
+    scene: PreparedScene
+    settings: MapConfig
+    facts: dict[str, Any]
+    """Everything that decides the pixels, as it is kept in the journal."""
+    model: Path
+    """The model file."""
+    product: Product
+    precision: Precision
+    batch: int
+    """Windows in a batch."""
+    memory: MemoryPlan
+    folder: Path
+    """Where journal and parts lie."""
+    band: int
+    """Rows of a unit."""
+    panel: int
+    """Columns of a unit."""
+    todo: tuple[Window, ...] = ()
+    """The units that all processes compute together."""
+
+    @property
+    def units(self) -> list[Window]:
+        """All units of the scene."""
+        plan = self.scene.lattice.plan
+        return tiling.blocks(plan.height, plan.width, band=self.band, panel=self.panel)
+
+    @property
+    def parts(self) -> Parts:
+        """The finished units on disk."""
+        return Parts(self.folder, self.product.planes)
+
+    def missing(self) -> list[Window]:
+        """The units that are not finished."""
+        parts = self.parts
+        return [unit for unit in self.units if not parts.has(unit)]
+
+    def windows(self, units: Sequence[Window]) -> int:
+        """How many windows are read for some units, those at the ends of chains twice."""
+        return sum(self.scene.lattice.count(tiling.around(chain)) for chain in tiling.chains(units))
+
+
+def engine_of(
+    model: LoadedModel, scene: PreparedScene, product: Product, *, batch: int = 1, note: Callable[[str], None]
+) -> Engine:
+    """The model for one scene and product."""
+    return Engine(
+        model.members,
+        product,
+        scaling=scene.scaling,
+        device=model.device,
+        precision=model.precision,
+        batch=batch,
+        note=note,
+    )
+
+
+def compute_share(job: SceneJob, share: Share, report: Report) -> None:
+    """Compute a helper's share of a job, with a model of its own."""
+    device = pick_device(job.settings.device, worker=share.index, workers=share.count)
+    model = load_model(job.model, job.settings, device, job.precision)
+    engine = engine_of(model, job.scene, job.product, batch=job.batch, note=partial(report, "note"))
+    compute_units(job, engine, share.of(job.todo), lambda count, _: report("windows", count))
+
+
+def compute_units(
+    job: SceneJob, engine: Engine, units: Sequence[Window], step: Callable[[int, Pace], None] = lambda *_: None
+) -> Pace:
+    """Compute and store some units; `step` is told how many more windows are done, and the pace so far."""
+    runner = Runner(job.scene.lattice, engine, job.scene.reader, lanes=job.memory.lanes, threads=job.memory.threads)
+    with repeatable(), environment(job.memory.cache), ThreadPoolExecutor(1, "writer") as writer:
+        for chain in tiling.chains(units):
+            store = partial(_store, job.parts, UnitBuilder(job.product.planes, chain))
+            # closed at once, whatever fails: reader threads would keep the process alive
+            with closing(runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))) as strips:
+                for _ in ahead(partial(writer.submit, store), _decided(strips, job.product), count=WRITE_QUEUE):
+                    pass
+    return runner.pace
+
+
+@dataclass(frozen=True, slots=True)
+class PendingStrip:
+    """A strip of planes that may still be on its way from the device."""
+
+    row: int
+    """First row, in the scene."""
+    valid: NDArray[np.bool_]
+    """(rows, columns), True = valid."""
+    planes: Callable[[], dict[str, NDArray[Any]]] | None
+    """Waits for the device and gives planes (bands, rows, columns) by name; None where no pixel is valid."""
+
+
+def _decided(strips: Iterator[BlendedStrip], product: Product) -> Iterator[PendingStrip]:
+    """Planes of each blended strip, decided on the device."""
+    for strip in strips:
+        if strip.blended is None:
+            yield PendingStrip(strip.row, strip.valid, None)
+        else:
+            with torch.no_grad():
+                planes = product.decide(strip.blended)
+            yield PendingStrip(strip.row, strip.valid, _to_host(planes))
+
+
+def _to_host(planes: Mapping[str, Tensor]) -> Callable[[], dict[str, NDArray[Any]]]:
+    """Begin to copy planes off the device; the call waits for the copies."""
+    if not any(plane.is_cuda for plane in planes.values()):
+        return lambda: {name: plane.cpu().numpy() for name, plane in planes.items()}
+    hosts = {name: torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True) for name, plane in planes.items()}
+    for name, plane in planes.items():
+        hosts[name].copy_(plane, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def arrays() -> dict[str, NDArray[Any]]:
+        copied.synchronize()
+        return {name: host.numpy() for name, host in hosts.items()}
+
+    return arrays
+
+
+def _store(parts: Parts, builder: UnitBuilder, strip: PendingStrip) -> None:
+    """Put a strip into its unit, blank where it is not valid; write units that are complete."""
+    planes = strip.planes() if strip.planes else None
+    if planes is not None:
+        for plane in parts.planes:
+            planes[plane.name][:, ~strip.valid] = plane.blank
+    for unit, complete in builder.add(strip.row, planes, len(strip.valid)):
+        parts.write(unit, complete)
