@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_pair
 from co2s_cli.models.manifest import Manifest, ModelScaling

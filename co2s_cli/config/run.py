@@ -134,6 +134,23 @@ class RunConfig(Settings):
     """Chance that a strong view loses its colours."""
     strong_blur: float = Field(0.5, ge=0, le=1)
     """Chance that a strong view is blurred."""
+    strong_gain: float | None = Field(None, ge=0, le=1)
+    """Largest relative change of each band by itself in strong views; if not given 0 for red, green, blue, else 0.2."""
+    strong_offset: float | None = Field(None, ge=0, le=1)
+    """Largest shift of each band by itself, in parts of its range; if not given 0 for red, green, blue, else 0.05."""
+    strong_noise: float | None = Field(None, ge=0, le=1)
+    """Largest standard deviation of noise, in parts of the range; if not given 0 for red, green, blue, else 0.02."""
+
+    flips: Literal["horizontal", "both"] = "horizontal"
+    """How crops are mirrored: left to right, or top to bottom as well."""
+    rotate: bool = False
+    """Whether crops are turned by 0 to 3 quarter turns."""
+    labeled_gain: float = Field(0.0, ge=0, le=1)
+    """Largest relative change of each band of labelled crops by itself."""
+    labeled_offset: float = Field(0.0, ge=0, le=1)
+    """Largest shift of each band of labelled crops, in parts of its range."""
+    labeled_noise: float = Field(0.0, ge=0, le=1)
+    """Largest standard deviation of noise in labelled crops, in parts of the range."""
 
     val_every: int | None = Field(None, ge=1)
     """Steps between validations; a tenth of the run if not given."""

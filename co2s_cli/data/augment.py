@@ -1,4 +1,4 @@
-"""Weak and strong views and CutMix boxes; every draw is made by a generator that is passed in.
+"""Geometry of weak views and CutMix boxes; every draw is made by a generator that is passed in.
 
 Images are float tensors (bands, h, w) in [0, 1]. Sizes and probabilities are the published ones.
 """
@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import functional as tv
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.tiling import Window
@@ -22,8 +21,7 @@ from co2s_cli.tiling import Window
 BASE = 2048, 512
 """Long and short side that the published scale rule fits an image into, before the ratio."""
 
-JITTER_CHANCE, BOX_CHANCE = 0.8, 0.5
-BLUR_RADIUS = 0.1, 2.0
+BOX_CHANCE = 0.5
 BOX_AREA, BOX_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)
 
 ScaleRule = Literal["own", "fitted", "long"]
@@ -32,7 +30,7 @@ ScaleRule = Literal["own", "fitted", "long"]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """One weak view: which part of an image, at which size, mirrored or not."""
+    """One weak view: which part of an image, at which size, mirrored or turned or not."""
 
     window: Window
     """Part of the image, wholly inside it."""
@@ -40,6 +38,11 @@ class Geometry:
     """Rows that the part becomes, at most the crop's."""
     width: int
     flip: bool
+    """Mirrored left to right."""
+    flip_rows: bool = False
+    """Mirrored top to bottom."""
+    turns: int = 0
+    """Quarter turns."""
 
 
 def scale_of(height: int, width: int, rule: ScaleRule, limits: tuple[float, float], rng: np.random.Generator) -> float:
@@ -51,8 +54,28 @@ def scale_of(height: int, width: int, rule: ScaleRule, limits: tuple[float, floa
     return min(BASE[0] * ratio / long, BASE[1] * ratio / short) if rule == "fitted" else ratio
 
 
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """How weak views may be mirrored and turned; left to right always."""
+
+    flip_rows: bool = False
+    """Also top to bottom, in half of the cases."""
+    turn: bool = False
+    """Also by 0 to 3 quarter turns."""
+
+
+PUBLISHED_SYMMETRY = Symmetry()
+
+
 def weak_geometry(
-    height: int, width: int, *, crop: int, scale: float, rng: np.random.Generator, near: Window | None = None
+    height: int,
+    width: int,
+    *,
+    crop: int,
+    scale: float,
+    rng: np.random.Generator,
+    near: Window | None = None,
+    symmetry: Symmetry = PUBLISHED_SYMMETRY,
 ) -> Geometry:
     """A random crop of the image enlarged by `scale`, mirrored in half of the cases.
 
@@ -61,7 +84,14 @@ def weak_geometry(
     """
     top, rows, out_height = _along(height, crop, scale, rng, (near.row, near.bottom) if near else None)
     left, cols, out_width = _along(width, crop, scale, rng, (near.col, near.right) if near else None)
-    return Geometry(Window(top, left, rows, cols), out_height, out_width, bool(rng.random() < 0.5))
+    return Geometry(
+        Window(top, left, rows, cols),
+        out_height,
+        out_width,
+        bool(rng.random() < 0.5),
+        symmetry.flip_rows and bool(rng.random() < 0.5),
+        int(rng.integers(4)) if symmetry.turn else 0,
+    )
 
 
 def _along(
@@ -94,79 +124,32 @@ def view_mask(mask: NDArray[np.generic], geometry: Geometry, crop: int, fill: fl
 
 def _finish(values: Tensor, geometry: Geometry, crop: int, fill: float) -> Tensor:
     padded = F.pad(values, (0, crop - geometry.width, 0, crop - geometry.height), value=fill)
-    return padded.flip(-1) if geometry.flip else padded
+    axes = [axis for axis, wanted in ((-1, geometry.flip), (-2, geometry.flip_rows)) if wanted]
+    mirrored = padded.flip(axes) if axes else padded
+    return torch.rot90(mirrored, geometry.turns, (-2, -1)) if geometry.turns else mirrored
 
 
 def labels_view(labels: NDArray[np.uint8], geometry: Geometry, crop: int) -> Tensor:
-    """Labels (crop, crop) as the loss wants them; padding is `IGNORE`."""
-    return view_mask(labels, geometry, crop, IGNORE).long()
+    """Labels (crop, crop) uint8; padding is `IGNORE`."""
+    return view_mask(labels, geometry, crop, IGNORE)
 
 
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """How far strong views may be from what was seen; as published if nothing is said."""
-
-    jitter: float = 0.5
-    """Largest relative change of brightness, contrast and saturation."""
-    hue: float = 0.25
-    """Largest turn of the hue, 0.5 being half of the circle."""
-    gray: float = 0.2
-    """Chance that a view loses its colours."""
-    blur: float = 0.5
-    """Chance that it is blurred."""
+Box = tuple[int, int, int, int]
+"""Row, column, height and width in pixels of a crop; all 0 = empty."""
 
 
-PUBLISHED = Strength()
+def cutmix_box(crop: int, rng: np.random.Generator) -> Box:
+    """Where in a crop another image is pasted: nowhere in half of the cases, else a box inside the crop.
 
-
-@dataclass(frozen=True, slots=True)
-class Strong:
-    """One strong view: colours and sharpness, never geometry."""
-
-    order: tuple[int, ...]
-    """In which order brightness, contrast, saturation and hue change; empty = they do not."""
-    factors: tuple[float, float, float, float]
-    gray: bool
-    radius: float
-    """Standard deviation of the blur in pixels; 0 = none."""
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, strength: Strength = PUBLISHED) -> Strong:
-        """Draw one; the number of draws is always the same."""
-        jitter, gray, blur = rng.random(3)
-        order = tuple(int(index) for index in rng.permutation(4))
-        scale = rng.uniform(1 - strength.jitter, 1 + strength.jitter, 3)
-        hue, radius = float(rng.uniform(-strength.hue, strength.hue)), float(rng.uniform(*BLUR_RADIUS))
-        return cls(
-            order if jitter < JITTER_CHANCE else (),
-            (float(scale[0]), float(scale[1]), float(scale[2]), hue),
-            bool(gray < strength.gray),
-            radius if blur < strength.blur else 0.0,
-        )
-
-    def apply(self, image: Tensor) -> Tensor:
-        """The strong view of a weak one."""
-        steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
-        for index in self.order:
-            image = steps[index](image, self.factors[index])
-        if self.gray:
-            image = tv.rgb_to_grayscale(image, num_output_channels=3)
-        if self.radius:
-            side = 2 * math.ceil(3 * self.radius) + 1
-            side = min(side, 2 * (min(image.shape[-2:]) // 2) - 1)
-            image = tv.gaussian_blur(image, [side, side], [self.radius, self.radius])
-        return image
-
-
-def cutmix_box(crop: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Where (crop, crop) another image is pasted: nowhere in half of the cases, else one box inside the crop."""
-    mask = np.zeros((crop, crop), np.bool_)
+    As published, the area is drawn once; only side ratio and position are drawn again until the box fits. Its mean is
+    0.205 of the crop.
+    """
     if rng.random() < BOX_CHANCE:
-        return mask
+        return 0, 0, 0, 0
+    area = rng.uniform(*BOX_AREA) * crop * crop
     while True:
-        area, ratio = rng.uniform(*BOX_AREA) * crop * crop, rng.uniform(*BOX_RATIO)
+        ratio = rng.uniform(*BOX_RATIO)
         width, height = int(math.sqrt(area / ratio)), int(math.sqrt(area * ratio))
         row, col = (int(value) for value in rng.integers(0, crop, 2))
         if row + height <= crop and col + width <= crop:
-            mask[row : row + height, col : col + width] = True
-            return mask
+            return row, col, height, width

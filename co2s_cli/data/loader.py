@@ -6,7 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Barrier
 from typing import Literal
 
@@ -15,70 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli.data.augment import PUBLISHED, Strength, Strong, cutmix_box
+from co2s_cli.data.augment import Box, cutmix_box
+from co2s_cli.data.batch import DrawnBatch, compact
 from co2s_cli.data.samples import Crop, Pool
+from co2s_cli.data.strong import NO_NOISE, PUBLISHED, BandChange, BandNoise, Strength, StrongParams
 
 LABELED, UNLABELED, PARTNER = 0, 1, 2
 """Streams of random numbers; `PARTNER` draws the second view of an image."""
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What a rank sees of one step: b labelled, b unlabelled crops, and those extra ones that partners need."""
-
-    step: int
-    slots: tuple[int, ...]
-    """The global slots of the crops."""
-    images: Tensor
-    """(b, bands, S, S)"""
-    labels: Tensor
-    """(b, S, S)"""
-    seen: Tensor
-    """(b, S, S), False where `images` are padding or nodata."""
-    weak: Tensor
-    """(b + extra, bands, S, S): the unlabelled crops, then the extra ones. Without unlabelled data (0, …)."""
-    strong: tuple[Tensor, ...]
-    """Strong views of `weak`, each of its shape."""
-    valid: Tensor
-    """(b + extra, S, S)"""
-    boxes: tuple[Tensor, ...]
-    """For each strong view (b, S, S): where the partner is pasted."""
-    partner: Tensor
-    """(b,): place in `weak` of each crop's CutMix partner."""
-    weights: Tensor | None = None
-    """(b, S, S) how much each label counts; None where all count fully."""
-
-    def first(self, size: int) -> Batch:
-        """The first crops of each kind, partners among themselves: what a batch of `size` costs."""
-        own = slice(0, size)
-        return replace(
-            self,
-            slots=self.slots[own],
-            images=self.images[own],
-            labels=self.labels[own],
-            seen=self.seen[own],
-            weak=self.weak[own],
-            strong=tuple(view[own] for view in self.strong),
-            valid=self.valid[own],
-            boxes=tuple(box[own] for box in self.boxes),
-            partner=self.partner[own] % size,
-            weights=None if self.weights is None else self.weights[own],
-        )
-
-    def to(self, device: torch.device) -> Batch:
-        """The batch on a device."""
-        return replace(
-            self,
-            images=self.images.to(device),
-            labels=self.labels.to(device),
-            seen=self.seen.to(device),
-            weak=self.weak.to(device),
-            strong=tuple(view.to(device) for view in self.strong),
-            valid=self.valid.to(device),
-            boxes=tuple(box.to(device) for box in self.boxes),
-            partner=self.partner.to(device),
-            weights=None if self.weights is None else self.weights.to(device),
-        )
+BOXES, ORDER = 3, 1000
+"""Streams of the CutMix boxes (one more for each strong view) and, plus another stream, of the order of its items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +44,10 @@ class Plan:
     batch (the middle one of an odd batch is its own partner)."""
     strength: Strength = PUBLISHED
     """Of the strong views."""
+    labeled_bands: BandNoise = NO_NOISE
+    """How far each band of labelled crops may change by itself."""
+    rgb: tuple[int, int, int] | None = (0, 1, 2)
+    """The bands that are red, green and blue."""
 
     @property
     def slots(self) -> tuple[int, ...]:
@@ -120,9 +70,10 @@ def item_at(count: int, position: int, *, seed: int, stream: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _pass(count: int, epoch: int, seed: int, stream: int) -> NDArray[np.int64]:
-    order = np.random.default_rng([seed, stream, epoch]).permutation(count)
+    # not [seed, stream, epoch]: zeros at the end change nothing, so that crops of slot 0 would have the same numbers
+    order = np.random.default_rng([seed, ORDER + stream, epoch]).permutation(count)
     if epoch and count > 2:
-        before = np.random.default_rng([seed, stream, epoch - 1]).permutation(count)[-1]
+        before = np.random.default_rng([seed, ORDER + stream, epoch - 1]).permutation(count)[-1]
         if order[0] == before:
             order[[0, 1]] = order[[1, 0]]
     return order
@@ -131,21 +82,24 @@ def _pass(count: int, epoch: int, seed: int, stream: int) -> NDArray[np.int64]:
 class Loader:
     """Batches from any step on, made ahead of time by threads."""
 
-    def __init__(self, labeled: Pool, unlabeled: Pool | None, plan: Plan, *, threads: int = 2) -> None:
+    def __init__(
+        self, labeled: Pool, unlabeled: Pool | None, plan: Plan, *, threads: int = 2, pinned: bool = False
+    ) -> None:
         self._labeled = labeled
         self._unlabeled = unlabeled if plan.views else None
         self._plan = plan
         self._threads = threads
+        self._pinned = pinned
 
     @property
     def images(self) -> int:
         """Crops that this rank draws for a batch, labelled and unlabelled."""
         return self._plan.batch * (1 if self._unlabeled is None else 2)
 
-    def batches(self, first: int, last: int) -> Generator[Batch]:
+    def batches(self, first: int, last: int) -> Generator[DrawnBatch]:
         """The batches of steps `first` … `last - 1`; to be closed by whoever stops before the end."""
         with ThreadPoolExecutor(self._threads, "crops") as pool:
-            waiting: deque[Future[Batch]] = deque()
+            waiting: deque[Future[DrawnBatch]] = deque()
             try:
                 for step in range(first, last):
                     waiting.append(pool.submit(self.batch, step))
@@ -169,27 +123,34 @@ class Loader:
         everyone.wait()
         self.release()
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> DrawnBatch:
         """The batch of one step."""
         plan = self._plan
-        labeled = [self._crop(self._labeled, LABELED, step, slot)[0] for slot in plan.slots]
+        labeled = [self._crop(self._labeled, LABELED, step, slot) for slot in plan.slots]
         crops, partner = self._unlabeled_crops(step)
-        views = [[_strong(crop, rng, plan.strength) for crop, rng in crops] for _ in range(plan.views if crops else 0)]
-        boxes = [[_box(plan, step, slot, view) for slot in plan.slots] for view in range(len(views))]
-        shape = (0, *labeled[0].image.shape)
-        return Batch(
+        views = range(plan.views if crops else 0)
+        bands = labeled[0][0].image.shape[0]
+        drawn = DrawnBatch(
             step=step,
             slots=plan.slots,
-            images=torch.stack([crop.image for crop in labeled]),
-            labels=torch.stack([crop.labels for crop in labeled]),
-            seen=torch.stack([crop.valid for crop in labeled]),
-            weak=torch.stack([crop.image for crop, _ in crops]) if crops else torch.empty(shape),
-            strong=tuple(torch.stack(view) for view in views),
-            valid=torch.stack([crop.valid for crop, _ in crops]) if crops else torch.empty((0, *shape[2:])).bool(),
-            boxes=tuple(torch.stack(view) for view in boxes),
+            images=self._stacked([crop.image for crop, _ in labeled]),
+            labels=torch.stack([crop.labels for crop, _ in labeled]),
+            seen=torch.stack([crop.valid for crop, _ in labeled]),
+            weak=self._stacked([crop.image for crop, _ in crops], like=labeled[0][0].image),
+            valid=_stacked([crop.valid for crop, _ in crops], like=labeled[0][0].valid),
+            strong=tuple(tuple(StrongParams.draw(rng, plan.strength, bands) for _, rng in crops) for _ in views),
+            boxes=tuple(tuple(_box(plan, step, slot, view) for slot in plan.slots) for view in views),
             partner=torch.tensor(partner, dtype=torch.long),
-            weights=_weights(labeled),
+            weights=_weights([crop for crop, _ in labeled]),
+            changes=_changes(plan, bands, [rng for _, rng in labeled]),
+            rgb=plan.rgb,
         )
+        return drawn.pinned() if self._pinned else drawn
+
+    def _stacked(self, images: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
+        """Crops (n, bands, S, S), as uint8 where the images are."""
+        stacked = _stacked(images, like)
+        return compact(stacked) if self._labeled.is_uint8 else stacked
 
     def _unlabeled_crops(self, step: int) -> tuple[list[tuple[Crop, np.random.Generator]], list[int]]:
         """The unlabelled crops of a step with their generators, the extra ones behind, and each slot's partner."""
@@ -224,9 +185,19 @@ def _weights(crops: Sequence[Crop]) -> Tensor | None:
     return torch.stack(known) if known else None
 
 
-def _strong(crop: Crop, rng: np.random.Generator, strength: Strength) -> Tensor:
-    return Strong.draw(rng, strength).apply(crop.image)
+def _stacked(tensors: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
+    """Tensors of one shape as one; where there are none, (0, …) of the shape and type of `like`."""
+    if tensors or like is None:
+        return torch.stack(list(tensors))
+    return like.new_empty((0, *like.shape))
 
 
-def _box(plan: Plan, step: int, slot: int, view: int) -> Tensor:
-    return torch.from_numpy(cutmix_box(plan.crop, np.random.default_rng([plan.seed, 3 + view, step, slot])))
+def _changes(plan: Plan, bands: int, rngs: Sequence[np.random.Generator]) -> tuple[BandChange, ...]:
+    """How the bands of the labelled crops change; empty where the plan wants no change."""
+    if plan.labeled_bands == NO_NOISE:
+        return ()
+    return tuple(BandChange.draw(rng, bands, plan.labeled_bands) for rng in rngs)
+
+
+def _box(plan: Plan, step: int, slot: int, view: int) -> Box:
+    return cutmix_box(plan.crop, np.random.default_rng([plan.seed, BOXES + view, step, slot]))

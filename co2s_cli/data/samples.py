@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.data.augment import Geometry, ScaleRule, labels_view, scale_of, view_image, view_mask, weak_geometry
+from co2s_cli.data.augment import (
+    PUBLISHED_SYMMETRY,
+    Geometry,
+    ScaleRule,
+    Symmetry,
+    labels_view,
+    scale_of,
+    view_image,
+    view_mask,
+    weak_geometry,
+)
 from co2s_cli.data.sources import Source, inside, touch
 from co2s_cli.data.survey import Item
 from co2s_cli.geo.read.scaling import Scaling
@@ -35,7 +45,7 @@ class Crop:
     image: Tensor
     """(bands, crop, crop) in [0, 1]; padding is 0."""
     labels: Tensor
-    """(crop, crop) class ids, `IGNORE` where not labelled; all of it for unlabelled images."""
+    """(crop, crop) uint8 class ids, `IGNORE` where not labelled; all of it for unlabelled images."""
     valid: Tensor
     """(crop, crop), False in padding, nodata and what is held out."""
     weights: Tensor | None = None
@@ -49,6 +59,7 @@ class View:
     crop: int
     scales: tuple[float, float]
     rule: ScaleRule
+    symmetry: Symmetry = PUBLISHED_SYMMETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,8 @@ class Pool:
         self._scaling = scaling
         self._view = view
         self._weighted = any(source.weights is not None for source in self.sources)
+        self.is_uint8 = all(source.scene.dtype == "uint8" for source in self.sources)
+        """Whether 255 steps tell all that the images hold."""
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -97,7 +110,9 @@ class Pool:
     def _geometry(self, source: Source, item: Item, rng: np.random.Generator) -> Geometry:
         height, width = source.scene.height, source.scene.width
         scale = scale_of(height, width, self._view.rule, self._view.scales, rng)
-        return weak_geometry(height, width, crop=self._view.crop, scale=scale, rng=rng, near=item.near)
+        return weak_geometry(
+            height, width, crop=self._view.crop, scale=scale, rng=rng, near=item.near, symmetry=self._view.symmetry
+        )
 
     @staticmethod
     def _useful(source: Source, part: _Part) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from co2s_cli.data.loader import Batch, Loader
+from co2s_cli.data.batch import DrawnBatch
+from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, ResourceError
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -142,7 +143,7 @@ class Engine:
         if self._ema is not None:
             self.mean = self._validate(self._ema.model)
 
-    def _advance(self, batches: list[Batch]) -> dict[str, float]:
+    def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
         factor = poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
@@ -166,7 +167,7 @@ class Engine:
         self.step += 1
         return found
 
-    def _gradients(self, batches: list[Batch]) -> dict[str, float] | None:
+    def _gradients(self, batches: list[DrawnBatch]) -> dict[str, float] | None:
         """Gradients of a step, and the mean values of its parts; None where the device has too little memory."""
         found: dict[str, float] = {}
         try:
@@ -178,7 +179,7 @@ class Engine:
             return None  # not handled here: what is being raised keeps the step's tensors alive
         return found
 
-    def _too_big(self, batch: Batch) -> ResourceError:
+    def _too_big(self, batch: DrawnBatch) -> ResourceError:
         """What to try where a step does not fit: the largest half of a half … of the batch that does, found by trying.
 
         Among several ranks nothing is tried, because the others would wait for this one.
@@ -201,12 +202,12 @@ class Engine:
             hint=hint,
         )
 
-    def _backward(self, batch: Batch, *, share: float, synced: bool) -> dict[str, float]:
+    def _backward(self, batch: DrawnBatch, *, share: float, synced: bool) -> dict[str, float]:
         """Gradients of one batch, one student after the other; the values of the parts, and the loss."""
-        batch = batch.to(self._runtime.device)
+        views = batch.to(self._runtime.device)
         found = {"loss": 0.0}
         with without_sync(*self._models.values(), wanted=not synced):
-            for name, terms in in_turns(self._trainees, batch, self.step, called=self._models):
+            for name, terms in in_turns(self._trainees, views, self.step, called=self._models):
                 loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 found["loss"] += sum(

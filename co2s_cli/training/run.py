@@ -17,6 +17,7 @@ from co2s_cli.config.base import read_yaml
 from co2s_cli.config.data import DataConfig, read_data
 from co2s_cli.config.recipes import DATA_SETS
 from co2s_cli.config.run import RunConfig
+from co2s_cli.data.augment import Symmetry
 from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.protocol import published_data
 from co2s_cli.data.samples import View
@@ -132,7 +133,8 @@ def _make_folder(out: Path, runtime: Runtime) -> None:
 
 def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
     """Everything that a run with these settings learns from and validates with."""
-    view = View(settings.crop, settings.scale, settings.scale_rule)
+    symmetry = Symmetry(flip_rows=settings.flips == "both", turn=settings.rotate)
+    view = View(settings.crop, settings.scale, settings.scale_rule, symmetry)
     return assemble(
         _described_data(settings),
         view=view,

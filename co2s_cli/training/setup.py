@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from torch import Tensor
 from co2s_cli.config.base import read_yaml
 from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
-from co2s_cli.data.augment import Strength
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding
@@ -32,6 +32,9 @@ from co2s_cli.training.views import Guide, Passes
 
 _HEAVIEST = 1_000_000
 """Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
+
+OTHER_BANDS = BandNoise(gain=0.2, offset=0.05, noise=0.02)
+"""Changes of each band in strong views of images that are not just red, green and blue: they have no hue to turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ def engine_for(
         ranks=runtime.ranks,
         views=len(method.strong),
         partner=settings.cutmix_partner,
-        strength=Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur),
+        strength=strength_of(settings, data.bands),
+        labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
+        rgb=rgb_places(data.bands),
     )
     sliding = sliding_of(settings)
 
@@ -86,7 +91,7 @@ def engine_for(
     return Engine(
         lesson.pair,
         trainees_of(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        Loader(data.labeled, data.unlabeled, plan, threads=settings.workers),
+        Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=runtime.device.type == "cuda"),
         course_of(settings, steps),
         runtime,
         folder=folder,
@@ -118,6 +123,15 @@ def trainees_of(
             checkpointed=settings.checkpointing,
         )
     return made
+
+
+def strength_of(settings: RunConfig, bands: Sequence[str]) -> Strength:
+    """Of the strong views. Bands other than red, green, blue change by themselves where the settings do not say it."""
+    usual = NO_NOISE if len(bands) == 3 and rgb_places(bands) else OTHER_BANDS
+    given = (settings.strong_gain, settings.strong_offset, settings.strong_noise)
+    limits = (usual.gain, usual.offset, usual.noise)
+    own = BandNoise(*(limit if value is None else value for value, limit in zip(given, limits, strict=True)))
+    return Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur, own)
 
 
 def course_of(settings: RunConfig, steps: int) -> Course:

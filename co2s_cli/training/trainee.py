@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 from co2s_cli.models.dense import DenseStudent
 from co2s_cli.models.pair import Pair
 from co2s_cli.models.student import Student

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 
 FEATURE_STREAM = 9
 """Stream of random numbers; the loader uses lower ones."""

@@ -1,5 +1,7 @@
 """Geometry, colours and boxes: published sizes and chances, and the same for the same generator."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import (
     BOX_AREA,
     Geometry,
-    Strength,
-    Strong,
+    Symmetry,
     cutmix_box,
     labels_view,
     scale_of,
@@ -67,7 +68,7 @@ def test_image_and_labels_stay_registered():
         labels = labels_view(part, geometry, CROP)
         known = labels != IGNORE
         clear = known & ((image - 0.5).abs() > 0.3)
-        assert torch.equal((image > 0.5)[clear].long(), labels[clear])
+        assert torch.equal((image > 0.5)[clear].byte(), labels[clear])
 
 
 def test_padding_lies_right_and_below_and_is_black_and_not_labelled():
@@ -90,60 +91,45 @@ def test_published_scale_ranges(rule, size):
     assert 0.95 * high < max(sides) <= high
 
 
-def test_a_strong_view_keeps_the_geometry():
-    image = torch.zeros(3, 64, 64)
-    image[:, 20:40, 10:30] = 0.8
-    for seed in range(30):
-        strong = Strong.draw(rng(seed)).apply(image)
-        assert strong.shape == image.shape
-        assert strong.min() >= 0
-        assert strong.max() <= 1
-        inside, outside = strong[:, 27:33, 17:23].mean(), strong[:, 50:, 40:].mean()
-        assert inside > outside + 0.2
-
-
-def test_chances_of_the_strong_view_are_the_published_ones():
-    generator = rng(1)
-    drawn = [Strong.draw(generator) for _ in range(4000)]
-    assert np.mean([bool(view.order) for view in drawn]) == pytest.approx(0.8, abs=0.03)
-    assert np.mean([view.gray for view in drawn]) == pytest.approx(0.2, abs=0.03)
-    assert np.mean([view.radius > 0 for view in drawn]) == pytest.approx(0.5, abs=0.03)
-
-
-def test_the_same_generator_draws_the_same_view():
-    assert Strong.draw(rng(7)) == Strong.draw(rng(7))
-    assert Strong.draw(rng(7)) != Strong.draw(rng(8))
-
-
 @given(st.integers(0, 10**6))
-def test_a_box_is_a_rectangle_of_the_published_size(seed):
+def test_a_box_has_the_published_size_and_lies_in_the_crop(seed):
     side = 100
-    mask = cutmix_box(side, rng(seed))
-    if not mask.any():
+    row, col, height, width = cutmix_box(side, rng(seed))
+    if not height:
+        assert (row, col, width) == (0, 0, 0)
         return
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    height, width = rows[-1] - rows[0] + 1, cols[-1] - cols[0] + 1
-    assert mask.sum() == height * width
+    assert row + height <= side
+    assert col + width <= side
     assert (height + 1) * (width + 1) >= BOX_AREA[0] * side**2
     assert height * width <= BOX_AREA[1] * side**2
     assert (height + 1) / width >= 0.3
     assert height / (width + 1) <= 1 / 0.3
 
 
-def test_half_of_the_boxes_are_empty():
+def test_half_of_the_boxes_are_empty_and_the_others_cover_a_fifth_of_the_crop():
+    generator, side = rng(), 512
+    boxes = [cutmix_box(side, generator) for _ in range(24_400)]
+    areas = [height * width / side**2 for _, _, height, width in boxes if height]
+    assert len(areas) >= 12_000
+    assert len(areas) / len(boxes) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(areas) == pytest.approx(0.205, abs=0.01)
+
+
+@pytest.mark.parametrize(("flip_rows", "turn"), [(True, False), (False, True), (True, True)])
+def test_crops_are_mirrored_and_turned_evenly_where_that_is_wanted(flip_rows, turn):
+    """An image of four different corners: all of the wanted symmetries come, labels and image together."""
+    corners = np.array([[0, 1], [2, 3]], np.uint8)
+    generator, seen = rng(), Counter()
+    for _ in range(2400):
+        geometry = weak_geometry(2, 2, crop=2, scale=1.0, rng=generator, symmetry=Symmetry(flip_rows, turn))
+        image = view_image(torch.from_numpy(corners.astype(np.float32))[None], geometry, 2)[0]
+        assert torch.equal(image.byte(), labels_view(corners, geometry, 2))
+        seen[tuple(image.flatten().tolist())] += 1
+    assert len(seen) == (8 if turn else 4)
+    assert all(count == pytest.approx(2400 / len(seen), rel=0.25) for count in seen.values())
+
+
+def test_the_papers_only_mirror_left_to_right():
     generator = rng()
-    empty = [not cutmix_box(64, generator).any() for _ in range(10_000)]
-    assert np.mean(empty) == pytest.approx(0.5, abs=0.02)
-
-
-def test_a_weaker_view_changes_less_and_draws_the_same_numbers():
-    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    nothing = Strength(jitter=0, hue=0, gray=0, blur=0)
-    for seed in range(20):
-        torch.testing.assert_close(Strong.draw(rng(seed), nothing).apply(image), image, atol=1e-5, rtol=0)
-        one, other = rng(seed), rng(seed)
-        Strong.draw(one, nothing)
-        Strong.draw(other)
-        assert one.random() == other.random()
-    hues = [Strong.draw(rng(seed), Strength(hue=0.03)).factors[3] for seed in range(200)]
-    assert 0.025 < max(hues) <= 0.03
+    drawn = [weak_geometry(64, 64, crop=CROP, scale=1.0, rng=generator) for _ in range(100)]
+    assert not any(geometry.flip_rows or geometry.turns for geometry in drawn)

@@ -26,6 +26,8 @@ from co2s_cli.tiling import Window
 VIEW = View(64, (0.5, 2.0), "own")
 WHOLE = {"image": "scene.tif", "labels": "labels.tif"}
 
+CPU = torch.device("cpu")
+
 
 def dataset(path, **options):
     return assemble(read_data(path), view=VIEW, seed=0, **options)
@@ -209,6 +211,7 @@ def test_a_wrong_data_yaml_is_refused(tmp_path, changes, match):
 
 
 def equal(a, b):
+    a, b = a.to(CPU), b.to(CPU)
     assert a.slots == b.slots
     for name in ("images", "labels", "seen", "weak", "valid", "partner"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
@@ -226,14 +229,18 @@ def test_a_batch_depends_on_seed_and_step_alone(data):
     equal(in_order[3], late[1])
     other = next(loader(seed=1).batches(2, 3))
     assert not torch.equal(other.weak, late[0].weak)
-    assert not torch.equal(in_order[0].strong[0], in_order[0].strong[1])
+    assert in_order[0].strong[0] != in_order[0].strong[1]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_ranks_own_the_slots_of_the_doubled_batch(data, batch):
-    whole = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2 * batch, crop=64)).batch(5)
+    whole = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2 * batch, crop=64)).batch(5).to(CPU)
     for rank in range(2):
-        part = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=batch, crop=64, rank=rank, ranks=2)).batch(5)
+        part = (
+            Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=batch, crop=64, rank=rank, ranks=2))
+            .batch(5)
+            .to(CPU)
+        )
         mine = slice(rank * batch, (rank + 1) * batch)
         assert part.slots == whole.slots[mine]
         assert torch.equal(part.images, whole.images[mine])
@@ -248,7 +255,7 @@ def test_ranks_own_the_slots_of_the_doubled_batch(data, batch):
 @pytest.mark.parametrize(("batch", "partners"), [(2, [1, 0]), (3, [2, 1, 0]), (4, [3, 2, 1, 0])])
 def test_flipped_partners_mirror_the_batch_and_cost_no_extra_crop(data, batch, partners):
     loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=batch, crop=64, partner="flip"))
-    made = loader.batch(0)
+    made = loader.batch(0).to(CPU)
     assert made.partner.tolist() == partners
     assert len(made.weak) == batch
     loader.release()
@@ -257,16 +264,43 @@ def test_flipped_partners_mirror_the_batch_and_cost_no_extra_crop(data, batch, p
 @pytest.mark.parametrize("partner", ["other", "same"])
 def test_the_partner_is_another_image_or_another_view_of_the_same(data, partner):
     loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2, crop=64, partner=partner))
-    batch = loader.batch(0)
+    batch = loader.batch(0).to(CPU)
     extra = 0 if partner == "other" else 2
     assert len(batch.weak) == 2 + extra
     assert batch.partner.tolist() == ([1, 0] if partner == "other" else [2, 3])
     loader.release()
 
 
+def test_crops_travel_as_bytes_and_arrive_as_they_were_read(data):
+    loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2, crop=64))
+    drawn = loader.batch(3)
+    made = drawn.to(CPU)
+    for name in ("images", "weak"):
+        assert getattr(drawn, name).dtype == torch.uint8
+        assert torch.equal((getattr(made, name) * 255).round().byte(), getattr(drawn, name))
+    assert drawn.labels.dtype == torch.uint8
+    for boxes, masks in zip(drawn.boxes, made.boxes, strict=True):
+        for (row, col, height, width), mask in zip(boxes, masks, strict=True):
+            assert mask.sum() == mask[row : row + height, col : col + width].sum() == height * width
+    loader.release()
+
+
+def test_the_order_of_the_items_and_the_first_crops_are_drawn_from_other_numbers(monkeypatch, data):
+    """NumPy takes [seed, stream, step] and [seed, stream, step, 0] for one seed."""
+    drawn, real = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: (drawn.append(tuple(seed)), real(seed))[1])
+    plan = Plan(seed=123, batch=3, crop=64, partner="same")
+    loader = Loader(data.labeled, data.unlabeled, plan)
+    for step in range(3):
+        loader.batch(step)
+    loader.release()
+    states = {tuple(np.random.SeedSequence(seed).generate_state(4).tolist()) for seed in drawn}
+    assert len(states) == len(set(drawn)) > 20
+
+
 def test_without_strong_views_no_unlabelled_image_is_read(data):
     loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2, crop=64, views=0))
-    batch = loader.batch(0)
+    batch = loader.batch(0).to(CPU)
     assert batch.weak.shape == (0, 3, 64, 64)
     loader.release()
 

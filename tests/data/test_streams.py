@@ -16,13 +16,13 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry
 from co2s_cli.config.run import parse_ratio
 from co2s_cli.data import dataset
-from co2s_cli.data.augment import PUBLISHED, Strength
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.known import DATA_SETS
 from co2s_cli.data.loader import Loader, Plan
 from co2s_cli.data.protocol import published_data
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import Source
+from co2s_cli.data.strong import PUBLISHED, Strength
 from co2s_cli.jobs import train
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_pair
@@ -35,6 +35,8 @@ from co2s_cli.training.views import Passes, look, pasted
 
 SIDE = 32
 NOTHING = Strength(jitter=0, hue=0, gray=0, blur=0)
+
+CPU = torch.device("cpu")
 
 
 def plain(index, side=SIDE):
@@ -72,7 +74,7 @@ def batches(data, steps, *, crop=SIDE, seed=0, **plan):
     """The batches of the first steps."""
     loader = Loader(data.labeled, data.unlabeled, Plan(seed=seed, crop=crop, **{"batch": 2, **plan}))
     try:
-        return [loader.batch(step) for step in range(steps)]
+        return [loader.batch(step).to(CPU) for step in range(steps)]
     finally:
         loader.release()
 

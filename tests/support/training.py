@@ -10,8 +10,8 @@ from support.rasters import write_raster
 from co2s_cli.classes import IGNORE
 from co2s_cli.config import distill
 from co2s_cli.config.train import TrainConfig, settings_of
+from co2s_cli.data.batch import Batch
 from co2s_cli.data.landscape import CLASSES, Landscape
-from co2s_cli.data.loader import Batch
 from co2s_cli.tiling import Window
 
 SIZE = 256

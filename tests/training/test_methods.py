@@ -8,7 +8,7 @@ from support.training import noise as batch
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.train import settings_of
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_pair

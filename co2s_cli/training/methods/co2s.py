@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 from co2s_cli.training.losses import Term, learns, stability
 from co2s_cli.training.methods.self_training import UniMatch
 from co2s_cli.training.schedule import ramp

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 from co2s_cli.training.losses import Likeness, Term, likeness, softly
 from co2s_cli.training.methods.rules import Rules
 from co2s_cli.training.methods.self_training import FixMatch

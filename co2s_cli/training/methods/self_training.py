@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from co2s_cli.data.loader import Batch
+from co2s_cli.data.batch import Batch
 from co2s_cli.training.losses import Pseudo, Term, consistency, pseudo_labels, supervised
 from co2s_cli.training.methods.rules import Rules
 from co2s_cli.training.views import Views
