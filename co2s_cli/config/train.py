@@ -21,7 +21,7 @@ class TrainConfig(RunConfig):
     clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
     """Image tower of the explicitly guided student, by its open_clip name."""
     clip_weights: Annotated[str, Flag(panel="Model")] = "openai"
-    """Its weights: an open_clip tag, a file, or none."""
+    """Its weights: an open_clip tag, a file, TAG=FILE (a file of which the tag says how it was trained), or none."""
     clip_guidance: Literal["text", "queries"] = "text"
     """What tells it the classes: text embeddings of their prompts, or learnable queries as the other student has."""
     dino: Annotated[str, Flag(panel="Model")] = "vit_base_patch16_dinov3_qkvb.lvd1689m"
@@ -52,7 +52,7 @@ class TrainConfig(RunConfig):
     @property
     def sources(self) -> tuple[Path, ...]:
         """Where the weights come from, those of the pair among them."""
-        return (*super().sources, Path(self.clip_weights), Path(self.dino_weights))
+        return (*super().sources, Path(self.clip_weights.rpartition("=")[2]), Path(self.dino_weights))
 
     @model_validator(mode="after")
     def _one_student_has_no_peer(self) -> TrainConfig:
