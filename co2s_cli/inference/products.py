@@ -91,8 +91,7 @@ class LandCover:
     def decide(self, blended: Tensor) -> dict[str, Tensor]:
         """The most probable class; of equal ones the lower id."""
         probabilities = blended[: self.classes]
-        confidence, winner = probabilities.max(dim=0)  # of equal values `max` along a dimension gives the first
-        label = winner.to(torch.uint8)
+        confidence, label = most_probable(probabilities)
         label.masked_fill_(~(confidence >= self.min_confidence), IGNORE)  # NaN (overflow) is no class either
         planes = {CLASS: label[None]}
         if CONFIDENCE in self.wanted:
@@ -102,6 +101,21 @@ class LandCover:
         if DISAGREEMENT in self.wanted:
             planes[DISAGREEMENT] = steps(blended[self.classes])[None]
         return planes
+
+
+def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of probabilities (classes, h, w), and its class in uint8, each (h, w).
+
+    Of equal classes the lowest id. Where a probability is NaN, so is the largest, and the class is one that does not
+    exist. On a CPU this takes a third of the time of `max` with a dimension, which is not vectorised.
+    """
+    confidence = probabilities.amax(dim=0)
+    lower = probabilities[0] != confidence  # whether all classes so far are below the largest
+    label = lower.to(torch.uint8)
+    for probability in probabilities[1:]:
+        lower &= probability != confidence
+        label += lower
+    return confidence, label
 
 
 def distance(members: Mapping[str, Tensor]) -> Tensor:

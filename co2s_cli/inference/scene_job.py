@@ -168,7 +168,7 @@ def _to_host(planes: Mapping[str, Tensor]) -> Callable[[], dict[str, NDArray[Any
 def _store(parts: Parts, builder: UnitBuilder, strip: PendingStrip) -> None:
     """Put a strip into its unit, blank where it is not valid; write units that are complete."""
     planes = strip.planes() if strip.planes else None
-    if planes is not None:
+    if planes is not None and not strip.valid.all():
         for plane in parts.planes:
             planes[plane.name][:, ~strip.valid] = plane.blank
     for unit, complete in builder.add(strip.row, planes, len(strip.valid)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
@@ -79,12 +80,14 @@ def _beside(
     if "vector" in target.beside:
         from co2s_cli.jobs import vectorize
 
+        limit: dict[str, Any] = {} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}
         polygons = VectorizeConfig(
             raster=str(target.out),
             out=target.beside["vector"],
             confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
             workers=settings.workers or 1,
             overwrite=True,
+            **limit,
         )
         vectorize.run(polygons, progress)
     if "preview" in target.beside:

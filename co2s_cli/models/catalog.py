@@ -10,6 +10,7 @@ import timm
 import torch
 
 from co2s_cli.errors import ConfigError
+from co2s_cli.models.clip_training import training_of
 from co2s_cli.models.manifest import BackboneSpec, DecoderSpec, DenseSpec, HeadSpec, StudentSpec, TranslatorSpec
 
 TINY_CLIP = "tiny-clip"
@@ -38,7 +39,11 @@ _CLIP_MEAN, _CLIP_STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_
 def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None = None) -> StudentSpec:
     """The explicitly guided student on open_clip's image tower `name` (`ViT-B-16`, `ViT-L-14`, …, `tiny-clip`).
 
-    Activation and statistics are those that `weights` (a pretrained tag) were trained with; without a tag OpenAI's.
+    Activation and statistics are those that `weights` (a pretrained tag, a file or none) were trained with.
+
+    Raises:
+        ConfigError: open_clip has no plain transformer of this name.
+        ModelError: a file of which nothing says how its weights were trained.
     """
     if name == TINY_CLIP:
         options = _tower_options(image_size=256, patch_size=16, width=128, layers=4, head_width=32, output_width=64)
@@ -49,7 +54,7 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
     if config is None or not isinstance(vision.get("layers"), int) or vision.get("timm_model_name"):
         towers = ", ".join(("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", TINY_CLIP))
         raise ConfigError(f"{name}: open_clip has no plain transformer of this name", hint=f"for example {towers}")
-    trained = open_clip.get_pretrained_cfg(name, weights) or {}
+    trained = training_of(name, weights)
     options = _tower_options(
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
@@ -58,10 +63,9 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
         head_width=vision.get("head_width", 64),
         output_width=config["embed_dim"],
         mlp_ratio=vision.get("mlp_ratio", 4.0),
-        quick_gelu=bool(config.get("quick_gelu") or trained.get("quick_gelu", not trained)),
+        quick_gelu=trained.quick_gelu,
     )
-    mean, std = tuple(trained.get("mean") or _CLIP_MEAN), tuple(trained.get("std") or _CLIP_STD)
-    spec = BackboneSpec(library="open_clip", name=name, options=options, mean=mean, std=std)
+    spec = BackboneSpec(library="open_clip", name=name, options=options, mean=trained.mean, std=trained.std)
     return _explicit(spec, decoder or DecoderSpec())
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.models import catalog, pretrained, text
+from co2s_cli.models.clip_training import NONE
 from co2s_cli.models.dense import DenseStudent
 from co2s_cli.models.manifest import SINGLE, Manifest, StudentSpec
 from co2s_cli.models.pair import Pair
@@ -42,7 +43,7 @@ def explicit_vectors(manifest: Manifest, weights: str) -> Tensor:
     """
     spec = manifest.students["clip"]
     assert isinstance(spec, StudentSpec)
-    if weights != pretrained.NONE and spec.backbone.name != catalog.TINY_CLIP:
+    if weights != NONE and spec.backbone.name != catalog.TINY_CLIP:
         return text.class_vectors(manifest.class_map, spec.backbone.name, weights)
     return plain_table(manifest.class_map, spec.guidance_width)
 

@@ -64,6 +64,9 @@ def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
         raise ValueError(f"fusion {fusion}: this model holds only {', '.join(members)}")
     if fusion not in ("mean", "confident"):
         raise ValueError(f"fusion {fusion}: wants mean, confident, clip or dino")
+    if fusion == "mean" and len(members) == 2:  # the same bits as the mean of a stack, which is copied for it first
+        first, second = members.values()
+        return (first + second).mul_(0.5)
     maps = torch.stack(list(members.values()))
     if fusion == "mean":
         return maps.mean(dim=0)

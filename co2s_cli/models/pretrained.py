@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import open_clip
 import timm
-import torch
 from timm.models import eva, load_state_dict_from_hf, vision_transformer
 from torch import Tensor, nn
 
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import ModelError
 from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.clip_tower import ClipBackbone
+from co2s_cli.models.clip_training import NONE, ClipWeights
 from co2s_cli.models.taps import Backbone
+from co2s_cli.models.weight_files import read_tensors
 
-NONE = "none"
+CONNECT_SECONDS = 5
+"""How long the host of weights has to answer."""
 
 
 def load_weights(backbone: Backbone, name: str, weights: str) -> None:
@@ -30,33 +36,16 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
         return
     path = Path(weights)
     if isinstance(backbone, ClipBackbone):
-        source = read_tensors(path if path.suffix else fetch_clip(name, weights))
-        _fill(backbone.visual, _clip_tensors(source), f"{weights} for {name}")
+        _fill(backbone.visual, _image_tower(clip_tensors(name, weights)), f"{weights} for {name}")
     elif isinstance(backbone, TimmBackbone):
         source = read_tensors(path) if path.suffix else _fetch_timm(name, weights)
         _fill(backbone.vit, _timm_tensors(source, backbone.vit), f"{weights} for {name}")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name in a .safetensors file or a `torch.save`d state dict; no pickled code is run."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise ModelError(
-            f"{path}: cannot be read as weights", hint="wanted: a .safetensors file, or a saved state dict of tensors"
-        ) from error
-    for key in ("state_dict", "model", "teacher"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f"{path}: holds no tensors by name")
-    return {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+def clip_tensors(name: str, weights: str) -> dict[str, Tensor]:
+    """The tensors of the CLIP `name`: from a file, from the cache, or from the network."""
+    parsed = ClipWeights.parse(name, weights)
+    return read_tensors(parsed.file or fetch_clip(name, parsed.tag))
 
 
 def fetch_clip(name: str, tag: str) -> Path:
@@ -65,13 +54,7 @@ def fetch_clip(name: str, tag: str) -> Path:
     if not facts:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or NONE
         raise ModelError(f"{name}: open_clip has no weights {tag!r} for it (known: {known})")
-    try:
-        return Path(open_clip.download_pretrained(facts))
-    except Exception as error:
-        raise ModelError(
-            f"{name}: weights {tag!r} are neither in the cache nor to be had ({_first_line(error)})",
-            hint="fetch them on a machine with network access and name the file",
-        ) from error
+    return Path(_fetched(name, tag, facts, lambda: open_clip.download_pretrained(facts)))
 
 
 def _fetch_timm(name: str, tag: str) -> dict[str, Tensor]:
@@ -81,16 +64,50 @@ def _fetch_timm(name: str, tag: str) -> dict[str, Tensor]:
     if tag not in known:
         raise ModelError(f"{architecture}: timm has no weights {tag!r} for it (known: {', '.join(known) or NONE})")
     facts: Any = timm.get_pretrained_cfg(f"{architecture}.{tag}")
+    where = {"hf_hub": facts.hf_hub_id}
+    return dict(_fetched(architecture, tag, where, lambda: load_state_dict_from_hf(facts.hf_hub_id, weights_only=True)))
+
+
+def _fetched(name: str, tag: str, facts: Mapping[str, Any], fetch: Callable[[], Any]) -> Any:
+    """What `fetch` brings, tried in the cache alone where the hub cannot be reached: its own retries take a minute."""
+    address = facts.get("url") or f"https://huggingface.co/{facts.get('hf_hub', '').strip('/')}"
+    offline, error = not reachable(address), None
     try:
-        return dict(load_state_dict_from_hf(facts.hf_hub_id, weights_only=True))
-    except Exception as error:
-        raise ModelError(
-            f"{architecture}: weights {tag!r} are neither in the cache nor to be had ({_first_line(error)})",
-            hint="fetch them on a machine with network access and name the file",
-        ) from error
+        with _cache_only() if offline else contextlib.nullcontext():
+            return fetch()
+    except Exception as problem:  # noqa: BLE001 - hub, network and disk raise what they like
+        error = problem
+    said = "the network cannot be reached" if offline else _first_line(error)
+    raise ModelError(
+        f"{name}: weights {tag!r} are not in the cache, and {said}",
+        hint=f"fetch {address} on a machine with network access and name the file, or begin without: --preset tiny",
+    ) from error
 
 
-def _clip_tensors(source: dict[str, Tensor]) -> dict[str, Tensor]:
+def reachable(address: str) -> bool:
+    """Whether the host of an address answers within seconds; behind a proxy that is for the proxy to find out."""
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
+        return True
+    try:
+        with socket.create_connection((urlsplit(address).hostname or "", 443), timeout=CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _cache_only() -> Iterator[None]:
+    """Let huggingface_hub look nowhere but into its cache."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _image_tower(source: dict[str, Tensor]) -> dict[str, Tensor]:
     """The image tower's tensors of a whole CLIP, or of an image tower saved alone."""
     visual = {name.removeprefix("visual."): value for name, value in source.items() if name.startswith("visual.")}
     return visual or source

@@ -13,6 +13,7 @@ from co2s_cli.errors import ConfigError
 from co2s_cli.models import catalog, pretrained
 from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.clip_tower import ClipBackbone
+from co2s_cli.models.clip_training import NONE
 from co2s_cli.models.dense import resized, whole_patches
 from co2s_cli.models.manifest import IMAGENET, BackboneSpec, TranslatorSpec
 
@@ -96,7 +97,7 @@ def _parsed(name: str) -> tuple[str, str]:
     architecture, colon, weights = name.partition(":")
     if not colon:
         tiny = architecture in (catalog.TINY_CLIP, catalog.TINY_DINO)
-        weights = pretrained.NONE if tiny else architecture.partition(".")[2]
+        weights = NONE if tiny else architecture.partition(".")[2]
     if not weights:
         raise ConfigError(
             f"teacher {name}: its weights are not named",

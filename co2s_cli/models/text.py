@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -11,10 +9,10 @@ from torch import Tensor
 
 from co2s_cli.classes import ClassMap, LandClass
 from co2s_cli.errors import ModelError
-from co2s_cli.models.pretrained import fetch_clip, read_tensors
+from co2s_cli.models.clip_training import QUICK, training_of
+from co2s_cli.models.pretrained import clip_tensors
 
 TEMPLATE = "a photo of a {}"
-_QUICK = "-quickgelu"
 
 
 def concepts(item: LandClass) -> tuple[str, ...]:
@@ -26,13 +24,13 @@ def concepts(item: LandClass) -> tuple[str, ...]:
 def class_vectors(classes: ClassMap, name: str, weights: str) -> Tensor:
     """Unit vectors (N, width): the mean of each class's un-normalised prompt embeddings, normalised.
 
-    The text tower `name` runs with QuickGELU, as OpenAI's weights were trained; `weights` is a tag or a file that
+    The text tower `name` runs with the activation that its weights were trained with; `weights` is a tag or a file that
     holds the whole CLIP.
     """
-    path = Path(weights)
-    tensors = read_tensors(path if path.suffix else fetch_clip(name, weights))
-    quick = name if name.endswith(_QUICK) or f"{name}{_QUICK}" not in open_clip.list_models() else f"{name}{_QUICK}"
-    model = open_clip.create_model(quick).eval()
+    tensors = clip_tensors(name, weights)
+    model = open_clip.create_model(
+        name.removesuffix(QUICK), force_quick_gelu=training_of(name, weights).quick_gelu
+    ).eval()
     wanted = {key for key in model.state_dict() if not key.startswith("visual.")}
     missing = sorted(wanted - tensors.keys() - {"logit_bias"})
     if missing:
@@ -42,8 +40,8 @@ def class_vectors(classes: ClassMap, name: str, weights: str) -> Tensor:
     try:
         model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{weights}: does not fit {quick} ({' '.join(str(error).split())[:200]})") from error
-    tokenizer = open_clip.get_tokenizer(quick)
+        raise ModelError(f"{weights}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
+    tokenizer = open_clip.get_tokenizer(name)
     rows = [
         model.encode_text(tokenizer([TEMPLATE.format(word) for word in concepts(item)])).mean(dim=0)
         for item in classes.classes

@@ -1,5 +1,6 @@
 """What a memory limit allows."""
 
+import os
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from co2s_cli.inference.memory import (
     WIDE_ENOUGH,
     MemoryNeeds,
     available,
+    cores,
     fit,
     peak,
     pick_limit,
@@ -80,3 +82,35 @@ def test_a_peak_between_two_looks_is_seen():
         del big
         assert 60_000_000 < most() < 200_000_000
     assert resident() > 0
+
+
+def _write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_the_tightest_of_nested_groups_counts(tmp_path):
+    root, process = tmp_path / "cgroup", tmp_path / "self"
+    process.write_text("0::/user.slice/job.scope\n")
+    _write(root / "user.slice", memory__max="5000000", memory__current="1000000", memory__stat="inactive_file 0")
+    _write(root / "user.slice" / "job.scope", memory__max="max", memory__current="900000", memory__stat="anon 1")
+    assert available(root, process) == 4_000_000
+
+
+def test_control_groups_of_version_1_count(tmp_path):
+    root, process = tmp_path / "cgroup", tmp_path / "self"
+    process.write_text("11:cpu,cpuacct:/job\n9:memory:/slurm/job\n")
+    _write(
+        root / "memory" / "slurm" / "job",
+        memory__limit_in_bytes="3000000",
+        memory__usage_in_bytes="2500000",
+        memory__stat="total_inactive_file 100000",
+    )
+    assert available(root, process) == 600_000
+
+
+def test_a_system_without_affinity_has_all_its_cores(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert [cores(workers) for workers in (1, 4, 12)] == [6, 1, 1]

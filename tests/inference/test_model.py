@@ -54,3 +54,27 @@ def test_fp32_leaves_a_model_alone():
     model = nn.Linear(2, 2)
     lower(model, "fp32")
     assert model.weight.dtype == torch.float32
+
+
+@pytest.fixture
+def eight_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_workers_take_the_gpus_from_the_named_one_on():
+    assert [pick_device("cuda:5", worker=n, workers=3).index for n in range(3)] == [5, 6, 7]
+    assert [pick_device("auto", worker=n, workers=9).index for n in (0, 7, 8)] == [0, 7, 0]
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_more_workers_than_gpus_from_the_named_one_on_are_refused():
+    with pytest.raises(ResourceError, match=r"--device cuda:6 --workers 3: wants cuda:6 to cuda:8, .* 8 CUDA devices"):
+        pick_device("cuda:6", workers=3)
+
+
+def test_cuda_without_a_cuda_driver_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ResourceError, match="0 CUDA devices"):
+        pick_device("cuda")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from co2s_cli.inference.model import averaged
-from co2s_cli.inference.products import LandCover, distance, steps
+from co2s_cli.inference.products import LandCover, distance, most_probable, steps
 
 
 def blended(*pixels):
@@ -77,3 +77,11 @@ def test_the_mean_over_views_does_not_know_left_from_right(tta):
     image = torch.rand(1, 1, 5, 5)
     mean = averaged(corner, tta)
     torch.testing.assert_close(mean(image.flip(-1))["clip"].flip(-1), mean(image)["clip"])
+
+
+def test_the_most_probable_class_is_that_of_max():
+    probabilities = torch.rand(5, 40, 50).mul(8).round()  # with many ties
+    confidence, label = most_probable(probabilities)
+    expected = probabilities.max(dim=0)
+    torch.testing.assert_close(confidence, expected.values, rtol=0, atol=0)
+    assert torch.equal(label.long(), expected.indices)

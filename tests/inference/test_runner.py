@@ -214,3 +214,47 @@ def test_threads_are_put_back():
     with repeatable():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), RuntimeError("MPS backend out of memory")])
+@pytest.mark.parametrize("stage", ["_copied", "_scaled", "_members"])
+def test_out_of_memory_halves_the_batch_wherever_it_happens(monkeypatch, stage, error):
+    product = landcover()
+    tight = engine(pointwise, product, batch=8)
+    real = getattr(tight, stage)
+
+    def greedy(pixels):
+        if len(pixels) > 2:
+            raise error
+        return real(pixels)
+
+    monkeypatch.setattr(tight, stage, greedy)
+    if stage == "_copied":
+        monkeypatch.setattr(tight, "_stage", greedy)
+    pixels = [(slot, np.full((3, 4, 4), slot, np.uint8)) for slot in range(8)]
+    torch.testing.assert_close(tight.run(pixels), engine(pointwise, product, batch=8).run(pixels))
+    assert tight.step == 2
+
+
+def test_after_a_failure_windows_that_wait_are_not_read():
+    begun, failed, read = threading.Event(), threading.Event(), []
+
+    class Slow(ArrayScene):
+        """Two batches of eight and a window are read at once, the next one only after the model has failed."""
+
+        def read(self, window):
+            read.append(window)
+            if len(read) > 17:
+                begun.set()
+                failed.wait(30)
+            return ArrayScene.read(self, window)
+
+    def broken(images):
+        begun.wait(30)
+        threading.Timer(0.2, failed.set).start()
+        raise ValueError("broken model")
+
+    scene = Slow(random_scene(200, 200).pixels, np.ones((200, 200), bool))
+    with pytest.raises(ValueError, match="broken model"):
+        whole(runner(scene, broken, landcover(), tile=16, overlap=4, batch=8), full(200, 200))
+    assert len(read) == 18

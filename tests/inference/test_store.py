@@ -1,8 +1,11 @@
 """The folder of unfinished work: its lock, its journal, and units that come back as they went in."""
 
+import errno
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 
 from co2s_cli import tiling
 from co2s_cli.errors import OutputError
+from co2s_cli.inference import store
 from co2s_cli.inference.products import Plane
-from co2s_cli.inference.store import Journal, Parts, UnitBuilder, clear, folder_of, forget, key_of, locked
+from co2s_cli.inference.store import Journal, JournalNotes, Parts, UnitBuilder, clear, folder_of, forget, key_of, locked
 
 PLANES = (Plane("class", "class"), Plane("probabilities", "probabilities", "float32", 3))
 
@@ -161,3 +165,58 @@ def test_no_folder_is_an_output_error(tmp_path):
     (unit,) = tiling.blocks(8, 8, band=8, panel=8)
     with pytest.raises(OutputError, match="could not be written"):
         parts.write(unit, scene_of(8, 8))
+
+
+@pytest.fixture
+def no_flock(monkeypatch):
+    """A file system without kernel locks."""
+
+    def refused(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(store.fcntl, "flock", refused)
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_without_kernel_locks_a_file_names_the_owner_and_goes_with_it(tmp_path, caplog):
+    out = tmp_path / "map.tif"
+    with locked(out) as folder:
+        assert (folder / "lock.owner").read_text() == f"{socket.gethostname()}:{os.getpid()}"
+    assert "this file system has no locks" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_an_owner_file_of_a_living_process_or_of_another_host_refuses_that_of_a_dead_one_does_not(tmp_path):
+    out, host = tmp_path / "map.tif", socket.gethostname()
+    owner = folder_of(out) / "lock.owner"
+    owner.parent.mkdir()
+    owner.write_text(f"{host}:{os.getppid()}")
+    with pytest.raises(OutputError, match="another process is writing it"), locked(out):
+        pass
+    owner.write_text("elsewhere:17")
+    with pytest.raises(OutputError, match="process 17 on elsewhere is writing it") as caught, locked(out):
+        pass
+    assert str(owner) in caught.value.hint
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    owner.write_text(f"{host}:{int(ended.stdout)}")
+    with locked(out):
+        assert owner.read_text() == f"{host}:{os.getpid()}"
+
+
+def test_a_lock_that_fails_otherwise_tells_the_reason(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(store.fcntl, "flock", refused)
+    with pytest.raises(OutputError, match="cannot be locked"), locked(tmp_path / "map.tif"):
+        pass
+
+
+def test_notes_of_many_threads_are_all_in_the_journal(tmp_path):
+    notes = JournalNotes(tmp_path)
+    notes("before the journal")
+    notes.added(Journal({}, 1, 1)).write(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(notes, map(str, range(40))))
+    assert set(Journal.read(tmp_path).notes) == {"before the journal", *map(str, range(40))}

@@ -1,8 +1,11 @@
 """Who does what."""
 
-import pytest
-from support.tasks import break_down, fail, tell, vanish
+import logging
 
+import pytest
+from support.tasks import break_down, fail, speak, tell, vanish
+
+from co2s_cli import log
 from co2s_cli.errors import InputError, ResourceError
 from co2s_cli.inference.workers import Share, helpers
 
@@ -40,3 +43,17 @@ def test_shares_are_consecutive_and_together_everything():
     shares = [Share(index, 3).of(units) for index in range(3)]
     assert [unit for share in shares for unit in share] == units
     assert Share().of(units) == units
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("amount", "heard"), [(1, True), (-1, False)])
+def test_helpers_keep_the_verbosity(capfd, amount, heard):
+    level, handlers = logging.getLogger("co2s_cli").level, logging.getLogger().handlers[:]
+    log.setup(amount)
+    try:
+        with helpers(speak, 0, 2, print) as others:
+            others.wait(lambda _: None)
+    finally:
+        logging.getLogger("co2s_cli").setLevel(level)
+        logging.getLogger().handlers[:] = handlers
+    assert ("helper speaks" in capfd.readouterr().err) == heard

@@ -537,3 +537,30 @@ def test_the_smallest_limit_that_is_named_works_and_is_kept(tmp_path, model):
         time.sleep(0.02)
     assert process.returncode == 0
     assert peak <= 1.1 * parse_bytes(flags[1])
+
+
+@pytest.mark.parametrize("wish", ["preview", "vector"])
+def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene, monkeypatch, wish):
+    def broken(*_, **__):
+        raise OutputError("no room for it", hint="make room")
+
+    beside = {wish: tmp_path / {"preview": "map.png", "vector": "map.gpkg"}[wish]}
+    with monkeypatch.context() as patch:
+        patch.setattr("co2s_cli.geo.write.preview.write_preview", broken)
+        patch.setattr("co2s_cli.jobs.vectorize.run", broken)
+        with pytest.raises(
+            OutputError, match=r"map.tif: the map is whole and stays, .* failed: no room for it"
+        ) as caught:
+            run(scene, tmp_path / "map.tif", model, **beside)
+    assert "--resume" in caught.value.hint
+    assert (pixels(tmp_path / "map.tif") < 4).all()
+    assert not store.folder_of(tmp_path / "map.tif").exists()
+    assert run(scene, tmp_path / "map.tif", model, **beside, resume=True).state == "done"
+    assert beside[wish].exists()
+
+
+def test_polygons_are_made_under_the_memory_limit_of_the_map(tmp_path, model, scene, monkeypatch):
+    given = []
+    monkeypatch.setattr("co2s_cli.jobs.vectorize.run", lambda settings, _: given.append(settings.mem_limit))
+    run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")
+    assert given == [3_000_000_000]

@@ -15,6 +15,7 @@ from co2s_cli.models.backbone import build
 from co2s_cli.models.manifest import Manifest, ModelScaling
 
 WIDTH = SIZES["embed_dim"]
+QUICK = f"{CLIP}-quickgelu"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,7 +27,7 @@ def manifest(classes=("land", "water")) -> Manifest:
     return Manifest(
         classes=tuple(ClassMap.of(classes).plain()),
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
-        students={"clip": catalog.clip_student(CLIP), "dino": catalog.dino_student("tiny-dino")},
+        students={"clip": catalog.clip_student(QUICK), "dino": catalog.dino_student("tiny-dino")},
     )
 
 
@@ -109,32 +110,80 @@ def test_class_vectors_are_normalised_means_of_the_text_towers_embeddings(tmp_pa
     clip = whole_clip()
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
     classes = ClassMap((LandClass("land", (0, 0, 0)), LandClass("water", (0, 0, 1), ("water", "sea", "bare_rock"))))
-    vectors = text.class_vectors(classes, CLIP, str(tmp_path / "clip.pt"))
+    vectors = text.class_vectors(classes, QUICK, str(tmp_path / "clip.pt"))
     tokens = open_clip.get_tokenizer(CLIP)(["a photo of a water", "a photo of a sea", "a photo of a bare_rock"])
     with torch.no_grad():
         mean = clip.encode_text(tokens).mean(0)
     torch.testing.assert_close(vectors[1], mean / mean.norm())
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
     shuffled = ClassMap((classes.classes[0], LandClass("water", (0, 0, 1), ("sea", "bare_rock", "water"))))
-    torch.testing.assert_close(text.class_vectors(shuffled, CLIP, str(tmp_path / "clip.pt")), vectors)
+    torch.testing.assert_close(text.class_vectors(shuffled, QUICK, str(tmp_path / "clip.pt")), vectors)
 
 
-def test_the_text_tower_runs_with_quickgelu(tmp_path):
-    clip = whole_clip()
+@pytest.mark.parametrize(
+    ("name", "tag", "quick"),
+    [
+        ("ViT-B-16", "openai", True),
+        ("ViT-B-16", "laion2b_s34b_b88k", False),
+        ("ViT-B-16", "datacomp_xl_s13b_b90k", False),
+        ("ViT-L-14", "laion2b_s32b_b82k", False),
+        ("ViT-B-16-quickgelu", "dfn2b", True),
+    ],
+)
+def test_activation_and_statistics_are_those_of_open_clip(name, tag, quick, tmp_path):
+    """A tag says how its weights were trained, also where they come from a file."""
+    mean = open_clip.get_pretrained_cfg(name, tag)["mean"]
+    (tmp_path / "clip.pt").touch()
+    for weights in (tag, f"{tag}={tmp_path / 'clip.pt'}"):
+        spec = catalog.clip_student(name, weights).backbone
+        assert (spec.options["quick_gelu"], spec.mean) == (quick, mean)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_both_towers_give_the_features_of_open_clip(tmp_path, quick, monkeypatch):
+    name = QUICK if quick else CLIP
+    clip = open_clip.create_model(name).eval()
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
-    plain = open_clip.create_model(CLIP).eval()
-    plain.load_state_dict(clip.state_dict())
-    classes = ClassMap((LandClass("land", (0, 0, 0)),))
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"made": {"quick_gelu": quick}})
+    weights = f"made={tmp_path / 'clip.pt'}"
+    spec = catalog.clip_student(name, weights)
+    tower = build(spec.backbone, spec.taps)
+    pretrained.load_weights(tower, name, weights)
+    images = torch.rand(2, 3, 64, 64)
+    seen = (images - torch.tensor(spec.backbone.mean).view(3, 1, 1)) / torch.tensor(spec.backbone.std).view(3, 1, 1)
     with torch.no_grad():
-        other = plain.encode_text(open_clip.get_tokenizer(CLIP)(["a photo of a land"]))[0]
-    vectors = text.class_vectors(classes, CLIP, str(tmp_path / "clip.pt"))
-    assert (vectors[0] - other / other.norm()).abs().max() > 1e-5
+        torch.testing.assert_close(tower.visual(seen), clip.visual(seen), atol=1e-5, rtol=1e-4)
+        said = clip.encode_text(open_clip.get_tokenizer(name)(["a photo of a land"]))[0]
+    vectors = text.class_vectors(ClassMap.of(["land"]), name, weights)
+    torch.testing.assert_close(vectors[0], said / said.norm())
+
+
+def test_a_file_that_does_not_say_how_it_was_trained_is_refused(tmp_path):
+    torch.save(whole_clip().state_dict(), tmp_path / "clip.pt")
+    with pytest.raises(ModelError, match="QuickGELU") as caught:
+        catalog.clip_student("ViT-B-16", str(tmp_path / "clip.pt"))
+    assert "ViT-B-16-quickgelu" in caught.value.hint
+
+
+def test_a_missing_weight_is_told_at_once_where_there_is_no_network(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(pretrained, "reachable", lambda address: False)
+    asked = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *host, **_: asked.append(host))
+    for fetch, file in (
+        (lambda: pretrained.fetch_clip("ViT-B-16", "laion2b_s34b_b88k"), "laion/CLIP-ViT-B-16"),
+        (lambda: pretrained._fetch_timm("vit_base_patch16_dinov3_qkvb", "lvd1689m"), "vit_base_patch16_dinov3"),
+    ):
+        with pytest.raises(ModelError, match="network cannot be reached") as caught:
+            fetch()
+        assert file in caught.value.hint
+    assert not asked
 
 
 def test_an_image_tower_alone_has_no_class_vectors(tmp_path):
     torch.save(whole_clip().visual.state_dict(), tmp_path / "visual.pt")
     with pytest.raises(ModelError, match="no text tower"):
-        text.class_vectors(ClassMap.of(["land"]), CLIP, str(tmp_path / "visual.pt"))
+        text.class_vectors(ClassMap.of(["land"]), QUICK, str(tmp_path / "visual.pt"))
 
 
 def test_without_a_text_tower_the_table_tells_the_classes_apart():

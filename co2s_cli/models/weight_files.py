@@ -1,0 +1,199 @@
+"""Files of pretrained weights in every format that publishers chose, as tensors under the first publisher's names.
+
+Read are `.safetensors` and `torch.save`d state dicts of Meta, timm and open_clip, OpenAI's TorchScript archives, and
+the `model.safetensors` of Hugging Face transformers for DINOv2, DINOv3 and CLIP.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from co2s_cli.errors import InputError, ModelError
+
+Activation = Literal["quickgelu", "gelu"]
+"""What follows the first matrix of each MLP of a CLIP: OpenAI's approximation x · σ(1.702 x), or the exact GELU."""
+
+_WRAPPERS = ("state_dict", "model", "teacher")
+"""Keys under which training programs keep the state dict in a checkpoint."""
+
+_ARCHIVE_FACTS = {"input_resolution", "context_length", "vocab_size"}
+"""Numbers that OpenAI's archives keep among the tensors."""
+
+_DINO_NAMES = (
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
+    (r"^embeddings\.patch_embeddings\.(?:projection\.)?", "patch_embed.proj."),
+    (r"^(?:encoder\.)?layer\.(\d+)\.", r"blocks.\1."),
+    (r"\.attention\.attention\.(query|key|value)\.", lambda match: f".attn.{match[1][0]}."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.(?:up_proj|weights_in)\.", ".mlp.fc1."),
+    (r"\.mlp\.(?:down_proj|weights_out)\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
+"""transformers' names of DINOv2 and DINOv3 → Meta's; q, k and v are still apart."""
+
+_CLIP_NAMES = (
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
+    (r"^text_model\.final_layer_norm\.", "ln_final."),
+    (r"^text_projection\.weight$", "text_projection"),
+    (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
+    (r"\.layer_norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+)
+"""transformers' names of CLIP → OpenAI's; q, k and v are still apart, projections still transposed."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, as Meta, timm or OpenAI named them, whatever program wrote the file.
+
+    No pickled code is run: archives of TorchScript are only asked for their tensors.
+
+    Raises:
+        InputError: there is no such file.
+        ModelError: it holds no weights that can be read, or is a file beside the one that does.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    content = _read(path)
+    for key in _WRAPPERS:
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ModelError(f"{path}: holds no tensors by name")
+    return _from_transformers(tensors)
+
+
+def activation_of(path: Path) -> Activation | None:
+    """Which activation the CLIP in a file was trained with, as far as the file or one beside it says; else None.
+
+    OpenAI trained all its archives with QuickGELU. A `config.json` of transformers or an `open_clip_config.json` in
+    the same folder names the activation.
+    """
+    if is_torchscript(path):
+        return "quickgelu"
+    for name in ("open_clip_config.json", "config.json"):
+        facts = _json(path.parent / name)
+        if name == "open_clip_config.json" and isinstance(facts.get("model_cfg"), dict):
+            return "quickgelu" if facts["model_cfg"].get("quick_gelu") else "gelu"
+        act = facts.get("vision_config", facts)
+        act = act.get("hidden_act") if isinstance(act, dict) else None
+        if act in ("quick_gelu", "gelu"):
+            return "quickgelu" if act == "quick_gelu" else "gelu"
+    return None
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, such as OpenAI's `ViT-B-16.pt`."""
+    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The mapping in a file, its format told by suffix and content."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if is_torchscript(path):
+            return _scripted(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise ModelError(f"{path}: cannot be read as weights", hint=_hint(path)) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # raised by a compiled module, derives from Exception alone
+            raise
+        raise ModelError(f"{path}: cannot be read as weights ({error})", hint=_hint(path)) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: holds no tensors by name", hint=_hint(path))
+    return content
+
+
+def _scripted(path: Path) -> dict[str, Tensor]:
+    """The tensors of a TorchScript archive in single precision; none of its methods is called."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch asks to export anew, which only OpenAI could
+        archive: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    return {name: value.float() for name, value in archive.state_dict().items() if name not in _ARCHIVE_FACTS}
+
+
+def _hint(path: Path) -> str:
+    if path.suffix in (".msgpack", ".h5", ".onnx", ".gguf", ".json"):
+        return f"take model.safetensors of the same model, not {path.name}"
+    return "wanted: a .safetensors file, a saved state dict of tensors, or OpenAI's TorchScript archive"
+
+
+def _from_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a Hugging Face transformers model under their publisher's names; others as they are."""
+    names = tensors.keys()
+    if "embeddings.cls_token" in names:
+        joined = _joined(_renamed(tensors, _DINO_NAMES), "qkv.")
+        if "pos_embed" not in joined:  # DINOv3, whose publisher calls the registers otherwise than DINOv2's
+            joined["storage_tokens"] = joined.pop("register_tokens")
+        return joined
+    if any(name.startswith("vision_model.") for name in names):
+        joined = _joined(_renamed(tensors, _CLIP_NAMES), "in_proj_")
+        for name in ("visual.proj", "text_projection"):
+            if name in joined:  # a Linear there, a matrix to multiply from the right here
+                joined[name] = joined[name].T.contiguous()
+        return joined
+    return tensors
+
+
+def _renamed(tensors: Mapping[str, Tensor], rules: tuple[tuple[str, Any], ...]) -> dict[str, Tensor]:
+    renamed = {}
+    for name, value in tensors.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)  # noqa: PLW2901 - one rule after the other
+        renamed[name] = value
+    return renamed
+
+
+def _joined(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors with the query, key and value of each attention as one, `attn.{prefix}weight` and `attn.{prefix}bias`.
+
+    A key without bias, as DINOv3 has it, gets a bias of zeros.
+    """
+    joined = {name: value for name, value in tensors.items() if not re.search(r"\.attn\.[qkv]\.", name)}
+    for name, query in tensors.items():
+        if ".attn.q." not in name:
+            continue
+        others = [tensors.get(name.replace(".attn.q.", f".attn.{part}.")) for part in "kv"]
+        parts = [query, *(torch.zeros_like(query) if part is None else part for part in others)]
+        joined[name.replace(".attn.q.", f".attn.{prefix}")] = torch.cat(parts)
+    return joined
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
