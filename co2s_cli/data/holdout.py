@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
@@ -13,7 +12,6 @@ from co2s_cli.data.sources import Source
 from co2s_cli.data.survey import GAP, STRIP, Block, block_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import PolygonLabels
-from co2s_cli.tiling import Window
 
 
 def polygon_places(index: int, source: Source, classes: int) -> list[Block]:
@@ -24,9 +22,8 @@ def polygon_places(index: int, source: Source, classes: int) -> list[Block]:
     """
     if not isinstance(source.labels, PolygonLabels) or source.windows:
         return []
-    scene, labels = source.scene, source.labels
-    boxes = _apart(shapely.bounds(labels.shapes) + np.array([-GAP, -GAP, GAP, GAP]))
-    cells = [cell for box in boxes if (cell := _inside(box, scene.height, scene.width)) is not None]
+    labels = source.labels
+    cells = labels.windows(source.scene.height, source.scene.width, margin=GAP)
     if len(cells) < 2 or any(max(cell.height, cell.width) > STRIP for cell in cells):
         return []
     places = []
@@ -35,24 +32,6 @@ def polygon_places(index: int, source: Source, classes: int) -> list[Block]:
         if (values != IGNORE).any():
             places.append(block_of(index, cell, values, classes, rim=0))
     return places
-
-
-def _apart(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes (n, left top right bottom) with those that touch joined into one, until none do."""
-    while True:
-        shapes = shapely.box(*boxes.T)
-        joined = shapely.get_parts(shapely.union_all(shapes))
-        around = shapely.bounds(joined)
-        if len(around) == len(boxes):
-            return np.asarray(around)
-        boxes = around
-
-
-def _inside(box: NDArray[np.float64], height: int, width: int) -> Window | None:
-    """The whole pixels around a box that lie in the image; None where there are none."""
-    left, top = (max(0, int(np.floor(value))) for value in box[:2])
-    right, bottom = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
-    return Window(top, left, bottom - top, right - left) if bottom > top and right > left else None
 
 
 def held_out(

@@ -60,5 +60,5 @@ def test_a_class_without_validation_labels_is_not_scored(tmp_path):
     content = report.write(tmp_path, tally, ["field", "water", "ice"], {})
     scores = content["validation"][FUSED]
     assert scores["iou"]["ice"] is None
-    assert scores["miou"] == tally.facts()["fused/miou"] == pytest.approx((6 / 9 + 3 / 9) / 2)
+    assert scores["miou"] == tally.facts()["fused/miou"] == pytest.approx((6 / 9 + 3 / 10) / 2)
     assert "| ice | – |" in (tmp_path / "report.md").read_text()
