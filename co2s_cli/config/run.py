@@ -142,6 +142,9 @@ class RunConfig(Settings):
     strong_noise: float | None = Field(None, ge=0, le=1)
     """Largest standard deviation of noise, in parts of the range; if not given 0 for red, green, blue, else 0.02."""
 
+    balance: Literal["none", "sqrt", "uniform"] = "none"
+    """How often a class is at the centre of a labelled crop: not asked, by the root of its labelled pixels, or all
+    classes alike."""
     flips: Literal["horizontal", "both"] = "horizontal"
     """How crops are mirrored: left to right, or top to bottom as well."""
     rotate: bool = False
