@@ -1,6 +1,20 @@
 """Every way the program may stop that a user can mend: a message, a hint, an exit code."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+SHOWN_CHARACTERS = 80
+"""Longest value that a message repeats."""
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and undecodable bytes escaped; line ends stay."""
+    return "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in text)
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: its repr on one line, cut at 80 characters."""
+    text = printable(repr(value)).replace("\n", "\\n")
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 class Co2sError(Exception):

@@ -45,7 +45,7 @@ def test_one_error_names_every_bad_key(tmp_path):
     config = write(tmp_path, "tile: -3\ncolour: red\noverlap: much\n")
     with pytest.raises(ConfigError) as caught:
         load(Job, config, {})
-    for part in ("job.yaml", "tile", "colour: no such setting", "overlap", "scene: is missing", "found -3"):
+    for part in ("job.yaml", "tile", "colour: no such setting", "overlap", "scene is missing", "found -3"):
         assert part in caught.value.message
 
 
@@ -110,12 +110,83 @@ class Several(Settings):
     ("values", "words"),
     [
         ({"threshold": 0}, "rule auto wants a threshold"),
-        ({"rule": 2}, "rule: wants 'auto' or less than or equal to 1 (found 2)"),
+        ({"rule": 2}, "rule: found 2, wants auto or a number ≤ 1"),
         ({"treshold": 0.2}, "treshold: no such setting, threshold is meant?"),
-        ({"colour": 0.2}, "colour: no such setting"),
+        ({"colour": 0.2}, "colour: no such setting; there are threshold, rule"),
     ],
 )
 def test_what_is_wrong_is_one_phrase_without_insides(values, words):
     with pytest.raises(ConfigError) as caught:
         load(Several, None, values)
     assert str(caught.value) == words
+
+
+class Inner(Settings):
+    image: str
+    weights: float | Path | None = None
+
+
+class Outer(Settings):
+    entries: tuple[Inner, ...] = Field(min_length=1)
+    val: tuple[Inner, ...] | float = 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("entries: [{image: a, wieghts: 1}]", "entries.0.wieghts: no such setting, weights is meant?"),
+        ("entries: [{}]", "entries.0.image is missing"),
+        (
+            "entries: [{image: a}]\nval: [{imge: b}]",
+            "val.0.image is missing; val.0.imge: no such setting, image is meant?",
+        ),
+        ("entries: []", "entries: found [], wants a list of at least 1"),
+        ("entries: [7]", "entries.0: found 7, wants lines of key: value"),
+    ],
+)
+def test_keys_within_keys_are_named_with_the_nearest_right_one(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, write(tmp_path, text), {})
+    assert caught.value.message == f"{tmp_path / 'job.yaml'}: {words}"
+    assert caught.value.hint is None
+
+
+def test_values_in_messages_are_short_and_without_control_characters(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(Job, None, {"scene": "a", "tile": "\x1b[31m" + "9" * 5000})
+    assert "\x1b" not in caught.value.message
+    assert len(caught.value.message) < 150
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tile: [" + "*a, " * 101 + "]\nscene: &a 1", "aliases|undefined"),
+        ("scene: &a x\ntile: [" + "*a, " * 101 + "]", "more than 100 aliases"),
+        ("tile: " + "[" * 51 + "]" * 51, "more than 50 levels of nesting"),
+        ("tile: " + "[" * 100_000, "more than 50 levels of nesting"),
+        ("tile: " + "9" * 21, "more than 20 digits"),
+        ("tile: 0x" + "f" * 5000, "more than 20 digits"),
+        ("tile: 3\ntile: 4", "'tile' is given twice"),
+        ("entries: {a: 1, a: 2}", "'a' is given twice"),
+        ("? [a]\n: 1", "is not YAML"),
+        ("tile: 2026-99-99", "is not YAML"),
+    ],
+)
+def test_hostile_yaml_is_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(Job, write(tmp_path, text), {})
+    assert len(caught.value.message) < 400
+
+
+def test_only_regular_files_of_some_size_are_read_as_yaml(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(InputError, match="cannot be read"):
+            load(Job, path, {})
+    with (tmp_path / "large.yaml").open("wb") as file:
+        file.truncate(10_000_001)
+    with pytest.raises(InputError, match="at most 10000000"):
+        load(Job, tmp_path / "large.yaml", {})

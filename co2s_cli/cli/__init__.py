@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from co2s_cli import __version__, log
-from co2s_cli.cli import common
+from co2s_cli.cli import common, options
 
 app = typer.Typer(
     name="co2s",
@@ -25,8 +25,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    verbose: common.Verbose = 0,
-    quiet: common.Quiet = 0,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = 0,
     version: Annotated[  # noqa: ARG001 - its callback has answered before this function runs
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,

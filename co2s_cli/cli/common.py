@@ -1,47 +1,62 @@
-"""What all commands share: flags made from settings, verbosity, and the one place where errors become exit codes."""
+"""What all commands share: the one place where errors become exit codes, and how results are printed."""
 
+import contextlib
 import dataclasses
-import functools
-import inspect
+import errno
 import json
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from co2s_cli import log
-from co2s_cli.config import Settings
-from co2s_cli.errors import Co2sError, InterruptError
+from co2s_cli.errors import Co2sError, ConfigError, InputError, InterruptError, printable, shown
 
-Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; twice for debugging.")
-]
-Quiet = Annotated[
-    int,
-    typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less: no progress, then no warnings."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; flags win over it.")]
-Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace outputs that exist.")]
-
-C = TypeVar("C", bound=Callable[..., Any])
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""Every wrong use of the command line; Typer exports only this kind of it."""
 
 
 class Co2sGroup(TyperGroup):
     """The command group: runs the command and maps each `Co2sError` to its exit code."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Read what stands before the command's name."""
+        with _told():
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error that a user can mend becomes one line, a hint and its exit code."""
-        try:
+        with _told():
             return super().invoke(ctx)
-        except Co2sError as error:
-            report(error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            report(InterruptError("interrupted"))
-            raise typer.Exit(InterruptError.exit_code) from error
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Errors that a user can mend become one line, a hint and an exit code."""
+    try:
+        yield
+    except Co2sError as error:
+        report(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        report(InterruptError("interrupted"))
+        raise typer.Exit(InterruptError.exit_code) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # any command's first look at a path says this
+            raise
+        report(InputError(f"{shown(error.filename)}: is too long for the name of a file"))
+        raise typer.Exit(InputError.exit_code) from error
+    except _UsageError as error:
+        if "NoArgs" in type(error).__name__:  # a bare `co2s` shows its help
+            raise
+        report(_misused(error))
+        raise typer.Exit(ConfigError.exit_code) from error
+
+
+def _misused(error: Any) -> ConfigError:
+    """Typer's error of usage as ours."""
+    command = error.ctx.command_path if error.ctx else "co2s"
+    return ConfigError(error.format_message().rstrip("."), hint=f"{command} --help")
 
 
 def report(error: Co2sError) -> None:
@@ -50,59 +65,10 @@ def report(error: Co2sError) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text("error: ", style="bold red").append(error.message, style="not bold"))
-    if error.hint:
-        console.print(Text("hint: ", style="bold").append(error.hint, style="not bold"))
-
-
-def command(app: typer.Typer, name: str, *, shared: Mapping[str, Any] | None = None) -> Callable[[C], C]:
-    """Register a function as command `name`; every command takes `-v` and `-q` after its name too.
-
-    `shared` are annotations of options by name, which the function takes as `**flags`.
-    """
-
-    def register(function: C) -> C:
-        @functools.wraps(function)
-        def run(*, verbose: int, quiet: int, **arguments: Any) -> Any:
-            if verbose != quiet:
-                log.setup(log.verbosity() + verbose - quiet)
-            return function(**arguments)
-
-        signature = inspect.signature(function, eval_str=True)
-        own = [part for part in signature.parameters.values() if part.kind is not inspect.Parameter.VAR_KEYWORD]
-        more = [_option(label, None, kind) for label, kind in (shared or {}).items()]
-        loudness = [_option(label, 0, kind) for label, kind in (("verbose", Verbose), ("quiet", Quiet))]
-        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in (*own, *more, *loudness)]
-        )
-        app.command(name)(run)
-        return function
-
-    return register
-
-
-def _option(name: str, default: Any, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def flags(kind: type[Settings], *names: str) -> dict[str, Any]:
-    """Annotations of options for fields of `kind`, by name; a switch only turns on."""
-    made = {}
-    for name in names:
-        wanted = kind.model_fields[name].annotation
-        taken: Any = next((plain for plain in (bool, int, Path) if wanted in (plain, plain | None)), str)
-        made[name] = Annotated[taken | None, flag(kind, name, f"--{name.replace('_', '-')}")]
-    return made
-
-
-def flag(kind: type[Settings], name: str, *spellings: str, **options: Any) -> Any:
-    """A Typer option for field `name` of `kind`: help and default are the field's own."""
-    field = kind.model_fields[name]
-    default = None if field.is_required() else field.get_default(call_default_factory=True)
-    text = field.description or ""
-    if default is not None and default not in ((), [], {}, False, ""):
-        text += f" (default: {default})"
-    return typer.Option(*(spellings or (f"--{name.replace('_', '-')}",)), help=text, show_default=False, **options)
+    with contextlib.suppress(OSError):  # nobody reads: the exit code says it
+        console.print(Text("error: ", style="bold red").append(printable(error.message), style="not bold"))
+        if error.hint:
+            console.print(Text("hint: ", style="bold").append(printable(error.hint), style="not bold"))
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from co2s_cli.cli import app
-from co2s_cli.cli.common import Config, Json, command, echo_result, flag, table
-from co2s_cli.config import given, load
+from co2s_cli.cli.common import echo_result, table
+from co2s_cli.cli.options import Config, Json, command
+from co2s_cli.config import load
 from co2s_cli.config.info import InfoConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import InputError
@@ -20,15 +18,10 @@ if TYPE_CHECKING:
     from co2s_cli.jobs.info import ModelFacts, Result, SceneFacts
 
 
-@command(app, "info")
-def info(
-    source: Annotated[str, typer.Argument(metavar="SCENE|MODEL", help=InfoConfig.model_fields["source"].description)],
-    model: Annotated[Path | None, flag(InfoConfig, "model", "--model", "-m")] = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
+@command(app, "info", InfoConfig, example="co2s info scene.tif --model model.safetensors")
+def info(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
     """Say what a scene or a model is, whether they fit, and why not."""
-    settings = load(InfoConfig, config, given(source=source, model=model))
+    settings = load(InfoConfig, config, flags)
     from co2s_cli.jobs import info as job  # rasterio loads slowly: after the settings are known to be good
 
     result = job.run(settings)

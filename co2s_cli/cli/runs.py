@@ -1,4 +1,4 @@
-"""What the commands share that train: options, and how a run is started and told of."""
+"""What the commands share that train: how a run is started and told of."""
 
 import contextlib
 import os
@@ -8,23 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from co2s_cli import log
-from co2s_cli.cli.common import echo_result, flags
-from co2s_cli.config.run import RunConfig
+from co2s_cli.cli.common import echo_result
 from co2s_cli.errors import Co2sError
 
 Extra = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as --config takes them.")
 ]
-
-_SHARED = (
-    "preset", "root", "splits", "labeled_ratio", "steps", "epochs", "batch", "crop", "init", "seed", "device",
-    "precision", "compile", "checkpointing", "accumulate", "resume", "stop_after",
-)  # fmt: skip
-
-
-def options(kind: type[RunConfig]) -> dict[str, Any]:
-    """Options of every run, by the name of their setting, with the defaults of `kind`."""
-    return flags(kind, *_SHARED)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from co2s_cli.config.flags import Flag
 from co2s_cli.config.recipes import DISTILL_PRESETS, FROM_MODELS
 from co2s_cli.config.run import RunConfig, resumed_as, settled, written
 from co2s_cli.errors import ConfigError
@@ -32,31 +33,31 @@ class DistillConfig(RunConfig):
     """Factor of it for the backbone."""
     decoder_lr: float = Field(40.0, gt=0)
     """Factor of it for everything else; 10 with model files."""
-    ema: float = Field(0.996, ge=0, lt=1)
+    ema: Annotated[float, Flag(panel="Training")] = Field(0.996, ge=0, lt=1)
     """Pseudo-labels come from the running mean of the weights, whose decay rises to this; 0 = from the weights. Model
     files give them themselves, so that it is 0 with those if not given."""
-    teacher: tuple[str, ...] = ()
+    teacher: Annotated[tuple[str, ...], Flag("--teacher", "-t", panel="Teachers", repeats=True)] = ()
     """A foundation model (NAME, NAME:TAG, NAME:FILE, NAME:none), whose features the student learns to translate its
     own into, or a model file (.safetensors), whose predictions it learns. Any number of both."""
 
-    align: Literal["second_pass", "pool"] = "second_pass"
+    align: Annotated[Literal["second_pass", "pool"], Flag(panel="Teachers")] = "second_pass"
     """How a teacher of another grid is met: by a second pass of the student at the teacher's size, or by pooling."""
-    fuse: bool = True
+    fuse: Annotated[bool, Flag("--fuse/--no-fuse", panel="Teachers")] = True
     """Whether the translated features are mixed into the student's; without it the map costs no more."""
-    alpha: float = Field(0.8, gt=0, le=1)
+    alpha: Annotated[float, Flag(panel="Teachers")] = Field(0.8, gt=0, le=1)
     """Share of the student's own features in the mixture; the teachers have the rest in equal parts."""
-    loss: Literal["mse", "cosine", "ln_mse"] = "mse"
+    loss: Annotated[Literal["mse", "cosine", "ln_mse"], Flag(panel="Teachers")] = "mse"
     """Distance of translated features from the teachers': squared, by angle, or squared to normalised ones."""
     feature_weight: float = Field(1.0, ge=0)
     """Weight of that distance among the losses; 0 = only mixed, never compared."""
     teacher_statistics: Literal["own", "imagenet"] = "own"
     """What foundation models' images are normalised with; imagenet for all of them, as in the released code."""
 
-    combine: Literal["mean", "arbitrate"] = "mean"
+    combine: Annotated[Literal["mean", "arbitrate"], Flag(panel="Teachers")] = "mean"
     """How model files' students become one prediction: their mean, or the surer one of each pixel."""
     soft_weight: float = Field(1.0, ge=0)
     """Weight of what is learnt from model files."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: Annotated[float, Flag(panel="Teachers")] = Field(1.0, gt=0)
     """What soft labels are flattened by."""
     divisor: float = Field(3.0, gt=0)
     """What the sum of all losses is divided by; 3 with foundation models alone, else 1, where nothing else is said."""
@@ -104,7 +105,7 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     from_files = any(_is_file(str(text)) for text in ([teachers] if isinstance(teachers, str) else teachers))
     student = str(values.get("student", preset.get("student", DistillConfig.model_fields["student"].default)))
     fitting = {**(FROM_MODELS if from_files else {}), "crop": _crop_for(student)}
-    return settled(DistillConfig, fitting, preset, values)
+    return settled(DistillConfig, fitting, preset, values, config=config, flags=flags)
 
 
 def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> DistillConfig:

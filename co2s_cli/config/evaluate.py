@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from co2s_cli.config.base import Settings
+from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.vectorize import Names
 
 _NOTHING = ("", "none", "null", "ignore")
@@ -37,48 +38,52 @@ def _number(text: str) -> int | str:
 class EvaluateConfig(Settings):
     """A map, or a model, against the truth."""
 
-    source: str
+    source: Annotated[str, Argument("MAP|DATA")]
     """Map to judge: a class raster, 255 is no class. With --model: the data.yaml whose labels are the truth."""
-    truth: Path | None = None
+    truth: Annotated[Path | None, Argument("TRUTH")] = None
     """What is true: a label raster on any grid, or polygons; 255 and nodata are not looked at."""
-    model: Path | None = None
+    model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
     """Model file to judge instead of a map: it maps the labelled areas of data.yaml first."""
-    split: Literal["val", "labeled"] = "val"
+    split: Annotated[Literal["val", "labeled"], Flag(panel="Input")] = "val"
     """Which labels of data.yaml: those that validate, or those that it was trained on."""
-    attribute: str = "class"
+    attribute: Annotated[str, Flag(panel="Input")] = "class"
     """Attribute of a vector file that holds class names or ids."""
-    values: Annotated[dict[int | str, int | str | None], BeforeValidator(parse_values)] = Field(default_factory=dict)
+    values: Annotated[
+        dict[int | str, int | str | None],
+        BeforeValidator(parse_values),
+        Flag(panel="Input", metavar="VALUE=CLASS,…", repeats=True),
+    ] = Field(default_factory=dict)
     """What values of the truth mean: 1=water,2=forest,0=none."""
-    classes: Path | None = None
+    classes: Annotated[Path | None, Flag(panel="Input")] = None
     """data.yaml whose classes the ids in the truth are, and in the map where that has no names of its own."""
-    protocol: Literal["plain", "mask", "dwl", "published"] = "plain"
+    protocol: Annotated[Literal["plain", "mask", "dwl", "published"], Flag(panel="Scores")] = "plain"
     """plain: classes that occur; mask: without the pixels of --exclude; dwl: with them, without their row; published:
     every class, an absent one as 0, and a model's windows as in the Co2S code."""
-    exclude: Names = ()
+    exclude: Annotated[Names, Flag(panel="Scores", metavar="NAME,…")] = ()
     """Classes that --protocol mask or dwl leaves out, by name."""
-    missing: Literal["skip", "wrong"] = "skip"
+    missing: Annotated[Literal["skip", "wrong"], Flag(panel="Scores")] = "skip"
     """Labelled pixels where the map has no class. skip: left out, and their share is told; wrong: they are wrong."""
-    tolerance: float = Field(3.0, ge=0, le=100)
+    tolerance: Annotated[float, Flag(panel="Scores")] = Field(3.0, ge=0, le=100)
     """Pixels within which a border counts as met."""
-    confidence: str | None = None
+    confidence: Annotated[str | None, Flag(panel="Input", metavar="RASTER")] = None
     """Raster of confidences as predict writes it: how sure the map is against how right it is."""
-    bins: int = Field(15, ge=1, le=254)
+    bins: Annotated[int, Flag(panel="Scores")] = Field(15, ge=1, le=254)
     """Steps of the reliability curve."""
-    out: Path | None = None
+    out: Annotated[Path | None, Flag("--out", "-o", "--output", panel="Output")] = None
     """Folder for report.json, report.md, confusion.png and, where confidences are known, reliability.png."""
-    fusion: Literal["mean", "confident", "clip", "dino"] | None = None
+    fusion: Annotated[Literal["mean", "confident", "clip", "dino"] | None, Flag(panel="Model")] = None
     """How the model's students become one; as the model says where nothing is said."""
-    tile: int | None = Field(None, ge=16, le=16384)
+    tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of the model's windows; its own where nothing is said."""
-    overlap: float = Field(0.25, ge=0, le=0.9)
+    overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
     """Part of a window that it shares with its neighbours."""
-    batch: int = Field(1, ge=1)
+    batch: Annotated[int, Flag("--batch", "--batch-size", panel="Speed")] = Field(1, ge=1)
     """Windows in a batch."""
-    device: str = "auto"
+    device: Annotated[str, Flag(panel="Speed")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
     """auto: bf16 where the device is quick at it, else fp32."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace a report that exists."""
 
     @model_validator(mode="after")

@@ -1,21 +1,24 @@
 """Settings of `co2s import`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from co2s_cli.config.base import Settings
+from co2s_cli.config.flags import Argument, Flag
 
 
 class ImportConfig(Settings):
     """Published checkpoints and the model file to make of them."""
 
-    checkpoints: tuple[Path, ...] = Field(min_length=1, max_length=2)
+    checkpoints: Annotated[tuple[Path, ...], Argument("CHECKPOINT...", repeats=True)] = Field(
+        min_length=1, max_length=2
+    )
     """The authors' best_clip.pth and best_dinov3.pth, in any order; one alone is allowed."""
-    dataset: Literal["whdld", "loveda", "potsdam", "gid15", "mer", "msl"]
+    dataset: Annotated[Literal["whdld", "loveda", "potsdam", "gid15", "mer", "msl"], Flag(panel="Model")]
     """Data set that they were trained on: whdld, loveda, potsdam, gid15, mer or msl."""
-    out: Path
+    out: Annotated[Path, Flag("--out", "-o", panel="Output")]
     """Model file to write (.safetensors)."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace the model file if it exists."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
+from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.units import Bytes, Nodata
 
 
@@ -46,47 +47,56 @@ def parse_batch(value: Any) -> Any:
 class MapConfig(Settings):
     """A model over every scene."""
 
-    scenes: list[str] = Field(min_length=1)
+    scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
     """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
-    model: Path | None = None
+    model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
     """Model file; $CO2S_MODEL where nothing is said, else the demonstration model."""
-    tile: int | None = Field(None, ge=16, le=16384)
+    tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
-    overlap: float = Field(0.25, ge=0, le=0.9)
+    overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
     """Part of a window that it shares with its neighbours."""
-    batch: Annotated[int | None, Field(ge=1), BeforeValidator(parse_batch)] = None
+    batch: Annotated[
+        int | None, Field(ge=1), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")
+    ] = None
     """Windows in a batch, or auto: 1 on a CPU, on a GPU what suits the model and the device."""
-    device: str = "auto"
+    device: Annotated[str, Flag(panel="Speed")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
     """auto: bf16 where the device is quick at it, else fp32."""
-    compile: bool = False
+    compile: Annotated[bool, Flag(panel="Speed")] = False
     """Compile the model first: minutes at the start, fewer later."""
-    tta: Literal["none", "flips", "d4"] = "none"
+    tta: Annotated[Literal["none", "flips", "d4"], Flag(panel="Model")] = "none"
     """Average over 4 flipped or 8 flipped and turned views of each window."""
-    bands: Annotated[list[int | str], BeforeValidator(parse_bands)] = Field([])
+    bands: Annotated[
+        list[int | str],
+        BeforeValidator(parse_bands),
+        Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True),
+    ] = Field([])
     """Bands in the model's order: 3,2,1, red,green,blue, 1..3; all but alpha where nothing is said."""
-    scale: str = "model"
+    scale: Annotated[str, Flag(panel="Input")] = "model"
     """Values to [0, 1]: model, auto (type and statistics of the scene), LO,HI, p2-98 (percentiles) or none."""
-    nodata: Nodata = None
+    nodata: Annotated[Nodata, Flag(panel="Input", metavar="NUMBER|none")] = None
     """Value without data, whatever the file says; none: every value is data."""
-    aoi: Path | None = None
+    aoi: Annotated[Path | None, Flag(panel="Input")] = None
     """Polygons, in any vector format and CRS; outside there is no class."""
-    bounds: Annotated[tuple[float, float, float, float] | None, BeforeValidator(parse_bounds)] = None
+    bounds: Annotated[
+        Annotated[tuple[float, float, float, float] | None, BeforeValidator(parse_bounds)],
+        Flag("--bounds", "--bbox", panel="Input", metavar="W,S,E,N"),
+    ] = None
     """W,S,E,N in the scene's CRS; outside there is no class."""
-    res: float | None = Field(None, gt=0)
+    res: Annotated[float | None, Flag("--res", "-r", panel="Input")] = Field(None, gt=0)
     """Metres per pixel that the model sees; the map keeps the scene's pixels."""
-    mem_limit: Bytes | None = None
+    mem_limit: Annotated[Bytes | None, Flag(panel="Speed", metavar="SIZE")] = None
     """Memory of all processes together, such as 4GB; half of what is free, at most 8 GB, where nothing is said."""
-    device_mem: Bytes | None = None
+    device_mem: Annotated[Bytes | None, Flag(panel="Speed", metavar="SIZE")] = None
     """Memory to take on the GPU; 90 % of what is free where nothing is said."""
-    workers: int | None = Field(None, ge=1)
+    workers: Annotated[int | None, Flag("--workers", "-j", "--jobs", panel="Speed")] = Field(None, ge=1)
     """Processes for one scene; one where nothing is said, or one for each GPU."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
-    resume: bool = False
+    resume: Annotated[bool, Flag(panel="Output")] = False
     """Take what is whole and was made with the same settings as done."""
-    dry_run: bool = False
+    dry_run: Annotated[bool, Flag(panel="Output")] = False
     """Say what would be done and what it takes, write nothing."""
-    co: list[str] = Field([])
+    co: Annotated[list[str], Flag(panel="Output", metavar="K=V", repeats=True)] = Field([])
     """Creation option of the COG driver, K=V."""

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
 
 
 class PredictConfig(MapConfig):
     """A map for every scene."""
 
-    out: Path
+    out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
     """Map to write; a folder where there are several scenes."""
-    fusion: Literal["mean", "confident", "clip", "dino"] | None = None
+    fusion: Annotated[Literal["mean", "confident", "clip", "dino"] | None, Flag(panel="Model")] = None
     """How the students become one: mean, the surer one per pixel (confident), or one alone; else as the model says."""
-    min_confidence: float = Field(0.0, ge=0, le=1)
+    min_confidence: Annotated[float, Flag("--min-confidence", "--min-conf", panel="Output")] = Field(0.0, ge=0, le=1)
     """Pixels that are less sure get no class (255)."""
-    confidence: Path | None = None
+    confidence: Annotated[Path | None, Flag(panel="Output")] = None
     """Raster of how sure each pixel is, 0 to 1."""
-    probabilities: Path | None = None
+    probabilities: Annotated[Path | None, Flag(panel="Output")] = None
     """Raster of all class probabilities, one band a class."""
-    probability_type: Literal["uint8", "float32"] = "uint8"
+    probability_type: Annotated[Literal["uint8", "float32"], Flag(panel="Output")] = "uint8"
     """How probabilities are stored; uint8 is scaled."""
-    disagreement: Path | None = None
+    disagreement: Annotated[Path | None, Flag(panel="Output")] = None
     """Raster of how far the two students are apart, 0 to 1."""
-    vector: Path | None = None
+    vector: Annotated[Path | None, Flag(panel="Output")] = None
     """Polygons of the map (.gpkg .fgb .parquet .geojson)."""
-    preview: Path | None = None
+    preview: Annotated[Path | None, Flag(panel="Output")] = None
     """PNG with the map over the image, legend, scale and areas."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
 
 DEFAULT_THRESHOLD = 0.95
@@ -31,26 +32,30 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
 class PseudoLabelConfig(MapConfig):
     """Labels made of what a model is sure of, and a data.yaml that trains on them."""
 
-    out: Path
+    out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
     """Folder for the rasters, pseudo.json and data.yaml."""
-    agree: Literal["any", "both", "surer"] | None = None
+    agree: Annotated[Literal["any", "both", "surer"] | None, Flag(panel="Labels")] = None
     """any: the fused map, as predict makes it; both: both students name the class and are sure; surer: the surer one
     names it. surer where nothing is said and the model has two students."""
-    threshold: Threshold | None = None
+    threshold: Annotated[Threshold | None, Flag(panel="Labels")] = None
     """Confidence from which on a label is kept; 0.95 where nothing is said."""
-    threshold_per_class: Annotated[Literal["auto"] | dict[str, Threshold], BeforeValidator(parse_class_thresholds)] = (
-        Field(default_factory=dict)
-    )
+    threshold_per_class: Annotated[
+        Literal["auto"] | dict[str, Threshold],
+        BeforeValidator(parse_class_thresholds),
+        Flag(panel="Labels", metavar="auto|NAME=VALUE", repeats=True),
+    ] = Field(default_factory=dict)
     """auto: in each class the surest --share of its pixels over all scenes; or NAME=VALUE,… for single classes."""
-    share: float = Field(0.5, gt=0, le=1)
+    share: Annotated[float, Flag(panel="Labels")] = Field(0.5, gt=0, le=1)
     """Share of the pixels of each class that --threshold-per-class auto keeps."""
-    min_area: int = Field(0, ge=0)
+    min_area: Annotated[int, Flag(panel="Labels")] = Field(0, ge=0)
     """Regions of one class with fewer pixels are not kept."""
-    keep_labels: Path | None = None
+    keep_labels: Annotated[Path | None, Flag(panel="Labels")] = None
     """data.yaml with human labels: they stay on top, and validate the next round as they did the last one."""
-    truth: Path | None = None
+    truth: Annotated[Path | None, Flag(panel="Labels")] = None
     """True labels to measure with: a raster or polygons; a folder of them, called as the scenes are, for several."""
-    weight: Annotated[float, Field(ge=0, le=1)] | Literal["confidence"] = "confidence"
+    weight: Annotated[Threshold | Literal["confidence"], Flag(panel="Labels", metavar="NUMBER|confidence")] = (
+        "confidence"
+    )
     """How much a pseudo-label counts in training: a number, or confidence: as much as it is sure. A human one: 1."""
 
     @model_validator(mode="after")

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from co2s_cli.config.base import Settings, load, read_yaml
+from co2s_cli.config.base import Settings, checked, load, read_yaml
+from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.recipes import DATA_SETS
 from co2s_cli.errors import ConfigError
 
@@ -31,57 +32,57 @@ class RunConfig(Settings):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    data: str = "data.yaml"
+    data: Annotated[str, Argument("DATA")] = "data.yaml"
     """data.yaml, or a published data set: whdld, loveda, potsdam, gid15, mer, msl."""
-    root: Path | None = None
+    root: Annotated[Path | None, Flag(panel="Input")] = None
     """Folder of a published data set, with images/ and labels/."""
-    splits: Path | None = None
+    splits: Annotated[Path | None, Flag(panel="Input")] = None
     """Folder with labeled.txt, unlabeled.txt and val.txt (also beside it) of a published data set."""
-    labeled_ratio: Ratio | None = Field(None, gt=0, le=1)
+    labeled_ratio: Annotated[Ratio | None, Flag(panel="Input", metavar="SHARE")] = Field(None, gt=0, le=1)
     """Share of the labelled images that keep their labels, such as 1/16; the others become unlabelled ones. Where it is
     less than one image: share of the labelled places."""
-    out: Path | None = None
+    out: Annotated[Path | None, Flag("--out", "-o", panel="Output")] = None
     """Run folder; runs/<date>-<method> if not given."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Start anew in a run folder that holds a run."""
-    resume: bool = False
+    resume: Annotated[bool, Flag(panel="Output")] = False
     """Go on from the last whole state of the run folder, with its settings."""
-    stop_after: int | None = Field(None, ge=1)
+    stop_after: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Steps of this call; the schedule stays that of the whole run."""
 
-    preset: Literal["default", "published", "tiny"] = "default"
+    preset: Annotated[Literal["default", "published", "tiny"], Flag(panel="Training")] = "default"
     """default: as the papers intend; published: as the released code behaves; tiny: small networks, no weights."""
-    steps: int | None = Field(None, ge=1)
+    steps: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Steps of the run; 4000 if neither steps nor epochs are given."""
-    epochs: int | None = Field(None, ge=1)
+    epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Length of the run as passes over the unlabelled images."""
-    batch: int = Field(4, ge=1)
+    batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1)
     """Labelled crops a step and process; as many unlabelled ones come with them."""
-    crop: int = Field(256, ge=32)
+    crop: Annotated[int, Flag(panel="Training")] = Field(256, ge=32)
     """Side of the crops in pixels."""
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, Flag(panel="Training")] = Field(0, ge=0)
     """Everything that is drawn depends on it alone."""
 
-    student: str | None = None
+    student: Annotated[str | None, Flag(panel="Model")] = None
     """Train one student on this transformer (a timm name, or tiny-student) with a DPT head, in place of the pair."""
-    student_weights: str = "auto"
+    student_weights: Annotated[str, Flag(panel="Model")] = "auto"
     """Its weights: a timm tag, a file, none, or auto (the tag in its name)."""
-    init: Path | None = None
+    init: Annotated[Path | None, Flag(panel="Model")] = None
     """Model file to start from instead; its classes must be those of the data."""
     train_backbone: Literal["auto", "attention", "all"] = "auto"
     """What of the backbones trains: their attention alone, everything, or auto (everything where no weights are)."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Pseudo-labels come from the running mean of the weights, whose decay rises to this; 0 = from the weights."""
 
-    device: str = "auto"
+    device: Annotated[str, Flag(panel="Speed")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
     """auto: bf16 where the device is quick at it, else fp32."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: Annotated[int, Flag(panel="Speed")] = Field(1, ge=1)
     """Batches whose gradients make one step."""
-    compile: bool = False
+    compile: Annotated[bool, Flag(panel="Speed")] = False
     """Compile the networks first."""
-    checkpointing: bool = False
+    checkpointing: Annotated[bool, Flag(panel="Speed")] = False
     """Recompute activations in the backward pass: less memory, more time."""
     workers: int = Field(2, ge=1)
     """Threads that read and augment."""
@@ -141,6 +142,9 @@ class RunConfig(Settings):
     strong_noise: float | None = Field(None, ge=0, le=1)
     """Largest standard deviation of noise, in parts of the range; if not given 0 for red, green, blue, else 0.02."""
 
+    balance: Literal["none", "sqrt", "uniform"] = "none"
+    """How often a class is at the centre of a labelled crop: not asked, by the root of its labelled pixels, or all
+    classes alike."""
     flips: Literal["horizontal", "both"] = "horizontal"
     """How crops are mirrored: left to right, or top to bottom as well."""
     rotate: bool = False
@@ -204,14 +208,19 @@ def written(config: Path | None, flags: Mapping[str, Any], extra: list[str]) -> 
     return values
 
 
-def settled(kind: type[R], *layers: Mapping[str, Any]) -> R:
-    """Settings from defaults < each layer over those before it; each may say the length as steps or as epochs."""
+def settled(
+    kind: type[R], *layers: Mapping[str, Any], config: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> R:
+    """Settings from defaults < each layer over those before it; each may say the length as steps or as epochs.
+
+    `config` and `flags` are where values of the last layer come from, for what is said of bad ones.
+    """
     found: dict[str, Any] = {}
     for layer in layers:
         if LENGTHS & layer.keys():
             found = {key: value for key, value in found.items() if key not in LENGTHS}
         found |= layer
-    return load(kind, None, found)
+    return checked(kind, found, config=config, typed=flags or ())
 
 
 def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: list[str], *, command: str) -> R:
@@ -236,13 +245,15 @@ def _parsed(extra: list[str]) -> dict[str, Any]:
     """The settings of `--set key=value`."""
     import yaml  # only when a setting is given
 
+    from co2s_cli.config.yaml_file import parse_yaml
+
     found = {}
     for text in extra:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: wants key=value")
         try:
-            found[key.strip().replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            found[key.strip().replace("-", "_")] = parse_yaml(value)
+        except (yaml.YAMLError, ValueError, TypeError) as error:
             raise ConfigError(f"--set {text}: the value is not YAML") from error
     return found

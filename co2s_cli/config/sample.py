@@ -1,30 +1,32 @@
 """Settings of `co2s sample`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
+from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.units import parse_whole
 
 
 class SampleConfig(Settings):
     """A made-up landscape."""
 
-    folder: Path
+    folder: Annotated[Path, Argument("FOLDER")]
     """Folder to write into; made if missing."""
-    size: int = Field(2048, ge=64, le=200_000)
+    size: Annotated[int, Flag(panel="Input")] = Field(2048, ge=64, le=200_000)
     """Width and height in pixels of 0.5 m."""
-    seed: int = Field(1, ge=0, lt=2**24)
+    seed: Annotated[int, Flag(panel="Input")] = Field(1, ge=0, lt=2**24)
     """Number of the scene: two seeds differ in season, light, air, soil, roofs and plan, as two real scenes do."""
-    classes: str = ""
+    classes: Annotated[str, Flag(panel="Input")] = ""
     """Classes to label, the rest is left unlabelled: 'road,water' takes two, 'built=building+road,water' joins some
     (all six if not given)."""
-    bands: Literal[3, 4] = 3
+    bands: Annotated[Literal[3, 4], BeforeValidator(parse_whole), Flag(panel="Output")] = 3
     """3: red, green, blue; 4: near infrared as well."""
-    dtype: Literal["uint8", "uint16"] = "uint8"
+    dtype: Annotated[Literal["uint8", "uint16"], Flag(panel="Output")] = "uint8"
     """uint8, stretched for the eye, or uint16, reflectance × 10,000."""
-    tilt: bool = False
+    tilt: Annotated[bool, Flag(panel="Output")] = False
     """Leave a collar of nodata around a tilted footprint, as satellites do."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist."""

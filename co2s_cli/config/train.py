@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from co2s_cli.config.flags import Flag
 from co2s_cli.config.recipes import DATA_SETS, PRESETS
 from co2s_cli.config.run import RunConfig, resumed_as, settled, written
 
@@ -14,18 +15,18 @@ from co2s_cli.config.run import RunConfig, resumed_as, settled, written
 class TrainConfig(RunConfig):
     """A training run from labels and unlabelled images alone."""
 
-    method: Literal["co2s", "unimatch", "fixmatch", "supervised"] = "co2s"
+    method: Annotated[Literal["co2s", "unimatch", "fixmatch", "supervised"], Flag(panel="Training")] = "co2s"
     """How unlabelled images are used."""
 
-    clip: str = "ViT-B-16"
+    clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
     """Image tower of the explicitly guided student, by its open_clip name."""
-    clip_weights: str = "openai"
+    clip_weights: Annotated[str, Flag(panel="Model")] = "openai"
     """Its weights: an open_clip tag, a file, TAG=FILE (a file of which the tag says how it was trained), or none."""
     clip_guidance: Literal["text", "queries"] = "text"
     """What tells it the classes: text embeddings of their prompts, or learnable queries as the other student has."""
-    dino: str = "vit_base_patch16_dinov3_qkvb.lvd1689m"
+    dino: Annotated[str, Flag(panel="Model")] = "vit_base_patch16_dinov3_qkvb.lvd1689m"
     """Transformer of the implicitly guided student, by its timm name."""
-    dino_weights: str = "auto"
+    dino_weights: Annotated[str, Flag(panel="Model")] = "auto"
     """Its weights: a timm tag, a file, none, or auto (the tag in its name)."""
     dino_init: Literal["pretrained", "random"] = "pretrained"
     """random: weights are dropped and every LayerScale is 1e-5, as happens in the released code."""
@@ -69,7 +70,7 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     name = str(values.get("preset", "default"))
     preset, known = PRESETS.get(name, {}), DATA_SETS.get(str(values.get("data", "")), {})
     base = (preset, known) if name == "published" else (known, preset)
-    return settled(TrainConfig, *base, values)
+    return settled(TrainConfig, *base, values, config=config, flags=flags)
 
 
 def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> TrainConfig:

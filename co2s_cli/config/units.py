@@ -37,5 +37,10 @@ def parse_nodata(value: Any) -> Any:
         raise ValueError("wants a number, nan or none") from None
 
 
+def parse_whole(value: Any) -> Any:
+    """The whole number in a text of digits, anything else as it is."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Nodata = Annotated[float | Literal["none"] | None, BeforeValidator(parse_nodata)]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from co2s_cli.config.base import Settings
+from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.units import Bytes
 
 _SQUARE_METRES = {"m2": 1.0, "m²": 1.0, "ha": 1e4, "km2": 1e6, "km²": 1e6}
@@ -68,31 +69,31 @@ Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 class VectorizeConfig(Settings):
     """A class raster made into polygons."""
 
-    raster: str
+    raster: Annotated[str, Argument("RASTER")]
     """Class raster: one band of bytes, 255 is nodata."""
-    out: Path
+    out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
     """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - writes GeoJSON lines to stdout."""
-    min_area: Area = Amount(100, "m2")
+    min_area: Annotated[Area, Flag(panel="Polygons", metavar="AREA")] = Amount(100, "m2")
     """Smaller regions join the neighbour with the longest shared edge: 100m2, 0.5ha, 20px; plain is m²; 0 is off."""
-    simplify: Length = Amount(1.5, "px")
+    simplify: Annotated[Length, Flag(panel="Polygons", metavar="LENGTH")] = Amount(1.5, "px")
     """Tolerance of simplified borders: 1.5px, 2m; plain is pixels; 0 is off."""
-    classes: Names = ()
+    classes: Annotated[Names, Flag(panel="Polygons", metavar="NAME,…")] = ()
     """Write polygons of these classes only: names or ids, separated by commas."""
-    exclude: Names = ()
+    exclude: Annotated[Names, Flag(panel="Polygons", metavar="NAME,…")] = ()
     """Write no polygons of these classes."""
-    confidence: str | None = None
+    confidence: Annotated[str | None, Flag(panel="Input", metavar="RASTER")] = None
     """Raster of confidences on the same grid; polygons get its mean and its 10th percentile."""
-    dst_crs: str | None = None
+    dst_crs: Annotated[str | None, Flag(panel="Output")] = None
     """Coordinate system to write, such as EPSG:3857; the raster's own where nothing is said."""
-    layer: str | None = None
+    layer: Annotated[str | None, Flag(panel="Output")] = None
     """Name of the layer; the output's name where nothing is said."""
-    sieved: Path | None = None
+    sieved: Annotated[Path | None, Flag(panel="Output")] = None
     """Write the class raster after small regions have joined their neighbours."""
-    mem_limit: Bytes = 4_000_000_000
+    mem_limit: Annotated[Bytes, Flag(panel="Speed", metavar="SIZE")] = 4_000_000_000
     """Memory that all processes together may take beyond what the program itself needs, such as 4GB."""
-    workers: int | None = Field(None, ge=1)
+    workers: Annotated[int | None, Flag(panel="Speed")] = Field(None, ge=1)
     """Processes; as many as there are cores where nothing is said."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist."""
 
     @model_validator(mode="after")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from co2s_cli.config.data import DataConfig
-from co2s_cli.data.dataset import Area, assemble
+from co2s_cli.data.dataset import assemble
+from co2s_cli.data.roles import Area
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import Source, labeled_sources
 from co2s_cli.errors import InputError

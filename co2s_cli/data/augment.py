@@ -75,15 +75,18 @@ def weak_geometry(
     scale: float,
     rng: np.random.Generator,
     near: Window | None = None,
+    centre: tuple[int, int] | None = None,
     symmetry: Symmetry = PUBLISHED_SYMMETRY,
 ) -> Geometry:
     """A random crop of the image enlarged by `scale`, mirrored in half of the cases.
 
     Only the part that is seen is named: reading it and scaling it equals scaling everything and cutting. With `near`
-    the crop holds a random pixel of that part.
+    the crop holds a random pixel of that part; with `centre`, a row and a column, it lies around that pixel, as far as
+    the image goes.
     """
-    top, rows, out_height = _along(height, crop, scale, rng, (near.row, near.bottom) if near else None)
-    left, cols, out_width = _along(width, crop, scale, rng, (near.col, near.right) if near else None)
+    around = centre or (((near.row, near.bottom), (near.col, near.right)) if near else (None, None))
+    top, rows, out_height = _along(height, crop, scale, rng, around[0])
+    left, cols, out_width = _along(width, crop, scale, rng, around[1])
     return Geometry(
         Window(top, left, rows, cols),
         out_height,
@@ -95,14 +98,23 @@ def weak_geometry(
 
 
 def _along(
-    length: int, crop: int, scale: float, rng: np.random.Generator, near: tuple[int, int] | None
+    length: int,
+    crop: int,
+    scale: float,
+    rng: np.random.Generator,
+    around: tuple[int, int] | int | None,
 ) -> tuple[int, int, int]:
-    """First pixel, pixels, and pixels after scaling of a crop along one axis."""
+    """First pixel, pixels, and pixels after scaling of a crop along one axis.
+
+    `around`: the crop holds a random pixel of this range (first, last + 1), or has this pixel at its centre.
+    """
     taken = min(length, max(1, round(crop / scale)))
     out = crop if taken < length else min(crop, max(1, round(length * scale)))
     low, high = 0, length - taken
-    if near is not None:
-        anchor = int(rng.integers(*near))
+    if isinstance(around, int):
+        return max(low, min(high, around - taken // 2)), taken, out
+    if around is not None:
+        anchor = int(rng.integers(*around))
         low, high = max(low, min(high, anchor - taken + 1)), max(low, min(high, anchor))
     return int(rng.integers(low, high + 1)), taken, out
 

@@ -26,8 +26,9 @@ from co2s_cli.data.augment import (
     view_mask,
     weak_geometry,
 )
+from co2s_cli.data.balance import ClassIndex
 from co2s_cli.data.sources import Source, inside, touch
-from co2s_cli.data.survey import Item
+from co2s_cli.data.survey import Item, without
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.tiling import Window
 
@@ -75,7 +76,17 @@ class _Part:
 class Pool:
     """Items to draw from, and their sources. Safe for several threads: each has handles of its own."""
 
-    def __init__(self, sources: Sequence[Source], items: Sequence[Item], scaling: Scaling, view: View) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        items: Sequence[Item],
+        scaling: Scaling,
+        view: View,
+        *,
+        classes: ClassIndex | None = None,
+    ) -> None:
+        """`classes`: crops are centred on a pixel of a class that this draws, whatever item is asked for."""
+        self._classes = classes
         self.sources = tuple(sources)
         self.items = tuple(items)
         self._scaling = scaling
@@ -90,16 +101,17 @@ class Pool:
 
     def draw(self, index: int, rng: np.random.Generator) -> Crop:
         """A random crop around item `index`."""
-        item = self.items[index]
-        source = self.sources[item.source]
         for _ in range(_ATTEMPTS):
-            geometry = self._geometry(source, item, rng)
+            item, centre = self._target(index, rng)
+            source = self.sources[item.source]
+            geometry = self._geometry(source, item, centre, rng)
             if any(touch(geometry.window, out) for out in source.holdout):
                 continue
             part = self._read(item.source, geometry.window)
             if self._useful(source, part):
                 return self._crop(geometry, part)
-        geometry = self._geometry(source, item, rng)
+        item, centre = self._target(index, rng)
+        geometry = self._geometry(self.sources[item.source], item, centre, rng)
         return self._crop(geometry, self._read(item.source, geometry.window))
 
     def release(self) -> None:
@@ -107,11 +119,31 @@ class Pool:
         for stack, _ in self._local.__dict__.pop("opened", OrderedDict()).values():
             stack.close()
 
-    def _geometry(self, source: Source, item: Item, rng: np.random.Generator) -> Geometry:
+    def _target(self, index: int, rng: np.random.Generator) -> tuple[Item, tuple[int, int] | None]:
+        """What a crop is drawn around, and the pixel at its centre where classes are balanced."""
+        if self._classes is None:
+            return self.items[index], None
+        block, class_id = self._classes.draw(rng)
+        source = self.sources[block.source]
+        labels = without(self._handles(block.source)[1].read(block.cell), block.cell, source.holdout)
+        pixels = np.argwhere(labels == class_id)
+        row, col = pixels[rng.integers(len(pixels))].tolist()
+        return Item(block.source, None), (block.cell.row + row, block.cell.col + col)
+
+    def _geometry(
+        self, source: Source, item: Item, centre: tuple[int, int] | None, rng: np.random.Generator
+    ) -> Geometry:
         height, width = source.scene.height, source.scene.width
         scale = scale_of(height, width, self._view.rule, self._view.scales, rng)
         return weak_geometry(
-            height, width, crop=self._view.crop, scale=scale, rng=rng, near=item.near, symmetry=self._view.symmetry
+            height,
+            width,
+            crop=self._view.crop,
+            scale=scale,
+            rng=rng,
+            near=item.near,
+            centre=centre,
+            symmetry=self._view.symmetry,
         )
 
     @staticmethod

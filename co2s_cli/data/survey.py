@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.sources import Source, touch
-from co2s_cli.errors import InputError
 from co2s_cli.tiling import Window, spans
 
 STRIP = 2048
@@ -55,13 +54,15 @@ def is_small(source: Source, crop: int) -> bool:
 def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[Block]:
     """The parts of the sources that hold labels: whole small images, blocks of half a crop of large ones.
 
-    Reads every label once, so that a value that is no class is found before the first step.
+    Reads every label once, so that a value that is no class is found before the first step. What is held out holds
+    none.
     """
-    return [
-        block
-        for index, source in enumerate(sources)
-        for block in _blocks(index, source, classes, STRIP if is_small(source, crop) else max(16, crop // 2))
-    ]
+    return [block for index, source in enumerate(sources) for block in blocks_of(index, source, classes, crop)]
+
+
+def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[Block]:
+    """Those of one source."""
+    return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(16, crop // 2)))
 
 
 def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[Block]:
@@ -71,14 +72,26 @@ def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[Blo
     with source.labels.reader() as reader:
         for area in source.areas:
             for window in _parts(area, max(side, STRIP // side * side)):
-                labels = reader.read(window)
+                labels = without(reader.read(window), window, source.holdout)
                 if (labels == IGNORE).all():
                     continue
                 for cell in _parts(window, side):
                     top, left = cell.row - window.row, cell.col - window.col
                     part = labels[top : top + cell.height, left : left + cell.width]
                     if (part != IGNORE).any():
-                        yield _block(index, cell, part, classes, rim=0 if cell == whole else GAP)
+                        yield block_of(index, cell, part, classes, rim=0 if cell == whole else GAP)
+
+
+def without(labels: NDArray[np.uint8], window: Window, holdout: Sequence[Window]) -> NDArray[np.uint8]:
+    """The labels (h, w) of `window` with `IGNORE` in the windows that are held out."""
+    shown = labels
+    for out in holdout:
+        if touch(window, out):
+            shown = labels.copy() if shown is labels else shown
+            rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))
+            cols = slice(max(0, out.col - window.col), max(0, out.right - window.col))
+            shown[rows, cols] = IGNORE
+    return shown
 
 
 def _parts(window: Window, side: int) -> Iterator[Window]:
@@ -87,7 +100,8 @@ def _parts(window: Window, side: int) -> Iterator[Window]:
             yield Window(window.row + top, window.col + left, bottom - top, right - left)
 
 
-def _block(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> Block:
+def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> Block:
+    """The block of source `index` with the labels (h, w) of `cell`; `rim` pixels at its edge do not validate."""
     rows, cols = np.nonzero(labels != IGNORE)
     row, col = int(rows.min()), int(cols.min())
     inner = labels[rim : cell.height - rim, rim : cell.width - rim]
@@ -99,67 +113,6 @@ def _block(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *,
         counts=tuple(np.bincount(labels[rows, cols], minlength=classes).tolist()),
         content=hashlib.sha256(labels.tobytes()).hexdigest(),
     )
-
-
-def held_out(
-    blocks: Sequence[Block], share: float, seed: int, *, hint: str = "label more places"
-) -> tuple[list[Block], list[Block]]:
-    """Blocks that train and blocks that validate: about `share` of the labelled pixels, drawn with `seed`.
-
-    Never all blocks validate, and never none; `hint` says what to do where they are too few for that.
-    """
-    able = np.flatnonzero([block.core is not None for block in blocks])
-    if len(blocks) < 2 or not able.size:
-        found = f"{len(blocks)} block{'s' * (len(blocks) != 1)} with labels found"
-        wanted = "at least 2" if len(blocks) < 2 else f"labels {GAP} pixels and more from the edge of one"
-        raise InputError(
-            f"labels: {found}, validation by a ratio wants {wanted}", hint=f"{hint}, or name val: files in data.yaml"
-        )
-    chosen = _chosen(blocks, able, share, seed, most=min(len(able), len(blocks) - 1))
-    train = [block for block, out in zip(blocks, chosen, strict=True) if not out]
-    return train, [block for block, out in zip(blocks, chosen, strict=True) if out]
-
-
-def share_of(blocks: Sequence[Block], share: float, seed: int) -> list[Block]:
-    """About `share` of the labelled pixels, drawn with `seed`; a larger share takes the same blocks and more."""
-    chosen = _chosen(blocks, np.arange(len(blocks)), share, seed, most=len(blocks))
-    return [block for block, kept in zip(blocks, chosen, strict=True) if kept]
-
-
-def _chosen(
-    blocks: Sequence[Block], able: NDArray[np.intp], share: float, seed: int, *, most: int
-) -> NDArray[np.bool_]:
-    """Which blocks are drawn: `most` of the `able` ones at most, with `share` of the labelled pixels of all.
-
-    Each draw takes a block with the classes that the chosen ones lack, so that a small share still sees the rare ones.
-    """
-    counts = np.array([block.counts for block in blocks])
-    order = able[np.random.default_rng([seed, len(able)]).permutation(len(able))]
-    chosen = np.zeros(len(blocks), np.bool_)
-    chosen[order] = _drawn(counts[order], share * counts.sum(), most)
-    return chosen
-
-
-def _drawn(counts: NDArray[np.int64], wanted: float, most: int) -> NDArray[np.bool_]:
-    """Which blocks, of those in the order of drawing, are taken until `wanted` pixels or `most` blocks are.
-
-    As long as a block has a class that is lacking, those with most such classes go first: at most one for each class.
-    """
-    present, sizes = counts > 0, counts.sum(axis=1)
-    taken = np.zeros(len(counts), np.bool_)
-    lacking = np.ones(counts.shape[1], np.bool_)
-    while sizes[taken].sum() < wanted and taken.sum() < most:
-        fresh = present[:, lacking].sum(axis=1)
-        best = fresh.argmax()
-        if not fresh[best]:
-            break
-        taken[best] = True
-        lacking &= ~present[best]
-    rest = np.flatnonzero(~taken)
-    before = sizes[taken].sum() + np.cumsum(sizes[rest]) - sizes[rest]
-    more = min(np.count_nonzero(before < wanted), most - int(taken.sum()))
-    taken[rest[:more]] = True
-    return taken
 
 
 def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:

@@ -21,6 +21,11 @@ def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], classe
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
+def labelled_classes(matrix: Confusion) -> list[int]:
+    """Ids of the classes that the truth holds: the others cannot be scored."""
+    return np.flatnonzero(matrix.sum(axis=1)).tolist()
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """What a confusion matrix says; shares in [0, 1]. A figure whose divisor is no pixel at all is 0."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.data.dataset import Area
+from co2s_cli.data.roles import Area
 from co2s_cli.metrics import Confusion, confusion
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import streamed

@@ -13,7 +13,7 @@ from torch import Tensor
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.config.recipes import PRESETS
-from co2s_cli.data.dataset import Area
+from co2s_cli.data.roles import Area
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.read.scaling import scaling_for
 from co2s_cli.inference.model import DTYPES, pick_device, pick_precision

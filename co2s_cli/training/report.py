@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from co2s_cli.files import write_text
-from co2s_cli.metrics import Scores
+from co2s_cli.metrics import Scores, labelled_classes
 from co2s_cli.models.manifest import SINGLE
 from co2s_cli.plots import draw, draw_confusion, figure
 from co2s_cli.training.ema import EMA
@@ -53,14 +53,16 @@ def write(
 
 
 def _scores(matrix: Any, names: Sequence[str]) -> dict[str, Any]:
-    scores = Scores.of(matrix)
+    """Figures of a confusion matrix; a class without validation labels has none and does not count in the mean."""
+    scored = labelled_classes(matrix)
+    scores = Scores.of(matrix, over=scored)
     return {
         "miou": scores.miou,
         "accuracy": scores.accuracy,
         "kappa": scores.kappa,
         "pixels": scores.pixels,
-        "iou": dict(zip(names, scores.iou, strict=True)),
-        "f1": dict(zip(names, scores.f1, strict=True)),
+        "iou": {name: scores.iou[index] if index in scored else None for index, name in enumerate(names)},
+        "f1": {name: scores.f1[index] if index in scored else None for index, name in enumerate(names)},
     }
 
 
@@ -75,9 +77,13 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
     lines += ["", f"| IoU % | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
     rows = [("mean", [part["miou"] for part in found.values()])]
     rows += [(name, [part["iou"][name] for part in found.values()]) for name in names]
-    lines += [f"| {name} | {' | '.join(f'{100 * value:.1f}' for value in values)} |" for name, values in rows]
+    lines += [f"| {name} | {' | '.join(map(_percent, values))} |" for name, values in rows]
     lines += ["", "![curves](curves.png)", "", "![confusion](confusion.png)", ""]
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 _STYLES = ("-", "--", ":", "-.")

@@ -141,6 +141,7 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         seed=settings.seed,
         ratio=settings.labeled_ratio,
         with_unlabeled=with_unlabeled,
+        balance=settings.balance,
         name=settings.data,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from co2s_cli import metrics
 from co2s_cli.classes import IGNORE
-from co2s_cli.data.dataset import Area
+from co2s_cli.data.roles import Area
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.pair import Pair, fuse
@@ -69,7 +69,7 @@ class Tally:
         """What the record of a run keeps of a validation."""
         found: dict[str, float] = {}
         for name, matrix in self.confusions.items():
-            scores = metrics.Scores.of(matrix)
+            scores = metrics.Scores.of(matrix, over=metrics.labelled_classes(matrix))
             found[f"{name}/miou"], found[f"{name}/accuracy"] = scores.miou, scores.accuracy
         for name, sure in self.sure.items():
             found[f"{name}/coverage"] = sure / max(self.pixels, 1)

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from co2s_cli import __version__, errors
-from co2s_cli.cli import app, common
+from co2s_cli.cli import app, common, options
 
 HEAVY = ("torch", "rasterio", "timm", "open_clip", "geopandas", "shapely", "pyogrio", "pandas", "matplotlib")
 COMMANDS = [command.name for command in app.registered_commands]
@@ -67,7 +67,7 @@ def failing_app(error: BaseException) -> typer.Typer:
     def fail() -> None:
         raise error
 
-    common.command(small, "fail")(fail)
+    options.command(small, "fail")(fail)
     return small
 
 
@@ -109,7 +109,7 @@ def test_verbosity_counts_before_and_after_the_command(arguments, shown):
     small = typer.Typer(cls=common.Co2sGroup)
 
     @small.callback()
-    def main(verbose: common.Verbose = 0, quiet: common.Quiet = 0) -> None:
+    def main(verbose: options.Verbose = 0, quiet: options.Quiet = 0) -> None:
         log.setup(verbose - quiet)
 
     def show() -> None:
@@ -117,7 +117,7 @@ def test_verbosity_counts_before_and_after_the_command(arguments, shown):
         logging.getLogger("co2s_cli.room").debug("debug")
         logging.getLogger("rasterio").warning("other")
 
-    common.command(small, "show")(show)
+    options.command(small, "show")(show)
     result = CliRunner().invoke(small, arguments)
     assert result.exit_code == 0
     assert set(result.stderr.split()) == shown

@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, match):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"classes": None}, "classes: is missing"),
+        ({"classes": None}, "classes is missing"),
         ({"labelled": []}, "labelled: no such setting"),
         ({"val": 1.5}, "between 0 and 1"),
         ({"classes": ["a", "a"]}, "class names must differ"),

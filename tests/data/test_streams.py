@@ -15,7 +15,7 @@ from torchvision.transforms.functional import rgb_to_grayscale
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry
 from co2s_cli.config.run import parse_ratio
-from co2s_cli.data import dataset
+from co2s_cli.data import dataset, roles
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.known import DATA_SETS
 from co2s_cli.data.loader import Loader, Plan
@@ -251,9 +251,10 @@ def test_a_ratio_leaves_the_published_number_of_labels_and_a_larger_one_the_same
     """WHDLD, LoveDA, Potsdam, GID-15, MER, MSL as Co2S splits them; Potsdam, DeepGlobe, LoveDA as RS-MTDF does."""
     dots = [Source(dot, dot, chip=True) for dot in map(Dot, map(str, range(images)))]
     judge = Source(Dot("val"), Dot("val"))
-    monkeypatch.setattr(
-        dataset, "labeled_sources", lambda entries, *_: [judge] if entries[0].image == "val" else [*dots]
-    )
+    for module in (dataset, roles):
+        monkeypatch.setattr(
+            module, "labeled_sources", lambda entries, *_: [judge] if entries[0].image == "val" else [*dots]
+        )
     entries = {name: (LabeledEntry(image=name, labels="labels"),) for name in ("labeled", "val")}
     config = DataConfig(classes=NAMES, **entries)
     before: set[str] = set()

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from co2s_cli.training import report
+from co2s_cli.training.validate import FUSED, Tally
 
 PARTS = ("labeled", "strong1", "strong2", "feature", "stability")
 FIGURES = ("miou", "accuracy", "coverage", "precision", "taught")
@@ -50,3 +52,13 @@ def test_no_two_curves_look_the_same(drawn, students, parts):
             continue
         looks = {(line.get_color(), line.get_linestyle()) for line in panel.values()}
         assert len(looks) == len(panel), number
+
+
+def test_a_class_without_validation_labels_is_not_scored(tmp_path):
+    matrix = np.array([[6, 2, 0], [1, 3, 4], [0, 0, 0]])
+    tally = Tally({"one": matrix, FUSED: matrix}, {}, {}, {}, 0, 16)
+    content = report.write(tmp_path, tally, ["field", "water", "ice"], {})
+    scores = content["validation"][FUSED]
+    assert scores["iou"]["ice"] is None
+    assert scores["miou"] == tally.facts()["fused/miou"] == pytest.approx((6 / 9 + 3 / 10) / 2)
+    assert "| ice | – |" in (tmp_path / "report.md").read_text()

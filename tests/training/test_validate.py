@@ -10,7 +10,8 @@ from torch import nn
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.data import read_data
 from co2s_cli.config.train import settings_of
-from co2s_cli.data.dataset import Area, assemble
+from co2s_cli.data.dataset import assemble
+from co2s_cli.data.roles import Area
 from co2s_cli.data.samples import View
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.geo.read.scene import Scene

@@ -172,6 +172,20 @@ class PolygonLabels:
         left, top, right, bottom = map(float, shapely.total_bounds(self.shapes))
         return left, top, right, bottom
 
+    def windows(self, height: int, width: int, *, margin: int) -> list[Window]:
+        """Windows of a scene of `height` × `width` pixels around the polygons and `margin` pixels more.
+
+        No two of them share a pixel: polygons whose windows would are in one window.
+        """
+        boxes = shapely.bounds(self.shapes)
+        left, top = np.maximum(np.floor(boxes[:, :2]) - margin, 0).T
+        right, bottom = np.minimum(np.ceil(boxes[:, 2:]) + margin, [width, height]).T
+        inside = (left < right) & (top < bottom)
+        boxes = _joined(np.stack([left, top, right, bottom], axis=1)[inside])
+        return [
+            Window(top, left, bottom - top, right - left) for left, top, right, bottom in boxes.astype(int).tolist()
+        ]
+
     @contextlib.contextmanager
     def reader(self) -> Iterator[PolygonLabels]:
         """Nothing to open: all threads may share it."""
@@ -188,6 +202,16 @@ class PolygonLabels:
         place = Affine.translation(window.col, window.row)
         burnt: NDArray[np.uint8] = rasterize(pairs, out_shape=shape, transform=place, fill=IGNORE, dtype=np.uint8)
         return burnt
+
+
+def _joined(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes (n; left, top, right, bottom), those that touch joined into the box around them, until none do."""
+    while True:
+        parts = shapely.get_parts(shapely.union_all(shapely.box(*boxes.T)))
+        around: NDArray[np.float64] = shapely.bounds(parts)
+        if len(around) == len(boxes):
+            return around
+        boxes = around
 
 
 def _polygons(

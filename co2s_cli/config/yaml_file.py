@@ -1,0 +1,107 @@
+"""Read YAML that may come from anywhere: sizes are checked before they are believed."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from co2s_cli.errors import ConfigError, InputError, printable, shown
+
+MAX_BYTES = 10_000_000
+MAX_DEPTH = 50
+MAX_ALIASES = 100
+MAX_DIGITS = 20
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that refuses what grows without bound and keys that are given twice."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node, not too deep and no alias too many."""
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            self._limit(self._aliases, MAX_ALIASES, "aliases")
+        self._depth += 1
+        self._limit(self._depth, MAX_DEPTH, "levels of nesting")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys differ."""
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{shown(key.value)} is given twice", problem_mark=key.start_mark
+                    )
+                names.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+    def integer(self, node: yaml.ScalarNode) -> int:
+        """A whole number of a size that a setting can have."""
+        self._limit(sum(mark.isalnum() for mark in node.value), MAX_DIGITS, "digits in a number")
+        return int(self.construct_yaml_int(node))
+
+    def _limit(self, count: int, limit: int, what: str) -> None:
+        if count > limit:
+            raise yaml.MarkedYAMLError(problem=f"more than {limit} {what}")
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.integer)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that `text` says.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is not YAML, or more than a settings file holds.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; dashes in its keys are underscores.
+
+    Raises:
+        InputError: the file cannot be read, is no regular file, or is larger than 10 MB.
+        ConfigError: its content is no mapping in YAML.
+    """
+    try:
+        values = parse_yaml(_text(path))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not YAML ({_in_one_line(error)})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: wants 'key: value' lines, found {type(values).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def _text(path: Path) -> str:
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+            raise InputError(f"{path}: cannot be read ({kind})")
+        if facts.st_size > MAX_BYTES:
+            raise InputError(f"{path}: has {facts.st_size} bytes, a YAML file of settings has at most {MAX_BYTES}")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:200]
