@@ -132,7 +132,7 @@ def compute_units(
 
 def _store(strips: Iterator[BlendedStrip], product: Product, storage: _ChainStorage, writer: Executor) -> None:
     """Decide the planes of all strips of a chain, and store them in another thread."""
-    for _ in ahead(partial(writer.submit, storage.add), _decided(strips, product), count=WRITE_QUEUE):
+    for _ in ahead(lambda strip: writer.submit(storage.add, strip), _decided(strips, product), count=WRITE_QUEUE):
         pass
     storage.wait()
 
