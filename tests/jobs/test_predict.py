@@ -267,7 +267,7 @@ def test_an_interrupted_map_goes_on_where_it_stopped(tmp_path, model, wide):
     with pytest.raises(InterruptError, match="run the same command again"):
         run(wide, out, model, progress=Interrupting(after=first.read * 2 // 3))
     assert not out.exists()
-    assert list(targets.folder_of(out).glob("*.part"))
+    assert list(targets.folder_of(out).glob("*.class.tif"))
     made = run(wide, out, model)
     assert made.state == "resumed"
     assert made.read < first.read
@@ -299,7 +299,7 @@ def test_a_map_survives_a_kill(tmp_path, model, large):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder = targets.folder_of(out)
     deadline = time.monotonic() + 120
-    while not list(folder.glob("*.part")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(folder.glob("*.class.tif")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -483,7 +483,7 @@ def test_a_full_disk_is_an_output_error_and_what_is_finished_stays(tmp_path, mod
     with pytest.raises(OutputError, match="No space left on device"):
         run(wide, out, model)
     assert not out.exists()
-    assert len(list(targets.folder_of(out).glob("*.part"))) == 2
+    assert len(list(targets.folder_of(out).glob("*.class.tif"))) >= 2  # others may be on their way at the same time
     assert not list(targets.folder_of(out).glob("*.tmp"))
     assert run(wide, out, model).state == "resumed"
     assert out.read_bytes() == whole.read_bytes()
