@@ -27,6 +27,7 @@ from co2s_cli.geo.polygons.class_strips import copy_to_raster, strips
 from co2s_cli.geo.polygons.features import Features, Ground, known_crs
 from co2s_cli.geo.polygons.sieving import SieveTask, sieved
 from co2s_cli.geo.write import geojson, vector, vector_style
+from co2s_cli.geo.write.table import Table
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _write(
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
 
-    def tables() -> Iterator[vector.Table]:
+    def tables() -> Iterator[Table]:
         for some in coverage.features(task, spans, workers=_workers(settings)):
             counts.add(some)
             yield _table(some, raster.legend.names, task)
@@ -229,7 +230,7 @@ def _schema(settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task)
     )
 
 
-def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> vector.Table:
+def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> Table:
     columns: dict[str, NDArray[Any]] = {
         "class_id": some.value,
         "class": np.array(names, dtype=object)[some.value],
@@ -238,7 +239,7 @@ def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> vecto
     }
     if task.confidence is not None:
         columns |= {"confidence_mean": some.confidence_mean, "confidence_p10": some.confidence_p10}
-    return vector.Table(some.geometry, columns)
+    return Table(some.geometry, columns)
 
 
 def _workers(settings: VectorizeConfig) -> int:

@@ -6,12 +6,11 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyproj import CRS
 
-if TYPE_CHECKING:
-    from co2s_cli.geo.write.vector import Table
+from co2s_cli.geo.write.table import Table
 
 GEOMETRY = "geometry"
 

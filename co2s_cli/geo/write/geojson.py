@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
 
-if TYPE_CHECKING:
-    from co2s_cli.geo.write.vector import Table
+from co2s_cli.geo.write.table import Table
 
 _CHUNK = 5_000
 """Features made into text at a time."""

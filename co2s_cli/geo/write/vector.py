@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyogrio
-from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
 from co2s_cli.errors import ConfigError, OutputError
 from co2s_cli.files import appearing
 from co2s_cli.geo.write import arrow, geojson
+from co2s_cli.geo.write.table import Table
 
 SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl")
 GEOJSON = (".geojson", ".geojsonl", "")
@@ -29,17 +28,6 @@ STDOUT = Path("-")
 _BATCH = 20_000
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 _PYOGRIO_ERRORS = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Some features: WKB and one array a field."""
-
-    geometry: NDArray[np.object_]
-    fields: dict[str, NDArray[Any]]
-
-    def __len__(self) -> int:
-        return len(self.geometry)
 
 
 @dataclass(frozen=True, slots=True)
