@@ -74,7 +74,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
     again = settings.model_copy(update={"resume": True})
-    context = MapContext.of(again, ModelFile(model, manifest), product, progress)
+    context = MapContext.of(again, ModelFile(model, manifest), product, progress=progress)
     if settings.dry_run:
         estimates: list[Estimate] = []
         failed = each(targets, lambda target: estimates.append(estimate(context, target)), progress)
@@ -98,7 +98,7 @@ def _candidates(
 
     def make(target: Target) -> None:
         second.check(target)
-        made.append(make_map(context, target, lambda *_: None))
+        made.append(make_map(context, target))
 
     failed = each(targets, make, context.progress)
     return tuple(made), failed
