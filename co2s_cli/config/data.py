@@ -48,8 +48,11 @@ class ScalingEntry(Settings):
     """Digital numbers that become 0 and 1, by band; a band for which they are one number holds nothing to learn."""
 
     dtype: str = "uint8"
+    """Type of the samples of every image."""
     low: tuple[float, ...]
+    """What becomes 0, by band."""
     high: tuple[float, ...]
+    """What becomes 1, by band; not below `low`."""
 
     @model_validator(mode="after")
     def _ranges(self) -> ScalingEntry:

@@ -33,7 +33,7 @@ from co2s_cli.inference.products import Product
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
 from co2s_cli.inference.store import Journal, JournalNotes
-from co2s_cli.inference.targets import Target
+from co2s_cli.inference.targets import Target, folder_of
 from co2s_cli.inference.workers import Helpers, Share, helpers
 from co2s_cli.progress import SILENT, Progress
 
@@ -142,7 +142,7 @@ def make_map(context: MapContext, target: Target, finish: Finish) -> MapResult:
 
 def check_outputs(context: MapContext, target: Target) -> None:
     """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
-    if not (context.settings.overwrite or context.settings.resume or store.folder_of(target.out).exists()):
+    if not (context.settings.overwrite or context.settings.resume or folder_of(target.out).exists()):
         target.check(overwrite=False)
 
 

@@ -27,8 +27,7 @@ from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.geo.write import creation
 from co2s_cli.inference import memory
 from co2s_cli.inference.mapping import KEY_TAG
-from co2s_cli.inference.prepared import open_scene
-from co2s_cli.inference.targets import Target
+from co2s_cli.inference.targets import Target, open_scene
 from co2s_cli.jobs.scenes import Failure, each
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
