@@ -564,3 +564,12 @@ def test_polygons_are_made_under_the_memory_limit_of_the_map(tmp_path, model, sc
     monkeypatch.setattr("co2s_cli.jobs.vectorize.run", lambda settings, _: given.append(settings.mem_limit))
     run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")
     assert given == [3_000_000_000]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_polygons_that_could_not_be_written_are_refused_before_any_compute(tmp_path, model, dry_run):
+    scene = write_raster(tmp_path / "scene.tif", noise((3, 70, 90)), bare=True)
+    with pytest.raises(InputError, match=r"GeoJSON is in EPSG:4326, but .*scene.tif has no CRS"):
+        run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.geojson", dry_run=dry_run)
+    assert names(tmp_path) == ["scene.tif"]
