@@ -32,7 +32,7 @@ def manifest(**changes) -> Manifest:
 def model(tmp_path_factory):
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
-    pair = fresh.new_pair(manifest()).eval()
+    pair = fresh.new_ensemble(manifest()).eval()
     weights.save(pair, path)
     return pair, path
 
@@ -58,7 +58,7 @@ def test_what_is_saved_is_what_is_loaded(model):
 
 
 def test_equal_models_are_equal_files(tmp_path):
-    model = fresh.new_pair(manifest(trained_on='fields, "meadows"\n\x7f é 🌾'))
+    model = fresh.new_ensemble(manifest(trained_on='fields, "meadows"\n\x7f é 🌾'))
     for number in range(6):
         weights.save(model, tmp_path / f"{number}.safetensors")
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
@@ -92,7 +92,7 @@ def test_the_manifest_is_read_without_torch(model):
 def test_equal_models_have_equal_digests_and_other_ones_do_not(model, tmp_path):
     pair, path = model
     assert weights.save(pair, tmp_path / "same.safetensors") == co2s_cli.load(path).digest
-    other = fresh.new_pair(manifest(tile=64))
+    other = fresh.new_ensemble(manifest(tile=64))
     other.load_state_dict(pair.state_dict())
     assert weights.save(other, tmp_path / "other.safetensors") != co2s_cli.load(path).digest
 
