@@ -93,7 +93,6 @@ def test_it_loads_and_runs_where_there_is_no_open_clip(model):
 def test_the_demonstration_model_is_what_it_was():
     with safe_open(weights.demo_path(), framework="pt") as file:
         facts = file.metadata()
-    assert weights.read_manifest(weights.demo_path()).model_dump_json() == facts["manifest"]
     assert weights.load(weights.demo_path()).digest == facts["digest"]
 
 

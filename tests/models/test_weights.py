@@ -115,7 +115,7 @@ def test_a_changed_manifest_is_noticed(model, tmp_path):
 def test_a_manifest_that_does_not_fit_the_tensors_is_refused(model, tmp_path):
     more = manifest(classes=tuple({"name": str(i), "color": [i, i, i], "prompts": []} for i in range(3)))
     tensors = load_file(model[1])
-    facts = {"manifest": more.model_dump_json(), "digest": weights.digest_of(more, tensors)}
+    facts = {"manifest": more.model_dump_json(), "digest": weights.digest_of(more.model_dump_json(), tensors)}
     path = rewrite(model[1], tmp_path / "m.safetensors", metadata=facts)
     with pytest.raises(ModelError, match="manifest and tensors do not fit"):
         weights.load(path)
@@ -185,7 +185,7 @@ def edited(model, tmp_path, student, **changes):
         target[name] = value
     changed = Manifest.model_construct(**plain)
     tensors = load_file(model[1])
-    facts = {"manifest": json.dumps(plain), "digest": weights.digest_of(changed, tensors)}
+    facts = {"manifest": json.dumps(plain), "digest": weights.digest_of(json.dumps(plain), tensors)}
     return rewrite(model[1], tmp_path / "edited.safetensors", metadata=facts)
 
 
