@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,18 @@ from numpy.typing import NDArray
 from co2s_cli.classes import ClassMap
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.write.map_back import WayBack
-from co2s_cli.geo.write.raster import BLOCK, Layer, class_layer, fraction_layer, probability_layer, raster
+from co2s_cli.geo.write.mosaic import make_mosaic
+from co2s_cli.geo.write.raster import (
+    BLOCK,
+    Layer,
+    appear,
+    class_layer,
+    fraction_layer,
+    probability_layer,
+    rows_of_raster,
+    unfinished,
+)
+from co2s_cli.inference.memory import cores
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import Plane
 from co2s_cli.inference.scene_job import SceneJob
@@ -32,23 +46,66 @@ def write_rasters(
     Returns:
         How often each class id occurs in the map, (256,).
     """
-    original, outputs = job.scene.scene.original, job.target.outputs
-    planes = [plane for plane in job.product.planes if plane.name in outputs]
-    progress.start("writing", original.height * len(planes), "row")
-    counts = np.zeros(256, np.int64)
-    for plane in reversed(planes):
-        layer, is_map = layer_of(plane, classes), plane.kind == "class"
-        with (
-            environment(assembly_cache(original.width, plane, job.memory.limit)),
-            raster(outputs[plane.name], grid=original, layer=layer, tags=tags, creation=creation) as writer,
-        ):
-            for row, strip in _on_original(job.parts.strips(job.units, plane), plane, job.scene):
-                writer.write(row, strip)
-                if is_map:
-                    counts += np.bincount(strip.ravel(), minlength=256)
-                progress.advance(strip.shape[-2])
+    writer = _PlaneWriter(job, classes, tags, creation)
+    progress.start("writing", len(writer.planes), "raster")
+    with contextlib.ExitStack() as stack:
+        for plane in writer.planes:
+            stack.enter_context(unfinished(job.target.outputs[plane.name]))
+        counts = np.zeros(256, np.int64)
+        with ThreadPoolExecutor(min(len(writer.planes), cores(1)), "raster") as pool:
+            for plane_counts in pool.map(writer.make, writer.planes):
+                counts += plane_counts
+                progress.advance()
+        for plane in reversed(writer.planes):
+            appear(job.target.outputs[plane.name], layer_of(plane, classes))
     progress.close()
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _PlaneWriter:
+    """Makes the rasters of a job from its finished parts; they have yet to appear."""
+
+    job: SceneJob
+    classes: ClassMap
+    tags: Mapping[str, str]
+    creation: Mapping[str, str]
+
+    @property
+    def planes(self) -> list[Plane]:
+        """The planes that are written, the classes first."""
+        return [plane for plane in self.job.product.planes if plane.name in self.job.target.outputs]
+
+    def make(self, plane: Plane) -> NDArray[np.int64]:
+        """Make one raster; how often each class id occurs, (256,), zeros for a plane of fractions."""
+        scene, limit = self.job.scene.scene, self.job.memory.limit
+        with environment(assembly_cache(scene.original.width, self.planes, limit)):  # all threads share the cache
+            return self._resampled(plane) if scene.is_resampled else self._mosaic(plane)
+
+    def _mosaic(self, plane: Plane) -> NDArray[np.int64]:
+        """The parts as they are, put together by GDAL."""
+        job, path = self.job, self.job.target.outputs[plane.name]
+        make_mosaic(
+            path,
+            job.parts.tiles(job.units, plane),
+            grid=job.scene.scene.original,
+            layer=layer_of(plane, self.classes),
+            tags=self.tags,
+            creation=self.creation,
+            scratch=job.folder / f"{plane.name}.vrt",
+        )
+        return job.parts.counts(job.units, plane) if plane.kind == "class" else np.zeros(256, np.int64)
+
+    def _resampled(self, plane: Plane) -> NDArray[np.int64]:
+        """The parts brought back to the scene's own pixels, strip by strip."""
+        job, counts = self.job, np.zeros(256, np.int64)
+        path, layer = job.target.outputs[plane.name], layer_of(plane, self.classes)
+        with rows_of_raster(path, job.scene.scene.original, layer, self.tags, self.creation) as writer:
+            for row, strip in _on_original(job.parts.strips(job.units, plane), plane, job.scene):
+                writer.write(row, strip)
+                if plane.kind == "class":
+                    counts += np.bincount(strip.ravel(), minlength=256)
+        return counts
 
 
 def layer_of(plane: Plane, classes: ClassMap) -> Layer:
@@ -63,11 +120,8 @@ def layer_of(plane: Plane, classes: ClassMap) -> Layer:
 def _on_original(
     strips: Iterator[tuple[int, NDArray[Any]]], plane: Plane, prepared: PreparedScene
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Strips (first row, array (bands, rows, columns)) on the scene's own pixels, if the model saw resampled ones."""
+    """Strips (first row, array (bands, rows, columns)) on the scene's own pixels, from those that the model saw."""
     scene = prepared.scene
-    if not scene.is_resampled:
-        yield from strips
-        return
     aoi = prepared.aoi.on(scene.original) if prepared.aoi else None
     with scene.on_original().reader() as reader:
         for row, strip in WayBack.of(scene).stream(strips, mean=plane.kind != "class"):
@@ -76,6 +130,7 @@ def _on_original(
             yield row, np.where(valid, strip, np.array(plane.blank, strip.dtype))
 
 
-def assembly_cache(width: int, plane: Plane, limit: int) -> int:
-    """Bytes of block cache while a plane is written: a row of blocks, unless that is more than memory allows."""
-    return max(16_000_000, min(int(width * BLOCK * plane.pixel_bytes * 1.25), limit // 3))
+def assembly_cache(width: int, planes: Sequence[Plane], limit: int) -> int:
+    """Bytes of block cache while planes are written: a row of blocks of each, up to a third of the limit."""
+    pixel_bytes = sum(plane.pixel_bytes for plane in planes)
+    return max(16_000_000, min(int(width * BLOCK * pixel_bytes * 1.25), limit // 3))

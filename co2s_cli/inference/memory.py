@@ -46,6 +46,9 @@ DEVICE_SHARE = 0.9
 QUEUED = 4
 """Strips of planes in memory at a time."""
 
+MAX_THREADS = 4
+"""Threads that read, and that write, at most: more wait for one another."""
+
 _SLACK = 48_000_000
 """Bytes of threads, queues and the interpreter, beside what is counted."""
 
@@ -98,6 +101,8 @@ class MemoryPlan:
     """Bytes that the process tree takes at most."""
     threads: int
     """Threads that read, in each process."""
+    encoders: int
+    """Threads that compress and write finished units, in each process."""
     cache: int
     """Bytes of GDAL's block cache, in each process."""
     remark: str | None
@@ -130,7 +135,7 @@ def plan_memory(
     Raises:
         ResourceError: not even one panel fits, with the smallest limit that works.
     """
-    width, threads = scene.lattice.plan.width, min(4, cores(workers))
+    width, threads = scene.lattice.plan.width, min(MAX_THREADS, cores(workers))
     needs = _host_needs(engine, scene, threads)
     least = smallest(needs, width)
     whole, remark = pick_limit(limit, least * workers, available())
@@ -138,8 +143,9 @@ def plan_memory(
     extra = min(max(0, _blocks_bytes(scene) * threads - SMALLEST_CACHE), (each - least) // 4)
     needs = replace(needs, base=needs.base + extra)
     lanes = cores(workers) if engine.device.type == "cpu" else 1
-    host_fit = fit(each, needs, width=width, lanes=lanes)
-    assert host_fit is not None, "the smallest limit that works was checked above"
+    encoders, needs, host_fit = _with_encoders(
+        each, needs, _unit_column(engine), width=width, lanes=lanes, most=threads
+    )
     on_cuda = engine.device.type == "cuda"
     panel = min(host_fit.panel, _device_panel(engine, scene, device_limit) if on_cuda else max_useful_panel(needs))
     return MemoryPlan(
@@ -148,9 +154,33 @@ def plan_memory(
         panel=panel,
         expected=needs.total(host_fit.lanes, panel) * workers,
         threads=threads,
+        encoders=encoders,
         cache=SMALLEST_CACHE + extra,
         remark=remark,
     )
+
+
+def _with_encoders(
+    limit: int, needs: MemoryNeeds, unit_column: int, *, width: int, lanes: int, most: int
+) -> tuple[int, MemoryNeeds, PanelFit]:
+    """The most threads that write units (1 to `most`) that cost no lane and leave a panel that is wide enough.
+
+    Args:
+        limit: bytes of this process.
+        needs: what it needs with one such thread.
+        unit_column: bytes of a column of a unit, which each further thread holds.
+        width: columns of the scene.
+        lanes: most lanes.
+        most: most threads that write.
+    """
+    alone = fit(limit, needs, width=width, lanes=lanes)
+    assert alone is not None, "the smallest limit that works was checked before"
+    for count in range(most, 1, -1):
+        more = replace(needs, column=needs.column + (count - 1) * unit_column)
+        panel_fit = fit(limit, more, width=width, lanes=lanes)
+        if panel_fit and panel_fit.lanes == alone.lanes and panel_fit.panel >= min(width, WIDE_ENOUGH):
+            return count, more, panel_fit
+    return 1, needs, alone
 
 
 def fit(limit: int, needs: MemoryNeeds, *, width: int, lanes: int) -> PanelFit | None:
@@ -302,9 +332,14 @@ def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNee
         base=begin + SMALLEST_CACHE + _SLACK + threads * (engine.batch + 3) * patch + values,
         lane=through + engine.batch * 2 * (patch + values) if on_host else (STAGES + 3) * engine.batch * patch,
         column=scene.lattice.plan.tile * ((product.depth * 4 if on_host else 0) + 1)
-        + 2 * GRAIN * planes
+        + 2 * _unit_column(engine)
         + STRIP_ROWS * (4 * product.depth + 24 + QUEUED * planes),
     )
+
+
+def _unit_column(engine: Engine) -> int:
+    """Bytes of one column of a unit, all planes together."""
+    return GRAIN * sum(plane.pixel_bytes for plane in engine.product.planes)
 
 
 def _sample_window(scene: PreparedScene) -> Sequence[tuple[int, NDArray[Any]]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -115,14 +116,25 @@ def compute_units(
 ) -> Pace:
     """Compute and store some units; `step` is told how many more windows are done, and the pace so far."""
     runner = Runner(job.scene.lattice, engine, job.scene.reader, lanes=job.memory.lanes, threads=job.memory.threads)
-    with repeatable(), environment(job.memory.cache), ThreadPoolExecutor(1, "writer") as writer:
+    with (
+        repeatable(),
+        environment(job.memory.cache),
+        ThreadPoolExecutor(job.memory.encoders, "encoder") as encoders,
+        ThreadPoolExecutor(1, "writer") as writer,
+    ):
         for chain in tiling.chains(units):
-            store = partial(_store, job.parts, UnitBuilder(job.product.planes, chain))
-            # closed at once, whatever fails: reader threads would keep the process alive
-            with closing(runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))) as strips:
-                for _ in ahead(partial(writer.submit, store), _decided(strips, job.product), count=WRITE_QUEUE):
-                    pass
+            storage = _ChainStorage(job.parts, chain, encoders, count=job.memory.encoders)
+            strips = runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))
+            with closing(strips):  # at once, whatever fails: reader threads would keep the process alive
+                _store(strips, job.product, storage, writer)
     return runner.pace
+
+
+def _store(strips: Iterator[BlendedStrip], product: Product, storage: _ChainStorage, writer: Executor) -> None:
+    """Decide the planes of all strips of a chain, and store them in another thread."""
+    for _ in ahead(lambda strip: writer.submit(storage.add, strip), _decided(strips, product), count=WRITE_QUEUE):
+        pass
+    storage.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +177,29 @@ def _to_host(planes: Mapping[str, Tensor]) -> Callable[[], dict[str, NDArray[Any
     return arrays
 
 
-def _store(parts: Parts, builder: UnitBuilder, strip: PendingStrip) -> None:
-    """Put a strip into its unit, blank where it is not valid; write units that are complete."""
-    planes = strip.planes() if strip.planes else None
-    if planes is not None and not strip.valid.all():
-        for plane in parts.planes:
-            planes[plane.name][:, ~strip.valid] = plane.blank
-    for unit, complete in builder.add(strip.row, planes, len(strip.valid)):
-        parts.write(unit, complete)
+class _ChainStorage:
+    """Puts strips into the units of a chain; complete units are written by the threads of a pool."""
+
+    def __init__(self, parts: Parts, chain: Sequence[Window], pool: Executor, *, count: int) -> None:
+        """`count`: units that may be held while they are written; memory is planned for as many."""
+        self._parts = parts
+        self._builder = UnitBuilder(parts.planes, chain)
+        self._pool = pool
+        self._count = count
+        self._writing: deque[Future[None]] = deque()
+
+    def add(self, strip: PendingStrip) -> None:
+        """Take the next strip, blank where it is not valid."""
+        planes = strip.planes() if strip.planes else None
+        if planes is not None and not strip.valid.all():
+            for plane in self._parts.planes:
+                planes[plane.name][:, ~strip.valid] = plane.blank
+        for unit, complete in self._builder.add(strip.row, planes, len(strip.valid)):
+            if len(self._writing) == self._count:
+                self._writing.popleft().result()
+            self._writing.append(self._pool.submit(self._parts.write, unit, complete))
+
+    def wait(self) -> None:
+        """Wait until all complete units are on disk; raises the error of one that is not."""
+        while self._writing:
+            self._writing.popleft().result()

@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,16 +21,18 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from co2s_cli.errors import OutputError
+from co2s_cli.errors import InputError, OutputError
+from co2s_cli.geo.write.mosaic import read_tile, tile_tags, write_tile
 from co2s_cli.inference.products import Plane
+from co2s_cli.inference.targets import folder_of
 from co2s_cli.tiling import Window, spans
 
 log = logging.getLogger(__name__)
 
 JOURNAL, LOCK, OWNER = "journal.json", "lock", "lock.owner"
 
-ZLIB_LEVEL = 1
-"""Class maps shrink to a few percent at the fastest level already."""
+COUNTS_TAG = "CO2S_COUNTS"
+"""Of a part with classes: how often each id from 0 to 255 occurs."""
 
 PIECE_ROWS = 64
 """Rows that are read from a part at a time."""
@@ -108,11 +109,6 @@ class JournalNotes:
         for text in self._texts:
             journal = journal.noted(text)
         return journal
-
-
-def folder_of(out: Path) -> Path:
-    """The folder of an output's unfinished work."""
-    return out.with_name(f"{out.name}.parts")
 
 
 @contextlib.contextmanager
@@ -212,97 +208,74 @@ def forget(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The finished units of one output: a folder with one file each."""
+    """The finished units of one output: a folder with a GeoTIFF for each unit and plane."""
 
     folder: Path
     planes: tuple[Plane, ...]
 
-    def path(self, unit: Window) -> Path:
-        """The file of a unit; its name says where the unit lies."""
-        return self.folder / f"{unit.row}-{unit.col}-{unit.height}x{unit.width}.part"
+    def path(self, unit: Window, plane: Plane) -> Path:
+        """The file of a plane of a unit; its name says where the unit lies."""
+        return self.folder / f"{unit.row}-{unit.col}-{unit.height}x{unit.width}.{plane.name}.tif"
+
+    def tiles(self, units: Iterable[Window], plane: Plane) -> dict[Window, Path]:
+        """The files of one plane, by unit."""
+        return {unit: self.path(unit, plane) for unit in units}
 
     def has(self, unit: Window) -> bool:
-        """Whether the unit is finished and its file is as long as it says."""
-        try:
-            with self.path(unit).open("rb") as file:
-                lengths = _header(file)
-                return os.fstat(file.fileno()).st_size == file.tell() + sum(lengths.values())
-        except (OSError, ValueError):
-            return False
+        """Whether a unit is finished: all its files are there and whole."""
+        return all(tile_tags(self.path(unit, plane)) is not None for plane in self.planes)
 
     def keep_only(self, units: Sequence[Window]) -> None:
         """Remove unfinished files of a killed run, and units that are not among these."""
-        wanted = {self.path(unit) for unit in units}
+        wanted = {self.path(unit, plane) for unit in units for plane in self.planes}
         for path in self.folder.glob("*.*"):
-            if path.suffix in (".part", ".tmp") and path not in wanted:
+            if path.suffix in (".tif", ".tmp") and path not in wanted:
                 path.unlink(missing_ok=True)
 
     def write(self, unit: Window, planes: Mapping[str, NDArray[Any]]) -> None:
-        """Store a unit from its planes, each (bands, rows, columns)."""
-        packed = {plane.name: _packed(planes[plane.name]) for plane in self.planes}
-        header = json.dumps({name: len(data) for name, data in packed.items()})
-        path = self.path(unit)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(header.encode() + b"\n")
-                file.writelines(packed.values())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise OutputError(f"{path}: could not be written ({error.strerror})") from error
+        """Store a unit from its planes, each (bands, rows, columns); a file appears whole under its name."""
+        for plane in self.planes:
+            path, bands = self.path(unit, plane), planes[plane.name]
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            tags = {COUNTS_TAG: json.dumps(_counts(bands).tolist())} if plane.kind == "class" else {}
+            try:
+                write_tile(temporary, bands, nodata=plane.blank, tags=tags)
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except OSError as error:
+                raise OutputError(f"{path}: could not be written ({error.strerror})") from error
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
 
-    def read(self, unit: Window, plane: Plane) -> Iterator[NDArray[Any]]:
-        """One plane of a unit, as pieces (bands, rows, columns) of at most `PIECE_ROWS` rows."""
-        path = self.path(unit)
-        try:
-            with path.open("rb") as file:
-                lengths = _header(file)
-                names = list(lengths)
-                file.seek(sum(lengths[name] for name in names[: names.index(plane.name)]), os.SEEK_CUR)
-                packed = file.read(lengths[plane.name])
-            yield from _unpacked(packed, unit, plane)
-        except (OSError, ValueError, zlib.error) as error:
-            raise OutputError(
-                f"{path}: a finished part cannot be read again ({error})", hint="run the command again with --overwrite"
-            ) from error
+    def counts(self, units: Iterable[Window], plane: Plane) -> NDArray[np.int64]:
+        """How often each class id occurs in a plane of classes, (256,)."""
+        total = np.zeros(256, np.int64)
+        for path in self.tiles(units, plane).values():
+            tags = tile_tags(path)
+            if tags is None:
+                raise _damaged(path)
+            total += np.array(json.loads(tags[COUNTS_TAG]), np.int64)
+        return total
 
     def strips(self, units: Sequence[Window], plane: Plane) -> Iterator[tuple[int, NDArray[Any]]]:
         """Full rows of a plane from top to bottom: (first row, array (bands, rows, width)), few at a time."""
         for row, band in _bands(units):
-            top = row
-            for pieces in zip(*(self.read(unit, plane) for unit in band), strict=True):
-                yield top, np.concatenate(pieces, axis=2)
-                top += pieces[0].shape[1]
+            for top, bottom in spans(band[0].height, PIECE_ROWS):
+                try:
+                    pieces = [read_tile(self.path(unit, plane), top, bottom) for unit in band]
+                except InputError as error:
+                    raise _damaged(self.path(band[0], plane)) from error
+                yield row + top, np.concatenate(pieces, axis=2)
 
 
-def _packed(plane: NDArray[Any]) -> bytes:
-    """Rows one after the other, all bands of a row together, so that the first rows can be read without the rest."""
-    return zlib.compress(np.ascontiguousarray(plane.transpose(1, 0, 2)).data, ZLIB_LEVEL)
+def _damaged(path: Path) -> OutputError:
+    return OutputError(f"{path}: a finished part cannot be read again", hint="run the command again with --overwrite")
 
 
-def _unpacked(packed: bytes, unit: Window, plane: Plane) -> Iterator[NDArray[Any]]:
-    unpack = zlib.decompressobj()
-    for top, bottom in spans(unit.height, PIECE_ROWS):
-        wanted = (bottom - top) * unit.width * plane.pixel_bytes
-        data = bytearray()
-        while len(data) < wanted:
-            more = unpack.decompress(packed, wanted - len(data))
-            packed = unpack.unconsumed_tail
-            if not more:
-                raise ValueError(f"{wanted - len(data)} bytes are missing")
-            data += more
-        yield np.frombuffer(data, plane.dtype).reshape(bottom - top, plane.bands, unit.width).transpose(1, 0, 2)
-    if unpack.decompress(packed) or not unpack.eof:  # the checksum comes last
-        raise ValueError("not as long as it should be")
-
-
-def _header(file: Any) -> dict[str, int]:
-    """Length of each plane's data, from the first line."""
-    return {str(name): int(length) for name, length in json.loads(file.readline(10_000)).items()}
+def _counts(class_ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.bincount(class_ids.ravel(), minlength=256)
 
 
 def _bands(units: Iterable[Window]) -> list[tuple[int, list[Window]]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
+from co2s_cli.errors import InputError
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.estimate import Estimate, estimate
-from co2s_cli.inference.mapping import MapContext, MapResult, make_map
+from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
-from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.scenes import Failure, check, each
@@ -56,26 +57,39 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
-    context = MapContext.of(settings, ModelFile(model, manifest), product, progress)
+    beside = Beside(
+        check=lambda target, scene: _check_beside(target, scene.scene),
+        make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),
+    )
+    context = MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
     maps: list[MapResult] = []
     estimates: list[Estimate] = []
-
-    def finish(target: Target, scene: PreparedScene) -> None:
-        _beside(target, scene, settings, manifest, progress)
 
     def make(target: Target) -> None:
         if settings.dry_run:
             estimates.append(estimate(context, target))
         else:
-            maps.append(make_map(context, target, finish))
+            maps.append(make_map(context, target))
 
     failed = each(targets, make, progress)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
-def _beside(
-    target: Target, scene: PreparedScene, settings: PredictConfig, manifest: Manifest, progress: Progress
-) -> None:
+def _check_beside(target: Target, scene: Scene) -> None:
+    """Refuse polygons in geographic coordinates of a scene that has no place on earth."""
+    if "vector" not in target.beside or scene.original.crs is not None or scene.original.gcp_crs is not None:
+        return
+    from co2s_cli.geo.write import vector
+
+    path = target.beside["vector"]
+    if path.suffix.lower() in vector.GEOJSON:
+        raise InputError(
+            f"--vector {path}: GeoJSON is in EPSG:4326, but {scene.source} has no CRS",
+            hint="choose .gpkg, .fgb or .parquet, or set the CRS of the scene with gdal_edit.py -a_srs",
+        )
+
+
+def _make_beside(target: Target, scene: Scene, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
     """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
     if "vector" in target.beside:
         from co2s_cli.jobs import vectorize
@@ -93,4 +107,4 @@ def _beside(
     if "preview" in target.beside:
         from co2s_cli.geo.write.preview import write_preview
 
-        write_preview(target.beside["preview"], scene=scene.scene, map_path=target.out, classes=manifest.class_map)
+        write_preview(target.beside["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)

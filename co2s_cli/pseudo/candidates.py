@@ -16,7 +16,7 @@ from co2s_cli.models.ensemble import fuse
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.students import Fusion
 
-Rule = Literal["any", "both", "surer"]
+AgreeRule = Literal["any", "both", "surer"]
 
 GRID = 65536
 """Confidences are kept in steps of 1/GRID: fine enough for any threshold, coarse enough to be counted and packed."""
@@ -32,7 +32,7 @@ class Candidates:
     """
 
     classes: int
-    rule: Rule
+    rule: AgreeRule
     fusion: Fusion
     students: int = 2
 
@@ -80,11 +80,15 @@ def _surer(confidence: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return confidence.amax(dim=0), label[1].where(second, label[0])
 
 
-_RULES: dict[Rule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {"any": _fused, "both": _both, "surer": _surer}
+_RULES: dict[AgreeRule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "any": _fused,
+    "both": _both,
+    "surer": _surer,
+}
 """From confidences and labels (maps, h, w) to one of each."""
 
 
-def candidates_of(manifest: Manifest, rule: Rule | None) -> Candidates:
+def candidates_of(manifest: Manifest, rule: AgreeRule | None) -> Candidates:
     """The product of a rule for a model; without a rule, of the one that makes the most of its students.
 
     Raises:

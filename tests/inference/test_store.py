@@ -138,26 +138,34 @@ def test_a_part_that_is_cut_short_or_foreign_counts_as_missing(tmp_path):
     (unit,) = tiling.blocks(8, 8, band=8, panel=8)
     assert not parts.has(unit)
     parts.write(unit, scene_of(8, 8))
-    path = parts.path(unit)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    assert not parts.has(unit)
-    path.write_bytes(b"not a part")
-    assert not parts.has(unit)
-    path.write_bytes(whole)
-    assert parts.has(unit)
-    assert list(tmp_path.iterdir()) == [path]
+    paths = [parts.path(unit, plane) for plane in PLANES]
+    for path in paths:
+        whole = path.read_bytes()
+        for damaged in (whole[: len(whole) // 2], b"not a part"):
+            path.write_bytes(damaged)
+            assert not parts.has(unit)
+        path.write_bytes(whole)
+        assert parts.has(unit)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 def test_a_part_with_damaged_data_is_an_output_error(tmp_path):
     parts = Parts(tmp_path, PLANES)
     (unit,) = tiling.blocks(8, 8, band=8, panel=8)
     parts.write(unit, scene_of(8, 8))
-    path = parts.path(unit)
+    path = parts.path(unit, PLANES[1])
     content = path.read_bytes()
     path.write_bytes(content[:-200] + bytes(200))
     with pytest.raises(OutputError, match="cannot be read again"):
-        list(parts.read(unit, PLANES[1]))
+        list(parts.strips([unit], PLANES[1]))
+
+
+def test_parts_know_how_often_each_class_occurs(tmp_path):
+    parts, planes = Parts(tmp_path, PLANES), scene_of(20, 30)
+    units = tiling.blocks(20, 30, band=8, panel=16)
+    for unit in units:
+        parts.write(unit, {name: array[:, unit.slices[0], unit.slices[1]] for name, array in planes.items()})
+    np.testing.assert_array_equal(parts.counts(units, PLANES[0]), np.bincount(planes["class"].ravel(), minlength=256))
 
 
 def test_no_folder_is_an_output_error(tmp_path):

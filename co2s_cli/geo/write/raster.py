@@ -23,6 +23,10 @@ from co2s_cli.geo.write import style
 BLOCK = 512
 """Side of the blocks of everything that is written."""
 
+TILED = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "zstd", "zstd_level": 1,
+         "interleave": "pixel"}  # fmt: skip
+"""Options of GeoTIFFs that are read once more and then removed: zstd takes a sixth of the time of deflate."""
+
 STEPS = 254
 """A fraction p in [0, 1] is stored as round(p × STEPS) in uint8, so that 255 is left for 'no value'."""
 
@@ -103,28 +107,48 @@ def raster(
     Raises:
         OutputError: no room, no permission, or a file that does not come out whole.
     """
-    raw, part = (path.with_name(f".{path.name}.{stage}.tif") for stage in ("rows", "part"))
+    with unfinished(path):
+        with rows_of_raster(path, grid, layer, tags, creation or {}) as writer:
+            yield writer
+        appear(path, layer)
+
+
+@contextlib.contextmanager
+def rows_of_raster(
+    path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], creation: Mapping[str, str]
+) -> Iterator[RasterWriter]:
+    """Take all rows of a raster, then make them the unfinished file of `path`, which has yet to appear."""
+    raw = path.with_name(f".{path.name}.rows.tif")
+    with create_dataset(raw, grid, layer, tags, driver="GTiff", bigtiff="if_safer", **TILED) as dataset:
+        writer = RasterWriter(dataset, grid, layer)
+        yield writer
+    if writer.rows != grid.height:
+        raise ValueError(f"{writer.rows} of {grid.height} rows written")
+    make_cog(raw, path, layer, creation, scratch=raw)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """Name the output in errors, and remove its unfinished files at the end, whether it has appeared or not.
+
+    Raises:
+        OutputError: no room, no permission, or a file that does not come out whole.
+    """
     try:
         _clear(path)
-        with _raw_dataset(raw, grid, layer, tags) as dataset:
-            writer = RasterWriter(dataset, grid, layer)
-            yield writer
-        if writer.rows != grid.height:
-            raise ValueError(f"{writer.rows} of {grid.height} rows written")
-        _to_cog(raw, part, layer, creation or {})
-        _appear(part, path, layer)
+        yield
     except (*FAILURES, OSError) as error:
         raise OutputError(f"{path}: could not be written ({first_line(error)})") from error
     finally:
         _clear(path)
 
 
-def _raw_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str]) -> Any:
+def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], **options: Any) -> Any:
+    """An empty dataset open for writing, with the place, the names, the colours and the tags of a raster."""
     place = {"gcps": grid.gcps, "crs": grid.gcp_crs} if grid.gcps else {"crs": grid.crs, "transform": grid.transform}
     dataset = open_dataset(
-        str(path), "w", driver="GTiff", height=grid.height, width=grid.width, count=len(layer.names),
-        dtype=layer.dtype, nodata=layer.nodata, tiled=True, blockxsize=BLOCK, blockysize=BLOCK,
-        compress="deflate", zlevel=1, bigtiff="if_safer", interleave="pixel", **place,
+        str(path), "w", height=grid.height, width=grid.width, count=len(layer.names), dtype=layer.dtype,
+        nodata=layer.nodata, **place, **options,
     )  # fmt: skip
     dataset.descriptions = layer.names
     dataset.scales = (layer.scale,) * len(layer.names)
@@ -134,7 +158,11 @@ def _raw_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str]) 
     return dataset
 
 
-def _to_cog(raw: Path, part: Path, layer: Layer, creation: Mapping[str, str]) -> None:
+def make_cog(
+    source: Path, path: Path, layer: Layer, creation: Mapping[str, str], *, scratch: Path | None = None
+) -> None:
+    """Make the unfinished file of `path` a COG of the pixels of `source`; `scratch` is removed as soon as possible."""
+    part = _unfinished_file(path)
     ids = layer.resampling == "mode"
     # ids next to each other have no gradient to predict; amounts are so noisy that more effort costs 6 times the time
     # for a sixth of the size
@@ -147,8 +175,9 @@ def _to_cog(raw: Path, part: Path, layer: Layer, creation: Mapping[str, str]) ->
         "NUM_THREADS": "ALL_CPUS",
         **creation,
     }
-    copy_raster(str(raw), str(part), driver="COG", **options)
-    raw.unlink()
+    copy_raster(str(source), str(part), driver="COG", **options)
+    if scratch is not None:
+        scratch.unlink()
     try:  # GDAL reports a full disk on closing at best to its log, so that the file itself is asked
         with open_dataset(str(part)) as dataset:
             check_whole(str(part), dataset)
@@ -156,8 +185,9 @@ def _to_cog(raw: Path, part: Path, layer: Layer, creation: Mapping[str, str]) ->
         raise OSError(f"the file is not whole, is the disk full? {error.message}") from error
 
 
-def _appear(part: Path, path: Path, layer: Layer) -> None:
+def appear(path: Path, layer: Layer) -> None:
     """Put the raster and what belongs to it under their final names; sidecars first, so that a raster seen is whole."""
+    part = _unfinished_file(path)
     for suffix in (".aux.xml", ".ovr", ".msk"):  # what belonged to a raster of this name before
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     if layer.classes is not None:
@@ -166,6 +196,10 @@ def _appear(part: Path, path: Path, layer: Layer) -> None:
             unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(target)
     part.replace(path)
+
+
+def _unfinished_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part.tif")
 
 
 def _clear(path: Path) -> None:

@@ -1,0 +1,89 @@
+"""A raster from finished tiles: small GeoTIFFs that any GIS opens, of which GDAL makes one COG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window as RasterioWindow
+
+from co2s_cli.errors import InputError, OutputError
+from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset, reading
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read.checks import check_whole
+from co2s_cli.geo.write.raster import BLOCK, TILED, Layer, create_dataset, make_cog
+from co2s_cli.tiling import Window
+
+
+def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[str, str]) -> None:
+    """Write bands (bands, rows, columns) as a GeoTIFF without place; GDAL compresses them outside of Python's lock.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    count, height, width = bands.shape
+    try:
+        with open_dataset(
+            str(path), "w", driver="GTiff", count=count, height=height, width=width, dtype=bands.dtype.name,
+            nodata=nodata, **TILED,
+        ) as dataset:  # fmt: skip
+            dataset.update_tags(**tags)
+            dataset.write(bands)
+    except FAILURES as error:
+        raise OutputError(f"{path}: could not be written ({first_line(error)})") from error
+
+
+def tile_tags(path: Path) -> dict[str, str] | None:
+    """The tags of a tile; None where there is no tile, or none that is whole."""
+    try:
+        with reading(str(path)) as dataset:
+            check_whole(str(path), dataset)
+            return dict(dataset.tags())
+    except InputError:
+        return None
+
+
+def read_tile(path: Path, top: int, bottom: int) -> NDArray[Any]:
+    """Rows `top` … `bottom` of a tile, (bands, rows, columns)."""
+    with reading(str(path)) as dataset:
+        return np.asarray(dataset.read(window=RasterioWindow(0, top, dataset.width, bottom - top)))
+
+
+def make_mosaic(
+    path: Path,
+    tiles: Mapping[Window, Path],
+    *,
+    grid: Grid,
+    layer: Layer,
+    tags: Mapping[str, str],
+    creation: Mapping[str, str],
+    scratch: Path,
+) -> None:
+    """Make the unfinished file of `path` a COG of tiles that cover the grid.
+
+    `scratch` becomes a virtual raster of the tiles; it stands in their folder.
+    """
+    create_dataset(scratch, grid, layer, tags, driver="VRT").close()
+    document = ElementTree.parse(scratch)  # noqa: S314 - GDAL wrote it
+    for band in document.getroot().iter("VRTRasterBand"):
+        band.attrib |= {"blockXSize": str(BLOCK), "blockYSize": str(BLOCK)}
+        band.extend(_source(window, tile, band.attrib) for window, tile in tiles.items())
+    document.write(scratch)
+    make_cog(scratch, path, layer, creation)
+
+
+def _source(window: Window, tile: Path, band: Mapping[str, str]) -> ElementTree.Element:
+    """A tile as a source of a band of a virtual raster; with its properties, GDAL opens it only to read its pixels."""
+    source = ElementTree.Element("SimpleSource")
+    ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = tile.name
+    ElementTree.SubElement(source, "SourceBand").text = band["band"]
+    size = {"RasterXSize": str(window.width), "RasterYSize": str(window.height), "DataType": band["dataType"]}
+    ElementTree.SubElement(source, "SourceProperties", size, BlockXSize=str(BLOCK), BlockYSize=str(BLOCK))
+    extent = {"xSize": str(window.width), "ySize": str(window.height)}
+    ElementTree.SubElement(source, "SrcRect", extent, xOff="0", yOff="0")
+    ElementTree.SubElement(source, "DstRect", extent, xOff=str(window.col), yOff=str(window.row))
+    return source
