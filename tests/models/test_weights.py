@@ -183,7 +183,6 @@ def edited(model, tmp_path, student, **changes):
         for folder in folders:
             target = target[folder]
         target[name] = value
-    changed = Manifest.model_construct(**plain)
     tensors = load_file(model[1])
     facts = {"manifest": json.dumps(plain), "digest": weights.digest_of(json.dumps(plain), tensors)}
     return rewrite(model[1], tmp_path / "edited.safetensors", metadata=facts)
