@@ -9,6 +9,8 @@ from typing import Any
 
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
+from co2s_cli.geo.gdal import reading
+from co2s_cli.geo.grid import Grid
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
@@ -64,6 +66,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         _beside(target, scene, settings, manifest, progress)
 
     def make(target: Target) -> None:
+        _check_vector(target, settings)
         if settings.dry_run:
             estimates.append(estimate(context, target))
         else:
@@ -80,17 +83,31 @@ def _beside(
     if "vector" in target.beside:
         from co2s_cli.jobs import vectorize
 
-        limit: dict[str, Any] = {} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}
-        polygons = VectorizeConfig(
-            raster=str(target.out),
-            out=target.beside["vector"],
-            confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
-            workers=settings.workers or 1,
-            overwrite=True,
-            **limit,
-        )
-        vectorize.run(polygons, progress)
+        vectorize.run(_vector_settings(target, settings), progress)
     if "preview" in target.beside:
         from co2s_cli.geo.write.preview import write_preview
 
         write_preview(target.beside["preview"], scene=scene.scene, map_path=target.out, classes=manifest.class_map)
+
+
+def _check_vector(target: Target, settings: PredictConfig) -> None:
+    """Refuse, before any compute, polygons that could not be made of the map."""
+    if "vector" in target.beside:
+        from co2s_cli.jobs import vectorize
+
+        with reading(target.source) as dataset:
+            grid = Grid.of(dataset)
+        vectorize.check(_vector_settings(target, settings), grid)
+
+
+def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:
+    """How polygons are made of the map, under the memory limit of the map."""
+    limit: dict[str, Any] = {} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}
+    return VectorizeConfig(
+        raster=str(target.out),
+        out=target.beside["vector"],
+        confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
+        workers=settings.workers or 1,
+        overwrite=True,
+        **limit,
+    )

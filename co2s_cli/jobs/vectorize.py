@@ -20,11 +20,13 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
 from co2s_cli.files import check_output
+from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream as coverage
 from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
 from co2s_cli.geo.polygons.class_strips import copy_to_raster, strips
 from co2s_cli.geo.polygons.features import Features, Ground, known_crs
 from co2s_cli.geo.polygons.sieve import sieved
+from co2s_cli.geo.polygons.simplify import JOINTS_EVERY
 from co2s_cli.geo.write import geojson, vector, vector_style
 from co2s_cli.geo.write.table import Table
 from co2s_cli.progress import SILENT, Progress
@@ -107,10 +109,23 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     return VectorizeResult(settings.out, count, found, style, settings.sieved, merged)
 
 
+def check(settings: VectorizeConfig, grid: Grid) -> None:
+    """Refuse what `run` would refuse of the settings for a class raster on `grid`, which need not be there yet.
+
+    Raises:
+        Co2sError: what is wrong with the settings.
+    """
+    vector.check_format(settings.out)
+    target = _target(settings, grid)
+    least = JOINTS_EVERY if _tolerance(settings, grid) else 1
+    _small(settings, grid, Ground.of(grid, target))
+    _block_plan(settings, grid, least=min(least, grid.height))
+
+
 def _write(
     settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task, progress: Progress
 ) -> tuple[ClassCount, ...]:
-    rows, workers = _block_plan(settings, raster, least=min(task.step, task.height))
+    rows, workers = _block_plan(settings, raster.grid, least=min(task.step, task.height))
     spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
@@ -138,21 +153,21 @@ def _check_outputs(settings: VectorizeConfig) -> None:
 
 
 def _task(settings: VectorizeConfig, raster: ClassRaster) -> coverage.Task:
-    ground = Ground.of(raster.grid, _target(settings, raster))
+    ground = Ground.of(raster.grid, _target(settings, raster.grid))
     scale = 1.0 if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     return coverage.Task(
         source=raster.source,
         height=raster.grid.height,
         ground=ground,
         wanted=_wanted(settings, raster),
-        tolerance=_tolerance(settings, raster),
+        tolerance=_tolerance(settings, raster.grid),
         confidence=settings.confidence,
         confidence_scale=scale,
         open_bytes=settings.mem_limit // 4,
     )
 
 
-def _target(settings: VectorizeConfig, raster: ClassRaster) -> Any:
+def _target(settings: VectorizeConfig, grid: Grid) -> Any:
     """The CRS to write where it may be another one than the raster's."""
     is_geojson = settings.out.suffix.lower() in vector.GEOJSON
     wanted = settings.dst_crs or ("EPSG:4326" if is_geojson else None)
@@ -161,9 +176,9 @@ def _target(settings: VectorizeConfig, raster: ClassRaster) -> Any:
     target = known_crs(wanted)
     if is_geojson and target.to_epsg() != 4326:
         raise ConfigError(f"--dst-crs {wanted}: GeoJSON is in EPSG:4326 always", hint="choose another format")
-    if raster.grid.crs is None:
+    if grid.crs is None:
         raise InputError(
-            f"{raster.source}: has no CRS, so that nothing can be written in {wanted}",
+            f"{settings.raster}: has no CRS, so that nothing can be written in {wanted}",
             hint="write .gpkg, .fgb or .parquet in its own coordinates, or set its CRS with gdal_edit.py -a_srs",
         )
     return target
@@ -177,19 +192,19 @@ def _wanted(settings: VectorizeConfig, raster: ClassRaster) -> NDArray[np.bool_]
     return wanted
 
 
-def _tolerance(settings: VectorizeConfig, raster: ClassRaster) -> float:
+def _tolerance(settings: VectorizeConfig, grid: Grid) -> float:
     """Tolerance of simplification in pixels."""
     if settings.simplify.unit == "px" or settings.simplify.value == 0:
         return settings.simplify.value
-    side = raster.grid.ground_size()
+    side = grid.ground_size()
     if side is None:
-        raise _no_metres(f"--simplify {settings.simplify}", raster)
+        raise _no_metres(f"--simplify {settings.simplify}", settings.raster)
     return settings.simplify.value / math.sqrt(side[0] * side[1])
 
 
-def _no_metres(flag: str, raster: ClassRaster) -> ConfigError:
+def _no_metres(flag: str, raster: str) -> ConfigError:
     return ConfigError(
-        f"{flag}: {raster.source} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
+        f"{flag}: {raster} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
     )
 
 
@@ -197,7 +212,7 @@ def _sieved(
     settings: VectorizeConfig, raster: ClassRaster, ground: Ground, scratch: Path, progress: Progress
 ) -> tuple[str, int]:
     """The raster to make polygons of, and how many of its pixels have another class than those of the one given."""
-    small = _small(settings, raster, ground)
+    small = _small(settings, raster.grid, ground)
     if small <= 1 and settings.sieved is None:
         return raster.source, 0
     progress.start("small regions", raster.grid.height, "row")
@@ -213,14 +228,14 @@ def _sieved(
     return str(path), merged
 
 
-def _small(settings: VectorizeConfig, raster: ClassRaster, ground: Ground) -> int:
+def _small(settings: VectorizeConfig, grid: Grid, ground: Ground) -> int:
     """Regions of fewer pixels are too small."""
     wanted = settings.min_area
     if wanted.unit == "px" or wanted.value == 0:
         return math.ceil(wanted.value)
-    side = raster.grid.ground_size()
+    side = grid.ground_size()
     if ground.unit is None or side is None:
-        raise _no_metres(f"--min-area {wanted}", raster)
+        raise _no_metres(f"--min-area {wanted}", settings.raster)
     # degrees shrink towards the poles: GDAL's sieve counts pixels, so that the middle of the map stands for all of it
     pixel_m2 = side[0] * side[1] if ground.ellipsoid else abs(ground.pixel_area) * ground.unit**2
     return math.ceil(wanted.value / pixel_m2 * (1 - 1e-9))
@@ -248,10 +263,10 @@ def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> Table
     return Table(some.geometry, columns)
 
 
-def _block_plan(settings: VectorizeConfig, raster: ClassRaster, *, least: int) -> tuple[int, int]:
+def _block_plan(settings: VectorizeConfig, grid: Grid, *, least: int) -> tuple[int, int]:
     """Rows of a block and processes: fewer of both where memory is short, but `least` rows and one process."""
     wanted = settings.workers or os.cpu_count() or 1
-    row_bytes = 2 * _BYTES_PER_PIXEL * raster.grid.width
+    row_bytes = 2 * _BYTES_PER_PIXEL * grid.width
     workers = max(1, min(wanted, settings.mem_limit // (least * row_bytes)))
     if workers < wanted:
         log.info("--workers %d: memory of %s is enough for %d", wanted, show_bytes(settings.mem_limit), workers)
@@ -259,10 +274,10 @@ def _block_plan(settings: VectorizeConfig, raster: ClassRaster, *, least: int) -
     if affordable < least and "mem_limit" in settings.model_fields_set:
         raise ResourceError(
             f"--mem-limit {show_bytes(settings.mem_limit)}: {show_bytes(least * row_bytes)} is the least for "
-            f"{raster.source}",
+            f"{settings.raster}",
             hint="raise it",
         )
-    return int(max(least, min(affordable, _PIXELS // raster.grid.width))), workers
+    return int(max(least, min(affordable, _PIXELS // grid.width))), workers
 
 
 def _write_style(out: Path, raster: ClassRaster, found: tuple[ClassCount, ...]) -> Path | None:

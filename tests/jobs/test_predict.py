@@ -559,6 +559,18 @@ def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene,
     assert beside[wish].exists()
 
 
+def test_polygons_that_cannot_be_made_are_refused_before_any_compute(tmp_path, model, monkeypatch):
+    image = np.zeros((3, 40, 40), np.uint8)
+    with rasterio.open(
+        tmp_path / "plain.tif", "w", driver="GTiff", height=40, width=40, count=3, dtype="uint8", crs=None,
+        transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
+    ) as dataset:  # fmt: skip
+        dataset.write(image)
+    monkeypatch.setattr("co2s_cli.jobs.predict.make_map", lambda *_: pytest.fail("the map was begun"))
+    with pytest.raises(InputError, match="has no CRS"):
+        run(tmp_path / "plain.tif", tmp_path / "map.tif", model, vector=tmp_path / "map.geojson")
+
+
 def test_polygons_are_made_under_the_memory_limit_of_the_map(tmp_path, model, scene, monkeypatch):
     given = []
     monkeypatch.setattr("co2s_cli.jobs.vectorize.run", lambda settings, _: given.append(settings.mem_limit))

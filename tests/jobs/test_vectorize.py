@@ -325,20 +325,6 @@ def test_a_folder_that_takes_no_files_is_refused(raster, tmp_path):
         run(raster, folder / "out.gpkg")
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
-def test_without_pyarrow_the_same_is_written(raster, tmp_path, monkeypatch, suffix):
-    first = read(run(raster, tmp_path / f"first{suffix}").out)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert_geodataframe_equal(read(run(raster, tmp_path / f"second{suffix}").out), first)
-
-
-def test_parquet_without_its_library_is_refused(raster, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs pyarrow") as caught:
-        run(raster, tmp_path / "out.parquet")
-    assert "pip install" in caught.value.hint
-
-
 @pytest.mark.slow
 def test_processes_and_memory_limits_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("co2s_cli.geo.polygons.processes._WORTH_S", 0.0)
