@@ -129,7 +129,7 @@ def end_to_end(context: MapContext, settings: PredictConfig) -> tuple[float, flo
     """Seconds from the first read to the closed files; the model is loaded already."""
     (target,) = targets_of(settings.scenes, settings.out, settings.beside())
     clock = Clock()
-    make_map(replace(context, progress=clock), target, lambda *_: None)
+    make_map(replace(context, progress=clock), target)
     return clock.read()
 
 

@@ -23,8 +23,10 @@ def evaluate(flags: dict[str, Any], config: Config = None, as_json: Json = False
     maps the labelled areas first, as predict would. Classes are matched by name where both sides have names.
     """
     settings = load(EvaluateConfig, config, flags)
+    from co2s_cli.jobs import early
     from co2s_cli.jobs import evaluate as job  # after parsing: --help must not wait for GDAL
 
+    early.check_evaluate(settings)
     result = job.run(settings, progress=watcher())
     echo_result(result, as_json=as_json, text="" if as_json else described(result))
 

@@ -18,7 +18,10 @@ def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False)
     `co2s predict SCENE MAP` is short for `--out MAP` where MAP is not there yet.
     """
     settings = load(PredictConfig, config, _with_map(flags))
-    from co2s_cli.jobs import predict as job  # torch loads in seconds: after the settings are known to be good
+    from co2s_cli.jobs import early
+
+    early.check_predict(settings)
+    from co2s_cli.jobs import predict as job  # torch loads in seconds: after all that can be refused without it
 
     result = job.run(settings, progress=watcher())
     echo_result(result, as_json=as_json, text=result.text())

@@ -15,6 +15,9 @@ def train(flags: dict[str, Any], extra: Extra = None, config: Config = None, as_
     with in_one_voice():
         resumes = "resume" in flags and "out" in flags
         settings = resumed(flags["out"], flags, extra or []) if resumes else settings_of(config, flags, extra or [])
-        from co2s_cli.jobs import train as job  # after parsing: --help must not wait for torch
+        from co2s_cli.jobs import early
+
+        early.check_run(settings)
+        from co2s_cli.jobs import train as job  # torch loads in seconds: after all that can be refused without it
 
         echo_run(job.run(settings, progress=watcher()), as_json=as_json)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from co2s_cli.config.flags import Flag
-from co2s_cli.config.recipes import DATA_SETS, PRESETS
+from co2s_cli.config.protocol import training_of
+from co2s_cli.config.recipes import PRESETS
 from co2s_cli.config.run import RunConfig, resumed_as, settled, written
 
 
@@ -68,8 +69,8 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     """
     values = written(config, flags, extra)
     name = str(values.get("preset", "default"))
-    preset, known = PRESETS.get(name, {}), DATA_SETS.get(str(values.get("data", "")), {})
-    base = (preset, known) if name == "published" else (known, preset)
+    preset, protocol = PRESETS.get(name, {}), training_of("train", values)
+    base = (preset, protocol) if name == "published" else (protocol, preset)
     return settled(TrainConfig, *base, values, config=config, flags=flags)
 
 

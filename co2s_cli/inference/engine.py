@@ -59,7 +59,7 @@ class Engine:
         self.step = batch
         """Windows that go through the model together: the batch, until the device's memory did not hold it."""
         self._stage: Callable[[NDArray[Any]], Tensor] = (
-            _PinnedStage(self.device) if self.device.type == "cuda" else self._copied
+            _PinnedStage(self.device, batch) if self.device.type == "cuda" else self._copied
         )
 
     def run(self, pixels: Sequence[tuple[int, NDArray[Any]]]) -> Tensor:
@@ -144,8 +144,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 class _PinnedStage:
     """Copies batches to a CUDA device through pinned buffers, on a stream of its own, while the model runs."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, batch: int) -> None:
+        """`batch`: most windows that are copied at a time."""
         self._device = device
+        self._batch = batch
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._buffers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
         """Oldest first, each with the event that marks the end of its last copy."""
@@ -171,7 +173,7 @@ class _PinnedStage:
     def _free_buffer(self, staged: NDArray[Any]) -> Tensor:
         """A new buffer, or from the `STAGES`-th on the one used longest ago, once its copy is over."""
         if len(self._buffers) < STAGES:
-            return torch.from_numpy(np.empty_like(staged)).pin_memory()
+            return torch.from_numpy(np.empty((self._batch, *staged.shape[1:]), staged.dtype)).pin_memory()
         buffer, copied = self._buffers.popleft()
         if copied is not None:
             copied.synchronize()

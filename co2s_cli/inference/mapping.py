@@ -33,7 +33,7 @@ from co2s_cli.inference.products import Product
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
 from co2s_cli.inference.store import Journal, JournalNotes
-from co2s_cli.inference.targets import Target
+from co2s_cli.inference.targets import Target, folder_of
 from co2s_cli.inference.workers import Helpers, Share, helpers
 from co2s_cli.progress import SILENT, Progress
 
@@ -44,8 +44,19 @@ KEY_TAG = "CO2S_KEY"
 _HIDDEN = ("scene", "validity", "area")
 """Facts that are digests or name the path of a file: not shown."""
 
-Finish = Callable[[Target, PreparedScene], None]
-"""Makes what is wanted beside a map that is whole: polygons, a picture."""
+
+def _nothing(target: Target, scene: PreparedScene) -> None:
+    """Of a map beside which nothing is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is wanted beside the rasters of a map: polygons, a picture."""
+
+    check: Callable[[Target, PreparedScene], None] = _nothing
+    """Refuses, before any compute, what could not be made."""
+    make: Callable[[Target, PreparedScene], None] = _nothing
+    """Makes it of a map that is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +73,18 @@ class MapContext:
     creation: Mapping[str, str]
     """Checked options of the COG driver."""
     progress: Progress
+    beside: Beside
 
     @classmethod
-    def of(cls, settings: MapConfig, model: ModelFile, product: Product, progress: Progress = SILENT) -> MapContext:
+    def of(
+        cls,
+        settings: MapConfig,
+        model: ModelFile,
+        product: Product,
+        *,
+        progress: Progress = SILENT,
+        beside: Beside = Beside(),
+    ) -> MapContext:
         """The context under some settings; without --workers each GPU gets a process, if none is named.
 
         Raises:
@@ -73,7 +93,7 @@ class MapContext:
         device = pick_device(settings.device, workers=settings.workers or 1)
         any_gpu = settings.device in ("auto", "cuda") and device.type == "cuda"
         workers = settings.workers or (torch.cuda.device_count() if any_gpu else 1)
-        return cls(settings, model, product, device, workers, creation.parse(settings.co), progress)
+        return cls(settings, model, product, device, workers, creation.parse(settings.co), progress, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +128,8 @@ class MapResult:
     """Events that may have changed last bits."""
 
 
-def make_map(context: MapContext, target: Target, finish: Finish) -> MapResult:
-    """Make the map of one scene, or continue it; then `finish` makes what is wanted beside it.
+def make_map(context: MapContext, target: Target) -> MapResult:
+    """Make the map of one scene, or continue it, and what is wanted beside it.
 
     Raises:
         Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
@@ -121,7 +141,7 @@ def make_map(context: MapContext, target: Target, finish: Finish) -> MapResult:
         journal, notes = Journal.read(folder), JournalNotes(folder)
         engine, facts = settle(context, scene, journal, notes)
         if journal is None and settings.resume and target.out.exists() and _is_same(context, target, facts):
-            return _complete(context, target, scene, finish)
+            return _complete(context, target, scene)
         if journal is not None and journal.key != store.key_of(facts):
             _drop(context, folder, journal, facts)
             journal, (engine, facts) = None, settle(context, scene, None, notes)
@@ -135,20 +155,21 @@ def make_map(context: MapContext, target: Target, finish: Finish) -> MapResult:
         state = "resumed" if journal else "made"
         result = _result(context, job, device=engine.device, pace=pace, counts=counts, seconds=seconds, state=state)
         log.info("%s: %s in %.1f s (%.2f Mpx/s)", target.out, state, seconds, result.megapixels_per_second)
-        _finish(job, finish)
+        _make_beside(context, job)
         store.forget(folder)
         return result
 
 
 def check_outputs(context: MapContext, target: Target) -> None:
     """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
-    if not (context.settings.overwrite or context.settings.resume or store.folder_of(target.out).exists()):
+    if not (context.settings.overwrite or context.settings.resume or folder_of(target.out).exists()):
         target.check(overwrite=False)
 
 
 def prepare(context: MapContext, target: Target) -> PreparedScene:
-    """The scene, checked against model and settings; remarks on it are logged."""
+    """The scene, checked against model, settings and what is wanted beside the map; remarks on it are logged."""
     scene = PreparedScene.open(target.source, context.model.manifest, context.settings)
+    context.beside.check(target, scene)
     for remark in scene.remarks(context.model.manifest):
         log.warning("%s", remark)
     return scene
@@ -199,7 +220,7 @@ def _is_same(context: MapContext, target: Target, facts: Mapping[str, Any]) -> b
     return same
 
 
-def _complete(context: MapContext, target: Target, scene: PreparedScene, finish: Finish) -> MapResult:
+def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
     """A map that is whole and the same: what is missing beside it is made of it."""
     rasters = {plane.name for plane in context.product.planes}
     missing = {name for name, path in target.beside.items() if not path.exists()}
@@ -207,7 +228,7 @@ def _complete(context: MapContext, target: Target, scene: PreparedScene, finish:
         names = " and ".join(sorted(rasters & missing))
         raise OutputError(f"{target.out}: is whole, but its {names} is missing", hint="add --overwrite")
     beside = {name: path for name, path in target.beside.items() if name in rasters | missing}
-    finish(replace(target, beside=beside), scene)
+    context.beside.make(replace(target, beside=beside), scene)
     return MapResult(target.source, target.outputs, "done")
 
 
@@ -351,10 +372,10 @@ def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
     return {**{name: int(counts[number]) for number, name in enumerate(classes.names)}, "": int(counts[IGNORE])}
 
 
-def _finish(job: SceneJob, finish: Finish) -> None:
+def _make_beside(context: MapContext, job: SceneJob) -> None:
     """Make what is wanted beside the map; where that fails, the map is whole and stays."""
     try:
-        finish(job.target, job.scene)
+        context.beside.make(job.target, job.scene)
     except Co2sError as error:
         store.forget(job.folder)
         again = "the same command with --resume makes only what is missing"

@@ -18,6 +18,7 @@ from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scaling import Scaling, scaling_for
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.runner import Lattice
+from co2s_cli.inference.targets import open_scene
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import Plan, Window
 
@@ -89,14 +90,6 @@ class PreparedScene:
                 col = plan.cols[across]
                 blank += not rows[:, math.floor(col * col_scale) : math.ceil((col + plan.tile) * col_scale)].any()
         return blank
-
-
-def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
-    """A scene with the bands of a model, on the grid that it sees."""
-    scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
-    if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
-        scene.check_bands(manifest.bands)
-    return scene
 
 
 class _AreaReader:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from co2s_cli.errors import InputError, OutputError
 from co2s_cli.geo.write.mosaic import read_tile, tile_tags, write_tile
 from co2s_cli.inference.products import Plane
+from co2s_cli.inference.targets import folder_of
 from co2s_cli.tiling import Window, spans
 
 log = logging.getLogger(__name__)
@@ -108,11 +109,6 @@ class JournalNotes:
         for text in self._texts:
             journal = journal.noted(text)
         return journal
-
-
-def folder_of(out: Path) -> Path:
-    """The folder of an output's unfinished work."""
-    return out.with_name(f"{out.name}.parts")
 
 
 @contextlib.contextmanager

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import expand_sources, is_local
+from co2s_cli.models.manifest import Manifest
 
 _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
 """Of what lies in a folder; all else is a raster."""
@@ -51,6 +54,11 @@ class Target:
             )
 
 
+def folder_of(out: Path) -> Path:
+    """The folder of an output's unfinished work."""
+    return out.with_name(f"{out.name}.parts")
+
+
 def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None]) -> list[Target]:
     """Every scene with its outputs: a file each for one scene, a folder each for several."""
     sources = expand_sources(scenes)
@@ -71,6 +79,14 @@ def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | Non
     for target in found:
         _check_names(target)
     return found
+
+
+def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
+    """A scene with the bands of a model, on the grid that it sees."""
+    scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
+    if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
+        scene.check_bands(manifest.bands)
+    return scene
 
 
 def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.2
 Report = Callable[[Literal["windows", "note"], Any], None]
 """What a helper calls: ("windows", number of windows done since the last call) or ("note", text for the journal)."""
 
-Work = Callable[[Any, "Share", Report], None]
+HelperWork = Callable[[Any, "Share", Report], None]
 """What a helper runs: the job, its share of it, and where to report."""
 
 
@@ -45,7 +45,7 @@ class Share:
 class Helpers:
     """Processes that do all shares of a job but the first."""
 
-    def __init__(self, work: Work, job: Any, count: int, note: Callable[[str], None]) -> None:
+    def __init__(self, work: HelperWork, job: Any, count: int, note: Callable[[str], None]) -> None:
         """Start `count` - 1 processes that run `work` on `job`; `note` is given their notes."""
         context = get_context("spawn")  # a fork would inherit the threads and the device of a process with a model
         self._note = note
@@ -116,7 +116,7 @@ class Helpers:
 
 
 @contextlib.contextmanager
-def helpers(work: Work, job: Any, count: int, note: Callable[[str], None]) -> Iterator[Helpers | None]:
+def helpers(work: HelperWork, job: Any, count: int, note: Callable[[str], None]) -> Iterator[Helpers | None]:
     """`count` - 1 processes that run `work(job, share, report)` beside this one; None where `count` is 1."""
     if count == 1:
         yield None
@@ -128,7 +128,7 @@ def helpers(work: Work, job: Any, count: int, note: Callable[[str], None]) -> It
         started.stop()
 
 
-def _serve(work: Work, job: Any, share: Share, pipe: Connection, verbosity: int) -> None:
+def _serve(work: HelperWork, job: Any, share: Share, pipe: Connection, verbosity: int) -> None:
     """The main function of a helper: do the share and report how it went. A helper ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log.setup(verbosity)

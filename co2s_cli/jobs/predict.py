@@ -9,12 +9,11 @@ from typing import Any
 
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.geo.gdal import reading
-from co2s_cli.geo.grid import Grid
+from co2s_cli.errors import InputError
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.estimate import Estimate, estimate
-from co2s_cli.inference.mapping import MapContext, MapResult, make_map
+from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
-from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.scenes import Failure, check, each
@@ -58,27 +57,41 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
-    context = MapContext.of(settings, ModelFile(model, manifest), product, progress)
+    beside = Beside(
+        check=lambda target, scene: _check_beside(target, scene.scene, settings),
+        make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),
+    )
+    context = MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
     maps: list[MapResult] = []
     estimates: list[Estimate] = []
 
-    def finish(target: Target, scene: PreparedScene) -> None:
-        _beside(target, scene, settings, manifest, progress)
-
     def make(target: Target) -> None:
-        _check_vector(target, settings)
         if settings.dry_run:
             estimates.append(estimate(context, target))
         else:
-            maps.append(make_map(context, target, finish))
+            maps.append(make_map(context, target))
 
     failed = each(targets, make, progress)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
-def _beside(
-    target: Target, scene: PreparedScene, settings: PredictConfig, manifest: Manifest, progress: Progress
-) -> None:
+def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None:
+    """Refuse polygons that could not be made of the map."""
+    if "vector" not in target.beside:
+        return
+    from co2s_cli.geo.write import vector
+    from co2s_cli.jobs import vectorize
+
+    path = target.beside["vector"]
+    if path.suffix.lower() in vector.GEOJSON and scene.original.crs is None and scene.original.gcp_crs is None:
+        raise InputError(
+            f"--vector {path}: GeoJSON is in EPSG:4326, but {scene.source} has no CRS",
+            hint="choose .gpkg, .fgb or .parquet, or set the CRS of the scene with gdal_edit.py -a_srs",
+        )
+    vectorize.check(_vector_settings(target, settings), scene.original)
+
+
+def _make_beside(target: Target, scene: Scene, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
     """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
     if "vector" in target.beside:
         from co2s_cli.jobs import vectorize
@@ -87,17 +100,7 @@ def _beside(
     if "preview" in target.beside:
         from co2s_cli.geo.write.preview import write_preview
 
-        write_preview(target.beside["preview"], scene=scene.scene, map_path=target.out, classes=manifest.class_map)
-
-
-def _check_vector(target: Target, settings: PredictConfig) -> None:
-    """Refuse, before any compute, polygons that could not be made of the map."""
-    if "vector" in target.beside:
-        from co2s_cli.jobs import vectorize
-
-        with reading(target.source) as dataset:
-            grid = Grid.of(dataset)
-        vectorize.check(_vector_settings(target, settings), grid)
+        write_preview(target.beside["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
 
 
 def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:

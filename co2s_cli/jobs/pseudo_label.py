@@ -16,13 +16,13 @@ from co2s_cli.inference.mapping import MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import CLASS
 from co2s_cli.inference.targets import Target
-from co2s_cli.jobs.pseudo_round import Round, SceneLabels
+from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.pseudo.candidates import candidates_of
-from co2s_cli.pseudo.cut import Summary
+from co2s_cli.pseudo.cut import LabelSummary
 from co2s_cli.pseudo.round_folder import RoundFolder
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class PseudoLabelResult:
     """The data.yaml of the next round; None where nothing was labelled at all."""
     report: Path | None = None
     scenes: tuple[SceneLabels, ...] = ()
-    total: Summary | None = None
+    total: LabelSummary | None = None
     made: tuple[MapResult, ...] = ()
     """How the candidates came about."""
     estimates: tuple[Estimate, ...] = ()
@@ -74,7 +74,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
     again = settings.model_copy(update={"resume": True})
-    context = MapContext.of(again, ModelFile(model, manifest), product, progress)
+    context = MapContext.of(again, ModelFile(model, manifest), product, progress=progress)
     if settings.dry_run:
         estimates: list[Estimate] = []
         failed = each(targets, lambda target: estimates.append(estimate(context, target)), progress)
@@ -82,7 +82,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
     folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
     folder.make(targets)
-    second = Round(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)
+    second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)
     made, failed = _candidates(targets, context, second)
     lost = {failure.source for failure in failed}
     labelled = second.label([target for target in targets if target.source not in lost], failed)
@@ -91,14 +91,14 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
 
 
 def _candidates(
-    targets: Sequence[Target], context: MapContext, second: Round
+    targets: Sequence[Target], context: MapContext, second: LabellingRound
 ) -> tuple[tuple[MapResult, ...], tuple[Failure, ...]]:
     """What the model says of every scene that can be labelled, and the others."""
     made: list[MapResult] = []
 
     def make(target: Target) -> None:
         second.check(target)
-        made.append(make_map(context, target, lambda *_: None))
+        made.append(make_map(context, target))
 
     failed = each(targets, make, context.progress)
     return tuple(made), failed

@@ -27,15 +27,13 @@ from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.geo.write import creation
 from co2s_cli.inference import memory
 from co2s_cli.inference.mapping import KEY_TAG
-from co2s_cli.inference.prepared import open_scene
-from co2s_cli.inference.targets import Target
+from co2s_cli.inference.targets import Target, open_scene
 from co2s_cli.jobs.scenes import Failure, each
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
-from co2s_cli.pseudo import thresholds
-from co2s_cli.pseudo.candidates import Rule
-from co2s_cli.pseudo.cut import LABELS, WEIGHTS, Counts, Cut, Summary
-from co2s_cli.pseudo.labelling import Labelling, Material, count_levels
+from co2s_cli.pseudo.candidates import AgreeRule
+from co2s_cli.pseudo.cut import LABELS, WEIGHTS, CutRule, LabelCounts, LabelSummary, balanced_thresholds, no_levels
+from co2s_cli.pseudo.labelling import Labeller, SceneCandidates, count_levels
 from co2s_cli.pseudo.round_folder import RULE_TAG, RoundFolder, tags_of
 
 log = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ class SceneLabels:
     """Labels, mask and weights, and what they were cut from: candidates, confidence, disagreement."""
     truth: str | None
     """What was measured with."""
-    summary: Summary
+    summary: LabelSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +56,20 @@ class RoundResult:
     """What became of all of them."""
 
     scenes: tuple[SceneLabels, ...]
-    total: Summary
+    total: LabelSummary
     data: Path | None
     """The data.yaml; None where nothing was labelled at all."""
     failed: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class LabellingRound:
     """All that the scenes of one round share."""
 
     settings: PseudoLabelConfig
     model: Path
     manifest: Manifest
-    agree: Rule
+    agree: AgreeRule
     human: Human
     folder: RoundFolder
     progress: Progress
@@ -82,7 +80,7 @@ class Round:
         """Label the scenes whose candidates are there, and write what is known of all; `failed` are the others."""
         names = self.manifest.class_map.names
         scenes: list[SceneLabels] = []
-        counts: list[Counts] = []
+        counts: list[LabelCounts] = []
 
         def label(target: Target) -> None:
             scene, found = self._labelled(target, bounds)
@@ -95,7 +93,7 @@ class Round:
         left = [target for target in targets if target.source not in lost]
         failed = (*failed, *unread, *each(left, label, self.progress, alone=self.alone))
         self.progress.close()
-        total = Summary.of(reduce(Counts.plus, counts, Counts.none(len(names))), names, bounds)
+        total = LabelSummary.of(reduce(LabelCounts.plus, counts, LabelCounts.none(len(names))), names, bounds)
         self._tell(total)
         self._write_report(scenes, total, failed, bounds)
         return RoundResult(tuple(scenes), total, self._write_data(scenes), failed)
@@ -106,7 +104,7 @@ class Round:
         if given != "auto":
             usual = DEFAULT_THRESHOLD if self.settings.threshold is None else self.settings.threshold
             return np.array([given.get(name, usual) for name in names]), ()
-        levels = thresholds.no_levels(len(names))
+        levels = no_levels(len(names))
 
         def count(target: Target) -> None:
             material = self._material(target)
@@ -114,17 +112,17 @@ class Round:
             count_levels(material, levels, limit=self._limit, step=self.progress.advance)
 
         failed = each(targets, count, self.progress, alone=self.alone)
-        return thresholds.balanced(levels, self.settings.share), failed
+        return balanced_thresholds(levels, self.settings.share), failed
 
     @property
     def _limit(self) -> int:
         return self.settings.mem_limit or min(memory.DEFAULT_LIMIT, memory.available() // 2)
 
-    def _material(self, target: Target) -> Material:
+    def _material(self, target: Target) -> SceneCandidates:
         """The candidates of a scene with the labels that are known of it."""
         grid = ClassRaster.open(str(target.out)).grid
         truth = self._truth(target, grid) or self.human.truth_of(target.source)
-        return Material(target.outputs, grid, self.human.labels_of(target.source), truth)
+        return SceneCandidates(target.outputs, grid, self.human.labels_of(target.source), truth)
 
     def check(self, target: Target) -> None:
         """Refuse true labels that do not fit a scene before anything is made of it; say where there are none."""
@@ -141,11 +139,11 @@ class Round:
             return None
         return open_labels(path, grid, self.manifest.class_map, attribute="class", values={})
 
-    def _labelled(self, target: Target, bounds: NDArray[np.float64]) -> tuple[SceneLabels, Counts]:
+    def _labelled(self, target: Target, bounds: NDArray[np.float64]) -> tuple[SceneLabels, LabelCounts]:
         """Cut one scene."""
         material, classes = self._material(target), self.manifest.class_map
-        labelling = Labelling(
-            cut=Cut(bounds, self.settings.weight, self.settings.min_area),
+        labelling = Labeller(
+            cut=CutRule(bounds, self.settings.weight, self.settings.min_area),
             classes=classes,
             tags={**_origin(target.out), RULE_TAG: json.dumps(self._rule(bounds))},
             creation=creation.parse(self.settings.co),
@@ -153,7 +151,7 @@ class Round:
         )
         self.progress.start("labelling", material.grid.height, "row")
         counts = labelling.write(material, self.folder.cut_of(target), self.progress.advance)
-        summary = Summary.of(counts, classes.names, bounds)
+        summary = LabelSummary.of(counts, classes.names, bounds)
         truth = material.truth.source if material.truth else None
         return SceneLabels(target.source, self.folder.all_of(target), truth, summary), counts
 
@@ -168,7 +166,7 @@ class Round:
             "weight": settings.weight,
         }
 
-    def _tell(self, total: Summary) -> None:
+    def _tell(self, total: LabelSummary) -> None:
         """One line for all, one for each class."""
         log.info("%s of %d pixels labelled%s", _percent(total.coverage), total.pixels, _told(total.precision))
         for name, one in total.classes.items():
@@ -178,7 +176,7 @@ class Round:
             )  # fmt: skip
 
     def _write_report(
-        self, scenes: Sequence[SceneLabels], total: Summary, failed: Sequence[Failure], bounds: NDArray[np.float64]
+        self, scenes: Sequence[SceneLabels], total: LabelSummary, failed: Sequence[Failure], bounds: NDArray[np.float64]
     ) -> None:
         content = {
             "co2s": __version__,

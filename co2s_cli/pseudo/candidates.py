@@ -15,7 +15,7 @@ from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT, Plane, 
 from co2s_cli.models.manifest import Fusion, Manifest
 from co2s_cli.models.pair import fuse
 
-Rule = Literal["any", "both", "surer"]
+AgreeRule = Literal["any", "both", "surer"]
 
 GRID = 65536
 """Confidences are kept in steps of 1/GRID: fine enough for any threshold, coarse enough to be counted and packed."""
@@ -31,7 +31,7 @@ class Candidates:
     """
 
     classes: int
-    rule: Rule
+    rule: AgreeRule
     fusion: Fusion
     students: int = 2
 
@@ -79,11 +79,15 @@ def _surer(confidence: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return confidence.amax(dim=0), label[1].where(second, label[0])
 
 
-_RULES: dict[Rule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {"any": _fused, "both": _both, "surer": _surer}
+_RULES: dict[AgreeRule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "any": _fused,
+    "both": _both,
+    "surer": _surer,
+}
 """From confidences and labels (maps, h, w) to one of each."""
 
 
-def candidates_of(manifest: Manifest, rule: Rule | None) -> Candidates:
+def candidates_of(manifest: Manifest, rule: AgreeRule | None) -> Candidates:
     """The product of a rule for a model; without a rule, of the one that makes the most of its students.
 
     Raises:

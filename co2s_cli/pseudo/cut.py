@@ -1,4 +1,4 @@
-"""Candidates cut into pseudo-labels, as arrays: the labels, why a pixel has none, how much it counts; and counts."""
+"""Pseudo-labels from candidates, as arrays: thresholds, labels, the mask of reasons, weights, and counts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from co2s_cli import metrics
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.geo.write.raster import STEPS
+from co2s_cli.pseudo.candidates import GRID
 
 LABELS, MASK, WEIGHTS = "labels", "mask", "weights"
-"""What is written."""
+"""Names of the rasters that are written."""
 
 REASONS = ClassMap.of(
     [
@@ -24,23 +25,23 @@ REASONS = ClassMap.of(
         {"name": "human label", "color": [60, 90, 200]},
     ]
 )
-"""What the mask says of a pixel: 1 is the rule's yes, 0, 2 and 3 are a no."""
+"""Classes of the mask: 1 is a pseudo-label; 0, 2 and 3 say why there is none."""
 UNSURE, KEPT, DIFFER, SMALL, HUMAN = range(5)
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """How candidates become labels."""
+class CutRule:
+    """Which candidates become labels, and of what weight."""
 
     thresholds: NDArray[np.float64]
     """(classes,) confidence from which on a candidate is kept."""
     weight: float | Literal["confidence"] = "confidence"
-    """How much a pseudo-label counts."""
+    """Weight of a pseudo-label in training: one for all, or its confidence."""
     min_area: int = 0
     """Pixels of the smallest region of one class that is kept."""
 
 
-class Strip(NamedTuple):
+class CandidateStrip(NamedTuple):
     """Some rows of a scene, each array (rows, columns)."""
 
     candidate: NDArray[np.uint8]
@@ -50,13 +51,13 @@ class Strip(NamedTuple):
     disagreement: NDArray[np.uint8] | None = None
     """In `STEPS`-ths; None for a single student."""
     human: NDArray[np.uint8] | None = None
-    """Labels that stay on top."""
+    """Labels by hand, which replace pseudo-labels."""
     truth: NDArray[np.uint8] | None = None
     """Labels to measure with."""
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Where the model said anything."""
+        """True where the model gave a value."""
         return ~np.isnan(self.confidence)
 
     def sure(self, thresholds: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -65,8 +66,17 @@ class Strip(NamedTuple):
         return np.where(self.confidence >= needed, self.candidate, np.uint8(IGNORE))
 
 
-def layers(strip: Strip, sure: NDArray[np.uint8], large: NDArray[np.bool_], cut: Cut) -> dict[str, NDArray[np.uint8]]:
-    """What is written of a strip, by name. `sure`: what the thresholds have left; `large`: True in large regions."""
+def label_layers(
+    strip: CandidateStrip, sure: NDArray[np.uint8], large: NDArray[np.bool_], cut: CutRule
+) -> dict[str, NDArray[np.uint8]]:
+    """The rows of each raster that is written, by name.
+
+    Args:
+        strip: the candidates.
+        sure: those of them that reach their threshold; `IGNORE` elsewhere.
+        large: True in regions that are large enough.
+        cut: the weights.
+    """
     kept = (sure != IGNORE) & large
     labels = np.where(kept, sure, np.uint8(IGNORE))
     mask = np.select(
@@ -81,8 +91,8 @@ def layers(strip: Strip, sure: NDArray[np.uint8], large: NDArray[np.bool_], cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What was counted of some pixels; those of strips and of scenes add up."""
+class LabelCounts:
+    """Counts of some pixels; those of strips and of scenes add up."""
 
     valid: int
     """Pixels of which the model said anything."""
@@ -105,13 +115,13 @@ class Counts:
     """The same of the kept ones."""
 
     @classmethod
-    def none(cls, classes: int) -> Counts:
+    def none(cls, classes: int) -> LabelCounts:
         """Nothing counted yet."""
         each, pairs = np.zeros(classes, np.int64), np.zeros((classes, classes), np.int64)
         return cls(0, 0, each, each, np.zeros(classes), 0.0, 0.0, pairs, pairs)
 
     @classmethod
-    def of(cls, strip: Strip, mask: NDArray[np.uint8], kept: NDArray[np.bool_], classes: int) -> Counts:
+    def of(cls, strip: CandidateStrip, mask: NDArray[np.uint8], kept: NDArray[np.bool_], classes: int) -> LabelCounts:
         """Count a strip; `kept` (rows, columns) says where the rule has kept the candidate."""
         label = strip.candidate[kept]
         apart = None if strip.disagreement is None else strip.disagreement / STEPS
@@ -129,14 +139,14 @@ class Counts:
             after=metrics.confusion(truth, np.where(kept, strip.candidate, np.uint8(IGNORE)), classes),
         )
 
-    def plus(self, other: Counts) -> Counts:
+    def plus(self, other: LabelCounts) -> LabelCounts:
         """Both together."""
-        return Counts(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+        return LabelCounts(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSummary:
-    """What became of one class; shares in [0, 1], None where there is nothing to divide by."""
+    """Figures of one class; shares in [0, 1], None where there is nothing to divide by."""
 
     threshold: float
     candidates: int
@@ -155,8 +165,8 @@ class ClassSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What became of a scene, or of all of them together."""
+class LabelSummary:
+    """Figures of a scene, or of all scenes together."""
 
     pixels: int
     """Valid ones."""
@@ -177,7 +187,7 @@ class Summary:
     classes: dict[str, ClassSummary]
 
     @classmethod
-    def of(cls, counts: Counts, names: tuple[str, ...], thresholds: NDArray[np.float64]) -> Summary:
+    def of(cls, counts: LabelCounts, names: tuple[str, ...], thresholds: NDArray[np.float64]) -> LabelSummary:
         """The figures of some counts."""
         kept, right, before = int(counts.kept.sum()), np.diag(counts.after), np.diag(counts.before)
         return cls(
@@ -209,3 +219,30 @@ class Summary:
 
 def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole and part == part else None  # noqa: PLR0124 - NaN is what no student can tell
+
+
+LevelCounts = NDArray[np.int64]
+"""(classes, GRID + 1): number of candidates by class and confidence, in steps of 1/GRID."""
+
+
+def no_levels(classes: int) -> LevelCounts:
+    """All zeros."""
+    return np.zeros((classes, GRID + 1), np.int64)
+
+
+def add_levels(levels: LevelCounts, labels: NDArray[np.uint8], confidence: NDArray[np.float32]) -> None:
+    """Add candidates (rows, columns) and their confidences, which are NaN where nothing is valid."""
+    known = (labels != IGNORE) & ~np.isnan(confidence)
+    class_ids, steps = labels[known], np.rint(confidence[known] * GRID).astype(np.int64)
+    for class_id in np.unique(class_ids):
+        levels[class_id] += np.bincount(steps[class_ids == class_id], minlength=GRID + 1)
+
+
+def balanced_thresholds(levels: LevelCounts, share: float) -> NDArray[np.float64]:
+    """The highest threshold of each class (classes,) that keeps at least `share` of its candidates; 1 for none at all.
+
+    More than the share is kept only where many are equally sure, to 1/GRID.
+    """
+    wanted = np.ceil(levels.sum(axis=1) * share)
+    reached = np.cumsum(levels[:, ::-1], axis=1) >= np.maximum(wanted, 1)[:, None]
+    return np.where(reached.any(axis=1), (GRID - reached.argmax(axis=1)) / GRID, 1.0)

@@ -18,8 +18,18 @@ from co2s_cli.geo.read.rows import Rows, rows_of
 from co2s_cli.geo.write.raster import BLOCK, RasterWriter, class_layer, fraction_layer, raster
 from co2s_cli.inference.memory import resident
 from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT
-from co2s_cli.pseudo import thresholds
-from co2s_cli.pseudo.cut import LABELS, MASK, REASONS, WEIGHTS, Counts, Cut, Strip, layers
+from co2s_cli.pseudo.cut import (
+    LABELS,
+    MASK,
+    REASONS,
+    WEIGHTS,
+    CandidateStrip,
+    CutRule,
+    LabelCounts,
+    LevelCounts,
+    add_levels,
+    label_layers,
+)
 from co2s_cli.pseudo.specks import large
 from co2s_cli.tiling import Window, spans
 
@@ -32,12 +42,9 @@ _PIXEL_BYTES = 11
 SMALLEST_CACHE = 32_000_000
 """Bytes of block cache where memory is short: rows of blocks are then decoded again and again."""
 
-Step = Callable[[int], None]
-"""Told how many more rows are done."""
-
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class SceneCandidates:
     """The rasters of one scene that are cut, and what else is known of it."""
 
     paths: Mapping[str, Path]
@@ -59,18 +66,18 @@ class Material:
         return max(SMALLEST_CACHE, min(int(self.grid.width * BLOCK * _PIXEL_BYTES * 1.25), free // 2))
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Open]:
+    def open(self) -> Iterator[OpenCandidates]:
         """All of it, for one thread."""
         with contextlib.ExitStack() as stack:
             rows = {name: stack.enter_context(rows_of(str(path))) for name, path in self.paths.items()}
             human, truth = (
                 None if labels is None else stack.enter_context(labels.reader()) for labels in (self.human, self.truth)
             )
-            yield Open(rows, self.grid.width, human, truth)
+            yield OpenCandidates(rows, self.grid.width, human, truth)
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenCandidates:
     """Readers of a scene's rasters."""
 
     rows: Mapping[str, Rows]
@@ -78,11 +85,11 @@ class Open:
     human: LabelReader | None
     truth: LabelReader | None
 
-    def candidates(self, top: int, bottom: int) -> Strip:
+    def candidates(self, top: int, bottom: int) -> CandidateStrip:
         """Candidates and confidences of some rows alone."""
-        return Strip(self.rows[CLASS].read(top, bottom), self.rows[CONFIDENCE].read(top, bottom))
+        return CandidateStrip(self.rows[CLASS].read(top, bottom), self.rows[CONFIDENCE].read(top, bottom))
 
-    def all(self, top: int, bottom: int) -> Strip:
+    def all(self, top: int, bottom: int) -> CandidateStrip:
         """Everything of some rows."""
         window = Window(top, 0, bottom - top, self.width)
         apart = self.rows.get(DISAGREEMENT)
@@ -93,29 +100,29 @@ class Open:
         )
 
 
-def count_levels(material: Material, levels: thresholds.Levels, *, limit: int, step: Step) -> None:
+def count_levels(material: SceneCandidates, levels: LevelCounts, *, limit: int, step: Callable[[int], None]) -> None:
     """Add to `levels` how sure a scene's candidates are."""
     with environment(material.cache(limit)), material.open() as opened:
         for top, bottom in material.strips:
             strip = opened.candidates(top, bottom)
-            thresholds.count(levels, strip.candidate, strip.confidence)
+            add_levels(levels, strip.candidate, strip.confidence)
             step(bottom - top)
 
 
 @dataclass(frozen=True, slots=True)
-class Labelling:
+class Labeller:
     """How all scenes of a run are cut and written."""
 
-    cut: Cut
+    cut: CutRule
     classes: ClassMap
     tags: Mapping[str, str]
     creation: Mapping[str, str]
     limit: int
     """Bytes of memory that the run may take."""
 
-    def write(self, material: Material, outputs: Mapping[str, Path], step: Step) -> Counts:
+    def write(self, material: SceneCandidates, outputs: Mapping[str, Path], step: Callable[[int], None]) -> LabelCounts:
         """Labels with the human ones on top, the mask that says why, and the weights; what was counted."""
-        total = Counts.none(len(self.classes))
+        total = LabelCounts.none(len(self.classes))
         with (
             environment(material.cache(self.limit)),
             material.open() as opened,
@@ -123,10 +130,10 @@ class Labelling:
         ):
             for (top, bottom), (sure, is_large) in zip(material.strips, self._sure(material, opened), strict=True):
                 strip = opened.all(top, bottom)
-                written = layers(strip, sure, is_large, self.cut)
+                written = label_layers(strip, sure, is_large, self.cut)
                 for name, writer in writers.items():
                     writer.write(top, written[name])
-                total = total.plus(Counts.of(strip, written[MASK], (sure != IGNORE) & is_large, len(self.classes)))
+                total = total.plus(LabelCounts.of(strip, written[MASK], (sure != IGNORE) & is_large, len(self.classes)))
                 step(bottom - top)
         return total
 
@@ -142,7 +149,9 @@ class Labelling:
                 for name, layer in kinds.items()
             }
 
-    def _sure(self, material: Material, opened: Open) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    def _sure(
+        self, material: SceneCandidates, opened: OpenCandidates
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
         """Of each strip what the thresholds leave, and where it is large enough."""
         strips = material.strips
 

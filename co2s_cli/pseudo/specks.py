@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from co2s_cli.geo.polygons.chains import Index
 from co2s_cli.geo.polygons.regions import OUTSIDE, components, find
 
-Labels = NDArray[np.uint8]
+ClassIds = NDArray[np.uint8]
 
 SECTION = 64
 """Fewest strips whose edges are kept together: so few take little memory, and no third look."""
@@ -34,33 +34,33 @@ class _Edge:
     """First column of each run."""
     region: NDArray[np.int32]
     """Region of each run, 0 … n - 1."""
-    value: Labels
+    value: ClassIds
     """Class of each run."""
     area: NDArray[np.unsignedinteger]
     """Pixels of each region from this row on downwards, cut off where it is large."""
 
     @classmethod
-    def of(cls, root: Index, values: Labels, areas: Index, least: int) -> _Edge:
+    def of(cls, root: Index, values: ClassIds, areas: Index, least: int) -> _Edge:
         """From the region of each pixel (columns,), its class, and the area of each region; from `least` on large."""
         starts = np.flatnonzero(np.diff(root, prepend=-1))
         known, region = np.unique(root[starts], return_inverse=True)
         area = np.minimum(areas[known], least).astype(np.min_scalar_type(least))
         return cls(starts.astype(np.int32), region.astype(np.int32), values[starts], area)
 
-    def pixels(self, columns: int) -> tuple[Labels, NDArray[np.int32]]:
+    def pixels(self, columns: int) -> tuple[ClassIds, NDArray[np.int32]]:
         """Class and region of each pixel (columns,)."""
         lengths = np.diff(self.starts, append=columns)
         return np.repeat(self.value, lengths), np.repeat(self.region, lengths)
 
 
-def large(strips: int, read: Callable[[int], Labels], least: int) -> Iterator[tuple[Labels, NDArray[np.bool_]]]:
+def large(strips: int, read: Callable[[int], ClassIds], least: int) -> Iterator[tuple[ClassIds, NDArray[np.bool_]]]:
     """Each strip, top to bottom, and True where a pixel's 4-connected region has `least` pixels or more.
 
     `read` gives strip k (rows, columns), the same one each time; it is asked up to three times.
     """
     side = max(SECTION, math.isqrt(strips))
     below = _below_sections(strips, side, read, least)
-    above: tuple[Labels, NDArray[np.bool_]] | None = None
+    above: tuple[ClassIds, NDArray[np.bool_]] | None = None
     for top in range(0, strips, side):
         section = range(top, min(top + side, strips))
         edges = _edges(section, read, least, below.pop())
@@ -71,7 +71,7 @@ def large(strips: int, read: Callable[[int], Labels], least: int) -> Iterator[tu
             above = strip[-1], mask[-1]
 
 
-def _below_sections(strips: int, side: int, read: Callable[[int], Labels], least: int) -> list[_Edge | None]:
+def _below_sections(strips: int, side: int, read: Callable[[int], ClassIds], least: int) -> list[_Edge | None]:
     """What lies below each section of `side` strips, that of the first one last."""
     below: list[_Edge | None] = [None]
     edge: _Edge | None = None
@@ -82,7 +82,7 @@ def _below_sections(strips: int, side: int, read: Callable[[int], Labels], least
     return below
 
 
-def _edges(section: range, read: Callable[[int], Labels], least: int, below: _Edge | None) -> list[_Edge | None]:
+def _edges(section: range, read: Callable[[int], ClassIds], least: int, below: _Edge | None) -> list[_Edge | None]:
     """What lies below each strip of a section, that of the first one last; `below`: what lies below the section."""
     edges = [below]
     for index in reversed(section[1:]):
@@ -94,7 +94,7 @@ class _Strip:
     """The regions of a strip, with what is known of the rows right above and below it."""
 
     def __init__(
-        self, strip: Labels, below: _Edge | None, above: tuple[Labels, NDArray[np.bool_]] | None = None
+        self, strip: ClassIds, below: _Edge | None, above: tuple[ClassIds, NDArray[np.bool_]] | None = None
     ) -> None:
         self._strip, self._above = strip, above
         rows, columns = strip.shape

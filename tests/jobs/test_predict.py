@@ -267,12 +267,12 @@ def test_an_interrupted_map_goes_on_where_it_stopped(tmp_path, model, wide):
     with pytest.raises(InterruptError, match="run the same command again"):
         run(wide, out, model, progress=Interrupting(after=first.read * 2 // 3))
     assert not out.exists()
-    assert list(store.folder_of(out).glob("*.class.tif"))
+    assert list(targets.folder_of(out).glob("*.class.tif"))
     made = run(wide, out, model)
     assert made.state == "resumed"
     assert made.read < first.read
     assert out.read_bytes() == whole.read_bytes()
-    assert not store.folder_of(out).exists()
+    assert not targets.folder_of(out).exists()
 
 
 @pytest.mark.slow
@@ -297,7 +297,7 @@ def test_a_map_survives_a_kill(tmp_path, model, large):
     command = [sys.executable, "-m", "co2s_cli", "predict", str(large), "--out", str(out), "--model", str(model),
                "--precision", "fp32", "--device", "cpu", "--json"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    folder = store.folder_of(out)
+    folder = targets.folder_of(out)
     deadline = time.monotonic() + 120
     while not list(folder.glob("*.class.tif")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -483,8 +483,8 @@ def test_a_full_disk_is_an_output_error_and_what_is_finished_stays(tmp_path, mod
     with pytest.raises(OutputError, match="No space left on device"):
         run(wide, out, model)
     assert not out.exists()
-    assert len(list(store.folder_of(out).glob("*.class.tif"))) >= 2  # others may be on their way at the same time
-    assert not list(store.folder_of(out).glob("*.tmp"))
+    assert len(list(targets.folder_of(out).glob("*.class.tif"))) >= 2  # others may be on their way at the same time
+    assert not list(targets.folder_of(out).glob("*.tmp"))
     assert run(wide, out, model).state == "resumed"
     assert out.read_bytes() == whole.read_bytes()
 
@@ -554,21 +554,16 @@ def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene,
             run(scene, tmp_path / "map.tif", model, **beside)
     assert "--resume" in caught.value.hint
     assert (pixels(tmp_path / "map.tif") < 4).all()
-    assert not store.folder_of(tmp_path / "map.tif").exists()
+    assert not targets.folder_of(tmp_path / "map.tif").exists()
     assert run(scene, tmp_path / "map.tif", model, **beside, resume=True).state == "done"
     assert beside[wish].exists()
 
 
-def test_polygons_that_cannot_be_made_are_refused_before_any_compute(tmp_path, model, monkeypatch):
-    image = np.zeros((3, 40, 40), np.uint8)
-    with rasterio.open(
-        tmp_path / "plain.tif", "w", driver="GTiff", height=40, width=40, count=3, dtype="uint8", crs=None,
-        transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
-    ) as dataset:  # fmt: skip
-        dataset.write(image)
-    monkeypatch.setattr("co2s_cli.jobs.predict.make_map", lambda *_: pytest.fail("the map was begun"))
-    with pytest.raises(InputError, match="has no CRS"):
-        run(tmp_path / "plain.tif", tmp_path / "map.tif", model, vector=tmp_path / "map.geojson")
+def test_polygons_that_memory_does_not_allow_are_refused_before_any_compute(tmp_path, model, scene, monkeypatch):
+    monkeypatch.setattr("co2s_cli.jobs.vectorize._BYTES_PER_PIXEL", 10**12)
+    monkeypatch.setattr("co2s_cli.inference.mapping._compute", lambda *_: pytest.fail("the map was begun"))
+    with pytest.raises(ResourceError, match="is the least"):
+        run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")
 
 
 def test_polygons_are_made_under_the_memory_limit_of_the_map(tmp_path, model, scene, monkeypatch):
@@ -576,3 +571,12 @@ def test_polygons_are_made_under_the_memory_limit_of_the_map(tmp_path, model, sc
     monkeypatch.setattr("co2s_cli.jobs.vectorize.run", lambda settings, _: given.append(settings.mem_limit))
     run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")
     assert given == [3_000_000_000]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_polygons_that_could_not_be_written_are_refused_before_any_compute(tmp_path, model, dry_run):
+    scene = write_raster(tmp_path / "scene.tif", noise((3, 70, 90)), bare=True)
+    with pytest.raises(InputError, match=r"GeoJSON is in EPSG:4326, but .*scene.tif has no CRS"):
+        run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.geojson", dry_run=dry_run)
+    assert names(tmp_path) == ["scene.tif"]

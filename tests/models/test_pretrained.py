@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from support.pretrained import CLIP, DINO, SIZES, know_small_clip, small_dino, whole_clip
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.data.known import DATA_SETS
+from co2s_cli.config.protocol import find_protocol
 from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models import catalog, fresh, pretrained, text
 from co2s_cli.models.backbone import build
@@ -204,7 +204,7 @@ FINGERPRINTS = {
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_real_class_vectors_have_the_published_fingerprints(name):
     try:
-        vectors = text.class_vectors(DATA_SETS[name].classes, "ViT-B-16", "openai")
+        vectors = text.class_vectors(find_protocol(name).class_map, "ViT-B-16", "openai")
     except ModelError as error:
         pytest.skip(f"no pretrained weights here: {error}")
     cosines = (vectors @ vectors.T)[~torch.eye(len(vectors), dtype=torch.bool)]

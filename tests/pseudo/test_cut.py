@@ -5,7 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from co2s_cli.pseudo.cut import DIFFER, HUMAN, KEPT, SMALL, UNSURE, Counts, Cut, Strip, Summary, layers
+from co2s_cli.pseudo.cut import (
+    DIFFER,
+    HUMAN,
+    KEPT,
+    SMALL,
+    UNSURE,
+    CandidateStrip,
+    CutRule,
+    LabelCounts,
+    LabelSummary,
+    label_layers,
+)
 
 BOUNDS = np.array([0.5, 0.9, 1.0])
 NAMES = ("a", "b", "c")
@@ -18,7 +29,7 @@ def strip(seed=0, shape=(9, 11)):
     sure[1, :3] = BOUNDS
     candidate = rng.choice([0, 1, 2, 255], shape).astype(np.uint8)
     candidate[0], candidate[1, :3] = 255, [0, 1, 2]
-    return Strip(
+    return CandidateStrip(
         candidate,
         sure.astype(np.float32),
         rng.integers(0, 255, shape).astype(np.uint8),
@@ -39,7 +50,7 @@ def test_a_confidence_that_equals_the_threshold_is_enough():
 def test_every_pixel_is_kept_or_told_why_not(weight):
     part, is_large = strip(), large()
     sure = part.sure(BOUNDS)
-    found = layers(part, sure, is_large, Cut(BOUNDS, weight))
+    found = label_layers(part, sure, is_large, CutRule(BOUNDS, weight))
     for place in np.ndindex(part.candidate.shape):
         candidate, confidence, human = part.candidate[place], part.confidence[place], part.human[place]
         label, reason, share = 255, UNSURE, None
@@ -60,38 +71,38 @@ def test_every_pixel_is_kept_or_told_why_not(weight):
 
 def test_without_human_labels_nothing_lies_on_top():
     part = strip()._replace(human=None)
-    assert HUMAN not in layers(part, part.sure(BOUNDS), large(), Cut(BOUNDS))["mask"]
+    assert HUMAN not in label_layers(part, part.sure(BOUNDS), large(), CutRule(BOUNDS))["mask"]
 
 
 def test_counts_equal_a_loop_and_add_up():
     part, is_large = strip(), large()
     sure = part.sure(BOUNDS)
     kept = (sure != 255) & is_large
-    mask = layers(part, sure, is_large, Cut(BOUNDS))["mask"]
-    found = Counts.of(part, mask, kept, 3)
+    mask = label_layers(part, sure, is_large, CutRule(BOUNDS))["mask"]
+    found = LabelCounts.of(part, mask, kept, 3)
     for label in range(3):
         here = [place for place in np.ndindex(kept.shape) if kept[place] and part.candidate[place] == label]
         assert found.candidates[label] == (part.candidate == label).sum()
         assert found.kept[label] == len(here)
         assert found.confidence[label] == pytest.approx(sum(float(part.confidence[place]) for place in here))
         measured = [part.truth[p] for p in here if part.truth[p] != 255 and part.human[p] == 255]
-        one = Summary.of(found, NAMES, BOUNDS).classes[NAMES[label]]
+        one = LabelSummary.of(found, NAMES, BOUNDS).classes[NAMES[label]]
         assert one.measured == len(measured)
         assert one.precision == (pytest.approx(measured.count(label) / len(measured)) if measured else None)
         assert one.coverage == pytest.approx(len(here) / found.candidates[label])
     assert (found.valid, found.human) == (8 * 11, (part.human != 255).sum())
-    pieces = [Counts.of(Strip(*(array[rows] for array in part)), mask[rows], kept[rows], 3) for rows in
+    pieces = [LabelCounts.of(CandidateStrip(*(array[rows] for array in part)), mask[rows], kept[rows], 3) for rows in
               (slice(0, 4), slice(4, 9))]  # fmt: skip
-    both, once = (Summary.of(counts, NAMES, BOUNDS) for counts in (pieces[0].plus(pieces[1]), found))
+    both, once = (LabelSummary.of(counts, NAMES, BOUNDS) for counts in (pieces[0].plus(pieces[1]), found))
     assert both.precision == once.precision
     assert both.disagreement == pytest.approx(once.disagreement)
     assert both.classes == once.classes
 
 
 def test_what_nobody_can_tell_is_none():
-    none = Summary.of(Counts.none(3), NAMES, BOUNDS)
+    none = LabelSummary.of(LabelCounts.none(3), NAMES, BOUNDS)
     assert (none.coverage, none.precision, none.disagreement, none.classes["a"].mean_confidence) == (None,) * 4
     alone = strip()._replace(disagreement=None, truth=None)
     kept = alone.sure(BOUNDS) != 255
-    one = Summary.of(Counts.of(alone, np.zeros_like(alone.candidate), kept, 3), NAMES, BOUNDS)
+    one = LabelSummary.of(LabelCounts.of(alone, np.zeros_like(alone.candidate), kept, 3), NAMES, BOUNDS)
     assert (one.disagreement, one.disagreement_labelled, one.precision) == (None, None, None)

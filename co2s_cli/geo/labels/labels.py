@@ -87,6 +87,12 @@ def is_vector(path: Path) -> bool:
     return path.suffix.lower() in VECTORS
 
 
+def values_in(path: Path) -> NDArray[Any]:
+    """The different values of a label raster that is small enough to be held."""
+    with reading(str(path)) as dataset:
+        return np.unique(dataset.read(1))
+
+
 @dataclass(frozen=True, slots=True)
 class RasterLabels:
     """A label raster."""

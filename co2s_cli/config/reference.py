@@ -1,0 +1,112 @@
+"""The keys of data.yaml for people and for editors, made from the settings: `python -m co2s_cli.config.reference docs`.
+
+`data.schema.json` is a JSON schema; of `data.md` everything below the line MARK is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from co2s_cli.config.data import DataConfig
+
+MARK = "<!-- the rest is made by `python -m co2s_cli.config.reference docs` -->"
+
+_TYPES = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+
+
+def data_schema() -> dict[str, Any]:
+    """JSON schema of a data.yaml, with the short forms that are read, too."""
+    schema = DataConfig.model_json_schema()
+    unlabeled = schema["properties"]["unlabeled"]
+    unlabeled["items"] = {"anyOf": [unlabeled["items"], {"type": "string"}]}
+    schema = _without_titles(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "data.yaml of co2s", **schema}
+
+
+def data_keys() -> str:
+    """A table in Markdown of the keys of data.yaml, then one of the keys of each kind of entry."""
+    schema = data_schema()
+    tables = [("The file", schema), *sorted(schema["$defs"].items(), key=lambda item: _rank(schema, item[0]))]
+    return "\n".join(line for name, part in tables for line in _table(_heading(name, schema), part))
+
+
+def write(folder: Path) -> None:
+    """Bring both files in `folder` up to date."""
+    (folder / "data.schema.json").write_text(schema_text(), encoding="utf-8")
+    page = folder / "data.md"
+    by_hand = page.read_text(encoding="utf-8").partition(MARK)[0]
+    page.write_text(f"{by_hand}{MARK}\n\n{data_keys()}", encoding="utf-8")
+
+
+def schema_text() -> str:
+    """What is in data.schema.json."""
+    return json.dumps(data_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _without_titles(schema: Any) -> Any:
+    """A schema without the titles that pydantic makes of names; properties that are called title stay."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != "title" or not isinstance(value, str)}
+    return {key: value if key in ("default", "const") else _without_titles(value) for key, value in kept.items()}
+
+
+def _used_by(schema: Mapping[str, Any], name: str) -> list[str]:
+    """Keys of the file whose values are entries of kind `name`."""
+    return [key for key, value in schema["properties"].items() if f"#/$defs/{name}" in json.dumps(value)]
+
+
+def _rank(schema: Mapping[str, Any], name: str) -> int:
+    keys = list(schema["properties"])
+    return min((keys.index(key) for key in _used_by(schema, name)), default=len(keys))
+
+
+def _heading(name: str, schema: Mapping[str, Any]) -> str:
+    return " and ".join(f"`{key}:`" for key in _used_by(schema, name)) or name
+
+
+def _table(heading: str, part: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## {heading}\n"
+    yield f"{part.get('description', '')}\n".lstrip("\n")
+    yield "| key | value | if not given | meaning |\n|---|---|---|---|"
+    for key, value in part.get("properties", {}).items():
+        meaning = " ".join(value.get("description", "").split())
+        yield f"| `{key}` | {_kind(value)} | {_default(key, value, part)} | {meaning} |".replace("\n", " ")
+    yield ""
+
+
+def _kind(value: Mapping[str, Any]) -> str:
+    """A type in words, such as: list of whole number or text."""
+    if "anyOf" in value:
+        kinds = dict.fromkeys(_kind(item) for item in value["anyOf"] if item.get("type") != "null")
+        return " or ".join(kinds)
+    if "const" in value or "enum" in value:
+        return ", ".join(f"`{word}`" for word in value.get("enum", [value.get("const")]))
+    if value.get("type") == "array":
+        inner = value.get("prefixItems", [])
+        return f"{len(inner)} × {_kind(inner[0])}" if inner else f"list of {_kind(value.get('items', {}))}"
+    plain = "entry (below)" if "$ref" in value else _TYPES.get(str(value.get("type")), "`key: value` lines")
+    return "path" if value.get("format") == "path" else plain
+
+
+def _default(key: str, value: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    if key in part.get("required", []):
+        return "**wanted**"
+    default = value.get("default")
+    return "–" if default in (None, [], {}, "") else f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,112 @@
+"""Refuse what flags and file headers tell before torch is imported, which takes seconds.
+
+Each job checks again when it opens the files; nothing here is remembered. Of several scenes one that is bad does not
+stop the others, so that only the job knows what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from co2s_cli.config.data import LabeledEntry, UnlabeledEntry, read_data
+from co2s_cli.config.distill import DistillConfig
+from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.config.mapping import MapConfig
+from co2s_cli.config.predict import PredictConfig
+from co2s_cli.config.protocol import find_protocol
+from co2s_cli.config.pseudo_label import PseudoLabelConfig
+from co2s_cli.config.run import RunConfig
+from co2s_cli.data.sources import open_scene as open_image
+from co2s_cli.errors import InputError, OutputError
+from co2s_cli.geo.read.checks import check_exists
+from co2s_cli.geo.sources import expand_sources, is_local
+from co2s_cli.geo.write import creation
+from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.models import weights
+from co2s_cli.models.manifest import Manifest
+
+
+def check_predict(settings: PredictConfig) -> None:
+    """Refuse a model file, outputs, and a scene that do not go together.
+
+    Raises:
+        Co2sError: as `jobs.predict.run` would.
+    """
+    manifest = _manifest(settings)
+    targets = targets_of(settings.scenes, settings.out, settings.beside())
+    if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):
+        target = targets[0]
+        target.check(overwrite=folder_of(target.out).exists())
+    _check_scene([target.source for target in targets], manifest, settings)
+
+
+def check_pseudo_label(settings: PseudoLabelConfig) -> None:
+    """Refuse a model file, labels and a scene that do not go together.
+
+    Raises:
+        Co2sError: as `jobs.pseudo_label.run` would.
+    """
+    manifest = _manifest(settings)
+    if settings.truth is not None and not settings.truth.exists():
+        raise InputError(f"{settings.truth}: no such label file or folder")
+    _check_scene(expand_sources(settings.scenes), manifest, settings)
+
+
+def check_run(settings: RunConfig) -> None:
+    """Refuse a folder that holds a run, and weights, teachers or images that are missing or unfit.
+
+    Raises:
+        Co2sError: as the training would.
+    """
+    if settings.resume:
+        return
+    if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
+        raise OutputError(
+            f"{settings.out}: holds a run already", hint="go on with --resume, or start anew with --overwrite"
+        )
+    for model in [*([settings.init] if settings.init else []), *_model_teachers(settings)]:
+        weights.read_manifest(model)
+    if settings.root is not None:
+        find_protocol(settings.data)
+    else:
+        _check_data(Path(settings.data))
+
+
+def check_evaluate(settings: EvaluateConfig) -> None:
+    """Refuse a model file that cannot be judged.
+
+    Raises:
+        Co2sError: as `jobs.evaluate.run` would.
+    """
+    if settings.model is not None:
+        weights.read_manifest(settings.model)
+
+
+def _manifest(settings: MapConfig) -> Manifest:
+    creation.parse(settings.co)
+    return weights.read_manifest(settings.model or weights.default_path())
+
+
+def _check_scene(sources: Sequence[str], manifest: Manifest, settings: MapConfig) -> None:
+    """Open the header of the scene, where there is one alone and it lies on this machine."""
+    if len(sources) == 1 and is_local(sources[0]):
+        open_scene(sources[0], manifest, settings)
+
+
+def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
+    return settings.models if isinstance(settings, DistillConfig) else ()
+
+
+def _check_data(path: Path) -> None:
+    """Open the header of every single image of a data.yaml; folders of chips are left to the job."""
+    data = read_data(path)
+    labeled: list[LabeledEntry] = [*data.labeled, *(data.val if isinstance(data.val, tuple) else ())]
+    entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *data.unlabeled]
+    for entry in entries:
+        if is_local(entry.image) and not Path(entry.image).is_dir():
+            open_image(entry.image, data.bands, entry.bands, entry.nodata)
+    for entry in labeled:
+        for file in (entry.labels, entry.weights):
+            if isinstance(file, Path):
+                check_exists(str(file))
