@@ -25,7 +25,7 @@ from co2s_cli.data.sources import Source
 from co2s_cli.data.strong import PUBLISHED, Strength
 from co2s_cli.jobs import train
 from co2s_cli.models import catalog
-from co2s_cli.models.fresh import new_pair
+from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.tiling import Window
 from co2s_cli.training.losses import pseudo_labels
@@ -123,7 +123,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
         students={"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")},
     )
-    pair = new_pair(manifest)
+    pair = new_ensemble(manifest)
     (batch,) = batches(data, 1, crop=64)
     for images, seen in ((batch.images, batch.seen), (batch.weak, batch.valid)):
         assert seen.sum(dim=(1, 2)).tolist() == [40 * 40] * 2

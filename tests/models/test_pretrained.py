@@ -39,7 +39,7 @@ def test_weights_survive_the_building_of_a_pair(tmp_path, suffix):
         files[name] = tmp_path / f"{name}{suffix}"
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(state, files[name]) if suffix == ".safetensors" else torch.save({"state_dict": state}, files[name])
-    pair = fresh.new_pair(manifest(), clip_weights=str(files["clip"]), dino_weights=str(files["dino"]))
+    pair = fresh.new_ensemble(manifest(), {"clip": str(files["clip"]), "dino": str(files["dino"])})
     tower = pair.students["clip"].backbone.visual.state_dict()
     assert all(torch.equal(value, tower[name]) for name, value in clip.visual.state_dict().items())
     vit = pair.students["dino"].backbone.vit

@@ -16,7 +16,7 @@ from rasterio.windows import Window as RasterioWindow
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
-from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.polygons.regions import OUTSIDE, Pixels
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.write.legend import Legend
@@ -172,10 +172,7 @@ def confidence_scale(source: str, grid: Grid) -> float:
         whole = dataset.dtypes[0] != "float32"
         if whole:
             check_bytes(source, dataset, "a confidence raster")
-        found = Grid.of(dataset)
-        if found.shape != grid.shape or not found.transform.almost_equals(grid.transform, 1e-9):
-            raise InputError(
-                f"{source}: lies on another grid than the class raster "
-                f"(found {found.height} × {found.width} pixels, wanted {grid.height} × {grid.width} at the same place)"
-            )
+        problem = grid_problem(source, Grid.of(dataset), grid, of="class raster", kind="confidences")
+        if problem is not None:
+            raise problem
         return float(dataset.scales[0]) if whole else 1 / STEPS
