@@ -11,7 +11,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
-from co2s_cli.geo.read.blocks import block_item
+from co2s_cli.geo.read.validity import block_item
 from co2s_cli.geo.sources import is_local
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
