@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -40,6 +40,9 @@ class LabeledEntry(Settings):
     """Bands of the image, by number from 1 or by name, that are `bands:`; its own order or names if not given."""
     nodata: Nodata = None
     """Value without data in the image, whatever the file says; none: every value is data."""
+    columns: tuple[Literal["image", "labels"], ...] = ("image", "labels")
+    """What the words of a line of the list are; paths from their folder or the one around it, or names alone. Where
+    the list does not name the labels, they have the image's name."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
@@ -89,6 +92,12 @@ class DataConfig(Settings):
     """Names of the bands; picked by name from images that have more."""
     scaling: ScalingEntry | None = None
     """Ranges of the digital numbers; found from the images if not given."""
+    split_by: Literal["chip", "tile"] = "chip"
+    """What `val` as a share is drawn of, where the images are chips in a folder: chips, or the tiles they were cut
+    from."""
+    tile: str = ""
+    """Regular expression whose first group is the tile of a chip, of its name without suffix; numbers behind the last
+    underscores are taken away if not given."""
     ground_resolution: float | None = Field(default=None, gt=0)
     """Metres per pixel; asked of the images if not given."""
 
