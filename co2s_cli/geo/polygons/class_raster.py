@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -22,6 +22,11 @@ from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.write.legend import Legend
 from co2s_cli.geo.write.raster import STEPS
 from co2s_cli.tiling import Window
+
+_MOST_NAMELESS = 128
+"""Values of a raster of classes that has neither names nor colours."""
+_SAMPLE_PIXELS = 1_000_000
+"""Pixels in the middle of a raster that are looked at for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,14 @@ class ClassRaster:
         """Look at a raster.
 
         Raises:
-            InputError: cannot be read, or is not one band of bytes.
+            InputError: cannot be read, is not one band of bytes, or holds amounts rather than classes.
         """
         check_exists(source)
         with reading(source) as dataset:
             check_bytes(source, dataset, "a class raster")
-            return cls(source, Grid.of(dataset), Legend.of(dataset))
+            legend = Legend.of(dataset)
+            _check_classes(source, dataset, legend)
+            return cls(source, Grid.of(dataset), legend)
 
     def reader(self) -> contextlib.AbstractContextManager[Rows]:
         """A reader with a GDAL handle of its own."""
@@ -69,6 +76,10 @@ class Rows:
         pixels = self._read(window)
         inner[...] = np.where(self._known(pixels, window), pixels, IGNORE)
         return frame
+
+    def inside(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        """(rows, columns) the values of rows top … bottom - 1; nodata is 255."""
+        return self.read(Window(top, 0, bottom - top, self.dataset.width))
 
     def known(self, top: int, bottom: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """(rows + 2, columns + 2) the values as they are, and True where there is one."""
@@ -117,6 +128,25 @@ def check_bytes(source: str, dataset: Any, kind: str) -> None:
         raise InputError(
             f"{source}: {kind} has uint8 values, found {dataset.dtypes[0]}",
             hint="convert it first, for example with gdal_translate -ot Byte",
+        )
+
+
+def _check_classes(source: str, dataset: Any, legend: Legend) -> None:
+    """Refuse a band of amounts: one with a scale, or of very many values that have neither names nor colours."""
+    hint = "give the class map, and a map of confidence with --confidence"
+    if dataset.scales[0] != 1:
+        raise InputError(
+            f"{source}: a class raster has ids, found amounts (value × {dataset.scales[0]:.4g}), as of a confidence",
+            hint=hint,
+        )
+    if legend.told or ColorInterp.palette in dataset.colorinterp:
+        return
+    rows = min(_SAMPLE_PIXELS // dataset.width + 1, dataset.height)
+    top = (dataset.height - rows) // 2
+    count = len(np.unique(dataset.read(1, window=RasterioWindow(0, top, dataset.width, rows))))
+    if count > _MOST_NAMELESS:
+        raise InputError(
+            f"{source}: a class raster has few values or names for them, found {count} values without names", hint=hint
         )
 
 
