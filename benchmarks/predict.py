@@ -35,7 +35,7 @@ from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of, steps
 from co2s_cli.inference.targets import targets_of
 from co2s_cli.models import catalog, fresh, weights
-from co2s_cli.models.manifest import DenseSpec, Manifest, ModelScaling, StudentSpec
+from co2s_cli.models.manifest import DenseSpec, GuidedSpec, Manifest, ModelScaling
 from co2s_cli.progress import Silent
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
@@ -83,7 +83,7 @@ def base_pair(path: Path) -> Path:
         "clip": catalog.clip_student("ViT-B-16"),
         "dino": catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"),
     }
-    weights.save(fresh.new_pair(manifest_of(students)), path)
+    weights.save(fresh.new_ensemble(manifest_of(students)), path)
     return path
 
 
@@ -91,11 +91,11 @@ def compact_student(path: Path) -> Path:
     """A single ViT-S/16 with the DPT head, freshly drawn."""
     torch.manual_seed(0)
     spec = catalog.dense_student("vit_small_patch16_dinov3.lvd1689m")
-    weights.save(fresh.new_single(manifest_of({"student": spec})), path)
+    weights.save(fresh.new_ensemble(manifest_of({"student": spec})), path)
     return path
 
 
-def manifest_of(students: dict[str, StudentSpec | DenseSpec]) -> Manifest:
+def manifest_of(students: dict[str, GuidedSpec | DenseSpec]) -> Manifest:
     """The manifest of a model of some students for the benchmark's classes."""
     return Manifest(
         classes=tuple(ClassMap.of([f"class {place}" for place in range(CLASSES)]).plain()),

@@ -17,7 +17,7 @@ import torch
 from co2s_cli.classes import ClassMap
 from co2s_cli.data.batch import Batch
 from co2s_cli.models import catalog
-from co2s_cli.models.fresh import new_pair
+from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.engine import total_loss
 from co2s_cli.training.methods import METHODS, Rules
@@ -82,7 +82,7 @@ def main() -> None:
             "dino": catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"),
         },
     )
-    pair = new_pair(manifest)
+    pair = new_ensemble(manifest)
     method = METHODS["co2s"](Rules(threshold=torch.full((CLASSES,), 0.95), steps=100))
     trainees = {
         name: Trainee(

@@ -32,3 +32,28 @@ def test_the_example_is_a_data_yaml_by_settings_and_by_schema():
     assert example.keys() <= schema["properties"].keys()
     entry = schema["$defs"]["LabeledEntry"]["properties"].keys()
     assert all(item.keys() <= entry for item in example["labeled"])
+
+
+def test_the_tree_of_the_architecture_is_that_of_the_package():
+    page = (DOCS / "architecture.md").read_text().split("```")[1]
+    package = DOCS.parent / "co2s_cli"
+    folders = {path.parent.name for path in package.rglob("*.py")} - {"co2s_cli"}
+    assert set(re.findall(r"^ +(\w+)/", page, re.MULTILINE)) | {"methods", "landscape"} == folders
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "data.md"])
+def test_files_that_a_page_names_exist(page):
+    package = DOCS.parent / "co2s_cli"
+    named = re.findall(r"`((?:cli|jobs|training|data|inference|geo|config|models)/[\w/]+)", (DOCS / page).read_text())
+    for name in named:
+        path = package / name
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
+
+def test_the_papers_are_named_and_the_licence_is_the_declared_one():
+    root = DOCS.parent
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert [item["url"][-10:] for item in citation["references"]] == ["2512.23035", "2506.08772"]
+    assert citation["license"] == "Apache-2.0"
+    assert 'license = "Apache-2.0"' in (root / "pyproject.toml").read_text()
+    assert "Apache License" in (root / "LICENSE").read_text()

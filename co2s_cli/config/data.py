@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.base import Settings, load
 from co2s_cli.config.units import Nodata
+from co2s_cli.errors import InputError
 
 Box = tuple[int, int, int, int]
 """Row, column, height and width in pixels of the image."""
@@ -40,6 +41,9 @@ class LabeledEntry(Settings):
     """Bands of the image, by number from 1 or by name, that are `bands:`; its own order or names if not given."""
     nodata: Nodata = None
     """Value without data in the image, whatever the file says; none: every value is data."""
+    columns: tuple[Literal["image", "labels"], ...] = ("image", "labels")
+    """What the words of a line of the list are; paths from their folder or the one around it, or names alone. Where
+    the list does not name the labels, they have the image's name."""
     list: Path | None = None
     """For folders: a file that lists the chips to use, one a line."""
 
@@ -89,6 +93,12 @@ class DataConfig(Settings):
     """Names of the bands; picked by name from images that have more."""
     scaling: ScalingEntry | None = None
     """Ranges of the digital numbers; found from the images if not given."""
+    split_by: Literal["chip", "tile"] = "chip"
+    """What `val` as a share is drawn of, where the images are chips in a folder: chips, or the tiles they were cut
+    from."""
+    tile: str = ""
+    """Regular expression whose first group is the tile of a chip, of its name without suffix; numbers behind the last
+    underscores are taken away if not given."""
     ground_resolution: float | None = Field(default=None, gt=0)
     """Metres per pixel; asked of the images if not given."""
 
@@ -134,7 +144,16 @@ E = TypeVar("E", LabeledEntry, UnlabeledEntry)
 
 
 def read_data(path: Path) -> DataConfig:
-    """The data.yaml at `path`, its relative paths taken from its folder."""
+    """The data.yaml at `path`, its relative paths taken from its folder.
+
+    Raises:
+        InputError, ConfigError: there is none, or it says what a data.yaml cannot say.
+    """
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file",
+            hint="`co2s sample DIR` writes a data.yaml with a comment on each line, to train on or to copy from",
+        )
     return placed(load(DataConfig, path, {}), path.parent)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from co2s_cli.config.flags import Flag
+from co2s_cli.config.protocol import training_of
 from co2s_cli.config.recipes import DISTILL_PRESETS, FROM_MODELS
 from co2s_cli.config.run import RunConfig, resumed_as, settled, written
 from co2s_cli.errors import ConfigError
@@ -98,14 +99,18 @@ class DistillConfig(RunConfig):
 
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> DistillConfig:
-    """Settings from defaults < what fits the teachers and the student < preset < YAML file < `key=value` < flags."""
+    """Settings from defaults < what fits the teachers and the student < protocol < preset < YAML file < flags."""
     values = written(config, flags, extra)
     preset = DISTILL_PRESETS.get(str(values.get("preset", "default")), {})
     teachers = values.get("teacher", preset.get("teacher", ()))
     from_files = any(_is_file(str(text)) for text in ([teachers] if isinstance(teachers, str) else teachers))
     student = str(values.get("student", preset.get("student", DistillConfig.model_fields["student"].default)))
     fitting = {**(FROM_MODELS if from_files else {}), "crop": _crop_for(student)}
-    return settled(DistillConfig, fitting, preset, values, config=config, flags=flags)
+    protocol = training_of("distill", values)
+    if "student" in {*values, *preset}:
+        protocol.pop("crop", None)  # that of the paper's student: others have other patches
+    base = (preset, protocol) if values.get("preset") == "published" else (protocol, preset)
+    return settled(DistillConfig, fitting, *base, values, config=config, flags=flags)
 
 
 def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> DistillConfig:

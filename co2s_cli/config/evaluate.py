@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.vectorize import Names
+from co2s_cli.students import Fusion
 
 _NOTHING = ("", "none", "null", "ignore")
 
@@ -71,7 +72,7 @@ class EvaluateConfig(Settings):
     """Steps of the reliability curve."""
     out: Annotated[Path | None, Flag("--out", "-o", "--output", panel="Output")] = None
     """Folder for report.json, report.md, confusion.png and, where confidences are known, reliability.png."""
-    fusion: Annotated[Literal["mean", "confident", "clip", "dino"] | None, Flag(panel="Model")] = None
+    fusion: Annotated[Fusion | None, Flag(panel="Model")] = None
     """How the model's students become one; as the model says where nothing is said."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of the model's windows; its own where nothing is said."""

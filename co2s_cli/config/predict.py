@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
+from co2s_cli.students import Fusion
 
 
 class PredictConfig(MapConfig):
@@ -16,7 +17,7 @@ class PredictConfig(MapConfig):
 
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
     """Map to write; a folder where there are several scenes."""
-    fusion: Annotated[Literal["mean", "confident", "clip", "dino"] | None, Flag(panel="Model")] = None
+    fusion: Annotated[Fusion | None, Flag(panel="Model")] = None
     """How the students become one: mean, the surer one per pixel (confident), or one alone; else as the model says."""
     min_confidence: Annotated[float, Flag("--min-confidence", "--min-conf", panel="Output")] = Field(0.0, ge=0, le=1)
     """Pixels that are less sure get no class (255)."""

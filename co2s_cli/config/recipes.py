@@ -1,4 +1,4 @@
-"""Settings that belong together: presets, and how the papers trained on each published data set."""
+"""Settings that belong together: presets."""
 
 from __future__ import annotations
 
@@ -45,18 +45,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Settings by name of the preset. `published` is the released behaviour, accidents included."""
-
-_CHIPS = {"scale_rule": "fitted", "crop": 512, "batch": 1, "epochs": 80}
-
-DATA_SETS: dict[str, dict[str, Any]] = {
-    "whdld": {**_CHIPS, "crop": 256, "batch": 2},
-    "loveda": {**_CHIPS, "scale_rule": "long", "eval_resize": 0},
-    "potsdam": _CHIPS,
-    "gid15": _CHIPS,
-    "mer": {**_CHIPS, "epochs": 150},
-    "msl": _CHIPS,
-}
-"""Protocol of each data set; batches are those of one of four GPUs."""
 
 FROM_MODELS: dict[str, Any] = {"lr": 1e-4, "decoder_lr": 10.0, "ema": 0.0, "divisor": 1.0}
 """Pace of a student of trained models: they give the pseudo-labels, so that no running mean is needed."""

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from co2s_cli.config.base import Settings, checked, load, read_yaml
 from co2s_cli.config.flags import Argument, Flag
-from co2s_cli.config.recipes import DATA_SETS
+from co2s_cli.config.protocol import published_names
 from co2s_cli.errors import ConfigError
 
 
@@ -33,9 +33,10 @@ class RunConfig(Settings):
     model_config = ConfigDict(allow_inf_nan=False)
 
     data: Annotated[str, Argument("DATA")] = "data.yaml"
-    """data.yaml, or a published data set: whdld, loveda, potsdam, gid15, mer, msl."""
+    """data.yaml, or with --root a published data set (whdld, loveda, potsdam, gid15, mer, msl; for distill loveda-dwl,
+    potsdam-dwl, deepglobe) or the YAML file of a protocol of your own."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
-    """Folder of a published data set, with images/ and labels/."""
+    """Folder of a published data set, with its folders of images and labels."""
     splits: Annotated[Path | None, Flag(panel="Input")] = None
     """Folder with labeled.txt, unlabeled.txt and val.txt (also beside it) of a published data set."""
     labeled_ratio: Annotated[Ratio | None, Flag(panel="Input", metavar="SHARE")] = Field(None, gt=0, le=1)
@@ -142,6 +143,9 @@ class RunConfig(Settings):
     strong_noise: float | None = Field(None, ge=0, le=1)
     """Largest standard deviation of noise, in parts of the range; if not given 0 for red, green, blue, else 0.02."""
 
+    split_by: Annotated[Literal["chip", "tile"], Flag(panel="Input")] = "chip"
+    """What a share that validates is drawn of, where the images are chips in a folder: chips, or the tiles that they
+    were cut from, so that no tile trains and validates."""
     balance: Literal["none", "sqrt", "uniform"] = "none"
     """How often a class is at the centre of a labelled crop: not asked, by the root of its labelled pixels, or all
     classes alike."""
@@ -187,8 +191,8 @@ class RunConfig(Settings):
             raise ValueError("steps and epochs exclude each other")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale wants 0 < smallest <= largest, found {self.scale}")
-        if self.data in DATA_SETS and self.root is None:
-            raise ValueError(f"data set {self.data} wants --root, the folder with its images/ and labels/")
+        if self.data in published_names() and self.root is None:
+            raise ValueError(f"data set {self.data} wants --root, the folder with its images and labels")
         return self
 
 

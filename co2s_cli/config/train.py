@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from co2s_cli.config.flags import Flag
-from co2s_cli.config.recipes import DATA_SETS, PRESETS
+from co2s_cli.config.protocol import training_of
+from co2s_cli.config.recipes import PRESETS
 from co2s_cli.config.run import RunConfig, resumed_as, settled, written
+from co2s_cli.students import Fusion, StudentName
+
+
+def _names(value: Any) -> Any:
+    """Names with commas between them, or a list; none twice."""
+    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and len(set(names)) < len(names):
+        raise ValueError("wants each student once")
+    return names
 
 
 class TrainConfig(RunConfig):
@@ -18,6 +28,8 @@ class TrainConfig(RunConfig):
     method: Annotated[Literal["co2s", "unimatch", "fixmatch", "supervised"], Flag(panel="Training")] = "co2s"
     """How unlabelled images are used."""
 
+    students: Annotated[tuple[StudentName, ...] | None, BeforeValidator(_names), Flag(panel="Model")] = None
+    """Who learns, one to three of clip, dino and local; those of --init where nothing is said, else clip,dino."""
     clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
     """Image tower of the explicitly guided student, by its open_clip name."""
     clip_weights: Annotated[str, Flag(panel="Model")] = "openai"
@@ -32,7 +44,7 @@ class TrainConfig(RunConfig):
     """random: weights are dropped and every LayerScale is 1e-5, as happens in the released code."""
     network: Literal["own", "published"] = "own"
     """published: ImageNet statistics, exact GELU, norm eps 1e-6 and bfloat16 positions, as in the released code."""
-    fusion: Literal["mean", "confident", "clip", "dino"] = "mean"
+    fusion: Fusion = "mean"
     """How the students become one map."""
 
     stability_weight: float = Field(0.5, ge=0)
@@ -68,8 +80,8 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     """
     values = written(config, flags, extra)
     name = str(values.get("preset", "default"))
-    preset, known = PRESETS.get(name, {}), DATA_SETS.get(str(values.get("data", "")), {})
-    base = (preset, known) if name == "published" else (known, preset)
+    preset, protocol = PRESETS.get(name, {}), training_of("train", values)
+    base = (preset, protocol) if name == "published" else (protocol, preset)
     return settled(TrainConfig, *base, values, config=config, flags=flags)
 
 

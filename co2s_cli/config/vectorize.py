@@ -73,8 +73,8 @@ class VectorizeConfig(Settings):
     """Class raster: one band of bytes, 255 is nodata."""
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
     """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - writes GeoJSON lines to stdout."""
-    min_area: Annotated[Area, Flag(panel="Polygons", metavar="AREA")] = Amount(100, "m2")
-    """Smaller regions join the neighbour with the longest shared edge: 100m2, 0.5ha, 20px; plain is m²; 0 is off."""
+    min_area: Annotated[Area, Flag(panel="Polygons", metavar="AREA")] = Amount(8, "px")
+    """Smaller regions join their largest neighbour: 20px, 100m2, 0.5ha; plain is m²; 0 is off."""
     simplify: Annotated[Length, Flag(panel="Polygons", metavar="LENGTH")] = Amount(1.5, "px")
     """Tolerance of simplified borders: 1.5px, 2m; plain is pixels; 0 is off."""
     classes: Annotated[Names, Flag(panel="Polygons", metavar="NAME,…")] = ()

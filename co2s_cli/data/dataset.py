@@ -12,9 +12,9 @@ import numpy as np
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.data import DataConfig, ScalingEntry
+from co2s_cli.config.protocol import published_names
 from co2s_cli.data import survey
 from co2s_cli.data.balance import Balance, ClassIndex
-from co2s_cli.data.known import DATA_SETS
 from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of
 from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources
@@ -127,7 +127,7 @@ def _no_unlabeled(name: str, sources: Sequence[Source], crop: int) -> InputError
             "lies off what validates",
             hint="add images to unlabeled:, or validate with less",
         )
-    if name in DATA_SETS:
+    if name in published_names():
         way = "take labels away with --labeled-ratio 1/16, or name the folder of published lists with --splits"
     else:
         way = "name some with unlabeled:"

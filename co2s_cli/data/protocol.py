@@ -1,39 +1,88 @@
-"""A published data set as a data.yaml: its folders, its lists, its label codes."""
+"""A published data set on this disk as a data.yaml: its folders, its lists, its label codes."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import numpy as np
+
 from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry
-from co2s_cli.data.known import DATA_SETS
+from co2s_cli.config.protocol import Coding, TrainingProtocol
 from co2s_cli.errors import InputError
+from co2s_cli.geo.labels.labels import values_in
+from co2s_cli.geo.sources import SUFFIXES
+
+log = logging.getLogger(__name__)
+
+_LOOKED_AT = 64
+"""Label files from which the coding is told."""
+
+_IGNORED = 255
 
 
-def published_data(name: str, root: Path, splits: Path | None) -> DataConfig:
-    """Data set `name` in `root` with the published lists in `splits`.
+def data_of(protocol: TrainingProtocol, root: Path, splits: Path | None) -> DataConfig:
+    """The data set of a protocol in `root` with the published lists in `splits`.
 
     Without lists every chip is labelled; --labeled-ratio then takes labels away, and a tenth of the chips validates.
+
+    Raises:
+        InputError: folders or lists that are missing, or label codes that the protocol does not know.
     """
-    known = DATA_SETS[name]
-    images, labels = root / "images", root / "labels"
+    images, labels = root / protocol.folders.images, root / protocol.folders.labels
     for folder in (images, labels):
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; {name} is wanted as images/ and labels/ in {root}")
-    # label codes 1 … N with 0 for "not labelled" become 0 … N - 1
-    values: dict[int | str, int | str | None] = (
-        {0: None, **{code + 1: code for code in range(len(known.classes))}} if known.zero_ignored else {}
-    )
+            raise InputError(
+                f"{folder}: no such folder; the protocol wants {protocol.folders.images}/ and "
+                f"{protocol.folders.labels}/ in {root}"
+            )
+    values: dict[int | str, int | str | None] = {}
+    values.update(coding_of(protocol, labels).items())
 
     def labeled(listed: Path | None) -> LabeledEntry:
-        return LabeledEntry(image=str(images), labels=labels, values=values, list=listed)
+        return LabeledEntry(image=str(images), labels=labels, values=values, list=listed, columns=protocol.columns)
 
-    classes = tuple(known.classes.plain())
+    classes, tile = tuple(protocol.class_map.plain()), protocol.tile
     if splits is None:
-        return DataConfig(classes=classes, labeled=(labeled(None),), val=0.1)
+        return DataConfig(classes=classes, labeled=(labeled(None),), val=0.1, tile=tile)
     val = next((path for path in (splits / "val.txt", splits.parent / "val.txt") if path.is_file()), None)
     if val is None:
         raise InputError(f"{splits}: neither it nor the folder around it holds val.txt")
     unlabeled = UnlabeledEntry(image=str(images), list=splits / "unlabeled.txt")
     return DataConfig(
-        classes=classes, labeled=(labeled(splits / "labeled.txt"),), unlabeled=(unlabeled,), val=(labeled(val),)
+        classes=classes,
+        labeled=(labeled(splits / "labeled.txt"),),
+        unlabeled=(unlabeled,),
+        val=(labeled(val),),
+        tile=tile,
     )
+
+
+def coding_of(protocol: TrainingProtocol, folder: Path) -> Coding:
+    """How the label files in `folder` say the classes: the first coding whose highest code they hold, if several fit.
+
+    Raises:
+        InputError: they hold a code that no coding knows.
+    """
+    codings = protocol.codings
+    if len(codings) < 2:
+        return next(iter(codings.values()), {})
+    found = _codes_in(folder)
+    fitting = {name: coding for name, coding in codings.items() if found <= coding.keys() | {_IGNORED}}
+    if not fitting:
+        raise InputError(
+            f"{folder}: label codes {', '.join(map(str, sorted(found)))} found, known are "
+            + " or ".join(", ".join(map(str, sorted(coding))) for coding in codings.values())
+        )
+    whole = {name: coding for name, coding in fitting.items() if max(coding) in found}
+    name, coding = next(iter((whole or fitting).items()))
+    log.info("%s: labels are read as codes %s of the protocol", folder, name)
+    return coding
+
+
+def _codes_in(folder: Path) -> set[int]:
+    """The values in some of the label files of a folder."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+    step = max(1, len(files) // _LOOKED_AT)
+    values = [values_in(path) for path in files[::step]]
+    return set(np.unique(np.concatenate(values)).tolist()) if values else set()

@@ -13,7 +13,7 @@ from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data import survey
 from co2s_cli.data.holdout import held_out, polygon_places, share_of
 from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, within
-from co2s_cli.data.splits import draw
+from co2s_cli.data.splits import draw, draw_tiles, tile_of
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import Labels
@@ -58,7 +58,7 @@ def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ra
     classes = config.class_map
     val = labeled_sources(config.val, classes, config.bands) if isinstance(config.val, tuple) else []
     if isinstance(config.val, float) and all(source.chip for source in labeled):
-        val, labeled = draw(labeled, max(1, int(len(labeled) * config.val)), seed)
+        val, labeled = _chips_held_out(config, labeled, config.val, seed)
     judged = _judged_blocks(val, classes, crop)
     areas = held = [_area(source, window) for source in val for window in source.areas]
     keep = len(labeled) if ratio is None else int(len(labeled) * ratio + 1e-9)
@@ -78,6 +78,16 @@ def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ra
     if ratio is not None and not keep:
         labeled, blocks = _share_of_places(labeled, blocks, ratio, seed, hint=_way_to_more(blocks, labeled, crop))
     return Roles(labeled, blocks, areas, held, judged, [replace(source, labels=None) for source in rest])
+
+
+def _chips_held_out(
+    config: DataConfig, chips: list[Source], share: float, seed: int
+) -> tuple[list[Source], list[Source]]:
+    """Chips that validate and chips that train."""
+    count = max(1, int(len(chips) * share))
+    if config.split_by == "chip":
+        return draw(chips, count, seed)
+    return draw_tiles(chips, [tile_of(chip.scene.source, config.tile) for chip in chips], count, seed)
 
 
 def by_trust(sources: list[Source], val: tuple[LabeledEntry, ...] | float) -> tuple[list[Source], list[Source]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.labels.weights import Weights, open_weights
+from co2s_cli.geo.read.checks import color_kind
 from co2s_cli.geo.read.scene import Nodata, Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.tiling import Window
@@ -88,9 +90,8 @@ def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...],
     """
     sources = []
     for entry in entries:
-        for path, chip in _images(entry.image, entry.list):
-            if not (chip and path in known):
-                sources.append(Source(open_scene(path, bands, entry.bands, entry.nodata), chip=chip))
+        images = [image for image in _images(entry.image, entry.list) if not (image.chip and image.path in known)]
+        sources += [Source(_open(image, bands, entry), chip=image.chip) for image in images]
     return sources
 
 
@@ -110,23 +111,54 @@ def open_scene(source: str, bands: tuple[str, ...], picked: Picked = (), nodata:
     )
 
 
+class _Image(NamedTuple):
+    """An image that an entry names."""
+
+    path: str
+    chip: bool
+    """Whether it was found in a folder of chips."""
+    labels: str | None = None
+    """What a list says of its labels."""
+
+
 def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
     windows = tuple(Window(*box) for box in entry.windows)
     label_of, weight_of = _by_stem(entry, entry.labels), _by_stem(entry, entry.weights)
     sources = []
-    for path, chip in _images(entry.image, entry.list):
-        scene = open_scene(path, bands, entry.bands, entry.nodata)
+    for image in _images(entry.image, entry.list, entry.columns):
+        scene = _open(image, bands, entry)
         for window in windows:
             if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
-                raise InputError(f"{path}: window {window} reaches over its {scene.height} × {scene.width} pixels")
-        labels = _beside(path, entry.labels, label_of) if chip else entry.labels
+                raise InputError(
+                    f"{image.path}: window {window} reaches over its {scene.height} × {scene.width} pixels"
+                )
+        labels = _labels_of(image, entry.labels, label_of) if image.chip else entry.labels
         opened = open_labels(labels, scene.grid, classes, attribute=entry.attribute, values=entry.values)
         weights = entry.weights
-        if chip and isinstance(weights, Path):
-            weights = _beside(path, weights, weight_of)
+        if image.chip and isinstance(weights, Path):
+            weights = _beside(image.path, weights, weight_of)
         weighted = None if weights is None else open_weights(weights, scene.grid)
-        sources.append(Source(scene, opened, windows, weighted, chip=chip))
+        sources.append(Source(scene, opened, windows, weighted, chip=image.chip))
     return sources
+
+
+def _open(image: _Image, bands: tuple[str, ...], entry: LabeledEntry | UnlabeledEntry) -> Scene:
+    """The scene of an image. Chips of one band, grey or with a palette, are read as colours where these are wanted."""
+    if image.chip and not entry.bands and bands == ("red", "green", "blue"):
+        kind = color_kind(image.path)
+        if kind == "gray":
+            return Scene.open(image.path, bands=(1, 1, 1), nodata=entry.nodata)
+        if kind == "palette":
+            return Scene.open(f"vrt://{image.path}?expand=rgb", nodata=entry.nodata)
+    return open_scene(image.path, bands, entry.bands, entry.nodata)
+
+
+def _labels_of(image: _Image, folder: Path, known: Mapping[str, Path]) -> Path:
+    """The labels of a chip: the file that its list names, else that of its name."""
+    if image.labels is None:
+        return _beside(image.path, folder, known)
+    by_name = {path.name: path for path in known.values()}
+    return _listed(folder, image.labels, by_name) or _beside(image.labels, folder, known)
 
 
 def _by_stem(entry: LabeledEntry, folder: Path | float | None) -> Mapping[str, Path]:
@@ -146,22 +178,36 @@ def _beside(image: str, folder: Path, known: Mapping[str, Path]) -> Path:
     return known[stem]
 
 
-def _images(image: str, listed: Path | None) -> list[tuple[str, bool]]:
-    """Images, and whether each is a chip of a folder."""
+def _images(image: str, listed: Path | None, columns: Sequence[str] = ("image",)) -> list[_Image]:
+    """The image itself, or the chips of a folder: all of them, or those of a list."""
     folder = Path(image)
     if not folder.is_dir():
         if listed is not None:
             raise InputError(f"{image}: list {listed} wants a folder of chips")
-        return [(image, False)]
+        return [_Image(image, chip=False)]
     chips = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    if not chips:
-        raise InputError(f"{image}: holds no raster", hint=f"known suffixes: {' '.join(sorted(SUFFIXES))}")
     if listed is None:
-        return [(str(chip), True) for chip in chips]
+        if not chips:
+            raise InputError(f"{image}: holds no raster", hint=f"known suffixes: {' '.join(sorted(SUFFIXES))}")
+        return [_Image(str(chip), chip=True) for chip in chips]
     by_name = {name: chip for chip in chips for name in (chip.stem, chip.name)}
-    wanted = [Path(name).name for name in read_list(listed)]
-    found = [by_name.get(name) or by_name.get(Path(name).stem) for name in wanted]
-    missing = [name for name, chip in zip(wanted, found, strict=True) if chip is None]
+    images, missing = [], []
+    for words in read_list(listed):
+        named = dict(zip(columns, words, strict=False))
+        path = _listed(folder, named["image"], by_name)
+        if path is None:
+            missing.append(Path(named["image"]).name)
+        else:
+            images.append(_Image(str(path), chip=True, labels=named.get("labels")))
     if missing:
-        raise InputError(f"{listed}: {len(missing)} of {len(wanted)} chips are not in {image} (first: {missing[0]})")
-    return [(str(chip), True) for chip in found]
+        total = len(missing) + len(images)
+        raise InputError(f"{listed}: {len(missing)} of {total} chips are not in {image} (first: {missing[0]})")
+    return images
+
+
+def _listed(folder: Path, name: str, by_name: Mapping[str, Path]) -> Path | None:
+    """The file that a list calls `name`: a path from the folder or from the one around it, or a name in the folder."""
+    for base in (folder, folder.parent):
+        if (base / name).is_file():
+            return base / name
+    return by_name.get(Path(name).name) or by_name.get(Path(name).stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from co2s_cli.errors import InputError
+from co2s_cli.geo.sources import is_local
 
 FAILURES = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises when GDAL fails: it has no common base, and some calls let GDAL's own class through."""
@@ -21,11 +23,28 @@ _OPENING = threading.Lock()
 """Warning filters belong to the process, so that two threads must not swap them at the same time."""
 
 
+REMOTE_OPTIONS = {
+    # without it GDAL asks the server for a listing and for every file that could lie beside the raster
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "CPL_VSIL_CURL_CACHE_SIZE": "16000000",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    # a server that sends under 1 byte/s for a minute is down; large files take as long as they take
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # one request for the header instead of several growing ones; holds the index of a COG of some 100,000 blocks
+    "GDAL_INGESTED_BYTES_AT_OPEN": "262144",
+}
+"""GDAL's options for addresses (https://, s3://, …); a variable of that name in the user's environment wins."""
+
+
 @contextlib.contextmanager
 def environment(cache_bytes: int) -> Iterator[None]:
     """Bound GDAL's block cache, shared by all handles of the process, while the block runs."""
     # rasterio hands an integer on as bytes, unlike the megabytes of GDAL's own environment variable
-    with rasterio.Env(GDAL_CACHEMAX=int(cache_bytes), CPL_VSIL_CURL_CACHE_SIZE=16_000_000):
+    with rasterio.Env(GDAL_CACHEMAX=int(cache_bytes)):
         yield
 
 
@@ -40,7 +59,7 @@ def open_dataset(source: str, mode: str = "r", **options: Any) -> Any:
 def reading(source: str) -> Iterator[Any]:
     """Open `source` for reading; what GDAL cannot open or read is an `InputError` that names it."""
     try:
-        with open_dataset(source) as dataset:
+        with _remote_environment(source), open_dataset(source) as dataset:
             yield dataset
     except FAILURES as error:
         raise InputError(f"{source}: cannot be read ({first_line(error)})") from error
@@ -50,3 +69,13 @@ def first_line(error: BaseException) -> str:
     """The most telling line of a GDAL error: rasterio keeps the cause behind 'see previous exception'."""
     told = error.__cause__ or error
     return " ".join(str(told).split())[:300]
+
+
+@contextlib.contextmanager
+def _remote_environment(source: str) -> Iterator[None]:
+    """`REMOTE_OPTIONS` while `source` is in use, where it is an address."""
+    if is_local(source):
+        yield
+        return
+    with rasterio.Env(**{name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}):
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform as warp_points
 
+from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES
 
 Numbers = NDArray[np.float64]
+
+SAME_GRID = 0.01
+"""Part of a pixel by which two grids may differ and still be the same."""
 
 _RADIUS_M = 6_378_137.0
 _ECCENTRICITY_2 = 0.00669437999014
@@ -111,6 +116,37 @@ class Grid:
 def show_bounds(bounds: Iterable[float]) -> str:
     """Bounds as `--bounds` takes them."""
     return ",".join(f"{value:.8g}" for value in bounds)
+
+
+def grid_problem(
+    path: Path | str, grid: Grid, wanted: Grid, *, of: str = "image", kind: str = "labels"
+) -> InputError | None:
+    """Why `grid`, of the raster at `path`, is not the `wanted` one; None where they are the same pixels.
+
+    `of` and `kind` are words of the message: whose grid is wanted, and what the raster holds.
+    """
+    if grid.shape != wanted.shape:
+        size, wanted_size = (f"{g.width} × {g.height}" for g in (grid, wanted))
+        return InputError(
+            f"{path}: is {size} pixels, its {of} {wanted_size}", hint=f"{kind} lie on the {of}'s own grid"
+        )
+    if grid.has_transform and wanted.has_transform:
+        shift = _largest_shift(grid, wanted)
+        if shift > SAME_GRID:
+            return InputError(
+                f"{path}: lies {shift:.3g} pixels off its {of}", hint=f"{kind} lie on the {of}'s own grid"
+            )
+    if grid.crs and wanted.crs and grid.crs != wanted.crs:
+        return InputError(f"{path}: is in {grid.crs.to_string()}, its {of} in {wanted.crs.to_string()}")
+    return None
+
+
+def _largest_shift(grid: Grid, wanted: Grid) -> float:
+    """The largest distance along x or y of three corners, in pixels of `wanted`."""
+    step = max(abs(value) for value in (wanted.transform.a, wanted.transform.b, wanted.transform.d, wanted.transform.e))
+    corners = ((0, 0), (wanted.width, 0), (0, wanted.height))
+    shifts = [abs(x - y) for c in corners for x, y in zip(grid.at(*c), wanted.at(*c), strict=True)]
+    return float(max(shifts) / step)
 
 
 def _metres(lon0: Numbers, lat0: Numbers, lon1: Numbers, lat1: Numbers) -> Numbers:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
+from co2s_cli.geo.sources import is_local
 from co2s_cli.inference.engine import STAGES, Engine, repeatable
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.stitch import STRIP_ROWS
@@ -39,6 +40,9 @@ PANEL_BYTES = 96_000_000
 
 SMALLEST_CACHE = 48_000_000
 """Bytes of GDAL's block cache where memory is short."""
+
+_REMOTE_READERS = 8
+"""Threads of all processes that wait for the server of a scene which is an address."""
 
 DEVICE_SHARE = 0.9
 """Share of the device's free memory that is used where no limit is given."""
@@ -135,7 +139,7 @@ def plan_memory(
     Raises:
         ResourceError: not even one panel fits, with the smallest limit that works.
     """
-    width, threads = scene.lattice.plan.width, min(MAX_THREADS, cores(workers))
+    width, threads = scene.lattice.plan.width, _reader_threads(scene.scene.source, workers)
     needs = _host_needs(engine, scene, threads)
     least = smallest(needs, width)
     whole, remark = pick_limit(limit, least * workers, available())
@@ -317,6 +321,11 @@ def _blocks_bytes(scene: PreparedScene) -> int:
     raster = scene.scene
     rows = scene.lattice.plan.tile * raster.original.height / raster.height + GRAIN
     return int(rows * raster.original.width * len(raster.bands) * np.dtype(raster.dtype).itemsize)
+
+
+def _reader_threads(source: str, workers: int) -> int:
+    """Threads that read a scene: bound by cores where it is a local file, else by the answers of a server."""
+    return min(MAX_THREADS, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
 
 
 def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNeeds:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import ConfigError, ResourceError
 from co2s_cli.models import weights
-from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -57,9 +56,8 @@ def load_model(path: Path, settings: MapConfig, device: torch.device, precision:
     pair.requires_grad_(False)
     lower(pair, precision)
     if precision == "bf16" and device.type == "cpu":
-        for module in pair.modules():
-            if isinstance(module, TimmBackbone):
-                module.split_attention(settings.tile or pair.manifest.tile)
+        for student in pair.students.values():
+            student.prepare(settings.tile or pair.manifest.tile)  # type: ignore[operator]
     members: Any = pair.members
     if settings.compile:
         members = torch.compile(members, dynamic=False)

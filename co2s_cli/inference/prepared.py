@@ -51,7 +51,7 @@ class PreparedScene:
         plan = Plan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
         with scene.reader() as reader:
             may = _may_be_valid(plan, reader, aoi)
-            block = reader.raw.block_shape[1] * scene.width // scene.original.width
+            block = reader.raster.block_shape[1] * scene.width // scene.original.width
         return cls(scene, aoi, scaling, Lattice(plan, may), block)
 
     @contextlib.contextmanager

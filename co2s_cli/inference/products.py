@@ -13,8 +13,9 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.write.raster import STEPS
-from co2s_cli.models.manifest import Fusion, Manifest
-from co2s_cli.models.pair import fuse
+from co2s_cli.models.ensemble import fuse
+from co2s_cli.models.manifest import Manifest
+from co2s_cli.students import STUDENT_NAMES, Fusion
 
 CLASS, CONFIDENCE, PROBABILITIES, DISAGREEMENT = "class", "confidence", "probabilities", "disagreement"
 
@@ -139,7 +140,7 @@ def product_of(settings: PredictConfig, manifest: Manifest) -> LandCover:
     """
     fusion = settings.fusion or manifest.fusion
     students = ", ".join(manifest.students)
-    if fusion in ("clip", "dino") and fusion not in manifest.students:
+    if fusion in STUDENT_NAMES and fusion not in manifest.students:
         raise ModelError(f"--fusion {fusion}: this model holds only {students}", hint="leave --fusion out")
     if settings.disagreement and len(manifest.students) < 2:
         raise ModelError(f"--disagreement wants two students, this model holds only {students}")

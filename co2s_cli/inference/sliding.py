@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from co2s_cli.geo.read.fill import reflected
+from co2s_cli.geo.read.reader import reflected
 from co2s_cli.inference.stitch import BlendWeights, WindowValues, stitch
 from co2s_cli.tiling import Plan, Window
 

@@ -10,8 +10,8 @@ import torch
 from co2s_cli.config.distill import DistillConfig, check_crop
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import SINGLE, DenseSpec, Manifest
-from co2s_cli.models.pair import Pair
 from co2s_cli.models.teachers import Teacher, foundation
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.training import run as running
@@ -72,7 +72,7 @@ def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> l
 
 def _student(
     settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher], **facts: Any
-) -> Pair:
+) -> Ensemble:
     """The student with what it needs to speak to the foundation models; `facts` are for its manifest."""
     changes = {
         "translators": tuple(teacher.translator() for teacher in foundations),
@@ -93,7 +93,7 @@ def _licences(foundations: list[Teacher], guide: trained.Trained | None) -> list
     ]
 
 
-def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Pair:
+def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Ensemble:
     """The student of the run that is resumed, for its state to be loaded into."""
     began = before.training.get("teachers")
     if began != names:
@@ -102,4 +102,4 @@ def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Pai
             f"{', '.join(began or ())} wanted",
             hint="start a new run",
         )
-    return opened(settings, Pair(before))
+    return opened(settings, Ensemble(before))

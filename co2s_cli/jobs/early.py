@@ -14,8 +14,8 @@ from co2s_cli.config.distill import DistillConfig
 from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.predict import PredictConfig
+from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
-from co2s_cli.config.recipes import DATA_SETS
 from co2s_cli.config.run import RunConfig
 from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.errors import InputError, OutputError
@@ -67,7 +67,9 @@ def check_run(settings: RunConfig) -> None:
         )
     for model in [*([settings.init] if settings.init else []), *_model_teachers(settings)]:
         weights.read_manifest(model)
-    if settings.data not in DATA_SETS:
+    if settings.root is not None:
+        find_protocol(settings.data)
+    else:
         _check_data(Path(settings.data))
 
 

@@ -118,7 +118,7 @@ def _counted(
     with ExitStack() as stack:
         labels = stack.enter_context(truth.labels.reader())
         sure = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
-        pair = streamed.Pair(
+        pair = streamed.Ensemble(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
             sure=sure,

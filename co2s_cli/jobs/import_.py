@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from co2s_cli.config.import_ import ImportConfig
-from co2s_cli.data.known import DATA_SETS
+from co2s_cli.config.protocol import find_protocol
 from co2s_cli.errors import ConfigError
 from co2s_cli.files import check_output
 from co2s_cli.models import published, weights
@@ -28,19 +28,19 @@ def run(settings: ImportConfig) -> Result:
     if settings.out.suffix != ".safetensors":
         raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
     check_output(settings.out, overwrite=settings.overwrite)
-    known = DATA_SETS[settings.dataset]
+    known = find_protocol(settings.dataset)
     checkpoints = [published.read(path) for path in settings.checkpoints]
     pair = published.assemble(
         checkpoints,
-        classes=known.classes,
-        tile=known.crop,
-        trained_on=known.trained_on,
+        classes=known.class_map,
+        tile=known.training.crop,
+        trained_on=known.title,
         ground_resolution=known.ground_resolution,
     )
     return Result(
         out=settings.out,
         digest=weights.save(pair, settings.out),
         students=tuple(pair.students),
-        classes=known.classes.names,
+        classes=known.class_map.names,
         parameters=sum(parameter.numel() for parameter in pair.parameters()),
     )

@@ -119,7 +119,7 @@ def model_facts(path: Path) -> ModelFacts:
     """The facts of a model file, read without its tensors."""
     manifest = weights.read_manifest(path)
     return ModelFacts(
-        students={name: student.backbone.name for name, student in manifest.students.items()},
+        students={name: student.title for name, student in manifest.students.items()},
         classes=manifest.class_map.names,
         bands=manifest.bands,
         dtype=manifest.scaling.dtype,

@@ -58,7 +58,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     product = product_of(settings, manifest)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
     beside = Beside(
-        check=lambda target, scene: _check_beside(target, scene.scene),
+        check=lambda target, scene: _check_beside(target, scene.scene, settings),
         make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),
     )
     context = MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
@@ -75,18 +75,20 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
-def _check_beside(target: Target, scene: Scene) -> None:
-    """Refuse polygons in geographic coordinates of a scene that has no place on earth."""
-    if "vector" not in target.beside or scene.original.crs is not None or scene.original.gcp_crs is not None:
+def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None:
+    """Refuse polygons that could not be made of the map."""
+    if "vector" not in target.beside:
         return
     from co2s_cli.geo.write import vector
+    from co2s_cli.jobs import vectorize
 
     path = target.beside["vector"]
-    if path.suffix.lower() in vector.GEOJSON:
+    if path.suffix.lower() in vector.GEOJSON and scene.original.crs is None and scene.original.gcp_crs is None:
         raise InputError(
             f"--vector {path}: GeoJSON is in EPSG:4326, but {scene.source} has no CRS",
             hint="choose .gpkg, .fgb or .parquet, or set the CRS of the scene with gdal_edit.py -a_srs",
         )
+    vectorize.check(_vector_settings(target, settings), scene.original)
 
 
 def _make_beside(target: Target, scene: Scene, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
@@ -94,17 +96,21 @@ def _make_beside(target: Target, scene: Scene, settings: PredictConfig, manifest
     if "vector" in target.beside:
         from co2s_cli.jobs import vectorize
 
-        limit: dict[str, Any] = {} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}
-        polygons = VectorizeConfig(
-            raster=str(target.out),
-            out=target.beside["vector"],
-            confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
-            workers=settings.workers or 1,
-            overwrite=True,
-            **limit,
-        )
-        vectorize.run(polygons, progress)
+        vectorize.run(_vector_settings(target, settings), progress)
     if "preview" in target.beside:
         from co2s_cli.geo.write.preview import write_preview
 
         write_preview(target.beside["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
+
+
+def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:
+    """How polygons are made of the map, under the memory limit of the map."""
+    limit: dict[str, Any] = {} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}
+    return VectorizeConfig(
+        raster=str(target.out),
+        out=target.beside["vector"],
+        confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
+        workers=settings.workers or 1,
+        overwrite=True,
+        **limit,
+    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.dataset import Dataset
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.models.pair import Pair
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.training import run as running
 from co2s_cli.training.methods import METHODS
-from co2s_cli.training.network import first_pair, opened
+from co2s_cli.training.network import first_ensemble, opened
 from co2s_cli.training.run import RunResult
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import Lesson
@@ -25,7 +25,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
     """
 
     def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
-        pair = opened(settings, Pair(before)) if before else _first(settings, data)
+        pair = opened(settings, Ensemble(before)) if before else _first(settings, data)
         return Lesson(pair.to(runtime.device), METHODS[settings.method])
 
     return running.conduct(
@@ -42,5 +42,5 @@ def _wants_unlabeled(settings: TrainConfig) -> bool:
     return METHODS[settings.method].strong != ()
 
 
-def _first(settings: TrainConfig, data: Dataset) -> Pair:
-    return single(settings, data, spec_of(settings)) if settings.student else first_pair(settings, data)
+def _first(settings: TrainConfig, data: Dataset) -> Ensemble:
+    return single(settings, data, spec_of(settings)) if settings.student else first_ensemble(settings, data)

@@ -20,12 +20,13 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
 from co2s_cli.files import check_output
+from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream as coverage
-from co2s_cli.geo.polygons.amounts import RowAreas
 from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
 from co2s_cli.geo.polygons.class_strips import copy_to_raster, strips
 from co2s_cli.geo.polygons.features import Features, Ground, known_crs
-from co2s_cli.geo.polygons.sieving import SieveTask, sieved
+from co2s_cli.geo.polygons.sieve import sieved
+from co2s_cli.geo.polygons.simplify import JOINTS_EVERY
 from co2s_cli.geo.write import geojson, vector, vector_style
 from co2s_cli.geo.write.table import Table
 from co2s_cli.progress import SILENT, Progress
@@ -60,6 +61,8 @@ class VectorizeResult:
     style: Path | None
     """None on standard output."""
     sieved: Path | None
+    merged_pixels: int = 0
+    """Pixels of regions below the minimum area, which have the class of a neighbour now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +96,42 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     task = _task(settings, raster)
     folder = None if settings.out == vector.STDOUT else settings.out.parent
     with tempfile.TemporaryDirectory(prefix=".co2s.", dir=folder) as scratch:
-        source = _sieved(settings, raster, task.ground, Path(scratch) / "sieved.tif", progress)
+        source, merged = _sieved(settings, raster, task.ground, Path(scratch), progress)
         found = _write(settings, raster, replace(task, source=source), progress)
     progress.close()
     style = _write_style(settings.out, raster, found)
     count = sum(one.polygons for one in found)
-    log.info("%s: %d polygons of %d classes", settings.out, count, len(found))
-    return VectorizeResult(settings.out, count, found, style, settings.sieved)
+    share = merged / (raster.grid.height * raster.grid.width)
+    log.info(
+        "%s: %d polygons of %d classes; %d pixels (%.2f %%) of regions below %s have joined a neighbour",
+        settings.out, count, len(found), merged, 100 * share, settings.min_area,
+    )  # fmt: skip
+    return VectorizeResult(settings.out, count, found, style, settings.sieved, merged)
+
+
+def check(settings: VectorizeConfig, grid: Grid) -> None:
+    """Refuse what `run` would refuse of the settings for a class raster on `grid`, which need not be there yet.
+
+    Raises:
+        Co2sError: what is wrong with the settings.
+    """
+    vector.check_format(settings.out)
+    target = _target(settings, grid)
+    least = JOINTS_EVERY if _tolerance(settings, grid) else 1
+    _small(settings, grid, Ground.of(grid, target))
+    _block_plan(settings, grid, least=min(least, grid.height))
 
 
 def _write(
     settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task, progress: Progress
 ) -> tuple[ClassCount, ...]:
-    rows = _block_rows(settings, raster, least=min(task.step, task.height))
+    rows, workers = _block_plan(settings, raster.grid, least=min(task.step, task.height))
     spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
     progress.start("polygons", len(spans), "block")
     counts = _Counts()
 
     def tables() -> Iterator[Table]:
-        for some in coverage.features(task, spans, workers=_workers(settings)):
+        for some in coverage.features(task, spans, workers=workers):
             counts.add(some)
             yield _table(some, raster.legend.names, task)
             progress.advance()
@@ -133,21 +153,21 @@ def _check_outputs(settings: VectorizeConfig) -> None:
 
 
 def _task(settings: VectorizeConfig, raster: ClassRaster) -> coverage.Task:
-    ground = Ground.of(raster.grid, _target(settings, raster))
+    ground = Ground.of(raster.grid, _target(settings, raster.grid))
     scale = 1.0 if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     return coverage.Task(
         source=raster.source,
         height=raster.grid.height,
         ground=ground,
         wanted=_wanted(settings, raster),
-        tolerance=_tolerance(settings, raster),
+        tolerance=_tolerance(settings, raster.grid),
         confidence=settings.confidence,
         confidence_scale=scale,
         open_bytes=settings.mem_limit // 4,
     )
 
 
-def _target(settings: VectorizeConfig, raster: ClassRaster) -> Any:
+def _target(settings: VectorizeConfig, grid: Grid) -> Any:
     """The CRS to write where it may be another one than the raster's."""
     is_geojson = settings.out.suffix.lower() in vector.GEOJSON
     wanted = settings.dst_crs or ("EPSG:4326" if is_geojson else None)
@@ -156,9 +176,9 @@ def _target(settings: VectorizeConfig, raster: ClassRaster) -> Any:
     target = known_crs(wanted)
     if is_geojson and target.to_epsg() != 4326:
         raise ConfigError(f"--dst-crs {wanted}: GeoJSON is in EPSG:4326 always", hint="choose another format")
-    if raster.grid.crs is None:
+    if grid.crs is None:
         raise InputError(
-            f"{raster.source}: has no CRS, so that nothing can be written in {wanted}",
+            f"{settings.raster}: has no CRS, so that nothing can be written in {wanted}",
             hint="write .gpkg, .fgb or .parquet in its own coordinates, or set its CRS with gdal_edit.py -a_srs",
         )
     return target
@@ -172,52 +192,53 @@ def _wanted(settings: VectorizeConfig, raster: ClassRaster) -> NDArray[np.bool_]
     return wanted
 
 
-def _tolerance(settings: VectorizeConfig, raster: ClassRaster) -> float:
+def _tolerance(settings: VectorizeConfig, grid: Grid) -> float:
     """Tolerance of simplification in pixels."""
     if settings.simplify.unit == "px" or settings.simplify.value == 0:
         return settings.simplify.value
-    side = raster.grid.ground_size()
+    side = grid.ground_size()
     if side is None:
-        raise _no_metres(f"--simplify {settings.simplify}", raster)
+        raise _no_metres(f"--simplify {settings.simplify}", settings.raster)
     return settings.simplify.value / math.sqrt(side[0] * side[1])
 
 
-def _no_metres(flag: str, raster: ClassRaster) -> ConfigError:
+def _no_metres(flag: str, raster: str) -> ConfigError:
     return ConfigError(
-        f"{flag}: {raster.source} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
+        f"{flag}: {raster} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
     )
 
 
-def _sieved(settings: VectorizeConfig, raster: ClassRaster, ground: Ground, path: Path, progress: Progress) -> str:
-    """The raster to make polygons of: the one given where no region can be too small, else a sieved copy."""
-    areas, small = _small(settings, raster, ground)
-    if not areas.has_smaller(small) and settings.sieved is None:
-        return raster.source
-    affordable = _block_rows(settings, raster, least=1)
-    task = SieveTask(raster.source, raster.grid.height, areas.limits(small), areas.of_row, 8 * affordable)
-    rows = max(1, affordable // 2)
+def _sieved(
+    settings: VectorizeConfig, raster: ClassRaster, ground: Ground, scratch: Path, progress: Progress
+) -> tuple[str, int]:
+    """The raster to make polygons of, and how many of its pixels have another class than those of the one given."""
+    small = _small(settings, raster.grid, ground)
+    if small <= 1 and settings.sieved is None:
+        return raster.source, 0
     progress.start("small regions", raster.grid.height, "row")
+    path, merged = scratch / "sieved.tif", 0
+    rows_at_once = max(1, min(_PIXELS, settings.mem_limit // (8 * _BYTES_PER_PIXEL)) // raster.grid.width)
     with strips(path, raster.grid) as writer:
-        for row, classes in sieved(task, rows, workers=_workers(settings)):
-            writer.write(row, classes)
-            progress.advance(len(classes))
+        for rows in sieved(raster.source, raster.grid.shape, small, scratch, rows_at_once=rows_at_once):
+            writer.write(rows.top, rows.classes)
+            merged += rows.merged
+            progress.advance(len(rows.classes))
     if settings.sieved is not None:
         copy_to_raster(path, settings.sieved, raster.legend.class_map(writer.values))
-    return str(path)
+    return str(path), merged
 
 
-def _small(settings: VectorizeConfig, raster: ClassRaster, ground: Ground) -> tuple[RowAreas, float]:
-    """Areas of pixels, and what is too small in the same unit."""
+def _small(settings: VectorizeConfig, grid: Grid, ground: Ground) -> int:
+    """Regions of fewer pixels are too small."""
     wanted = settings.min_area
     if wanted.unit == "px" or wanted.value == 0:
-        return RowAreas.pixels(raster.grid.height), wanted.value
-    if ground.unit is None:
-        if "min_area" in settings.model_fields_set:
-            raise _no_metres(f"--min-area {wanted}", raster)
-        log.info("%s: has no CRS, so that no minimum area is kept; give one in pixels: --min-area 20px", raster.source)
-        return RowAreas.pixels(raster.grid.height), 0
-    areas = RowAreas.on(ground, raster.grid)
-    return areas, wanted.value * areas.per_m2
+        return math.ceil(wanted.value)
+    side = grid.ground_size()
+    if ground.unit is None or side is None:
+        raise _no_metres(f"--min-area {wanted}", settings.raster)
+    # degrees shrink towards the poles: GDAL's sieve counts pixels, so that the middle of the map stands for all of it
+    pixel_m2 = side[0] * side[1] if ground.ellipsoid else abs(ground.pixel_area) * ground.unit**2
+    return math.ceil(wanted.value / pixel_m2 * (1 - 1e-9))
 
 
 def _schema(settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task) -> vector.Schema:
@@ -242,21 +263,21 @@ def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> Table
     return Table(some.geometry, columns)
 
 
-def _workers(settings: VectorizeConfig) -> int:
-    return settings.workers or os.cpu_count() or 1
-
-
-def _block_rows(settings: VectorizeConfig, raster: ClassRaster, *, least: int) -> int:
-    """Rows of a block: what a good number of pixels makes, fewer where memory is short, but `least`."""
-    row_bytes = 2 * _workers(settings) * _BYTES_PER_PIXEL * raster.grid.width
-    affordable = settings.mem_limit // row_bytes
-    if affordable < least:
+def _block_plan(settings: VectorizeConfig, grid: Grid, *, least: int) -> tuple[int, int]:
+    """Rows of a block and processes: fewer of both where memory is short, but `least` rows and one process."""
+    wanted = settings.workers or os.cpu_count() or 1
+    row_bytes = 2 * _BYTES_PER_PIXEL * grid.width
+    workers = max(1, min(wanted, settings.mem_limit // (least * row_bytes)))
+    if workers < wanted:
+        log.info("--workers %d: memory of %s is enough for %d", wanted, show_bytes(settings.mem_limit), workers)
+    affordable = settings.mem_limit // (workers * row_bytes)
+    if affordable < least and "mem_limit" in settings.model_fields_set:
         raise ResourceError(
             f"--mem-limit {show_bytes(settings.mem_limit)}: {show_bytes(least * row_bytes)} is the least for "
-            f"{raster.source} with {_workers(settings)} workers",
-            hint="raise it, or use fewer --workers",
+            f"{settings.raster}",
+            hint="raise it",
         )
-    return int(max(least, min(affordable, _PIXELS // raster.grid.width)))
+    return int(max(least, min(affordable, _PIXELS // grid.width))), workers
 
 
 def _write_style(out: Path, raster: ClassRaster, found: tuple[ClassCount, ...]) -> Path | None:

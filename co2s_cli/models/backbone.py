@@ -26,6 +26,7 @@ class TimmBackbone(Backbone):
     def __init__(self, spec: BackboneSpec, taps: tuple[int, ...]) -> None:
         super().__init__(spec, taps)
         self.vit: Any = _timm_vit(spec)
+        self.first_weight = "vit.patch_embed.proj.weight"
         check_depth(taps, len(self.vit.blocks))
         self.patch = self.vit.patch_embed.patch_size[0]
         self.skip_width = self.semantic_width = self.vit.embed_dim
@@ -73,7 +74,15 @@ def _timm_vit(spec: BackboneSpec) -> Any:
         raise ValueError(f"timm knows no {spec.name}" if not unknown else f"sizes may not set {', '.join(unknown)}")
     norm = partial(LayerNorm, eps=spec.options["norm_eps"])
     sizes = spec.options.get("sizes", {})
-    vit = timm.create_model(spec.name, pretrained=False, num_classes=0, dynamic_img_size=True, norm_layer=norm, **sizes)
+    vit = timm.create_model(
+        spec.name,
+        pretrained=False,
+        num_classes=0,
+        in_chans=len(spec.mean),
+        dynamic_img_size=True,
+        norm_layer=norm,
+        **sizes,
+    )
     if spec.options.get("rope") == "bfloat16":
         rope.lower_precision(vit)
     if spec.options.get("positions") == "meta":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import open_clip
 import timm
@@ -11,7 +11,16 @@ import torch
 
 from co2s_cli.errors import ConfigError
 from co2s_cli.models.clip_training import training_of
-from co2s_cli.models.manifest import BackboneSpec, DecoderSpec, DenseSpec, HeadSpec, StudentSpec, TranslatorSpec
+from co2s_cli.models.manifest import (
+    BackboneSpec,
+    DecoderSpec,
+    DenseSpec,
+    GuidedSpec,
+    HeadSpec,
+    LocalSpec,
+    StudentSpec,
+    TranslatorSpec,
+)
 
 TINY_CLIP = "tiny-clip"
 TINY_DINO = "tiny-dino"
@@ -33,10 +42,17 @@ _HEADS = (
 )
 """Head for backbones of at least a width; the smallest is for tiny models, the others are the published ones."""
 
+RGB = ("red", "green", "blue")
+
+_SIMILARITY_SCALE = 10.0
+_LOCAL_MEAN, _LOCAL_STD = 0.5, 0.25
+
+S = TypeVar("S", GuidedSpec, DenseSpec, LocalSpec, StudentSpec)
+
 _CLIP_MEAN, _CLIP_STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
-def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None = None) -> StudentSpec:
+def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None = None) -> GuidedSpec:
     """The explicitly guided student on open_clip's image tower `name` (`ViT-B-16`, `ViT-L-14`, …, `tiny-clip`).
 
     Activation and statistics are those that `weights` (a pretrained tag, a file or none) were trained with.
@@ -69,13 +85,13 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
     return _explicit(spec, decoder or DecoderSpec())
 
 
-def dino_student(name: str, decoder: DecoderSpec | None = None) -> StudentSpec:
+def dino_student(name: str, decoder: DecoderSpec | None = None) -> GuidedSpec:
     """The implicitly guided student on timm's transformer `name` (DINOv3 or DINOv2; `tiny-dino`)."""
     if name == TINY_DINO:
         decoder = decoder or TINY_DECODER
     backbone, vit = _dino_backbone(name)
     depth = len(vit.blocks)
-    return StudentSpec(
+    return GuidedSpec(
         backbone=backbone,
         taps=(depth // 4 - 1, 2 * depth // 3 - 1, depth - 1),
         guidance="implicit",
@@ -107,6 +123,48 @@ def dense_student(
         align=align,
         fuse=fuse,
     )
+
+
+def local_student(bands: Sequence[str]) -> LocalSpec:
+    """The local student for images with these bands."""
+    return LocalSpec(mean=(_LOCAL_MEAN,) * len(bands), std=(_LOCAL_STD,) * len(bands))
+
+
+def from_scratch(spec: GuidedSpec) -> GuidedSpec:
+    """A guided student that can learn without pretrained weights.
+
+    The similarity itself joins its logits, which lifted a tiny DINO student on india-s2 from 54.7 to 62.0 mIoU, and its
+    skips are normalised, without which a CLIP student dies within 60 steps.
+    """
+    decoder = spec.decoder.model_copy(
+        update={"similarity": _SIMILARITY_SCALE, "normed_skips": spec.guidance == "explicit"}
+    )
+    return spec.model_copy(update={"decoder": decoder})
+
+
+def for_bands(spec: S, bands: Sequence[str]) -> S:
+    """The same student for images with these bands.
+
+    Red, green and blue keep the filters and statistics that they were trained with; every other band begins with those
+    of one of them, in turn (see `pretrained.filters_of`).
+    """
+    if isinstance(spec, LocalSpec):
+        return spec.model_copy(update=local_student(bands).model_dump(include={"mean", "std"}))
+    backbone = spec.backbone
+    names = [name.lower() for name in bands]
+    if tuple(names) == RGB or (len(bands) == len(RGB) and not set(names) & set(RGB)):
+        return spec  # three bands without known names stand for red, green and blue
+    channels = [RGB.index(name) if name in RGB else place % len(RGB) for place, name in enumerate(names)]
+    mean, std = (tuple(values[c] for c in channels) for values in _rgb_statistics(backbone))
+    options = {**backbone.options, "rgb": channels}
+    seen = backbone.model_copy(update={"options": options, "mean": mean, "std": std})
+    return spec.model_copy(update={"backbone": seen})
+
+
+def _rgb_statistics(backbone: BackboneSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of red, green and blue of a backbone that may see other bands already."""
+    places = [backbone.rgb.index(c) if c in backbone.rgb else 0 for c in range(len(RGB))]
+    return tuple(backbone.mean[p] for p in places), tuple(backbone.std[p] for p in places)
 
 
 def _tower_options(
@@ -150,9 +208,9 @@ def _dino_backbone(name: str) -> tuple[BackboneSpec, Any]:
     return BackboneSpec(library="timm", name=name, options=options, mean=tuple(facts.mean), std=tuple(facts.std)), vit
 
 
-def _explicit(backbone: BackboneSpec, decoder: DecoderSpec) -> StudentSpec:
+def _explicit(backbone: BackboneSpec, decoder: DecoderSpec) -> GuidedSpec:
     layers = backbone.options["layers"]
-    return StudentSpec(
+    return GuidedSpec(
         backbone=backbone,
         taps=(0, layers // 3, layers - 1),
         guidance="explicit",

@@ -21,6 +21,7 @@ class ClipBackbone(Backbone):
         super().__init__(spec, taps)
         check_depth(taps, spec.options["layers"])
         self.visual = _clip_tower(spec)
+        self.first_weight = "visual.conv1.weight"
         self.patch = self.visual.patch_size[0]
         self.skip_width = self.visual.conv1.out_channels
         self.semantic_width = self.visual.output_dim
@@ -88,7 +89,7 @@ def _as_map(tokens: Tensor, grid: torch.Size) -> Tensor:
 
 def _clip_tower(spec: BackboneSpec) -> VisionTransformer:
     options = spec.options
-    return VisionTransformer(
+    tower = VisionTransformer(
         image_size=options["image_size"],
         patch_size=options["patch_size"],
         width=options["width"],
@@ -99,3 +100,7 @@ def _clip_tower(spec: BackboneSpec) -> VisionTransformer:
         act_layer=QuickGELU if options["quick_gelu"] else nn.GELU,
         norm_layer=partial(LayerNorm, eps=options["norm_eps"]),
     )
+    if len(spec.mean) != tower.conv1.in_channels:  # open_clip builds towers of three bands alone
+        first = tower.conv1
+        tower.conv1 = nn.Conv2d(len(spec.mean), first.out_channels, first.kernel_size, first.stride, bias=False)
+    return tower

@@ -33,6 +33,8 @@ class GuidedDecoder(nn.Module):
         self.up1 = Up(width, first, skip=spec.skips[0])
         self.up2 = Up(first, second, skip=spec.skips[1])
         self.head = nn.Conv2d(second, 1, 3, padding=1)
+        self.normed_skips = spec.normed_skips
+        self.scale = None if spec.similarity is None else nn.Parameter(torch.tensor(spec.similarity))
 
     def forward(self, taps: Taps, vectors: Tensor) -> Tensor:
         """Logits at four times the grid's resolution."""
@@ -44,9 +46,18 @@ class GuidedDecoder(nn.Module):
         words = F.relu(self.text(vectors))
         for mixer in self.mixers:
             x = x + mixer(x, words, batch)
-        x = self.up1(x, F.relu(self.skips[0](taps.deep)))
-        x = self.up2(x, F.relu(self.skips[1](taps.shallow)))
-        return self.head(x).reshape(batch, classes, *x.shape[-2:])  # type: ignore[no-any-return]
+        deep, shallow = (over_channels(tap) if self.normed_skips else tap for tap in (taps.deep, taps.shallow))
+        x = self.up1(x, F.relu(self.skips[0](deep)))
+        x = self.up2(x, F.relu(self.skips[1](shallow)))
+        logits: Tensor = self.head(x).reshape(batch, classes, *x.shape[-2:])
+        if self.scale is None:
+            return logits
+        return logits + self.scale * F.interpolate(similarity, size=logits.shape[-2:], mode="bilinear")
+
+
+def over_channels(tap: Tensor) -> Tensor:
+    """A map (B, channels, h, w) with mean 0 and variance 1 over the channels at each position."""
+    return F.layer_norm(tap.movedim(1, -1), tap.shape[1:2]).movedim(-1, 1)
 
 
 class Pyramid(nn.Module):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import copy
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from co2s_cli.models import mtdf
+from co2s_cli.models import mtdf, pretrained
 from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.dpt import DptHead
 from co2s_cli.models.manifest import DenseSpec
+from co2s_cli.models.student import Student
 
 
 class DenseTaps(NamedTuple):
@@ -25,7 +28,7 @@ class DenseTaps(NamedTuple):
     """Tokens (B, L, width) of the second passes, one after another as in `DenseSpec.grids`; without any L is 0."""
 
 
-class DenseStudent(nn.Module):
+class DenseStudent(Student):
     """Logits (B, N, H, W) for images (B, C, H, W) in [0, 1] of any size."""
 
     def __init__(self, spec: DenseSpec, classes: int) -> None:
@@ -41,15 +44,37 @@ class DenseStudent(nn.Module):
         return self.fusion.spec
 
     @property
-    def patch(self) -> int:
+    def patch(self) -> int:  # type: ignore[override]
         """Side of a patch in pixels."""
         return self.backbone.patch
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits at the resolution of `images`."""
-        if images.ndim != 4:
-            raise ValueError(f"images are (B, C, H, W), got {tuple(images.shape)}")
-        return self.decode(self.encode(images), images.shape[-2:])
+    def parts(self) -> Mapping[str, Sequence[nn.Module]]:
+        """The backbone; to the decoder belongs what it fuses with."""
+        return {"backbone": (self.backbone,), "decoder": (self.fusion, self.head)}
+
+    def load_pretrained(self, weights: str) -> None:
+        """Fill the backbone."""
+        pretrained.load_weights(self.backbone, self.spec.backbone.name, weights)
+
+    def class_tensors(self) -> tuple[str, ...]:
+        """The last layer of the head."""
+        return self.head.class_tensors("head.")
+
+    def band_tensors(self) -> tuple[str, ...]:
+        """The filters of the patch embedding."""
+        return (f"backbone.{self.backbone.first_weight}",)
+
+    def deployed(self) -> DenseStudent:
+        """The student with its way to its teachers folded."""
+        if all(item.folded for item in self.spec.translators):
+            return self
+        lean = copy.deepcopy(self)
+        lean.fusion = mtdf.folded(self.fusion)
+        return lean
+
+    def prepare(self, tile: int) -> None:
+        """Attend by plain matrix products where that is quicker."""
+        self.backbone.split_attention(tile)
 
     def encode(self, images: Tensor) -> DenseTaps:
         """Taps of `images`, padded at the right and at the bottom to whole patches."""
@@ -59,7 +84,7 @@ class DenseStudent(nn.Module):
         native = torch.cat(again, dim=1) if again else last.new_empty(len(last), 0, last.shape[1])
         return DenseTaps(first, second, third, last, native)
 
-    def decode(self, taps: DenseTaps, size: tuple[int, ...]) -> Tensor:
+    def decode(self, taps: DenseTaps, size: Sequence[int]) -> Tensor:
         """Logits of `size` from the taps of images of `size`."""
         last = self.fusion(taps.last, taps.native) if self.spec.fuse and self.spec.translators else taps.last
         logits = self.head((taps.first, taps.second, taps.third, last))
@@ -70,11 +95,6 @@ class DenseStudent(nn.Module):
     def translated(self, taps: DenseTaps) -> dict[str, Tensor]:
         """The last tokens in the space of each teacher, (B, tokens, the teacher's width), by the teacher's name."""
         return self.fusion.translated(taps.last, taps.native)
-
-    def train_backbone(self, part: Literal["attention", "all"]) -> None:
-        """Choose what of the backbone trains: everything (as published), or its attention alone."""
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(part == "all" or "attn" in name)
 
     def _grids(self) -> tuple[int, ...]:
         """Grids that a second pass is made for: a student that does not fuse needs them while it learns."""

@@ -35,6 +35,10 @@ class DptHead(nn.Module):
             nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, classes, 1)
         )
 
+    def class_tensors(self, prefix: str) -> tuple[str, ...]:
+        """Names of the tensors whose first axis is the classes, after `prefix`."""
+        return f"{prefix}out.2.weight", f"{prefix}out.2.bias"
+
     def forward(self, taps: Sequence[Tensor]) -> Tensor:
         """Logits at eight times the grid's resolution."""
         layers = [

@@ -1,51 +1,43 @@
-"""New models: students by name, pretrained backbones, class vectors from text, everything else freshly drawn."""
+"""New models: pretrained backbones, class vectors from text, everything else freshly drawn."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.models import catalog, pretrained, text
+from co2s_cli.models import catalog, text
 from co2s_cli.models.clip_training import NONE
-from co2s_cli.models.dense import DenseStudent
-from co2s_cli.models.manifest import SINGLE, Manifest, StudentSpec
-from co2s_cli.models.pair import Pair
+from co2s_cli.models.ensemble import Ensemble
+from co2s_cli.models.manifest import GuidedSpec, Manifest
 
 
-def new_pair(manifest: Manifest, *, clip_weights: str = "none", dino_weights: str = "none") -> Pair:
-    """A model as `manifest` says, its backbones filled last of all, so that no initialisation can undo them."""
-    pair = Pair(manifest)
-    for name, weights in (("clip", clip_weights), ("dino", dino_weights)):
-        if name in pair.students:
-            spec = manifest.students[name]  # type: ignore[index]
-            pretrained.load_weights(pair.students[name].backbone, spec.backbone.name, weights)  # type: ignore[arg-type]
-    clip = manifest.students.get("clip")
-    if isinstance(clip, StudentSpec) and clip.guidance == "explicit":
-        vectors = explicit_vectors(manifest, clip_weights)
-        pair.students["clip"].guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
-    return pair
+def new_ensemble(manifest: Manifest, weights: Mapping[str, str] | None = None) -> Ensemble:
+    """A model as `manifest` says, its backbones filled last of all, so that no initialisation can undo them.
+
+    `weights` are a tag, a file or `none` by the name of the student; `none` where nothing is said.
+    """
+    chosen = weights or {}
+    ensemble = Ensemble(manifest)
+    for name, student in ensemble.students.items():
+        student.load_pretrained(chosen.get(name, NONE))  # type: ignore[operator]
+        spec = manifest.students[name]  # type: ignore[index]
+        if isinstance(spec, GuidedSpec) and spec.guidance == "explicit":
+            vectors = explicit_vectors(manifest.class_map, spec, chosen.get(name, NONE))
+            student.guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
+    return ensemble
 
 
-def new_single(manifest: Manifest, *, weights: str = "none") -> Pair:
-    """A model of a single student as `manifest` says, its backbone filled last of all."""
-    pair = Pair(manifest)
-    student = pair.students[SINGLE]
-    assert isinstance(student, DenseStudent)
-    pretrained.load_weights(student.backbone, student.spec.backbone.name, weights)
-    return pair
-
-
-def explicit_vectors(manifest: Manifest, weights: str) -> Tensor:
-    """The CLIP student's class vectors: by the text tower of `weights`, else a fixed table of orthogonal vectors.
+def explicit_vectors(classes: ClassMap, spec: GuidedSpec, weights: str) -> Tensor:
+    """Class vectors (N, width): by the text tower of `weights`, else a fixed table of orthogonal vectors.
 
     Without a text tower nothing can be read off the prompts: the table only tells the classes apart.
     """
-    spec = manifest.students["clip"]
-    assert isinstance(spec, StudentSpec)
     if weights != NONE and spec.backbone.name != catalog.TINY_CLIP:
-        return text.class_vectors(manifest.class_map, spec.backbone.name, weights)
-    return plain_table(manifest.class_map, spec.guidance_width)
+        return text.class_vectors(classes, spec.backbone.name, weights)
+    return plain_table(classes, spec.guidance_width)
 
 
 def plain_table(classes: ClassMap, width: int) -> Tensor:

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from co2s_cli.classes import ClassMap
+from co2s_cli.students import STUDENT_NAMES, Fusion
 
 FORMAT: Literal[1] = 1
-
-Fusion = Literal["mean", "confident", "clip", "dino"]
 
 SINGLE: Final = "student"
 """Name of the student of a model that has one by design."""
@@ -54,6 +53,11 @@ class BackboneSpec(_Frozen):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def rgb(self) -> tuple[int, ...]:
+        """For each band the channel (0 red, 1 green, 2 blue) whose pretrained filter and statistics it starts with."""
+        return tuple(self.options.get("rgb", range(3)))
+
     @model_validator(mode="after")
     def _statistics_are_usable(self) -> BackboneSpec:
         if len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
@@ -71,12 +75,33 @@ class DecoderSpec(_Frozen):
     """Channels kept of the deeper and of the shallower skip."""
     ups: tuple[int, int] = (64, 32)
     """Channels after the first and after the second upsampling."""
+    similarity: float | None = None
+    """Scale at which the similarity of pixels and class vectors itself joins the logits at first, learnt from there.
+    None: it does not, as published; from scratch the classes then reach the logits through seven layers only, late."""
+    normed_skips: bool = False
+    """Whether the two skips are normalised over their channels first. CLIP's are taken inside of blocks, as published
+    without a norm; from scratch their scale grows until they drown what tells the classes apart."""
 
 
-class StudentSpec(_Frozen):
-    """One student: backbone, taps, guidance, decoder."""
+class _OnBackbone(_Frozen):
+    """What every student with a transformer has."""
 
     backbone: BackboneSpec
+
+    @property
+    def bands(self) -> int:
+        """Bands of the images."""
+        return len(self.backbone.mean)
+
+    @property
+    def title(self) -> str:
+        """The transformer's name in its library."""
+        return self.backbone.name
+
+
+class GuidedSpec(_OnBackbone):
+    """A guided student: backbone, taps, guidance, decoder."""
+
     taps: tuple[int, int, int]
     """Blocks (from 0) of the shallower skip, the deeper skip and the semantic map."""
     guidance: Literal["explicit", "implicit"]
@@ -114,10 +139,9 @@ class TranslatorSpec(_Frozen):
     """Whether the way back is part of it, so that the teacher's own space is left out."""
 
 
-class DenseSpec(_Frozen):
+class DenseSpec(_OnBackbone):
     """A single student: backbone, taps, DPT head, and what it fuses its last tap with."""
 
-    backbone: BackboneSpec
     taps: tuple[int, int, int, int]
     """Blocks (from 0) that the head sees."""
     head: HeadSpec
@@ -150,13 +174,56 @@ class DenseSpec(_Frozen):
         return self
 
 
+class LocalSpec(_Frozen):
+    """The local student: a small convolutional network."""
+
+    kind: Literal["local"] = "local"
+    mean: tuple[float, ...]
+    """Subtracted from each band of images in [0, 1]."""
+    std: tuple[float, ...]
+    """What each band is divided by then."""
+    pixel: _Width = 32
+    """Channels of the layers that see one pixel alone."""
+    widths: tuple[_Width, _Width, _Width] = (16, 32, 64)
+    """Channels at full, half and quarter resolution."""
+    mixed: _Width = 64
+    """Channels of the map that the classes are read off."""
+    norm: Literal["group", "batch"] = "group"
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the channels that training drops."""
+
+    @property
+    def bands(self) -> int:
+        """Bands of the images."""
+        return len(self.mean)
+
+    @property
+    def title(self) -> str:
+        """One phrase for what it is."""
+        return f"convolutions at 1, 1/2, 1/4 ({'-'.join(str(width) for width in self.widths)} channels)"
+
+    @model_validator(mode="after")
+    def _statistics_are_usable(self) -> LocalSpec:
+        if len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
+            raise ValueError(f"a mean and a positive std for each band are wanted, got {self.mean} and {self.std}")
+        return self
+
+
+StudentSpec = GuidedSpec | DenseSpec | LocalSpec
+"""What rebuilds a student of any kind."""
+
+
 def _kind(student: Any) -> str:
-    """Which of the two descriptions a student has: only a single one has a head."""
-    head = student.get("head") if isinstance(student, dict) else getattr(student, "head", None)
-    return "pair" if head is None else "single"
+    """Which description a student has: only a dense one has a head, only a local one names its kind."""
+    fields = student if isinstance(student, dict) else student.__dict__
+    return "dense" if fields.get("head") is not None else fields.get("kind", "guided")
 
 
-AnyStudent = Annotated[Annotated[StudentSpec, Tag("pair")] | Annotated[DenseSpec, Tag("single")], Discriminator(_kind)]
+_AnyStudent = Annotated[
+    Annotated[GuidedSpec, Tag("guided")] | Annotated[DenseSpec, Tag("dense")] | Annotated[LocalSpec, Tag("local")],
+    Discriminator(_kind),
+]
+_KINDS: dict[str, type] = {"clip": GuidedSpec, "dino": GuidedSpec, "local": LocalSpec, SINGLE: DenseSpec}
 
 
 class Manifest(_Frozen):
@@ -170,8 +237,8 @@ class Manifest(_Frozen):
     """Window size in pixels that the model was made for."""
     ground_resolution: float | None = Field(None, gt=0)
     """Metres per pixel of the training imagery, where known."""
-    students: dict[Literal["clip", "dino", "student"], AnyStudent] = Field(min_length=1)
-    """A pair of guided ones (or what is left of it), or a single dense one of the name `student`."""
+    students: dict[Literal["clip", "dino", "local", "student"], _AnyStudent] = Field(min_length=1)
+    """One, two or three of clip, dino and local, or a single dense one of the name `student`."""
     fusion: Fusion = "mean"
     trained_on: str = ""
     """One phrase: what it was trained on."""
@@ -191,15 +258,13 @@ class Manifest(_Frozen):
         if len(self.scaling.low) != bands:
             raise ValueError(f"{bands} bands, but scaling for {len(self.scaling.low)}")
         for name, student in self.students.items():
-            if len(student.backbone.mean) != bands:
-                raise ValueError(
-                    f"{bands} bands, but the {name} student has statistics of {len(student.backbone.mean)}"
-                )
-            if (name == SINGLE) != isinstance(student, DenseSpec):
+            if student.bands != bands:
+                raise ValueError(f"{bands} bands, but the {name} student has statistics of {student.bands}")
+            if _KINDS[name] is not type(student):
                 raise ValueError(f"the {name} student is described as one of another kind")
         if SINGLE in self.students and len(self.students) > 1:
             raise ValueError(f"a single student beside {', '.join(name for name in self.students if name != SINGLE)}")
-        if self.fusion in ("clip", "dino") and self.fusion not in self.students:
+        if self.fusion in STUDENT_NAMES and self.fusion not in self.students:
             raise ValueError(f"fusion {self.fusion} without that student")
         return self
 

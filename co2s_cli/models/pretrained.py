@@ -22,6 +22,8 @@ from co2s_cli.models.clip_training import NONE, ClipWeights
 from co2s_cli.models.taps import Backbone
 from co2s_cli.models.weight_files import read_tensors
 
+_RGB = 3
+
 CONNECT_SECONDS = 5
 """How long the host of weights has to answer."""
 
@@ -30,16 +32,29 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
     """Fill `backbone` from `weights`: a file, a pretrained tag, or `none` to leave it as initialised.
 
     Every tensor of the backbone must be in the file with its own shape; what the file holds besides (a text tower, a
-    classifier) is left alone.
+    classifier) is left alone. Only the first filters may be those of red, green and blue where there are other bands.
     """
     if weights == NONE:
         return
+    channels = backbone.spec.rgb
     path = Path(weights)
     if isinstance(backbone, ClipBackbone):
-        _fill(backbone.visual, _image_tower(clip_tensors(name, weights)), f"{weights} for {name}")
+        _fill(
+            backbone.visual,
+            _image_tower(clip_tensors(name, weights)),
+            f"{weights} for {name}",
+            "conv1.weight",
+            channels,
+        )
     elif isinstance(backbone, TimmBackbone):
         source = read_tensors(path) if path.suffix else _fetch_timm(name, weights)
-        _fill(backbone.vit, _timm_tensors(source, backbone.vit), f"{weights} for {name}")
+        _fill(
+            backbone.vit,
+            _timm_tensors(source, backbone.vit),
+            f"{weights} for {name}",
+            "patch_embed.proj.weight",
+            channels,
+        )
 
 
 def clip_tensors(name: str, weights: str) -> dict[str, Tensor]:
@@ -119,8 +134,10 @@ def _timm_tensors(source: dict[str, Tensor], vit: Any) -> dict[str, Tensor]:
     return dict(convert(dict(source), vit))
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+def _fill(module: nn.Module, tensors: dict[str, Tensor], what: str, first: str, channels: tuple[int, ...]) -> None:
     wanted = module.state_dict()
+    if first in tensors and tensors[first].shape[1] == _RGB != wanted[first].shape[1]:
+        tensors = {**tensors, first: filters_of(tensors[first], channels)}
     missing = sorted(wanted.keys() - tensors.keys())
     if missing:
         raise ModelError(f"{what}: {len(missing)} of {len(wanted)} tensors are not in it ({', '.join(missing[:3])}, …)")
@@ -130,6 +147,15 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
         found, want = tuple(kept[bad[0]].shape), tuple(wanted[bad[0]].shape)
         raise ModelError(f"{what}: {bad[0]} is {found}, wanted {want}")
     module.load_state_dict(kept)
+
+
+def filters_of(rgb: Tensor, channels: tuple[int, ...]) -> Tensor:
+    """Filters (width, N, h, w) for N bands out of those of red, green and blue (width, 3, h, w).
+
+    Each band takes the filter of its channel, times 3 / N so that what is summed over the bands keeps its size: timm's
+    rule, by which filters repeat over the bands.
+    """
+    return rgb[:, list(channels)] * (_RGB / len(channels))
 
 
 def _first_line(error: Exception) -> str:

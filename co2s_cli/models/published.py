@@ -19,8 +19,8 @@ from torch import Tensor
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError, ModelError
-from co2s_cli.models.manifest import IMAGENET, BackboneSpec, DecoderSpec, Manifest, ModelScaling, StudentSpec
-from co2s_cli.models.pair import Pair
+from co2s_cli.models.ensemble import Ensemble
+from co2s_cli.models.manifest import IMAGENET, BackboneSpec, DecoderSpec, GuidedSpec, Manifest, ModelScaling
 from co2s_cli.models.rope import HalfRope
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def assemble(
     tile: int,
     trained_on: str,
     ground_resolution: float | None = None,
-) -> Pair:
+) -> Ensemble:
     """One model of one or two published students."""
     checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.kind)
     kinds = [checkpoint.kind for checkpoint in checkpoints]
@@ -127,7 +127,7 @@ def assemble(
             for item in checkpoints
             for name, value in _translate(item).items()
         }
-        pair = Pair(manifest)
+        pair = Ensemble(manifest)
         pair.load_state_dict(tensors, strict=True, assign=True)
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
         raise ModelError(f"{files}: not the published layout ({' '.join(str(error).split())[:300]})") from error
@@ -147,7 +147,7 @@ def _check_classes(checkpoint: Checkpoint, classes: ClassMap) -> None:
         )
 
 
-def _spec(checkpoint: Checkpoint) -> StudentSpec:
+def _spec(checkpoint: Checkpoint) -> GuidedSpec:
     build = _clip_spec if checkpoint.kind == "clip" else _dino_spec
     try:
         return build(checkpoint.tensors)
@@ -157,7 +157,7 @@ def _spec(checkpoint: Checkpoint) -> StudentSpec:
         raise ModelError(f"{checkpoint.path}: not the published layout (other shapes or too few blocks)") from error
 
 
-def _clip_spec(tensors: dict[str, Tensor]) -> StudentSpec:
+def _clip_spec(tensors: dict[str, Tensor]) -> GuidedSpec:
     patch = tensors["backbone.patch_embed.projection.weight"]
     width, output = len(patch), len(tensors["backbone.proj.weight"])
     layers = _count(tensors, r"backbone\.layers\.(\d+)\.")
@@ -173,7 +173,7 @@ def _clip_spec(tensors: dict[str, Tensor]) -> StudentSpec:
         "quick_gelu": False,
         "norm_eps": 1e-6,
     }
-    return StudentSpec(
+    return GuidedSpec(
         backbone=BackboneSpec(library="open_clip", name="ViT-B-16", options=options, **IMAGENET),
         taps=(0, 4, layers - 1),
         guidance="explicit",
@@ -182,7 +182,7 @@ def _clip_spec(tensors: dict[str, Tensor]) -> StudentSpec:
     )
 
 
-def _dino_spec(tensors: dict[str, Tensor]) -> StudentSpec:
+def _dino_spec(tensors: dict[str, Tensor]) -> GuidedSpec:
     gammas = [value for name, value in tensors.items() if name.endswith(".gamma")]
     if gammas and all(torch.allclose(gamma.float(), torch.tensor(1e-5), rtol=1e-3, atol=0) for gamma in gammas):
         log.warning(
@@ -192,7 +192,7 @@ def _dino_spec(tensors: dict[str, Tensor]) -> StudentSpec:
     _check_fixed(tensors)
     width = tensors["backbone.cls_token"].shape[-1]
     layers = _count(tensors, r"backbone\.blocks\.(\d+)\.")
-    return StudentSpec(
+    return GuidedSpec(
         backbone=BackboneSpec(
             library="timm",
             name="vit_base_patch16_dinov3_qkvb",

@@ -1,30 +1,23 @@
-"""One student: backbone + guidance + decoder → logits."""
+"""What every kind of student answers for itself; the kinds are `guided`, `dense` and `local`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from co2s_cli.models import backbone
-from co2s_cli.models.decoder import POOL, GuidedDecoder
-from co2s_cli.models.guidance import Guidance
-from co2s_cli.models.manifest import StudentSpec
-from co2s_cli.models.taps import Taps
+TrainedPart = Literal["attention", "all"]
+"""What of a backbone trains: its attention alone, as published, or everything."""
 
 
 class Student(nn.Module):
     """Logits (B, N, H, W) for images (B, C, H, W) in [0, 1] of any size."""
 
-    def __init__(self, spec: StudentSpec, classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone.build(spec.backbone, spec.taps)
-        self.guidance = Guidance(spec.guidance, classes, spec.guidance_width)
-        self.decoder = GuidedDecoder(
-            spec.decoder, skip_width=self.backbone.skip_width, guidance_width=spec.guidance_width
-        )
-        self.train_backbone("attention")
+    spec: Any
+    """What rebuilds the student: its part of the manifest."""
+    patch: int
+    """Side in pixels of what one position of the coarsest map covers."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits at the resolution of `images`."""
@@ -32,26 +25,49 @@ class Student(nn.Module):
             raise ValueError(f"images are (B, C, H, W), got {tuple(images.shape)}")
         return self.decode(self.encode(images), images.shape[-2:])
 
-    def encode(self, images: Tensor) -> Taps:
-        """Taps of `images`, padded at the right and at the bottom to whole patches."""
-        taps: Taps = self.backbone(F.pad(images, self._padding(images.shape[-2:]), mode="replicate"))
-        return taps
+    def encode(self, images: Tensor) -> Any:
+        """Feature maps of `images` as a named tuple of tensors whose first axis is the batch."""
+        raise NotImplementedError
 
-    def decode(self, taps: Taps, size: tuple[int, ...]) -> Tensor:
-        """Logits of `size` from the taps of images of `size`."""
-        logits = self.decoder(taps, self.guidance())
-        _, right, _, bottom = self._padding(size)
-        padded = (size[0] + bottom, size[1] + right)
-        full = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
-        return full[..., : size[0], : size[1]]
+    def decode(self, taps: Any, size: Sequence[int]) -> Tensor:
+        """Logits of `size` from the feature maps of images of `size`."""
+        raise NotImplementedError
 
-    def train_backbone(self, part: Literal["attention", "all"]) -> None:
-        """Choose what of the backbone trains: its attention alone (as published), or everything."""
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(part == "all" or "attn" in name)
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each map that `encode` gives; what feature perturbation drops some of."""
+        raise NotImplementedError
 
-    def _padding(self, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Pixels to add left, right, top, bottom: whole patches, and enough of them for one pooling cell."""
-        patch = self.backbone.patch
-        height, width = (max(-(-side // patch), POOL) * patch for side in size)
-        return 0, width - size[1], 0, height - size[0]
+    def parts(self) -> Mapping[str, Sequence[nn.Module]]:
+        """Modules by the learning rate they train at: `backbone`, `queries` or `decoder`."""
+        raise NotImplementedError
+
+    def train_backbone(self, part: TrainedPart) -> None:
+        """Choose what of the backbone trains."""
+        for module in self.parts().get("backbone", ()):
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_(part == "all" or "attn" in name)
+
+    def load_pretrained(self, weights: str) -> None:
+        """Fill the backbone from a pretrained tag, a file, or leave it as drawn (`none`)."""
+        raise NotImplementedError
+
+    def class_tensors(self) -> tuple[str, ...]:
+        """Names of the tensors whose first axis is the classes."""
+        raise NotImplementedError
+
+    def band_tensors(self) -> tuple[str, ...]:
+        """Names of the convolutions' weights whose second axis is the bands."""
+        raise NotImplementedError
+
+    def deployed(self) -> Student:
+        """The same function without what only training needs; the student itself where there is nothing of the kind."""
+        return self
+
+    def prepare(self, tile: int) -> None:
+        """Choose what is quickest on a CPU in bfloat16 for images of `tile` pixels."""
+
+    def translated(self, taps: Any) -> dict[str, Tensor]:
+        """The last tokens in the space of each frozen teacher, by its name; empty for a student without teachers."""
+        del taps
+        return {}

@@ -22,6 +22,8 @@ class Backbone(nn.Module):
     """A vision transformer that gives `Taps` for images whose sides are multiples of `patch`."""
 
     patch: int
+    first_weight: str
+    """Name of the filters that see the bands: (width, bands, patch, patch)."""
     skip_width: int
     """Channels of the shallow and of the deep map."""
     semantic_width: int
@@ -30,6 +32,7 @@ class Backbone(nn.Module):
 
     def __init__(self, spec: BackboneSpec, taps: tuple[int, ...]) -> None:
         super().__init__()
+        self.spec = spec
         self.taps = taps
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
@@ -37,6 +40,9 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Taps:
         """Taps of `images` (B, C, H, W) in [0, 1]; values outside that range pass unclamped."""
         return self._taps((images - self.mean) / self.std)
+
+    def split_attention(self, tile: int) -> None:
+        """Let attention be quick on a CPU in bfloat16, in images of `tile` pixels; nothing where there is no way."""
 
     def _taps(self, images: Tensor) -> Taps:
         raise NotImplementedError

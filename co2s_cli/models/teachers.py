@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +70,7 @@ class Teacher:
         return self
 
 
-def foundation(name: str, *, patch: int, statistics: Statistics = "own") -> Teacher:
+def foundation(name: str, *, patch: int, statistics: Statistics = "own", bands: Sequence[str] = catalog.RGB) -> Teacher:
     """The teacher `NAME.TAG` or `NAME:WEIGHTS` for a student of that `patch`, on the CPU.
 
     A DINOv2 or DINOv3 of timm, or else an image tower of open_clip; WEIGHTS is a pretrained tag, a file, or `none`.
@@ -84,7 +85,7 @@ def foundation(name: str, *, patch: int, statistics: Statistics = "own") -> Teac
     dino = "dino" in architecture
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(architecture.encode()))
-        backbone = _dino(architecture, statistics) if dino else _clip(architecture, weights, statistics)
+        backbone = _dino(architecture, statistics, bands) if dino else _clip(architecture, weights, statistics, bands)
     pretrained.load_weights(backbone, architecture, weights)
     written = f"{architecture.partition('.')[0]}:{Path(weights).name}"
     return Teacher(written, backbone, patch=patch)
@@ -106,15 +107,17 @@ def _parsed(name: str) -> tuple[str, str]:
     return architecture, weights
 
 
-def _dino(architecture: str, statistics: Statistics) -> TimmBackbone:
-    spec = catalog.dense_student(architecture)
+def _dino(architecture: str, statistics: Statistics, bands: Sequence[str]) -> TimmBackbone:
+    spec = catalog.for_bands(catalog.dense_student(architecture), bands)
     return TimmBackbone(_seen_with(spec.backbone, statistics), spec.taps[-1:])
 
 
-def _clip(architecture: str, weights: str, statistics: Statistics) -> ClipBackbone:
-    spec = catalog.clip_student(architecture, weights)
+def _clip(architecture: str, weights: str, statistics: Statistics, bands: Sequence[str]) -> ClipBackbone:
+    spec = catalog.for_bands(catalog.clip_student(architecture, weights), bands)
     return ClipBackbone(_seen_with(spec.backbone, statistics), spec.taps)
 
 
 def _seen_with(spec: BackboneSpec, statistics: Statistics) -> BackboneSpec:
-    return spec if statistics == "own" else spec.model_copy(update=IMAGENET)
+    if statistics == "own":
+        return spec
+    return spec.model_copy(update={key: tuple(values[c] for c in spec.rgb) for key, values in IMAGENET.items()})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from co2s_cli.models.pair import Pair
+    from co2s_cli.models.ensemble import Ensemble
 
 MODEL_VARIABLE = "CO2S_MODEL"
 _FOREIGN = "not a co2s model file"
@@ -43,22 +43,22 @@ def read_manifest(path: Path) -> Manifest:
     return _parse(path, _metadata(path))
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
+def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     """The model in a file, in eval mode on `device`; its digest is checked against its content."""
     import torch
     from safetensors.torch import load_file
 
-    from co2s_cli.models.pair import Pair
+    from co2s_cli.models.ensemble import Ensemble
 
     path = Path(path)
     metadata = _metadata(path)
     manifest = _parse(path, metadata)
     tensors = load_file(path, device="cpu")
-    digest = digest_of(manifest, tensors)
+    digest = digest_of(metadata["manifest"], tensors)
     if metadata.get("digest") != digest:
         raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
     try:
-        pair = Pair(manifest)
+        pair = Ensemble(manifest)
         # copied: where a tensor lies in the file decides its alignment, and with that the last bits of what kernels sum
         own = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
         pair.load_state_dict(own, strict=True, assign=True)
@@ -73,7 +73,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pair:
         raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
 
 
-def save(pair: Pair, path: Path, *, half: bool = False) -> str:
+def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     """Write the model file, whole or not at all; returns its digest.
 
     What only training needs is left out (see `pair.deployed`).
@@ -83,13 +83,14 @@ def save(pair: Pair, path: Path, *, half: bool = False) -> str:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from co2s_cli.models.pair import deployed
+    from co2s_cli.models.ensemble import deployed
 
     pair = deployed(pair)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
-    digest = digest_of(pair.manifest, tensors)
-    metadata = {"format": str(FORMAT), "manifest": pair.manifest.model_dump_json(), "digest": digest}
+    manifest = pair.manifest.model_dump_json()
+    digest = digest_of(manifest, tensors)
+    metadata = {"format": str(FORMAT), "manifest": manifest, "digest": digest}
     with appearing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
@@ -110,11 +111,11 @@ def _in_order(path: Path, metadata: Mapping[str, str]) -> None:
             file.write(text.ljust(size))
 
 
-def digest_of(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the manifest and every tensor's name, type, shape and bytes."""
+def digest_of(manifest: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the manifest as it is written and every tensor's name, type, shape and bytes."""
     import torch
 
-    total = hashlib.sha256(manifest.model_dump_json().encode())
+    total = hashlib.sha256(manifest.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

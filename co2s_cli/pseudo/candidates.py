@@ -12,8 +12,9 @@ from torch import Tensor
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT, Plane, distance, steps
-from co2s_cli.models.manifest import Fusion, Manifest
-from co2s_cli.models.pair import fuse
+from co2s_cli.models.ensemble import fuse
+from co2s_cli.models.manifest import Manifest
+from co2s_cli.students import Fusion
 
 AgreeRule = Literal["any", "both", "surer"]
 

@@ -14,7 +14,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import LabelReader, Labels
-from co2s_cli.geo.read.rows import Rows, rows_of
+from co2s_cli.geo.read.reader import BandReader, band_reader
 from co2s_cli.geo.write.raster import BLOCK, RasterWriter, class_layer, fraction_layer, raster
 from co2s_cli.inference.memory import resident
 from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT
@@ -69,7 +69,7 @@ class SceneCandidates:
     def open(self) -> Iterator[OpenCandidates]:
         """All of it, for one thread."""
         with contextlib.ExitStack() as stack:
-            rows = {name: stack.enter_context(rows_of(str(path))) for name, path in self.paths.items()}
+            rows = {name: stack.enter_context(band_reader(str(path))) for name, path in self.paths.items()}
             human, truth = (
                 None if labels is None else stack.enter_context(labels.reader()) for labels in (self.human, self.truth)
             )
@@ -80,21 +80,21 @@ class SceneCandidates:
 class OpenCandidates:
     """Readers of a scene's rasters."""
 
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, BandReader]
     width: int
     human: LabelReader | None
     truth: LabelReader | None
 
     def candidates(self, top: int, bottom: int) -> CandidateStrip:
         """Candidates and confidences of some rows alone."""
-        return CandidateStrip(self.rows[CLASS].read(top, bottom), self.rows[CONFIDENCE].read(top, bottom))
+        return CandidateStrip(self.rows[CLASS].rows(top, bottom), self.rows[CONFIDENCE].rows(top, bottom))
 
     def all(self, top: int, bottom: int) -> CandidateStrip:
         """Everything of some rows."""
         window = Window(top, 0, bottom - top, self.width)
         apart = self.rows.get(DISAGREEMENT)
         return self.candidates(top, bottom)._replace(
-            disagreement=None if apart is None else apart.read(top, bottom),
+            disagreement=None if apart is None else apart.rows(top, bottom),
             human=None if self.human is None else self.human.read(window),
             truth=None if self.truth is None else self.truth.read(window),
         )

@@ -26,7 +26,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Ensemble:
     """A map and its truth on the same pixels."""
 
     truth: Reader
@@ -57,7 +57,7 @@ def recoding(ids: tuple[int, ...]) -> NDArray[np.uint8]:
     return table
 
 
-def counts(pair: Pair, window: Window, rules: Rules, progress: Progress, side: int = SIDE) -> Tally:
+def counts(pair: Ensemble, window: Window, rules: Rules, progress: Progress, side: int = SIDE) -> Tally:
     """What is counted in a window of the map."""
     total = Tally.empty()
     parts = blocks(window.height, window.width, band=side, panel=side)
@@ -70,7 +70,7 @@ def counts(pair: Pair, window: Window, rules: Rules, progress: Progress, side: i
     return total
 
 
-def _added(total: Tally, pair: Pair, core: Window, rules: Rules) -> Tally:
+def _added(total: Tally, pair: Ensemble, core: Window, rules: Rules) -> Tally:
     """The tally with a block; what is not labelled is not read on the map."""
     outer = _framed(core, reach(rules.tolerance), pair.shape)
     inside = (

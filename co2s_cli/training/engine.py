@@ -16,8 +16,8 @@ from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, ResourceError
 from co2s_cli.models import weights
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.models.pair import Pair
 from co2s_cli.progress import Progress
 from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.losses import Term
@@ -60,16 +60,16 @@ class Engine:
 
     def __init__(
         self,
-        pair: Pair,
+        pair: Ensemble,
         trainees: Mapping[str, Trainee],
         loader: Loader,
         course: Course,
         runtime: Runtime,
         *,
         folder: Path,
-        validate: Callable[[Pair], Tally],
+        validate: Callable[[Ensemble], Tally],
         progress: Progress,
-        ema: Ema[Pair] | None = None,
+        ema: Ema[Ensemble] | None = None,
         guided: bool = False,
         half: bool = False,
     ) -> None:
@@ -281,7 +281,7 @@ class Engine:
             best=self.best,
         ).save(self._folder)
 
-    def _kept(self) -> list[tuple[str, Pair, Tally | None]]:
+    def _kept(self) -> list[tuple[str, Ensemble, Tally | None]]:
         """What is saved: the prefix of its names, the model, its validation."""
         mean = [(EMA, self._ema.model, self.mean)] if self._ema is not None else []
         return [("", self._pair, self.tally), *mean]

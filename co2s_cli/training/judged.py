@@ -64,7 +64,7 @@ def _judged(
         sure.write(place, made.sure)
         students = {name: students[name] + confusion(known, ids, IGNORE) for name, ids in made.students.items()}
     whole = Window(0, 0, area.window.height, area.window.width)
-    pair = streamed.Pair(truth, predicted, sure, (whole.height, whole.width))
+    pair = streamed.Ensemble(truth, predicted, sure, (whole.height, whole.width))
     return Judged(streamed.counts(pair, whole, rules, SILENT), students)
 
 

@@ -20,9 +20,9 @@ from co2s_cli.inference.model import DTYPES, pick_device, pick_precision
 from co2s_cli.inference.products import CLASS, CONFIDENCE, LandCover
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models import weights
-from co2s_cli.models.manifest import Fusion
-from co2s_cli.models.pair import Pair
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.tally import IDS
+from co2s_cli.students import STUDENT_NAMES, Fusion
 from co2s_cli.training.validate import chances
 
 
@@ -42,7 +42,7 @@ class Made:
 class Maker:
     """A model, and how it is run."""
 
-    pair: Pair
+    pair: Ensemble
     sliding: Sliding
     fusion: Fusion
     device: torch.device
@@ -78,7 +78,7 @@ def maker_for(settings: EvaluateConfig, model: Path) -> Maker:
     """
     manifest = weights.read_manifest(model)
     fusion = settings.fusion or manifest.fusion
-    if fusion in ("clip", "dino") and fusion not in manifest.students:
+    if fusion in STUDENT_NAMES and fusion not in manifest.students:
         held = ", ".join(manifest.students)
         raise ModelError(f"--fusion {fusion}: this model holds only {held}", hint="leave --fusion out")
     device = pick_device(settings.device)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,80 +13,87 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.areas import digest_of
 from co2s_cli.data.dataset import Dataset
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import ModelError
 from co2s_cli.models import catalog, weights
-from co2s_cli.models.fresh import new_pair
-from co2s_cli.models.manifest import IMAGENET, SINGLE, DenseSpec, Fusion, Manifest, StudentSpec
-from co2s_cli.models.pair import Pair
+from co2s_cli.models.ensemble import Ensemble
+from co2s_cli.models.fresh import new_ensemble
+from co2s_cli.models.manifest import IMAGENET, SINGLE, GuidedSpec, LocalSpec, Manifest, StudentSpec
+from co2s_cli.students import DEFAULT_STUDENTS, Fusion, StudentName
+from co2s_cli.training.transfer import transfer
 
-_CHANNELS = 3
+log = logging.getLogger(__name__)
+
 _RANDOM_LAYER_SCALE = 1e-5
 FRESH_LAYER_SCALE = 0.1
 """timm starts at 1e-5, through which a network that trains from scratch for a short time learns next to nothing."""
 
 
-def first_pair(settings: TrainConfig, data: Dataset) -> Pair:
+def first_ensemble(settings: TrainConfig, data: Dataset) -> Ensemble:
     """The model before the first step.
 
     Raises:
-        InputError: bands that the students cannot see.
         ModelError: weights or a model file that do not fit.
     """
-    check_bands(data)
     return opened(settings, _from_file(settings, data) if settings.init else _fresh(settings, data))
 
 
-def check_bands(data: Dataset) -> None:
-    """Refuse bands that no student can see."""
-    if len(data.bands) != _CHANNELS:
-        raise InputError(
-            f"data.yaml: {len(data.bands)} bands ({', '.join(data.bands)}), the students see {_CHANNELS}",
-            hint="name three of them with bands:, they are picked from files that have more",
-        )
-
-
-def opened(settings: RunConfig, pair: Pair) -> Pair:
-    """The pair with those parameters open to training that the settings choose."""
-    part, found = settings.train_backbone, weights_of(settings)
-    for name, student in pair.students.items():
-        scratch = not settings.init and found[name] == "none"
+def opened(settings: RunConfig, ensemble: Ensemble) -> Ensemble:
+    """The model with those parameters open to training that the settings choose."""
+    part, weights_by_name = settings.train_backbone, weights_of(settings)
+    for name, student in ensemble.students.items():
+        scratch = not settings.init and weights_by_name[name] == "none"
         student.train_backbone(("all" if scratch else "attention") if part == "auto" else part)  # type: ignore[operator]
-    return pair
+    return ensemble
 
 
 def weights_of(settings: RunConfig) -> dict[str, str]:
-    """The weights of each student's backbone, `auto` resolved."""
-    found = {SINGLE: _resolved(settings.student_weights, settings.student or "")}
+    """The weights of each student's backbone by its name, `auto` resolved."""
+    chosen = {SINGLE: _resolved(settings.student_weights, settings.student or "")}
     if isinstance(settings, TrainConfig):
-        found |= {"clip": settings.clip_weights, "dino": _resolved(settings.dino_weights, settings.dino)}
-    return found
+        dino = "none" if settings.dino_init == "random" else _resolved(settings.dino_weights, settings.dino)
+        chosen |= {"clip": settings.clip_weights, "dino": dino, "local": "none"}
+    return chosen
 
 
 def _resolved(weights: str, name: str) -> str:
     return (name.partition(".")[2] or "none") if weights == "auto" else weights
 
 
-def _fresh(settings: TrainConfig, data: Dataset) -> Pair:
-    wanted = weights_of(settings)
-    clip = catalog.clip_student(settings.clip, wanted["clip"])
-    dino = catalog.dino_student(settings.dino)
-    if settings.network == "published":
-        clip = _as_published(clip, {"quick_gelu": False, "norm_eps": 1e-6})
-        dino = _as_published(
-            dino, {"norm_eps": 1e-6, **({"rope": "bfloat16"} if "dinov3" in dino.backbone.name else {})}
-        )
-    if settings.clip_guidance == "queries":
-        clip = clip.model_copy(update={"guidance": "implicit"})
+def _fresh(settings: TrainConfig, data: Dataset) -> Ensemble:
+    """New students, filled with pretrained weights where the settings name some."""
+    specs: dict[str, StudentSpec] = {
+        name: student_spec(settings, name, data.bands) for name in settings.students or DEFAULT_STUDENTS
+    }
+    return drawn(settings, manifest(settings, data, specs, fusion=settings.fusion))
+
+
+def drawn(settings: RunConfig, described: Manifest) -> Ensemble:
+    """The model that a manifest describes, with pretrained weights where the settings name some."""
     torch.manual_seed(settings.seed)  # what no weights fill is drawn here, and nothing later draws from this stream
-    random = settings.dino_init == "random"
-    pair = new_pair(
-        manifest(settings, data, {"clip": clip, "dino": dino}, fusion=settings.fusion),
-        clip_weights=wanted["clip"],
-        dino_weights="none" if random else wanted["dino"],
-    )
-    if random or wanted["dino"] == "none":
-        set_layer_scale(pair.students["dino"], _RANDOM_LAYER_SCALE if random else FRESH_LAYER_SCALE)
-    return pair
+    chosen = weights_of(settings)
+    ensemble = new_ensemble(described, chosen)
+    for name, student in ensemble.students.items():
+        if chosen[name] == "none":
+            published = isinstance(settings, TrainConfig) and settings.dino_init == "random" and name == "dino"
+            set_layer_scale(student, _RANDOM_LAYER_SCALE if published else FRESH_LAYER_SCALE)
+    return ensemble
+
+
+def student_spec(settings: TrainConfig, name: StudentName, bands: Sequence[str]) -> StudentSpec:
+    """What a new student is, by its name and the settings."""
+    if name == "local":
+        return catalog.local_student(bands)
+    weights = weights_of(settings)[name]
+    spec = catalog.clip_student(settings.clip, weights) if name == "clip" else catalog.dino_student(settings.dino)
+    if settings.network == "published":
+        options: dict[str, Any] = {"norm_eps": 1e-6} | ({"quick_gelu": False} if name == "clip" else {})
+        options |= {"rope": "bfloat16"} if "dinov3" in spec.backbone.name else {}
+        spec = _as_published(spec, options)
+    elif weights == "none" and settings.dino_init != "random":
+        spec = catalog.from_scratch(spec)
+    if name == "clip" and settings.clip_guidance == "queries":
+        spec = spec.model_copy(update={"guidance": "implicit"})
+    return catalog.for_bands(spec, bands)
 
 
 def set_layer_scale(student: nn.Module, value: float) -> None:
@@ -99,7 +106,7 @@ def set_layer_scale(student: nn.Module, value: float) -> None:
 def manifest(
     settings: RunConfig,
     data: Dataset,
-    students: Mapping[str, StudentSpec | DenseSpec],
+    students: Mapping[str, StudentSpec],
     *,
     fusion: Fusion = "mean",
     taught_under: Sequence[str] = (),
@@ -133,41 +140,55 @@ def manifest(
     )
 
 
-def _from_file(settings: TrainConfig, data: Dataset) -> Pair:
+def _from_file(settings: TrainConfig, data: Dataset) -> Ensemble:
+    """A model of the data's classes and bands that begins with what a model file has for it."""
     assert settings.init is not None
-    pair = load_for(settings.init, data)
-    if SINGLE in pair.students and settings.method in ("co2s", "unimatch"):
+    source = weights.load(settings.init)
+    if SINGLE in source.students and settings.method in ("co2s", "unimatch"):
         raise ModelError(
-            f"{settings.init}: holds a single student; method {settings.method} wants the pair",
+            f"{settings.init}: holds a single student; method {settings.method} wants clip, dino or local",
             hint="--method fixmatch or supervised",
         )
-    pair.manifest = manifest(settings, data, pair.manifest.students, fusion=settings.fusion)  # type: ignore[arg-type]
-    return pair
+    wanted = source.students if SINGLE in source.students or not settings.students else settings.students
+    known = source.manifest.students
+    specs = {
+        name: catalog.for_bands(known[name], data.bands) if name in known else student_spec(settings, name, data.bands)  # type: ignore[arg-type]
+        for name in wanted
+    }
+    return begun_from(settings, source, drawn(settings, manifest(settings, data, specs, fusion=settings.fusion)))
 
 
-def load_for(path: Path, data: Dataset) -> Pair:
-    """The model in a file, of the data's classes."""
-    pair = weights.load(path)
-    names = pair.manifest.class_map.names
-    if names != data.classes.names:
-        found, wanted = ", ".join(names), ", ".join(data.classes.names)
-        raise ModelError(f"{path}: its classes are {found}; the data's are {wanted}", hint="leave --init out")
-    return pair
+def begun_from(settings: RunConfig, source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Ensemble:
+    """`target` with all that fits of `source`, the model in the file `settings.init`.
+
+    Raises:
+        ModelError: nothing of it fits.
+    """
+    taken = transfer(source, target, leave=leave)
+    if not any(count for count, _ in taken.taken.values()):
+        held, wanted = ", ".join(source.students), ", ".join(target.students)
+        raise ModelError(f"{settings.init}: nothing in it fits (it holds {held}, wanted: {wanted})")
+    log.info("%s: taken %s", settings.init, taken)
+    return target
 
 
-def _as_published(spec: StudentSpec, options: dict[str, Any]) -> StudentSpec:
+def _as_published(spec: GuidedSpec, options: dict[str, Any]) -> GuidedSpec:
     backbone = spec.backbone.model_copy(update={"options": {**spec.backbone.options, **options}, **IMAGENET})
     return spec.model_copy(update={"backbone": backbone})
 
 
-def _licence(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec], taught_under: Sequence[str]) -> str:
+def _licence(settings: RunConfig, students: Mapping[str, StudentSpec], taught_under: Sequence[str]) -> str:
     """What the weights that a run starts from bring along, then what its teachers do."""
     return "; ".join(dict.fromkeys(text for text in (_inherited(settings, students), *taught_under) if text))
 
 
-def _inherited(settings: RunConfig, students: Mapping[str, StudentSpec | DenseSpec]) -> str:
+def _inherited(settings: RunConfig, students: Mapping[str, StudentSpec]) -> str:
     if settings.init is not None:
         return weights.read_manifest(settings.init).licence
     found = weights_of(settings)
-    known = any("dinov3" in spec.backbone.name and found[name] != "none" for name, spec in students.items())
+    known = any(
+        "dinov3" in spec.backbone.name and found[name] != "none"
+        for name, spec in students.items()
+        if not isinstance(spec, LocalSpec)
+    )
     return "DINOv3 weights carry Meta's DINOv3 licence" if known else ""

@@ -15,11 +15,11 @@ import yaml
 from co2s_cli import __version__
 from co2s_cli.config.base import read_yaml
 from co2s_cli.config.data import DataConfig, read_data
-from co2s_cli.config.recipes import DATA_SETS
+from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.run import RunConfig
-from co2s_cli.data.augment import Symmetry
+from co2s_cli.data import protocol
+from co2s_cli.data.augment import BASE, Symmetry
 from co2s_cli.data.dataset import Dataset, assemble
-from co2s_cli.data.protocol import published_data
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
 from co2s_cli.files import appearing, check_writable
@@ -35,6 +35,9 @@ from co2s_cli.training.setup import Lesson, engine_for
 from co2s_cli.training.state import STATE, State
 
 DEFAULT_STEPS = 4000
+
+LARGEST_SHRINKING = 4.0
+"""By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
 
 _WRITTEN = (
     *(prefix + name for prefix in ("", EMA) for name in (BEST, LAST)), METRICS, TIMING, STATE, *report.WRITTEN
@@ -77,7 +80,8 @@ def conduct(
     with started(settings.device) as runtime:
         _check_folder(out, settings)
         data = data_of(settings, with_unlabeled=with_unlabeled)
-        steps = settings.steps or _steps(settings, data, runtime)
+        check_scale(settings, data)
+        steps = settings.steps or length_of(settings, data, runtime)
         before = _manifest_of(out, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
         engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
@@ -93,6 +97,21 @@ def conduct(
             _report(out, settings, data, engine, result)
         runtime.wait()
     return result
+
+
+def check_scale(settings: RunConfig, data: Dataset) -> None:
+    """Refuse the published scale rule where it would shrink whole scenes to the size of chips."""
+    if settings.scale_rule != "fitted":
+        return
+    for source in (*data.labeled.sources, *(data.unlabeled.sources if data.unlabeled else ())):
+        long, short = max(source.scene.original.shape), min(source.scene.original.shape)
+        shrunk = max(long / BASE[0], short / BASE[1])
+        if shrunk > LARGEST_SHRINKING:
+            raise ConfigError(
+                f"{source.scene.source}: scale_rule fitted fits each image into {BASE[0]} × {BASE[1]} pixels, "
+                f"this one of {long} × {short} would be shrunk {shrunk:.0f} times",
+                hint="--set scale_rule=own trains at the scene's own resolution, or cut the scene into chips",
+            )
 
 
 def _folder(settings: RunConfig) -> Path:
@@ -135,8 +154,9 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
     """Everything that a run with these settings learns from and validates with."""
     symmetry = Symmetry(flip_rows=settings.flips == "both", turn=settings.rotate)
     view = View(settings.crop, settings.scale, settings.scale_rule, symmetry)
+    split = {"split_by": settings.split_by} if settings.split_by == "tile" else {}
     return assemble(
-        _described_data(settings),
+        _described_data(settings).model_copy(update=split),
         view=view,
         seed=settings.seed,
         ratio=settings.labeled_ratio,
@@ -147,22 +167,18 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
 
 
 def _described_data(settings: RunConfig) -> DataConfig:
-    if settings.data in DATA_SETS and settings.root is not None:
-        return published_data(settings.data, settings.root, settings.splits)
-    path = Path(settings.data)
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file",
-            hint="`co2s sample DIR` writes a data.yaml with a comment on each line, to train on or to copy from",
-        )
-    return read_data(path)
+    if settings.root is not None:
+        return protocol.data_of(find_protocol(settings.data), settings.root, settings.splits)
+    return read_data(Path(settings.data))
 
 
-def _steps(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
+def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
+    """Steps of a run whose settings do not say them."""
     if settings.epochs is None:
         return DEFAULT_STEPS
     images = len(data.unlabeled or data.labeled)
-    return settings.epochs * steps_per_epoch(images, ranks=runtime.ranks, batch=settings.batch)
+    # batches that make one step together are what so many GPUs would see of it
+    return settings.epochs * steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
 
 
 def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:

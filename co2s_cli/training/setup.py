@@ -20,7 +20,7 @@ from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding
-from co2s_cli.models.pair import Pair
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, Engine
@@ -41,7 +41,7 @@ OTHER_BANDS = BandNoise(gain=0.2, offset=0.05, noise=0.02)
 class Lesson:
     """Who learns, and how."""
 
-    pair: Pair
+    pair: Ensemble
     """On the device already."""
     method: Callable[[Rules], Supervised]
     guide: Guide | None = None
@@ -77,7 +77,7 @@ def engine_for(
     )
     sliding = sliding_of(settings)
 
-    def validate(model: Pair) -> Tally:
+    def validate(model: Ensemble) -> Tally:
         return evaluate(
             model,
             data.val,
@@ -104,7 +104,7 @@ def engine_for(
 
 
 def trainees_of(
-    settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema[Pair] | None, *, dtype: torch.dtype
+    settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema[Ensemble] | None, *, dtype: torch.dtype
 ) -> dict[str, Trainee]:
     """Each student with its method and with whoever gives it pseudo-labels."""
     made = {}

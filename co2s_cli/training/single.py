@@ -12,18 +12,9 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.backbone import TimmBackbone
-from co2s_cli.models.fresh import new_single
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import SINGLE, DenseSpec
-from co2s_cli.models.pair import Pair
-from co2s_cli.training.network import (
-    FRESH_LAYER_SCALE,
-    check_bands,
-    load_for,
-    manifest,
-    opened,
-    set_layer_scale,
-    weights_of,
-)
+from co2s_cli.training.network import begun_from, drawn, manifest, opened
 
 log = logging.getLogger(__name__)
 
@@ -45,30 +36,22 @@ def patch_of(spec: DenseSpec) -> int:
         return TimmBackbone(spec.backbone, spec.taps).patch
 
 
-def single(settings: RunConfig, data: Dataset, spec: DenseSpec, **facts: Any) -> Pair:
+def single(settings: RunConfig, data: Dataset, spec: DenseSpec, **facts: Any) -> Ensemble:
     """The model of the student `spec` before the first step; `facts` join its manifest.
 
     Raises:
-        InputError: bands that the student cannot see.
         ModelError: weights or a model file that do not fit.
     """
-    check_bands(data)
-    described = manifest(settings, data, {SINGLE: spec}, **facts)
-    torch.manual_seed(settings.seed)  # what no weights fill is drawn here, and nothing later draws from this stream
+    described = manifest(settings, data, {SINGLE: catalog.for_bands(spec, data.bands)}, **facts)
+    target = drawn(settings, described)
     if settings.init is None:
-        found = weights_of(settings)[SINGLE]
-        pair = new_single(described, weights=found)
-        if found == "none":
-            set_layer_scale(pair.students[SINGLE], FRESH_LAYER_SCALE)
-        return opened(settings, pair)
-    old, pair = load_for(settings.init, data), Pair(described)
-    before = old.manifest.students[SINGLE]
+        return opened(settings, target)
+    source = weights.load(settings.init)
+    before = source.manifest.students[SINGLE]
     assert isinstance(before, DenseSpec)
-    tensors = old.state_dict()
+    leave = []
     if spec.translators != before.translators:
+        leave = ["fusion."]
         if before.translators:
             log.warning("%s: what it mixes into its features is left out, new teachers say other things", settings.init)
-        fresh = {name: value for name, value in pair.state_dict().items() if ".fusion." in name}
-        tensors = {name: value for name, value in tensors.items() if ".fusion." not in name} | fresh
-    pair.load_state_dict(tensors)
-    return opened(settings, pair)
+    return opened(settings, begun_from(settings, source, target, leave=leave))

@@ -14,8 +14,9 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.models import weights
-from co2s_cli.models.manifest import Fusion, Manifest, ModelScaling
-from co2s_cli.models.pair import Pair, fuse
+from co2s_cli.models.ensemble import Ensemble, fuse
+from co2s_cli.models.manifest import Manifest, ModelScaling
+from co2s_cli.students import Fusion
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Trained:
     """All students of some models as one teacher. Not a module: nothing that trains can hold it by accident."""
 
     def __init__(
-        self, pairs: Sequence[Pair], combine: Literal["mean", "arbitrate"], scaling: ModelScaling | None = None
+        self, pairs: Sequence[Ensemble], combine: Literal["mean", "arbitrate"], scaling: ModelScaling | None = None
     ) -> None:
         """Teachers of images that `scaling` has brought to [0, 1]; None: as each of them wants it."""
         self._pairs = [pair.eval().requires_grad_(False) for pair in pairs]

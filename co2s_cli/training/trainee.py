@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from co2s_cli.data.batch import Batch
-from co2s_cli.models.dense import DenseStudent
-from co2s_cli.models.pair import Pair
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.student import Student
 from co2s_cli.training.losses import Term
 from co2s_cli.training.methods import Supervised
@@ -25,7 +24,7 @@ class Trainee(nn.Module):
 
     def __init__(
         self,
-        student: Student | DenseStudent,
+        student: Student,
         method: Supervised,
         *,
         number: int,
@@ -94,7 +93,7 @@ def in_turns(
 
 
 def parameter_groups(
-    pair: Pair, lr: float, *, backbone: float, decoder: float, queries: float
+    pair: Ensemble, lr: float, *, backbone: float, decoder: float, queries: float
 ) -> list[dict[str, object]]:
     """Optimiser groups: for each student its backbone, its learnable queries and its decoder, by their factor of `lr`.
 
@@ -104,17 +103,9 @@ def parameter_groups(
     groups: list[dict[str, object]] = []
     factors = {"backbone": backbone, "queries": queries, "decoder": decoder}
     for name, student in pair.students.items():
-        for part, modules in _parts(student).items():
+        for part, modules in student.parts().items():  # type: ignore[operator]
             rate = lr * factors[part]
             parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
             if parameters:
                 groups.append({"params": parameters, "lr": rate, "base": rate, "name": f"{name}/{part}"})
     return groups
-
-
-def _parts(student: nn.Module) -> dict[str, tuple[nn.Module, ...]]:
-    """The modules of a student by the part of it that they are."""
-    if isinstance(student, DenseStudent):
-        return {"backbone": (student.backbone,), "decoder": (student.fusion, student.head)}
-    assert isinstance(student, Student)
-    return {"backbone": (student.backbone,), "queries": (student.guidance,), "decoder": (student.decoder,)}

@@ -17,7 +17,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.data.roles import Area
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
-from co2s_cli.models.pair import Pair, fuse
+from co2s_cli.models.ensemble import Ensemble, fuse
 from co2s_cli.tiling import Window, spans
 from co2s_cli.training.losses import learns
 from co2s_cli.training.runtime import Runtime
@@ -81,7 +81,7 @@ class Tally:
 
 
 def evaluate(
-    pair: Pair,
+    pair: Ensemble,
     areas: Sequence[Area],
     scaling: Scaling,
     sliding: Sliding,
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def chances(
-    pair: Pair, area: Area, scaling: Scaling, sliding: Sliding, *, device: torch.device, dtype: torch.dtype
+    pair: Ensemble, area: Area, scaling: Scaling, sliding: Sliding, *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Each student's probabilities (N, h, w) for an area, whatever was blended.
 
@@ -141,7 +141,7 @@ def pieces(area: Area, *, whole: bool) -> list[Area]:
 
 
 @torch.no_grad()
-def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Pair, threshold: Tensor) -> Tally:
+def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Ensemble, threshold: Tensor) -> Tally:
     """Counts of one strip."""
     classes = len(pair.manifest.classes)
     known = torch.from_numpy(truth != IGNORE).to(threshold.device)

@@ -69,8 +69,8 @@ class Passes:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each map of a guided student's taps."""
-        backbone = self._student.backbone
-        return backbone.skip_width, backbone.skip_width, backbone.semantic_width
+        widths: tuple[int, ...] = self._student.widths
+        return widths
 
     def encode(self, images: Tensor) -> Any:
         """Taps of a batch of images."""

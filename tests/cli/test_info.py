@@ -99,3 +99,10 @@ def test_what_is_neither_is_refused(co2s, tmp_path, name, code):
 def test_two_models_are_a_matter_of_usage(co2s, model):
     path = model()
     assert co2s("info", path, "--model", path).exit_code == 2
+
+
+def test_control_characters_of_a_manifest_are_escaped(co2s, model):
+    result = co2s("info", model(trained_on="land\x1b[2J", licence="free\x07"))
+    assert result.exit_code == 0
+    assert "land\\x1b[2J" in result.stdout
+    assert not {"\x1b", "\x07"} & set(result.stdout)

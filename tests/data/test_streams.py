@@ -14,18 +14,18 @@ from torchvision.transforms.functional import rgb_to_grayscale
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry
+from co2s_cli.config.protocol import find_protocol, published_names
 from co2s_cli.config.run import parse_ratio
 from co2s_cli.data import dataset, roles
 from co2s_cli.data.dataset import assemble
-from co2s_cli.data.known import DATA_SETS
 from co2s_cli.data.loader import Loader, Plan
-from co2s_cli.data.protocol import published_data
+from co2s_cli.data.protocol import data_of as published_data
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import Source
 from co2s_cli.data.strong import PUBLISHED, Strength
 from co2s_cli.jobs import train
 from co2s_cli.models import catalog
-from co2s_cli.models.fresh import new_pair
+from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.tiling import Window
 from co2s_cli.training.losses import pseudo_labels
@@ -102,7 +102,9 @@ def test_label_codes_shift_by_one_where_zero_is_nothing_and_nowhere_else(tmp_pat
     for index in range(3):
         write_raster(tmp_path / "images" / f"{index}.tif", textured(index, 8))
         write_raster(tmp_path / "labels" / f"{index}.tif", codes)
-    data = assemble(published_data(name, tmp_path, None), view=View(8, (1.0, 1.0), "own"), seed=0, ratio=0.5)
+    data = assemble(
+        published_data(find_protocol(name), tmp_path, None), view=View(8, (1.0, 1.0), "own"), seed=0, ratio=0.5
+    )
     for labels in (data.labeled.sources[0].labels, data.val[0].labels):
         with labels.reader() as reader:
             found = reader.read(Window(0, 0, 8, 8))
@@ -110,7 +112,7 @@ def test_label_codes_shift_by_one_where_zero_is_nothing_and_nowhere_else(tmp_pat
     crop = data.labeled.draw(0, np.random.default_rng(0))
     data.labeled.release()
     assert Counter(crop.labels.flatten().tolist()) == Counter(np.repeat(wanted, 16).tolist())
-    assert len(DATA_SETS) == 6
+    assert len(published_names()) == 9
 
 
 def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp_path):
@@ -121,7 +123,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
         students={"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")},
     )
-    pair = new_pair(manifest)
+    pair = new_ensemble(manifest)
     (batch,) = batches(data, 1, crop=64)
     for images, seen in ((batch.images, batch.seen), (batch.weak, batch.valid)):
         assert seen.sum(dim=(1, 2)).tolist() == [40 * 40] * 2

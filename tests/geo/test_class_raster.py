@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from rasterio.crs import CRS
 from support.rasters import noise, write_raster
 
 from co2s_cli.classes import IGNORE
@@ -58,3 +60,16 @@ def test_a_confidence_in_floats_reads_as_predicts_bytes_do(tmp_path):
     known = found[0][3]
     np.testing.assert_array_equal(known, found[1][3])
     np.testing.assert_array_equal(found[0][2][known], found[1][2][known])
+
+
+def test_a_confidence_raster_has_the_same_grid_rule_as_labels(tmp_path):
+    byte = np.zeros((1, 20, 30), np.uint8)
+    grid = Grid(20, 30, Affine(10, 0, 500_000, 0, -10, 5_600_000), CRS.from_epsg(32632))
+    write_raster(tmp_path / "near.tif", byte, transform=Affine.translation(1e-8, 0) @ grid.transform, crs=grid.crs)
+    assert confidence_scale(str(tmp_path / "near.tif"), grid) == 1.0
+    write_raster(tmp_path / "crs.tif", byte, transform=grid.transform, crs=CRS.from_epsg(32633))
+    with pytest.raises(InputError, match="EPSG:32633, its class raster in EPSG:32632"):
+        confidence_scale(str(tmp_path / "crs.tif"), grid)
+    write_raster(tmp_path / "far.tif", byte, transform=Affine.translation(1, 0) @ grid.transform, crs=grid.crs)
+    with pytest.raises(InputError, match=r"0\.1 pixels off its class raster"):
+        confidence_scale(str(tmp_path / "far.tif"), grid)

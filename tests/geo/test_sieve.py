@@ -1,36 +1,42 @@
+"""The sieve of class rasters, against regions labelled by scipy."""
+
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
+import rasterio
 from scipy import ndimage
-from support.coverages import maps
 
-from co2s_cli.geo.polygons import sieving
-from co2s_cli.geo.polygons.sieve import Limits
+from co2s_cli.errors import OutputError
+from co2s_cli.geo.polygons import sieve
+from co2s_cli.geo.polygons.sieve import sieved
 
 
-def sieved(labels, small, large=10**6, block=10**6, halo=1):
-    """The sieved map, block by block, each looked at with as many rows as it takes."""
-    height, parts = len(labels), []
-    task = sieving.SieveTask("map", height, Limits(small, large), np.ones(height, np.int64), 10**9)
-    for top in range(0, height, block):
-        bottom, rows = min(top + block, height), halo
-        while True:
-            first, last = max(0, top - rows), min(height, bottom + rows)
-            result, is_open = sieving._settled(task, labels[first:last].astype(np.uint16), first)
-            if not is_open[top - first : bottom - first].any():
-                break
-            rows *= 2
-        parts.append(result[top - first : bottom - first])
-    return np.concatenate(parts)
+def sieve_all(folder, labels, small, rows_at_once=7):
+    path = folder / "map.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=labels.shape[0], width=labels.shape[1], count=1, dtype="uint8", nodata=255,
+        crs="EPSG:32633", transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
+    ) as dataset:  # fmt: skip
+        dataset.write(labels, 1)
+    blocks = list(sieved(str(path), labels.shape, small, folder, rows_at_once=rows_at_once))
+    assert [path.name for path in folder.iterdir()] == ["map.tif"]
+    result = np.concatenate([block.classes for block in blocks])
+    assert sum(block.merged for block in blocks) == np.sum(result != labels)
+    return result
 
 
 def rows(*texts):
     return np.array([[255 if letter == "." else int(letter) for letter in text] for text in texts], np.uint8)
 
 
-@given(maps(), st.sampled_from([1.5, 2, 3, 5, 10, 40]))
-def test_no_small_region_with_a_neighbour_is_left_and_nodata_stays(labels, small):
-    result = sieved(labels, small)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("small", [2, 5, 20])
+def test_no_small_region_with_a_neighbour_is_left_and_nodata_stays(tmp_path, seed, small):
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, 3, (6, 6)), np.ones((10, 10), int)).astype(np.uint8)
+    noise = rng.random(labels.shape)
+    labels[noise < 0.2] = 1
+    labels[noise > 0.93] = 255
+    result = sieve_all(tmp_path, labels, small)
     np.testing.assert_array_equal(result == 255, labels == 255)
     for value in np.unique(result[result != 255]):
         parts, count = ndimage.label(result == value)
@@ -39,30 +45,26 @@ def test_no_small_region_with_a_neighbour_is_left_and_nodata_stays(labels, small
             assert np.sum(parts == part) >= small or (around == 255).all()
 
 
-@given(maps(), st.sampled_from([2, 5, 10]), st.sampled_from([40, 10**6]), st.integers(1, 5), st.integers(1, 3))
-def test_blocks_give_what_the_whole_gives(labels, small, large, block, halo):
-    np.testing.assert_array_equal(sieved(labels, small, large, block, halo), sieved(labels, small, large))
+def test_a_small_region_joins_its_largest_neighbour(tmp_path):
+    assert sieve_all(tmp_path, rows("0021111"), 2).tolist() == rows("0011111").tolist()
 
 
-def test_a_small_region_joins_the_neighbour_with_the_longest_shared_edge():
-    labels = rows("0000011", "0022211", "0000011")
-    assert sieved(labels, 4).tolist() == rows("0000011", "0000011", "0000011").tolist()
+def test_a_region_in_nodata_stays(tmp_path):
+    assert sieve_all(tmp_path, rows("..1..", "....."), 9).tolist() == rows("..1..", ".....").tolist()
 
 
-def test_of_equal_edges_the_larger_neighbour_counts():
-    assert sieved(rows("0021111"), 2).tolist() == rows("0011111").tolist()
-    assert sieved(rows("1111200"), 2).tolist() == rows("1111100").tolist()
-
-
-def test_a_region_in_nodata_stays():
-    assert sieved(rows("..1..", "....."), 9).tolist() == rows("..1..", ".....").tolist()
-
-
-def test_regions_as_large_as_the_limit_stay():
+def test_regions_as_large_as_the_limit_stay(tmp_path):
     labels = rows("0000", "0110", "0000")
-    assert sieved(labels, 2).tolist() == labels.tolist()
+    assert sieve_all(tmp_path, labels, 2).tolist() == labels.tolist()
 
 
-def test_neighbours_of_one_class_count_together():
-    labels = rows("11211", "11211", "11311", "44444", "44444", "44444")
-    assert sieved(labels, 2)[2].tolist() == [1, 1, 1, 1, 1]
+def test_a_chain_of_small_regions_over_any_number_of_rows_is_merged(tmp_path):
+    labels = np.zeros((800, 6), np.uint8)
+    labels[:, 2:] = np.arange(800)[:, None] % 2 + 1
+    assert (sieve_all(tmp_path, labels, 5) == 0).all()
+
+
+def test_a_full_disk_is_told_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(sieve, "_ARRAYS", 10**18)
+    with pytest.raises(OutputError, match="are needed to merge small regions"):
+        sieve_all(tmp_path, rows("0021111"), 2)

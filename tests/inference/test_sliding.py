@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.made import ArrayScene, landcover, runner, whole
 
-from co2s_cli.geo.read.fill import reflected
+from co2s_cli.geo.read.reader import reflected
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.tiling import Window
 

@@ -19,8 +19,8 @@ from co2s_cli.config.train import resumed as train_resumed
 from co2s_cli.data.landscape import CLASSES
 from co2s_cli.errors import ConfigError, InputError, ModelError, OutputError
 from co2s_cli.jobs import distill, train
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.models.pair import Pair
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import read
@@ -57,7 +57,7 @@ def learner(folder):
     """The student as it learns, out of the state, and the mean of its weights."""
     state = State.load(folder)
     manifest = Manifest.model_validate_json(state.manifest)
-    pair, mean = Pair(manifest), Pair(manifest)
+    pair, mean = Ensemble(manifest), Ensemble(manifest)
     pair.load_state_dict(state.model)
     mean.load_state_dict(state.ema)
     return pair.eval(), mean.eval()

@@ -559,6 +559,13 @@ def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene,
     assert beside[wish].exists()
 
 
+def test_polygons_that_memory_does_not_allow_are_refused_before_any_compute(tmp_path, model, scene, monkeypatch):
+    monkeypatch.setattr("co2s_cli.jobs.vectorize._BYTES_PER_PIXEL", 10**12)
+    monkeypatch.setattr("co2s_cli.inference.mapping._compute", lambda *_: pytest.fail("the map was begun"))
+    with pytest.raises(ResourceError, match="is the least"):
+        run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")
+
+
 def test_polygons_are_made_under_the_memory_limit_of_the_map(tmp_path, model, scene, monkeypatch):
     given = []
     monkeypatch.setattr("co2s_cli.jobs.vectorize.run", lambda settings, _: given.append(settings.mem_limit))

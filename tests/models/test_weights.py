@@ -32,7 +32,7 @@ def manifest(**changes) -> Manifest:
 def model(tmp_path_factory):
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
-    pair = fresh.new_pair(manifest()).eval()
+    pair = fresh.new_ensemble(manifest()).eval()
     weights.save(pair, path)
     return pair, path
 
@@ -58,7 +58,7 @@ def test_what_is_saved_is_what_is_loaded(model):
 
 
 def test_equal_models_are_equal_files(tmp_path):
-    model = fresh.new_pair(manifest(trained_on='fields, "meadows"\n\x7f é 🌾'))
+    model = fresh.new_ensemble(manifest(trained_on='fields, "meadows"\n\x7f é 🌾'))
     for number in range(6):
         weights.save(model, tmp_path / f"{number}.safetensors")
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
@@ -92,7 +92,7 @@ def test_the_manifest_is_read_without_torch(model):
 def test_equal_models_have_equal_digests_and_other_ones_do_not(model, tmp_path):
     pair, path = model
     assert weights.save(pair, tmp_path / "same.safetensors") == co2s_cli.load(path).digest
-    other = fresh.new_pair(manifest(tile=64))
+    other = fresh.new_ensemble(manifest(tile=64))
     other.load_state_dict(pair.state_dict())
     assert weights.save(other, tmp_path / "other.safetensors") != co2s_cli.load(path).digest
 
@@ -115,7 +115,7 @@ def test_a_changed_manifest_is_noticed(model, tmp_path):
 def test_a_manifest_that_does_not_fit_the_tensors_is_refused(model, tmp_path):
     more = manifest(classes=tuple({"name": str(i), "color": [i, i, i], "prompts": []} for i in range(3)))
     tensors = load_file(model[1])
-    facts = {"manifest": more.model_dump_json(), "digest": weights.digest_of(more, tensors)}
+    facts = {"manifest": more.model_dump_json(), "digest": weights.digest_of(more.model_dump_json(), tensors)}
     path = rewrite(model[1], tmp_path / "m.safetensors", metadata=facts)
     with pytest.raises(ModelError, match="manifest and tensors do not fit"):
         weights.load(path)
@@ -183,9 +183,8 @@ def edited(model, tmp_path, student, **changes):
         for folder in folders:
             target = target[folder]
         target[name] = value
-    changed = Manifest.model_construct(**plain)
     tensors = load_file(model[1])
-    facts = {"manifest": json.dumps(plain), "digest": weights.digest_of(changed, tensors)}
+    facts = {"manifest": json.dumps(plain), "digest": weights.digest_of(json.dumps(plain), tensors)}
     return rewrite(model[1], tmp_path / "edited.safetensors", metadata=facts)
 
 

@@ -9,7 +9,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.metrics import confusion
 from co2s_cli.metrics.boundary import borders
 from co2s_cli.progress import SILENT
-from co2s_cli.scoring.streamed import Pair, Recoded, counts, recoding
+from co2s_cli.scoring.streamed import Ensemble, Recoded, counts, recoding
 from co2s_cli.scoring.tally import Rules, Tally
 from co2s_cli.tiling import Window
 
@@ -43,7 +43,7 @@ def made(seed):
 
 
 def pair_of(truth, drawn, sure):
-    return Pair(Kept(truth), Kept(drawn), Kept(sure), SHAPE)
+    return Ensemble(Kept(truth), Kept(drawn), Kept(sure), SHAPE)
 
 
 def same(one, other):

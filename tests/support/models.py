@@ -25,7 +25,7 @@ def save_tiny(path: Path, *, students=("clip", "dino"), seed=0, **changes) -> Pa
             **changes,
         },
     )
-    pair = fresh.new_pair(manifest)
+    pair = fresh.new_ensemble(manifest)
     with torch.no_grad():  # freshly drawn logits hardly differ: a model that says nothing would test nothing
         for student in pair.students.values():
             student.decoder.head.weight.mul_(300)
@@ -52,7 +52,7 @@ def single_manifest(name="tiny-student", *, classes=NAMES, **changes) -> Manifes
 def drawn_single(name="tiny-student", *, seed=0, **changes):
     """A freshly drawn model of a single student that says something."""
     torch.manual_seed(seed)
-    pair = fresh.new_single(single_manifest(name, **changes)).eval()
+    pair = fresh.new_ensemble(single_manifest(name, **changes)).eval()
     with torch.no_grad():  # as for a pair; and no class may win everywhere by the mean of its features
         for name, parameter in pair.named_parameters():
             if "gamma" in name:

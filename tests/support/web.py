@@ -30,7 +30,9 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         outputfile.write(source.read(self.left))
 
     def log_message(self, *arguments):
-        pass
+        """One line on standard error for each request: what was asked for and the range of bytes."""
+        if len(arguments) > 1 and "HTTP" in str(arguments[1]):
+            print(self.command, self.path, self.headers.get("Range"), file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

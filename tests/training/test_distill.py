@@ -13,9 +13,9 @@ from co2s_cli.config import distill
 from co2s_cli.errors import ConfigError
 from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
-from co2s_cli.models.fresh import new_pair, new_single
+from co2s_cli.models.ensemble import Ensemble
+from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import SINGLE, Manifest, ModelScaling
-from co2s_cli.models.pair import Pair
 from co2s_cli.models.teachers import foundation
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import total_loss
@@ -44,12 +44,12 @@ def teachers():
     return [foundation(name, patch=16) for name in ("tiny-dino:none", "tiny-clip:none")]
 
 
-def model(teachers=(), seed=0, **changes) -> Pair:
+def model(teachers=(), seed=0, **changes) -> Ensemble:
     torch.manual_seed(seed)
     spec = catalog.dense_student(
         "tiny-student", translators=[teacher.translator(hidden=32) for teacher in teachers], **changes
     )
-    pair = new_single(manifest(student=spec))
+    pair = new_ensemble(manifest(student=spec))
     set_layer_scale(pair.students[SINGLE], FRESH_LAYER_SCALE)
     pair.students[SINGLE].train_backbone("all")
     return pair
@@ -244,7 +244,7 @@ def test_with_a_guide_the_student_is_spared_the_weak_view_and_taught_by_it(monke
 @pytest.mark.parametrize("method", ["co2s", "unimatch"])
 def test_a_guide_changes_the_pseudo_labels_of_a_pair_and_no_other_part(method):
     torch.manual_seed(0)
-    pair = new_pair(manifest(clip=catalog.clip_student("tiny-clip"), dino=catalog.dino_student("tiny-dino")))
+    pair = new_ensemble(manifest(clip=catalog.clip_student("tiny-clip"), dino=catalog.dino_student("tiny-dino")))
     other = Ema(pair, 0.9)
     with torch.no_grad():
         for parameter in other.model.parameters():
@@ -344,7 +344,7 @@ def test_the_published_validation_maps_a_tile_of_512_pixels_in_one_window_of_518
 
 def pair_of_two(seed=0):
     torch.manual_seed(seed)
-    pair = new_pair(manifest(clip=catalog.clip_student("tiny-clip"), dino=catalog.dino_student("tiny-dino")))
+    pair = new_ensemble(manifest(clip=catalog.clip_student("tiny-clip"), dino=catalog.dino_student("tiny-dino")))
     with torch.no_grad():
         for student in pair.students.values():
             student.decoder.head.weight.mul_(300)

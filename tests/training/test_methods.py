@@ -11,7 +11,7 @@ from co2s_cli.config.train import settings_of
 from co2s_cli.data.batch import Batch
 from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
-from co2s_cli.models.fresh import new_pair
+from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.progress import SILENT
 from co2s_cli.training.engine import Engine, total_loss
@@ -32,7 +32,7 @@ def new():
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
         students={"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")},
     )
-    return new_pair(manifest)
+    return new_ensemble(manifest)
 
 
 def rules(**changes):

@@ -16,8 +16,8 @@ from co2s_cli.data.samples import View
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models import catalog
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
-from co2s_cli.models.pair import Pair
 from co2s_cli.tiling import Plan, Window
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import sliding_of
@@ -46,7 +46,7 @@ def pair():
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
         students={"clip": catalog.clip_student("tiny-clip"), "dino": catalog.dino_student("tiny-dino")},
     )
-    pair = Pair(manifest)
+    pair = Ensemble(manifest)
     pair.students = nn.ModuleDict({"clip": Bright(10.0), "dino": Bright(0.5)})
     return pair
 

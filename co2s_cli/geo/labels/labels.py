@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.transform import Affine
-from rasterio.windows import Window as RasterioWindow
+from rasterio.vrt import WarpedVRT
 
 from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
-from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.onto import nearest
+from co2s_cli.geo.grid import Grid, grid_problem
+from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
 VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
@@ -29,10 +31,14 @@ VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", "
 Meaning = Mapping[int | str, int | str | None]
 """Value in the labels → class by name or id, or None for "not labelled"."""
 
+_NO_CLASS = ("", "none", "null", "ignore")
+"""Words for "not labelled", in any case, where no class has that name."""
+
 _MEANING = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
 
-_SHIFT = 0.01
-"""Part of a pixel by which two grids may differ and still be the same."""
+
+_TOLERANCE = 0.01
+"""Pixels by which a warped place may be off; equal grids may differ by as much. Less takes 20 times as long."""
 
 
 class LabelReader(Protocol):
@@ -87,6 +93,12 @@ def is_vector(path: Path) -> bool:
     return path.suffix.lower() in VECTORS
 
 
+def values_in(path: Path) -> NDArray[Any]:
+    """The different values of a label raster that is small enough to be held."""
+    with reading(str(path)) as dataset:
+        return np.unique(dataset.read(1))
+
+
 @dataclass(frozen=True, slots=True)
 class RasterLabels:
     """A label raster."""
@@ -100,14 +112,14 @@ class RasterLabels:
     """The scene's grid where the raster lies on another one."""
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[_RasterReader]:
+    def reader(self) -> Iterator[_LabelRasterReader]:
         """A reader with a GDAL handle of its own."""
         with reading(self.source) as dataset:
             if self.onto is None:
-                yield _RasterReader(self, dataset)
+                yield _LabelRasterReader(self, BandReader(self.source, dataset))
                 return
-            with nearest(dataset, self.onto) as moved:
-                yield _RasterReader(self, moved)
+            with warped_nearest(dataset, self.onto) as warped:
+                yield _LabelRasterReader(self, BandReader(self.source, warped))
 
     def ids(self, raw: NDArray[Any], void: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Class ids of raw values, none where `void`; any other value that means nothing is refused."""
@@ -115,42 +127,38 @@ class RasterLabels:
         known = void.copy()
         if self.values:
             for value, class_id in self.values.items():
-                here = raw == value
-                out[here] = class_id
-                known |= here
+                matches = raw == value
+                out[matches] = class_id
+                known |= matches
             known |= raw == IGNORE
         else:
-            here = (raw >= 0) & (raw < self.classes)
-            out[here] = raw[here].astype(np.uint8)
-            known |= here | (raw == IGNORE)
+            is_id = (raw >= 0) & (raw < self.classes)
+            out[is_id] = raw[is_id].astype(np.uint8)
+            known |= is_id | (raw == IGNORE)
         out[void] = IGNORE
         if not known.all():
-            found = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
+            strange = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
             wanted = few_of(self.values) if self.values else f"0 to {self.classes - 1} ({few_of(self.names)})"
             raise InputError(
-                f"{self.source}: value {found} is no class; known are {wanted} and {IGNORE}", hint=_MEANING
+                f"{self.source}: value {strange} is no class; known are {wanted} and {IGNORE}", hint=_MEANING
             )
         return out
 
 
-class _RasterReader:
-    def __init__(self, labels: RasterLabels, dataset: Any) -> None:
-        self._labels, self._dataset = labels, dataset
+@dataclass(frozen=True, slots=True)
+class _LabelRasterReader:
+    labels: RasterLabels
+    band: BandReader
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        place = RasterioWindow(window.col, window.row, window.width, window.height)
-        try:
-            raw = self._dataset.read(1, window=place)
-            void = self._void(raw, place)
-        except RasterioError as error:
-            raise InputError(f"{self._labels.source}: cannot be read ({first_line(error)})") from error
-        return self._labels.ids(raw, void)
+        raw = self.band.read(window)
+        return self.labels.ids(raw, self._void(raw, window))
 
-    def _void(self, raw: NDArray[Any], place: RasterioWindow) -> NDArray[np.bool_]:
-        """Where the raster holds nothing: its nodata, and what lies beyond one that was brought onto another grid."""
-        if self._labels.onto is not None:
-            return np.asarray(self._dataset.read(2, window=place) == 0)
-        nodata = self._dataset.nodata
+    def _void(self, raw: NDArray[Any], window: Window) -> NDArray[np.bool_]:
+        """Where (h, w) nothing is labelled, True = void: nodata, or beyond a raster that is warped onto the grid."""
+        if self.labels.onto is not None:
+            return np.asarray(self.band.read(window, band=2) == 0)
+        nodata = self.band.dataset.nodata
         void: NDArray[np.bool_] = np.zeros(raw.shape, np.bool_) if nodata is None else raw == nodata
         return void
 
@@ -248,8 +256,9 @@ def _polygons(
 def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
     if values:
-        if value in values:
-            return values[value]
+        key = _as_number(value)
+        if key in values:
+            return values[key]
     elif isinstance(value, str) and value in classes.names:
         return classes.id_of(value)
     elif not isinstance(value, str) and value is not None and 0 <= value < len(classes) and int(value) == value:
@@ -261,19 +270,36 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
 
 
 def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
-    """Class id of each value; `IGNORE` for "not labelled"."""
+    """Class id of each value, `IGNORE` for "not labelled"; whole numbers written as text are numbers."""
     ids: dict[int | str, int] = {}
     for value, meaning in values.items():
-        if meaning is None or meaning == IGNORE:
-            ids[value] = IGNORE
-        elif isinstance(meaning, int) and 0 <= meaning < len(classes):
-            ids[value] = meaning
-        elif meaning in classes.names:
-            ids[value] = classes.id_of(str(meaning))
-        else:
-            known = few_of(classes.names)
-            raise InputError(f"{path}: values say {value}: {meaning}, which is no class (known: {known})")
+        key, class_id = _as_number(value), _meaning_id(path, classes, value, meaning)
+        if ids.setdefault(key, class_id) != class_id:
+            raise InputError(f"{path}: values give {key} two meanings", hint="0 and '0' are the same value")
+    names = [key for key in ids if isinstance(key, str)]
+    if names and not is_vector(path):
+        raise InputError(
+            f"{path}: values name {few_of(names)}, a label raster holds numbers",
+            hint="write the number that stands in the raster: values: {1: water}",
+        )
     return ids
+
+
+def _meaning_id(path: Path, classes: ClassMap, value: int | str, meaning: int | str | None) -> int:
+    """Class id of one meaning: a class by name, else by id (also as text), else one of `_NO_CLASS`."""
+    if isinstance(meaning, str) and meaning in classes.names:
+        return classes.id_of(meaning)
+    number = None if meaning is None else _as_number(meaning)
+    if number is None or number == IGNORE or str(number).lower() in _NO_CLASS:
+        return IGNORE
+    if isinstance(number, int) and 0 <= number < len(classes):
+        return number
+    raise InputError(f"{path}: values say {value}: {meaning}, which is no class (known: {few_of(classes.names)})")
+
+
+def _as_number(value: int | str) -> int | str:
+    """A whole number where `value` is the plain text of one, else `value`."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"0|-?[1-9]\d*", value) else value
 
 
 def label_grid(path: Path) -> Grid:
@@ -288,20 +314,28 @@ def label_grid(path: Path) -> Grid:
         return Grid.of(dataset)
 
 
-def grid_problem(path: Path, own: Grid, grid: Grid, *, of: str = "image") -> InputError | None:
-    """Why the grid of a label raster is not that `of` its image, or its map; None where it is."""
-    if own.shape != grid.shape:
-        found, wanted = (f"{g.width} × {g.height}" for g in (own, grid))
-        return InputError(f"{path}: is {found} pixels, its {of} {wanted}", hint=f"labels lie on the {of}'s own grid")
-    if own.has_transform and grid.has_transform:
-        step = max(abs(grid.transform.a), abs(grid.transform.b), abs(grid.transform.d), abs(grid.transform.e))
-        corners = ((0, 0), (grid.width, 0), (0, grid.height))
-        offsets = [abs(x - y) for c in corners for x, y in zip(own.at(*c), grid.at(*c), strict=True)]
-        if max(offsets) > _SHIFT * step:
-            return InputError(
-                f"{path}: lies {max(offsets) / step:.3g} pixels off its {of}",
-                hint=f"labels lie on the {of}'s own grid",
-            )
-    if own.crs and grid.crs and own.crs != grid.crs:
-        return InputError(f"{path}: is in {own.crs.to_string()}, its {of} in {grid.crs.to_string()}")
-    return None
+@contextlib.contextmanager
+def warped_nearest(dataset: Any, grid: Grid) -> Iterator[Any]:
+    """An open one-band raster on `grid`; its second band is 0 where the raster holds nothing.
+
+    GDAL resamples in blocks of its own, so that no pixel depends on the window in which it is read.
+    """
+    source_crs, target_crs = crs_of_both(Grid.of(dataset), grid)
+    with WarpedVRT(
+        dataset,
+        src_crs=source_crs,
+        crs=target_crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
+        resampling=Resampling.nearest,
+        add_alpha=True,
+        tolerance=_TOLERANCE,
+    ) as warped:
+        yield warped
+
+
+def crs_of_both(source: Grid, target: Grid) -> tuple[CRS, CRS]:
+    """The CRS of two grids; one that has none is taken to have the other's, and where both have none, any CRS does."""
+    fallback = source.crs or target.crs or CRS.from_epsg(3857)
+    return source.crs or fallback, target.crs or fallback

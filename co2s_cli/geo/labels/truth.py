@@ -6,22 +6,30 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from rasterio.warp import transform as warp_points
+
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
-from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.labels import (
     Labels,
     Meaning,
     PolygonLabels,
-    grid_problem,
+    crs_of_both,
     is_vector,
     label_grid,
     labels_onto,
 )
-from co2s_cli.geo.labels.onto import Box, box_on
 from co2s_cli.geo.write.legend import Legend
 from co2s_cli.tiling import Window
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of a grid."""
+
+_EDGE_POINTS = 21
+"""Places along each edge of a raster that are looked up: borders are bent in another CRS."""
 
 _SLACK = 0.01
 """Part of a pixel by which truth may reach over the map without being said to."""
@@ -65,9 +73,9 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
     """
     if is_vector(path):
         return _from_polygons(path, labels_onto(path, grid, classes, attribute=attribute, values=values), grid)
-    own = label_grid(path)
-    problem = grid_problem(path, own, grid, of="map")
-    if problem is not None and not (own.has_transform and grid.has_transform):
+    source_grid = label_grid(path)
+    problem = grid_problem(path, source_grid, grid, of="map")
+    if problem is not None and not (source_grid.has_transform and grid.has_transform):
         raise InputError(
             f"{problem.message}, and without a georeference it cannot be placed on it",
             hint="truth without a georeference has the map's own pixels",
@@ -76,7 +84,7 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
     if problem is None:
         return Truth(labels, Window(0, 0, grid.height, grid.width), ())
     try:
-        box = box_on(own, grid)
+        box = _box_on(source_grid, grid)
     except FAILURES as error:
         raise InputError(f"{path}: cannot be placed on the map ({first_line(error)})") from error
     moved = f"{problem.message}: resampled to the map's pixels, the nearest one counts"
@@ -99,3 +107,18 @@ def _placed(path: Path, labels: Labels, box: Box, grid: Grid, remarks: tuple[str
     over = box[0] < -_SLACK or box[1] < -_SLACK or box[2] > grid.width + _SLACK or box[3] > grid.height + _SLACK
     more = (f"{path}: reaches beyond the map, only what lies on it counts",) if over else ()
     return Truth(labels, Window(top, left, bottom - top, right - left), (*remarks, *more))
+
+
+def _box_on(source_grid: Grid, grid: Grid) -> Box:
+    """The smallest box, in pixels of `grid`, around all pixels of `source_grid`."""
+    steps = [step / (_EDGE_POINTS - 1) for step in range(_EDGE_POINTS)]
+    edges = [place for step in steps for place in ((step, 0.0), (step, 1.0), (0.0, step), (1.0, step))]
+    xs, ys = zip(
+        *(source_grid.at(across * source_grid.width, down * source_grid.height) for across, down in edges),
+        strict=True,
+    )
+    source_crs, target_crs = crs_of_both(source_grid, grid)
+    if source_crs != target_crs:
+        xs, ys = warp_points(source_crs, target_crs, xs, ys)
+    columns, rows = grid.place_of(np.asarray(xs), np.asarray(ys))
+    return float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max())

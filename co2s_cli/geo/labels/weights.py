@@ -6,17 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
-from co2s_cli.geo.gdal import first_line, reading
-from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.labels import grid_problem
+from co2s_cli.geo.gdal import reading
+from co2s_cli.geo.grid import Grid, grid_problem
+from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
 
@@ -59,27 +57,22 @@ class RasterWeights:
     """Time of the file's last change, in nanoseconds."""
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[_Reader]:
+    def reader(self) -> Iterator[_WeightRasterReader]:
         """A reader with a GDAL handle of its own."""
         with reading(self.source) as dataset:
-            yield _Reader(self.source, dataset)
+            yield _WeightRasterReader(BandReader(self.source, dataset))
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    source: str
-    dataset: Any
+class _WeightRasterReader:
+    band: BandReader
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        place = RasterioWindow(window.col, window.row, window.width, window.height)
-        try:
-            raw = self.dataset.read(1, window=place, masked=True)
-        except RasterioError as error:
-            raise InputError(f"{self.source}: cannot be read ({first_line(error)})") from error
-        weights = raw.astype(np.float32) * self.dataset.scales[0] + self.dataset.offsets[0]
+        raw = np.ma.asarray(self.band.read(window, masked=True))
+        weights = raw.astype(np.float32) * self.band.dataset.scales[0] + self.band.dataset.offsets[0]
         filled = np.asarray(weights.filled(0), np.float32)
         if not (np.isfinite(filled).all() and (filled >= 0).all()):
-            raise InputError(f"{self.source}: weights are finite and not negative, found {filled.min():g}")
+            raise InputError(f"{self.band.source}: weights are finite and not negative, found {filled.min():g}")
         return filled
 
 
@@ -94,10 +87,10 @@ def open_weights(weights: float | Path, grid: Grid) -> Weights:
     if not weights.is_file():
         raise InputError(f"{weights}: no such raster of weights")
     with reading(str(weights)) as dataset:
-        own, bands = Grid.of(dataset), dataset.count
+        weights_grid, bands = Grid.of(dataset), dataset.count
     if bands != 1:
         raise InputError(f"{weights}: weights are one band, found {bands}")
-    problem = grid_problem(weights, own, grid)
+    problem = grid_problem(weights, weights_grid, grid)
     if problem is not None:
         raise problem
     return RasterWeights(str(weights), weights.stat().st_mtime_ns)

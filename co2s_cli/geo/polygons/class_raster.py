@@ -9,19 +9,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
-from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.polygons.regions import OUTSIDE, Pixels
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.write.legend import Legend
 from co2s_cli.geo.write.raster import STEPS
 from co2s_cli.tiling import Window
+
+_MOST_NAMELESS = 128
+"""Values of a raster of classes that has neither names nor colours."""
+_SAMPLE_PIXELS = 1_000_000
+"""Pixels in the middle of a raster that are looked at for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,14 @@ class ClassRaster:
         """Look at a raster.
 
         Raises:
-            InputError: cannot be read, or is not one band of bytes.
+            InputError: cannot be read, is not one band of bytes, or holds amounts rather than classes.
         """
         check_exists(source)
         with reading(source) as dataset:
             check_bytes(source, dataset, "a class raster")
-            return cls(source, Grid.of(dataset), Legend.of(dataset))
+            legend = Legend.of(dataset)
+            _check_classes(source, dataset, legend)
+            return cls(source, Grid.of(dataset), legend)
 
     def reader(self) -> contextlib.AbstractContextManager[Rows]:
         """A reader with a GDAL handle of its own."""
@@ -69,6 +76,10 @@ class Rows:
         pixels = self._read(window)
         inner[...] = np.where(self._known(pixels, window), pixels, IGNORE)
         return frame
+
+    def inside(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        """(rows, columns) the values of rows top … bottom - 1; nodata is 255."""
+        return self.read(Window(top, 0, bottom - top, self.dataset.width))
 
     def known(self, top: int, bottom: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """(rows + 2, columns + 2) the values as they are, and True where there is one."""
@@ -120,6 +131,25 @@ def check_bytes(source: str, dataset: Any, kind: str) -> None:
         )
 
 
+def _check_classes(source: str, dataset: Any, legend: Legend) -> None:
+    """Refuse a band of amounts: one with a scale, or of very many values that have neither names nor colours."""
+    hint = "give the class map, and a map of confidence with --confidence"
+    if dataset.scales[0] != 1:
+        raise InputError(
+            f"{source}: a class raster has ids, found amounts (value × {dataset.scales[0]:.4g}), as of a confidence",
+            hint=hint,
+        )
+    if legend.told or ColorInterp.palette in dataset.colorinterp:
+        return
+    rows = min(_SAMPLE_PIXELS // dataset.width + 1, dataset.height)
+    top = (dataset.height - rows) // 2
+    count = len(np.unique(dataset.read(1, window=RasterioWindow(0, top, dataset.width, rows))))
+    if count > _MOST_NAMELESS:
+        raise InputError(
+            f"{source}: a class raster has few values or names for them, found {count} values without names", hint=hint
+        )
+
+
 def check_one_band(source: str, dataset: Any, kind: str) -> None:
     """Refuse what is not one band."""
     found = f"{dataset.count} bands of {', '.join(sorted(set(dataset.dtypes)))}"
@@ -142,10 +172,7 @@ def confidence_scale(source: str, grid: Grid) -> float:
         whole = dataset.dtypes[0] != "float32"
         if whole:
             check_bytes(source, dataset, "a confidence raster")
-        found = Grid.of(dataset)
-        if found.shape != grid.shape or not found.transform.almost_equals(grid.transform, 1e-9):
-            raise InputError(
-                f"{source}: lies on another grid than the class raster "
-                f"(found {found.height} × {found.width} pixels, wanted {grid.height} × {grid.width} at the same place)"
-            )
+        problem = grid_problem(source, Grid.of(dataset), grid, of="class raster", kind="confidences")
+        if problem is not None:
+            raise problem
         return float(dataset.scales[0]) if whole else 1 / STEPS

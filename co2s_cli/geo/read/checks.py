@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
-from co2s_cli.geo.gdal import FAILURES, first_line
-from co2s_cli.geo.read.blocks import block_item
+from co2s_cli.geo.gdal import FAILURES, first_line, reading
+from co2s_cli.geo.read.validity import block_item
 from co2s_cli.geo.sources import is_local
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -122,3 +122,12 @@ def _check_places(source: str, dataset: Any, size: int) -> None:
                     f"{source}: is truncated, {size} bytes found, at least {end} wanted",
                     hint="copy or download it again",
                 )
+
+
+def color_kind(source: str) -> Literal["gray", "palette", "bands"]:
+    """Whether a file has one band of grey values, one of indices into a palette, or several; alpha is no band."""
+    with reading(source) as dataset:
+        kinds = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
+    if len(kinds) != 1:
+        return "bands"
+    return "palette" if kinds[0] == ColorInterp.palette else "gray"

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli.geo.read.raw import Pixels, Raw
-from co2s_cli.geo.read.reader import Patch, Reader, filled
+from co2s_cli.geo.read.reader import Patch, Pixels, RasterReader, SceneReader, filled
 from co2s_cli.tiling import Window
 
 _COARSER = 8
@@ -21,24 +20,24 @@ _STRIDE = 0.6180339887498949
 """Golden ratio: steps of it visit an interval evenly, whenever one stops."""
 
 
-def overview(reader: Reader, max_size: int) -> Patch:
+def overview(reader: SceneReader, max_size: int) -> Patch:
     """The scene decimated to at most `max_size` pixels on its longer side, each the nearest one of the raster.
 
     Taken from the file's overviews where it has them, else from one pass over its blocks, so that memory stays
     bounded and no block is decoded twice.
     """
-    raw, grid = reader.raw, reader.grid
+    raster, grid = reader.raster, reader.grid
     factor = max(1.0, max(grid.shape) / max_size)
     height, width = max(1, round(grid.height / factor)), max(1, round(grid.width / factor))
-    rows, cols = _centres(height, raw.shape[0]), _centres(width, raw.shape[1])
-    coarser = max(raw.shape[0] / height, raw.shape[1] / width)
-    suits = any(coarser / _COARSER <= level <= coarser for level in raw.overviews)
-    return filled(raw.decimated(rows, cols) if suits else _picked(raw, rows, cols))
+    rows, cols = _centres(height, raster.shape[0]), _centres(width, raster.shape[1])
+    coarser = max(raster.shape[0] / height, raster.shape[1] / width)
+    suits = any(coarser / _COARSER <= level <= coarser for level in raster.overviews)
+    return filled(raster.decimated(rows, cols) if suits else _picked(raster, rows, cols))
 
 
-def first_valid(reader: Reader) -> Patch | None:
+def first_valid(reader: SceneReader) -> Patch | None:
     """The first patch with a valid pixel, looking here and there over the scene; None where there is none."""
-    for window in spread(*reader.grid.shape, search_shape(reader.raw)):
+    for window in spread(*reader.grid.shape, search_shape(reader.raster)):
         if reader.has_data(window):
             patch = reader.read(window)
             if patch.valid.any():
@@ -46,10 +45,10 @@ def first_valid(reader: Reader) -> Patch | None:
     return None
 
 
-def search_shape(raw: Raw) -> tuple[int, int]:
+def search_shape(raster: RasterReader) -> tuple[int, int]:
     """Rows and columns, whole blocks of the raster, that are quick to read at a time."""
-    height, width = raw.block_shape
-    wide = width * max(1, min(-(-_SEARCH // width), -(-raw.shape[1] // width)))
+    height, width = raster.block_shape
+    wide = width * max(1, min(-(-_SEARCH // width), -(-raster.shape[1] // width)))
     return height * max(1, _SEARCH * _SEARCH // (wide * height)), wide
 
 
@@ -67,19 +66,19 @@ def spread(height: int, width: int, shape: tuple[int, int]) -> Iterator[Window]:
         position = (position + step) % count
 
 
-def _picked(raw: Raw, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Pixels:
+def _picked(raster: RasterReader, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Pixels:
     """The pixels where `rows` and `cols`, both in order, cross."""
-    pixels = np.zeros((len(raw.bands), len(rows), len(cols)), raw.dtype)
+    pixels = np.zeros((len(raster.bands), len(rows), len(cols)), raster.dtype)
     valid = np.zeros((len(rows), len(cols)), np.bool_)
-    high, wide = search_shape(raw)
+    high, wide = search_shape(raster)
     for at_rows in _runs(rows, high):
         for at_cols in _runs(cols, wide):
-            here, there = rows[at_rows], cols[at_cols]
-            top, left = int(here[0]), int(there[0])
-            window = Window(top, left, int(here[-1]) - top + 1, int(there[-1]) - left + 1)
-            if raw.may_hold(window):
-                samples, known = raw.read(window)
-                at = np.ix_(here - top, there - left)
+            cell_rows, cell_cols = rows[at_rows], cols[at_cols]
+            top, left = int(cell_rows[0]), int(cell_cols[0])
+            window = Window(top, left, int(cell_rows[-1]) - top + 1, int(cell_cols[-1]) - left + 1)
+            if raster.may_hold(window):
+                samples, known = raster.read(window)
+                at = np.ix_(cell_rows - top, cell_cols - left)
                 pixels[:, at_rows, at_cols], valid[at_rows, at_cols] = samples[:, at[0], at[1]], known[at]
     return pixels, valid
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,16 +18,18 @@ from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read import checks
 from co2s_cli.geo.read import overview as decimate
-from co2s_cli.geo.read.identity import identity_of
-from co2s_cli.geo.read.raw import Raw
-from co2s_cli.geo.read.reader import Patch, Reader
+from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader
 from co2s_cli.geo.read.validity import Rules
+from co2s_cli.geo.sources import is_local
 
 SAME_RESOLUTION = 0.02
 """Ground resolutions that differ by less than this share are the same: a UTM pixel of 10 m measures 9.996 to 10.01."""
 
 RESOLUTION_GAP = 1.5
 """Factor between the ground resolutions of scene and model from which on a user is told."""
+
+_SAMPLE_SIDE = 256
+"""Longest side, in pixels, of each sample that stands for a scene which is no local file."""
 
 Nodata = float | Literal["none"] | None
 """A value that means 'no data'; None = what the file says; 'none' = whatever the file says is wrong."""
@@ -116,10 +120,10 @@ class Scene:
         return math.sqrt(size[0] * size[1]) if size else None
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Reader]:
+    def reader(self) -> Iterator[SceneReader]:
         """A reader with a GDAL handle of its own, for one thread."""
         with reading(self.source) as dataset:
-            yield Reader(Raw(self.source, dataset, bands=self.bands, rules=self.rules), self.grid)
+            yield SceneReader(RasterReader(self.source, dataset, bands=self.bands, rules=self.rules), self.grid)
 
     def on_original(self) -> Scene:
         """The same scene without resampling: its readers tell which pixels of the raster itself are valid."""
@@ -215,3 +219,30 @@ def _described(source: str, dataset: Any, bands: Sequence[int | str] | None, nod
 def _counted(names: Sequence[str]) -> str:
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     return f"{len(names)} band{'s' * (len(names) != 1)} ({shown})"
+
+
+def identity_of(source: str, dataset: Any) -> str:
+    """A stable string that changes when the pixels of an open dataset may have changed.
+
+    It names every file that the dataset is made of (a VRT's sources, masks and overviews beside it) with size and
+    time of change; where GDAL reads from anywhere else, a hash of some pixels stands for that. Viewers write their
+    statistics to `.aux.xml` when they like: such a file holds no pixels and does not count.
+    """
+    files = [Path(name) for name in dataset.files if not name.endswith(".aux.xml")]
+    facts: list[object] = [dataset.shape, dataset.dtypes, dataset.count, tuple(dataset.transform)]
+    if files and all(path.is_file() for path in files):
+        facts += [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    else:
+        facts += [str(Path(source).resolve()) if is_local(source) else source, _sampled(dataset)]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _sampled(dataset: Any) -> str:
+    """A hash of a block at the raster's begin, middle and end: three small reads also over a network."""
+    height, width = (min(_SAMPLE_SIDE, size) for size in dataset.block_shapes[0])
+    rows, cols = -(-dataset.height // height), -(-dataset.width // width)
+    digest = hashlib.sha256()
+    for row, col in sorted({(0, 0), (rows // 2, cols // 2), (rows - 1, cols - 1)}):
+        bottom, right = min((row + 1) * height, dataset.height), min((col + 1) * width, dataset.width)
+        digest.update(dataset.read(window=((row * height, bottom), (col * width, right))).tobytes())
+    return digest.hexdigest()

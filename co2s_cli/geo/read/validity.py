@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
+from co2s_cli.tiling import Window
+
+_UNKNOWN, _ABSENT, _PRESENT = 0, 1, 2
+"""States of a block."""
+
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class RasterPart:
     """A part of an open dataset, decimated where `shape` says so."""
 
     dataset: Any
@@ -86,37 +91,91 @@ class Rules:
             return "if the file's nodata value is wrong, add --nodata none or --nodata V"
         return "leave --nodata out" if self.nodata is not None else None
 
-    def valid(self, area: Area, bands: tuple[int, ...], pixels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Validity (h, w) of the pixels (bands, h, w) that were read from `area`; True = valid."""
+    def valid(self, part: RasterPart, bands: tuple[int, ...], pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Validity (h, w) of the pixels (bands, h, w) that were read from `part`; True = valid."""
         valid = np.ones(pixels.shape[1:], np.bool_)
         if self.whole_mask:
-            valid &= area.masks([1])[0] > 0
+            valid &= part.masks([1])[0] > 0
         if self.alpha is not None:
-            valid &= area.pixels([self.alpha])[0] > 0
+            valid &= part.pixels([self.alpha])[0] > 0
         if self.nodata is not None:
-            valid &= _any_other(area, bands, pixels, self.nodata)
+            valid &= _any_other(part, bands, pixels, self.nodata)
         if self.by_band:
-            valid &= _any_unmasked(area, bands, self.by_band)
+            valid &= _any_unmasked(part, bands, self.by_band)
         if np.issubdtype(pixels.dtype, np.floating):
             valid &= np.isfinite(pixels).all(axis=0)
         return valid
 
 
-def _any_unmasked(area: Area, bands: tuple[int, ...], decisive: tuple[int, ...]) -> NDArray[np.bool_]:
+class StoredBlocks:
+    """Which blocks a sparse GeoTIFF holds, asked of its index without reading pixels.
+
+    Formats without such an index hold all of their blocks.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._height, self._width = dataset.block_shapes[0]
+        same = len(set(dataset.block_shapes)) == 1
+        self._indexed = dataset.driver == "GTiff" and same
+        # band-interleaved files index the blocks of every band, the others share one index
+        interleave = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE", "BAND").upper()
+        self._bands = tuple(dataset.indexes) if interleave == "BAND" else (1,)
+        rows, cols = -(-dataset.height // self._height), -(-dataset.width // self._width)
+        self._state = np.zeros((rows, cols) if self._indexed else (0, 0), np.uint8)
+
+    def any_present(self, window: Window) -> bool:
+        """Whether the file holds any block of `window`, which lies inside the raster."""
+        return not self._indexed or bool((self._states(window) == _PRESENT).any())
+
+    def all_present(self, window: Window) -> bool:
+        """Whether the file holds every block of `window`, which lies inside the raster."""
+        return not self._indexed or bool((self._states(window) == _PRESENT).all())
+
+    def present(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.bool_] | np.bool_:
+        """Which pixels (rows, cols) lie in blocks that the file holds; a single True where all blocks around do."""
+        if not self._indexed:
+            return np.True_
+        top, left = int(rows[0]), int(cols[0])
+        present = self._states(Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)) == _PRESENT
+        if present.all():
+            return np.True_
+        at = np.ix_(rows // self._height - top // self._height, cols // self._width - left // self._width)
+        pixels: NDArray[np.bool_] = present[at]
+        return pixels
+
+    def _states(self, window: Window) -> NDArray[np.uint8]:
+        """The state of the blocks of `window`."""
+        top, left = window.row // self._height, window.col // self._width
+        part = self._state[top : (window.bottom - 1) // self._height + 1, left : (window.right - 1) // self._width + 1]
+        for row, col in zip(*np.nonzero(part == _UNKNOWN), strict=True):
+            part[row, col] = _PRESENT if self._holds(top + int(row), left + int(col)) else _ABSENT
+        return part
+
+    def _holds(self, row: int, col: int) -> bool:
+        return any(block_item(self._dataset, "OFFSET", row, col, band) for band in self._bands)
+
+
+def block_item(dataset: Any, item: str, row: int, col: int, band: int) -> int:
+    """`OFFSET` or `SIZE` in bytes of a block of a GeoTIFF; 0 where the file does not hold it."""
+    return int(dataset.get_tag_item(f"BLOCK_{item}_{col}_{row}", "TIFF", bidx=band) or 0)
+
+
+def _any_unmasked(part: RasterPart, bands: tuple[int, ...], decisive: tuple[int, ...]) -> NDArray[np.bool_]:
     """Where any band has data; the bands that are not in use are read only where those in use leave a doubt."""
-    valid: NDArray[np.bool_] = np.any(area.masks(bands) > 0, axis=0)
+    valid: NDArray[np.bool_] = np.any(part.masks(bands) > 0, axis=0)
     others = [band for band in decisive if band not in bands]
     if others and not valid.all():
-        valid |= (area.masks(others) > 0).any(axis=0)
+        valid |= (part.masks(others) > 0).any(axis=0)
     return valid
 
 
-def _any_other(area: Area, bands: tuple[int, ...], pixels: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+def _any_other(part: RasterPart, bands: tuple[int, ...], pixels: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     """Where any band, in use or not, holds something else than `nodata`."""
     valid: NDArray[np.bool_] = np.any(_differs(pixels, nodata), axis=0)
-    others = [band for band in area.dataset.indexes if band not in bands]
+    others = [band for band in part.dataset.indexes if band not in bands]
     if others and not valid.all():
-        valid |= _differs(area.pixels(others), nodata).any(axis=0)
+        valid |= _differs(part.pixels(others), nodata).any(axis=0)
     return valid
 
 

@@ -1,4 +1,4 @@
-"""Features as Arrow batches: a stream that GDAL takes, and GeoParquet 1.1. Needs pyarrow."""
+"""Features as Arrow batches: a stream that GDAL takes, and GeoParquet 1.1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from pyarrow import parquet
 from pyproj import CRS
 
 from co2s_cli.geo.write.table import Table
@@ -21,8 +23,6 @@ def stream(empty: Table, tables: Iterator[Table]) -> Iterator[Any]:
 
     What goes wrong on the way to a table goes through Arrow as a mere text; it is raised again when the block ends.
     """
-    import pyarrow as pa
-
     failures: list[BaseException] = []
 
     def batches() -> Iterator[Any]:
@@ -43,8 +43,6 @@ def stream(empty: Table, tables: Iterator[Table]) -> Iterator[Any]:
 
 def write_parquet(path: Path, crs: str | None, empty: Table, tables: Iterator[Table]) -> None:
     """A file with a row group for each table, and the metadata that say where the geometries are."""
-    from pyarrow import parquet
-
     schema = _arrow(empty).schema.with_metadata(_metadata(crs))
     with parquet.ParquetWriter(path, schema, compression="zstd") as file:
         for table in tables:
@@ -57,8 +55,6 @@ def _batches(table: Table) -> list[Any]:
 
 
 def _arrow(table: Table) -> Any:
-    import pyarrow as pa
-
     columns = {GEOMETRY: pa.array(table.geometry, pa.binary())}
     for name, column in table.fields.items():
         columns[name] = pa.array(column, pa.string() if column.dtype == object else None, from_pandas=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.geo.read.raw import PIECE
+from co2s_cli.geo.read.reader import PIECE
 from co2s_cli.geo.read.scene import Scene
 
 

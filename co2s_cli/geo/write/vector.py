@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ GEOJSON = (".geojson", ".geojsonl", "")
 
 STDOUT = Path("-")
 
-_BATCH = 20_000
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 _PYOGRIO_ERRORS = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError)
 
@@ -44,7 +41,7 @@ class Schema:
 
 
 def check_format(out: Path) -> None:
-    """Refuse a suffix that no driver stands behind, and GeoParquet where its library is missing.
+    """Refuse a suffix that no driver stands behind.
 
     Raises:
         ConfigError: with what to do about it.
@@ -54,8 +51,6 @@ def check_format(out: Path) -> None:
     if out.suffix.lower() not in SUFFIXES:
         found = out.suffix or "none"
         raise ConfigError(f"{out}: the suffix tells the format, wanted is one of {' '.join(SUFFIXES)}, found {found}")
-    if out.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError(f"{out}: GeoParquet needs pyarrow", hint="pip install 'co2s_cli[parquet]'")
 
 
 def write(out: Path, schema: Schema, tables: Iterator[Table], emit: Callable[[str], object]) -> None:
@@ -84,14 +79,12 @@ def _write(suffix: str, part: Path, schema: Schema, tables: Iterator[Table]) -> 
         write_text = geojson.write_collection if suffix == ".geojson" else geojson.write_lines
         with part.open("w", encoding="utf-8") as file:
             write_text(file.write, tables, schema.decimals)
-    elif importlib.util.find_spec("pyarrow"):
-        with arrow.stream(schema.empty, tables) as stream:
-            _write_stream(part, schema, stream, arrow.GEOMETRY)
     else:
-        _write_by_spool(part, schema, tables)
+        with arrow.stream(schema.empty, tables) as stream:
+            _write_stream(part, schema, stream)
 
 
-def _write_stream(part: Path, schema: Schema, stream: Any, geometry: str) -> None:
+def _write_stream(part: Path, schema: Schema, stream: Any) -> None:
     """Let GDAL take features from an Arrow stream."""
     with _silent_on_crs():
         pyogrio.raw.write_arrow(
@@ -99,41 +92,9 @@ def _write_stream(part: Path, schema: Schema, stream: Any, geometry: str) -> Non
             part,
             layer=schema.layer,
             driver=_DRIVERS[part.suffix.lower()],
-            geometry_name=geometry,
+            geometry_name=arrow.GEOMETRY,
             geometry_type="Polygon",
             crs=schema.crs,
-        )
-
-
-def _write_by_spool(part: Path, schema: Schema, tables: Iterator[Table]) -> None:
-    """Without pyarrow: features go to a plain GeoPackage beside the output, which GDAL then gives out as a stream.
-
-    Added to batch by batch, a GeoPackage keeps its spatial index up to date at three times the cost of building it
-    once, and FlatGeobuf, whose features are sorted by theirs, is written anew each time.
-    """
-    spool = part.with_name(part.name + ".spool.gpkg")
-    try:
-        for number, table in enumerate(itertools.chain([schema.empty], tables)):
-            _append(spool, schema, table, first=number == 0)
-        with pyogrio.raw.open_arrow(spool, use_pyarrow=False, batch_size=_BATCH) as (found, stream):
-            _write_stream(part, schema, stream, found["geometry_name"])
-    finally:
-        spool.unlink(missing_ok=True)
-
-
-def _append(spool: Path, schema: Schema, table: Table, *, first: bool) -> None:
-    with _silent_on_crs():
-        pyogrio.raw.write(
-            spool,
-            table.geometry,
-            list(table.fields.values()),
-            list(table.fields),
-            layer=schema.layer,
-            driver="GPKG",
-            geometry_type="Polygon",
-            crs=schema.crs,
-            append=not first,
-            layer_options={"SPATIAL_INDEX": "NO"} if first else None,
         )
 
 

@@ -103,3 +103,27 @@ def test_polygons_that_mean_nothing_are_refused(tmp_path, grid, values, attribut
     path, _ = polygons(tmp_path / "few.gpkg", grid, values, attribute=attribute)
     with pytest.raises(InputError, match=match):
         read(path, grid)
+
+
+@pytest.mark.parametrize("values", [{"0": "none", "1": "0", "6": "roof"}, {0: None, "1": "water", 6: "2"}])
+def test_values_written_as_text_mean_the_numbers_they_show(tmp_path, grid, values):
+    raw = np.random.default_rng(0).choice([0, 1, 6, 255], (30, 40)).astype(np.uint8)
+    path = write_raster(tmp_path / "labels.tif", raw)
+    expected = np.select([raw == 1, raw == 6], [0, 2], IGNORE)
+    np.testing.assert_array_equal(read(path, grid, values=values), expected[WINDOW.slices])
+
+
+@pytest.mark.parametrize("attributes", [[0, 4, 6], ["0", "4", "6"]])
+@pytest.mark.parametrize("values", [{0: None, 4: "road", 6: "roof"}, {"0": "none", "4": "1", "6": 2}])
+def test_attributes_and_values_match_as_text_and_as_numbers(tmp_path, grid, attributes, values):
+    polygons(tmp_path / "labels.gpkg", grid, attributes)
+    labels = read(tmp_path / "labels.gpkg", grid, Window(0, 0, 30, 40), values=values)
+    assert set(np.unique(labels)) == {1, 2, IGNORE}
+
+
+def test_one_value_has_one_meaning_and_names_are_for_polygons(tmp_path, grid):
+    path = write_raster(tmp_path / "labels.tif", np.zeros((30, 40), np.uint8))
+    with pytest.raises(InputError, match="values give 0 two meanings"):
+        read(path, grid, values={0: "water", "0": "road"})
+    with pytest.raises(InputError, match="values name lake, a label raster holds numbers"):
+        read(path, grid, values={"lake": "water"})

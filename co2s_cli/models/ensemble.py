@@ -1,4 +1,4 @@
-"""The students of a model as one module, and the ways to fuse what they say."""
+"""The students of a model as one module, the one place that builds them, and the ways to fuse what they say."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from co2s_cli.models import mtdf
 from co2s_cli.models.dense import DenseStudent
-from co2s_cli.models.manifest import SINGLE, DenseSpec, Fusion, Manifest, StudentSpec
+from co2s_cli.models.guided import GuidedStudent
+from co2s_cli.models.local import LocalStudent
+from co2s_cli.models.manifest import SINGLE, DenseSpec, LocalSpec, Manifest, StudentSpec
 from co2s_cli.models.student import Student
+from co2s_cli.students import STUDENT_NAMES, Fusion
 
 
-class Pair(nn.Module):
-    """The students of one model, with its manifest.
-
-    A pair may have lost one student: imported files may hold one. A model may have a single student by design.
-    """
+class Ensemble(nn.Module):
+    """The students of one model, one to three, with its manifest."""
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
@@ -26,7 +25,7 @@ class Pair(nn.Module):
         self.digest = ""
         """SHA-256 of manifest and tensors as they were read; empty for a model that came from no file."""
         classes = len(manifest.classes)
-        self.students = nn.ModuleDict({name: _built(spec, classes) for name, spec in manifest.students.items()})
+        self.students = nn.ModuleDict({name: build_student(spec, classes) for name, spec in manifest.students.items()})
 
     def members(self, images: Tensor) -> dict[str, Tensor]:
         """Class probabilities of each student, (B, N, H, W) in float32, for images (B, C, H, W) in [0, 1]."""
@@ -37,21 +36,26 @@ class Pair(nn.Module):
         return fuse(self.members(images), fusion or self.manifest.fusion)
 
 
-def deployed(pair: Pair) -> Pair:
-    """The same model without what only training needs, as a copy; `pair` itself where there is nothing of the kind."""
-    student = pair.students[SINGLE] if SINGLE in pair.students else None  # noqa: SIM401 - a ModuleDict has no get
-    if not isinstance(student, DenseStudent) or all(item.folded for item in student.spec.translators):
-        return pair
-    fusion = mtdf.folded(student.fusion)
-    lean = copy.deepcopy(pair)
-    lean.students[SINGLE].fusion = fusion
-    lean.manifest = pair.manifest.model_copy(update={"students": {SINGLE: fusion.spec}})
-    lean.digest = ""
-    return lean
+def deployed(ensemble: Ensemble) -> Ensemble:
+    """The same model without what only training needs, as a copy; itself where there is nothing of the kind."""
+    lean = {name: student.deployed() for name, student in ensemble.students.items()}  # type: ignore[operator]
+    if all(lean[name] is student for name, student in ensemble.students.items()):
+        return ensemble
+    copied = copy.deepcopy(ensemble)
+    copied.students = nn.ModuleDict(lean)
+    specs = {name: student.spec for name, student in lean.items()}
+    copied.manifest = ensemble.manifest.model_copy(update={"students": specs})
+    copied.digest = ""
+    return copied
 
 
-def _built(spec: StudentSpec | DenseSpec, classes: int) -> nn.Module:
-    return DenseStudent(spec, classes) if isinstance(spec, DenseSpec) else Student(spec, classes)
+def build_student(spec: StudentSpec, classes: int) -> Student:
+    """A freshly drawn student of the kind that `spec` describes."""
+    if isinstance(spec, DenseSpec):
+        return DenseStudent(spec, classes)
+    if isinstance(spec, LocalSpec):
+        return LocalStudent(spec, classes)
+    return GuidedStudent(spec, classes)
 
 
 def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
@@ -60,10 +64,10 @@ def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
         return members[fusion]
     if set(members) == {SINGLE} and fusion in ("mean", "confident"):
         return members[SINGLE]
-    if fusion in ("clip", "dino"):
+    if fusion in STUDENT_NAMES:
         raise ValueError(f"fusion {fusion}: this model holds only {', '.join(members)}")
     if fusion not in ("mean", "confident"):
-        raise ValueError(f"fusion {fusion}: wants mean, confident, clip or dino")
+        raise ValueError(f"fusion {fusion}: wants mean, confident or the name of a student")
     if fusion == "mean" and len(members) == 2:  # the same bits as the mean of a stack, which is copied for it first
         first, second = members.values()
         return (first + second).mul_(0.5)

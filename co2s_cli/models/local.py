@@ -1,0 +1,111 @@
+"""The local student: a small convolutional network that sees every pixel of every band in its surroundings.
+
+A transformer's patches draw blobs; this network works at full, half and quarter resolution, so that a house of a few
+pixels keeps its corners. It has no pretrained weights and needs few labels: all its layers are narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from co2s_cli.errors import ModelError
+from co2s_cli.models.manifest import LocalSpec
+from co2s_cli.models.student import Student
+
+
+class LocalTaps(NamedTuple):
+    """Maps of one image batch, each (B, channels, rows, columns)."""
+
+    pixel: Tensor
+    """What the bands of each pixel say by themselves."""
+    full: Tensor
+    """Features of 5 × 5 pixels, at full resolution."""
+    half: Tensor
+    quarter: Tensor
+
+
+class LocalStudent(Student):
+    """Bands → two 1×1 layers → two 3×3 layers at each of three resolutions → one map → classes.
+
+    Each of the four maps is projected to the same width at its own resolution, enlarged and added, which equals a 1×1
+    layer over their concatenation at a fraction of its cost.
+    """
+
+    patch = 4
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: LocalSpec, classes: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+        self.pixel = nn.Sequential(_layer(spec, len(spec.mean), spec.pixel, 1), _layer(spec, spec.pixel, spec.pixel, 1))
+        inner = (spec.pixel, *spec.widths)
+        self.stages = nn.ModuleList(
+            nn.Sequential(_layer(spec, before, width, 3), _layer(spec, width, width, 3))
+            for before, width in zip(inner, spec.widths, strict=False)
+        )
+        self.project = nn.ModuleList(nn.Conv2d(width, spec.mixed, 1, bias=False) for width in inner)
+        self.norm = _norm(spec, spec.mixed)
+        self.head = nn.Conv2d(spec.mixed, classes, 1)
+        self.drop = nn.Dropout2d(spec.dropout)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the four maps."""
+        return self.spec.pixel, *self.spec.widths
+
+    def encode(self, images: Tensor) -> LocalTaps:
+        """The maps of `images`, padded at the right and at the bottom to sides that can be halved twice."""
+        height, width = images.shape[-2:]
+        whole = F.pad(images, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
+        pixel = self.pixel((whole - self.mean) / self.std)
+        full = self.stages[0](pixel)
+        half = self.stages[1](F.avg_pool2d(full, 2))
+        return LocalTaps(pixel, full, half, self.stages[2](F.avg_pool2d(half, 2)))
+
+    def decode(self, taps: LocalTaps, size: Sequence[int]) -> Tensor:
+        """Logits of `size`; while training, whole channels of the maps are dropped at random."""
+        pixel, full, half, mixed = (project(self.drop(tap)) for project, tap in zip(self.project, taps, strict=True))
+        for finer in (half, full):
+            mixed = finer + F.interpolate(mixed, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+        logits = self.head(F.relu(self.norm(pixel + mixed)))
+        return logits[..., : size[0], : size[1]]  # type: ignore[no-any-return]
+
+    def parts(self) -> Mapping[str, Sequence[nn.Module]]:
+        """All of it trains at the decoder's rate: nothing here is pretrained."""
+        return {"decoder": (self.pixel, self.stages, self.project, self.norm, self.head)}
+
+    def load_pretrained(self, weights: str) -> None:
+        """There are no pretrained weights of this kind.
+
+        Raises:
+            ModelError: some are asked for.
+        """
+        if weights != "none":
+            raise ModelError(f"the local student has no pretrained weights, {weights} was asked for")
+
+    def class_tensors(self) -> tuple[str, ...]:
+        """The last layer."""
+        return "head.weight", "head.bias"
+
+    def band_tensors(self) -> tuple[str, ...]:
+        """The first layer."""
+        return ("pixel.0.0.weight",)
+
+
+def _layer(spec: LocalSpec, before: int, width: int, side: int) -> nn.Sequential:
+    """Convolution, norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(before, width, side, padding=side // 2, bias=False), _norm(spec, width), nn.ReLU(inplace=True)
+    )
+
+
+def _norm(spec: LocalSpec, width: int) -> Any:
+    return nn.BatchNorm2d(width) if spec.norm == "batch" else nn.GroupNorm(min(4, width), width)
