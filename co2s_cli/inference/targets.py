@@ -85,7 +85,7 @@ def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
     """A scene with the bands of a model, on the grid that it sees."""
     scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
     if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
-        scene.check_bands(manifest.bands)
+        return scene.with_bands_of(manifest.bands)
     return scene
 
 
