@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +24,15 @@ import psutil
 import rasterio
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.inference.engine import one_thread, repeatable
 from co2s_cli.inference.mapping import MapContext, make_map, prepare, settle
 from co2s_cli.inference.memory import cores
-from co2s_cli.inference.model import LoadedModel, ModelFile
-from co2s_cli.inference.products import product_of
+from co2s_cli.inference.model import ModelFile
+from co2s_cli.inference.products import product_of, steps
 from co2s_cli.inference.targets import targets_of
 from co2s_cli.models import catalog, fresh, weights
 from co2s_cli.models.manifest import DenseSpec, GuidedSpec, Manifest, ModelScaling
@@ -178,39 +179,50 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
 def free_model(folder: Path, arguments: argparse.Namespace) -> None:
     """2. The whole way with a model that costs nothing, against block-wise reading and writing by rasterio alone."""
     scene = lay_out(folder / "scene.tif", arguments.pipeline_size)
-    settings = PredictConfig(
-        scenes=[str(scene)], out=folder / "map.tif", model=weights.demo_path(), tile=512, overwrite=True,
-        device="cpu", precision="fp32",
-    )  # fmt: skip
+    answer = torch.rand(1, CLASSES, 16, 16).repeat_interleave(32, 2).repeat_interleave(32, 3).softmax(1)
+    labels, sure = answer[0].argmax(0).to(torch.uint8).numpy(), steps(answer[0].amax(0)).numpy()
+    for beside in ({}, {"confidence": folder / "confidence.tif"}):
+        settings = PredictConfig(
+            scenes=[str(scene)], out=folder / "map.tif", model=weights.demo_path(), tile=512, overwrite=True,
+            device="cpu", precision="fp32", **beside,
+        )  # fmt: skip
+        context = free_context(settings, answer)
+        written = {"a map and confidence": [labels, sure]} if beside else {"the scene": [], "a map": [labels]}
+        rounds = {name: [] for name in written}
+        for _ in range(arguments.rounds):
+            ours = end_to_end(context, settings)
+            for name, rasters in written.items():
+                rounds[name].append((copy_blocks(scene, folder / "copy.tif", rasters), ours))
+        for name, pairs in rounds.items():
+            print(f"2. rasterio alone, reading the scene and writing {name} ÷ free model: {best(pairs)}", flush=True)
+
+
+def free_context(settings: PredictConfig, answer: Tensor) -> MapContext:
+    """A context whose model gives the same probabilities for every window, at once."""
     context = context_of(settings)
     loaded = context.model.load(settings, context.device, "fp32")
-    answer = torch.rand(1, CLASSES, 16, 16).repeat_interleave(32, 2).repeat_interleave(32, 3).softmax(1)
-    free = LoadedModel(
-        loaded.manifest, loaded.digest, lambda _: {"clip": answer, "dino": answer}, loaded.device, "fp32"
-    )
-    context.model._loaded = free
-    labels, copy = answer[0].argmax(0).to(torch.uint8).numpy(), folder / "copy.tif"
-    ours = [end_to_end(context, settings) for _ in range(arguments.rounds)]
-    for name, what in (("scene", None), ("a map", labels)):
-        plain = [copy_blocks(scene, copy, what) for _ in range(arguments.rounds)]
-        ratio = best(list(zip(plain, ours, strict=True)))
-        print(f"2. rasterio alone, reading the scene and writing {name} ÷ free model: {ratio}", flush=True)
+    context.model._loaded = replace(loaded, members=lambda _: {"clip": answer, "dino": answer})
+    return context
 
 
-def copy_blocks(scene: Path, out: Path, labels: NDArray[np.uint8] | None) -> tuple[float, float]:
-    """Seconds to read a scene by blocks and to write it again, or `labels` in each block, made a COG as ours is."""
+def copy_blocks(scene: Path, out: Path, rasters: list[NDArray[np.uint8]]) -> tuple[float, float]:
+    """Seconds to read a scene by blocks and to write it again, or the same pixels in each block of COGs as ours are."""
     clock = Clock()
     clock.start()
-    raw = out.with_suffix(".raw.tif")
-    with rasterio.open(scene) as source:
-        bands = {} if labels is None else {"count": 1, "nodata": 255, "photometric": "minisblack"}
-        with rasterio.open(raw, "w", **source.profile | {"driver": "GTiff", **bands}) as target:
-            for _, window in source.block_windows(1):
-                pixels = source.read(window=window)
-                target.write(pixels if labels is None else labels[None, : window.height, : window.width], window=window)
-    if labels is not None:
-        options = {"compress": "deflate", "overview_resampling": "mode", "num_threads": "all_cpus"}
-        rasterio.shutil.copy(raw, out, driver="COG", blocksize=512, **options)
+    raws = [out.with_suffix(f".{number}.tif") for number in range(max(1, len(rasters)))]
+    with rasterio.open(scene) as source, ExitStack() as stack:
+        bands = {"count": 1, "nodata": 255, "photometric": "minisblack"} if rasters else {}
+        profile = source.profile | {"driver": "GTiff", **bands}
+        targets = [stack.enter_context(rasterio.open(raw, "w", **profile)) for raw in raws]
+        for _, window in source.block_windows(1):
+            pixels = source.read(window=window)
+            for number, target in enumerate(targets):
+                block = rasters[number][None, : window.height, : window.width] if rasters else pixels
+                target.write(block, window=window)
+    for raw, resampling in zip(raws, ("mode", "average"), strict=False):
+        if rasters:
+            options = {"compress": "deflate", "overview_resampling": resampling, "num_threads": "all_cpus"}
+            rasterio.shutil.copy(raw, out, driver="COG", blocksize=512, **options)
     return clock.read()
 
 

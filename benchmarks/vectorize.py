@@ -142,7 +142,7 @@ def child(way: str, raster: str, out: str, simplify: float, workers: int) -> Non
 
 def _import_bytes() -> int:
     """What the imports take in a process that works on blocks."""
-    code = "import co2s_cli.geo.coverage, psutil; print(psutil.Process().memory_info().rss)"
+    code = "import co2s_cli.geo.polygons.stream, psutil; print(psutil.Process().memory_info().rss)"
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
 
 

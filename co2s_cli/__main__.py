@@ -16,23 +16,29 @@ _STREAM_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO}
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     _open_standard_streams()
-    received = _listen_to_sigterm()
+    received = _listen_to_signals()
     try:
         _check_working_folder()
         from co2s_cli.cli import app
 
         app(prog_name="co2s")
     except SystemExit as ended:
-        interrupted = ended.code == InterruptError.exit_code
-        _leave(128 + signal.SIGTERM if interrupted and received else ended.code)
-    except KeyboardInterrupt:  # while the command line itself was imported
-        _fail(InterruptError("interrupted"), 128 + signal.SIGTERM if received else InterruptError.exit_code)
-    except Co2sError as error:
-        _fail(error, error.exit_code)
-    except OSError as error:
-        if error.errno not in _STREAM_ERRORS or error.filename is not None:
+        interrupted = ended.code == InterruptError.exit_code and received
+        _leave(128 + received[0] if interrupted else ended.code)
+    except (Exception, KeyboardInterrupt) as error:
+        if received:  # modules that are interrupted while they are imported raise errors of their own
+            _fail(InterruptError("interrupted"), 128 + received[0])
+        known = _as_known(error)
+        if known is None:
             raise
-        _fail(OutputError(f"standard output: cannot be written ({error.strerror})"), OutputError.exit_code)
+        _fail(known, known.exit_code)
+
+
+def _as_known(error: BaseException) -> Co2sError | None:
+    """An error that left the command line, where a user can mend it."""
+    if isinstance(error, OSError) and error.errno in _STREAM_ERRORS and error.filename is None:
+        return OutputError(f"standard output: cannot be written ({error.strerror})")
+    return error if isinstance(error, Co2sError) else None
 
 
 def _open_standard_streams() -> None:
@@ -57,10 +63,10 @@ def _as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(error)
 
 
-def _listen_to_sigterm() -> list[int]:
-    """Let SIGTERM do what Ctrl-C does; the list that is returned holds it once it has come.
+def _listen_to_signals() -> list[int]:
+    """Let SIGTERM do what Ctrl-C does; the list that is returned holds the signals that have come.
 
-    Under torchrun the signal means that another process has failed: there the training itself listens to it.
+    Under torchrun SIGTERM means that another process has failed: there the training itself listens to it.
     """
     received: list[int] = []
     process = os.getpid()
@@ -71,8 +77,10 @@ def _listen_to_sigterm() -> list[int]:
         received.append(number)
         raise KeyboardInterrupt
 
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        signal.signal(signal.SIGTERM, interrupt)
+    wanted = [signal.SIGINT] if os.environ.get("WORLD_SIZE", "1") != "1" else [signal.SIGINT, signal.SIGTERM]
+    for number in wanted:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # whoever started us may have switched it off
+            signal.signal(number, interrupt)
     return received
 
 

@@ -10,7 +10,7 @@ from co2s_cli.cli.options import Config, Json, command
 from co2s_cli.config import load
 from co2s_cli.config.info import InfoConfig
 from co2s_cli.config.units import show_bytes
-from co2s_cli.errors import InputError
+from co2s_cli.errors import InputError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ def described(result: Result) -> str:
         lines += table(_of_model(result.model))
     lines += [f"note: {remark}" for remark in result.remarks]
     lines += [f"does not fit: {problem}" for problem in result.problems]
-    return "\n".join([*lines, "scene and model fit"] if result.fits else lines)
+    return printable("\n".join([*lines, "scene and model fit"] if result.fits else lines))
 
 
 def _of_scene(facts: SceneFacts) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from co2s_cli.config import load
 from co2s_cli.config.vectorize import VectorizeConfig
 
 
-@command(app, "vectorize", VectorizeConfig, example="co2s vectorize map.tif --out map.gpkg --min-area 100m2")
+@command(app, "vectorize", VectorizeConfig, example="co2s vectorize map.tif --out map.gpkg --min-area 20px")
 def vectorize(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
     """Make polygons of the class raster RASTER that fit together: no gap, no overlap, at any size."""
     settings = load(VectorizeConfig, config, flags)

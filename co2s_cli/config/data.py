@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.base import Settings, load
 from co2s_cli.config.units import Nodata
+from co2s_cli.errors import InputError
 
 Box = tuple[int, int, int, int]
 """Row, column, height and width in pixels of the image."""
@@ -143,7 +144,16 @@ E = TypeVar("E", LabeledEntry, UnlabeledEntry)
 
 
 def read_data(path: Path) -> DataConfig:
-    """The data.yaml at `path`, its relative paths taken from its folder."""
+    """The data.yaml at `path`, its relative paths taken from its folder.
+
+    Raises:
+        InputError, ConfigError: there is none, or it says what a data.yaml cannot say.
+    """
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file",
+            hint="`co2s sample DIR` writes a data.yaml with a comment on each line, to train on or to copy from",
+        )
     return placed(load(DataConfig, path, {}), path.parent)
 
 

@@ -16,6 +16,7 @@ from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.labels.weights import Weights, open_weights
+from co2s_cli.geo.read.bands import find_bands
 from co2s_cli.geo.read.checks import color_kind
 from co2s_cli.geo.read.scene import Nodata, Scene
 from co2s_cli.geo.sources import SUFFIXES
@@ -96,15 +97,14 @@ def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...],
 
 
 def open_scene(source: str, bands: tuple[str, ...], picked: Picked = (), nodata: Nodata = None) -> Scene:
-    """A scene with the wanted bands: `picked` ones, else all where their number fits, else those of the names."""
+    """A scene with the wanted bands: `picked` ones, else those of the names, else all where their number fits."""
     if picked:
         return Scene.open(source, bands=picked, nodata=nodata)
     scene = Scene.open(source, nodata=nodata)
+    if all(find_bands(scene.names, bands)):
+        return scene.with_bands_of(bands)
     if len(scene.bands) == len(bands):
         return scene
-    names = {name.lower() for name in scene.all_names}
-    if all(band.lower() in names for band in bands):
-        return Scene.open(source, bands=bands, nodata=nodata)
     raise InputError(
         f"{source}: {len(scene.bands)} bands found ({', '.join(scene.names)}), data.yaml wants {', '.join(bands)}",
         hint="bands: in data.yaml names them all in the order of the file, or some by the file's own names",

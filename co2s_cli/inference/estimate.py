@@ -1,4 +1,4 @@
-"""What a map would take: windows, memory, disk and, after a few windows, time. Nothing is written."""
+"""The cost of a map: windows, memory, disk and, after a few windows, time. Nothing is written."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Estimate:
     """Of all processes, at most."""
     memory_limit: int
     disk_bytes: int
-    """At most, were nothing to shrink."""
+    """At most, if nothing shrinks."""
     seconds: float
 
     def text(self) -> str:

@@ -295,11 +295,12 @@ def pick_memory(context: MapContext, engine: Engine, scene: PreparedScene) -> Me
 
 
 def disk_needed(scene: PreparedScene, product: Product) -> int:
-    """Bytes on disk at most: parts, rows and the finished raster with its overviews, were nothing to shrink."""
+    """Bytes on disk at most, if nothing shrinks: parts and rasters with overviews; rows between them if resampled."""
     raster = scene.scene
     planes = sum(plane.pixel_bytes for plane in product.planes)
     seen, original = raster.height * raster.width, raster.original.height * raster.original.width
-    return planes * (seen + original + original * 4 // 3)
+    rows = original if raster.is_resampled else 0
+    return planes * (seen + rows + original * 4 // 3)
 
 
 def _compute(context: MapContext, job: SceneJob, engine: Engine, notes: JournalNotes) -> Pace:

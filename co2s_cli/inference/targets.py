@@ -1,4 +1,4 @@
-"""Where each scene's outputs go; whatever cannot be written is refused before any compute."""
+"""The outputs of each scene; what cannot be written is refused before any compute."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from co2s_cli.geo.sources import expand_sources, is_local
 from co2s_cli.models.manifest import Manifest
 
 _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
-"""Of what lies in a folder; all else is a raster."""
+"""File suffix of outputs that are no rasters."""
 
 _RASTER = (".tif", ".tiff")
 
 _LEAST_DISK = 0.02
-"""No map has been seen to shrink to less than this share of its bytes."""
+"""Least share of its uncompressed bytes that a map was seen to take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One scene and what is made of it."""
+    """One scene and the paths of its outputs."""
 
     source: str
     out: Path
     """The map."""
     beside: dict[str, Path] = field(default_factory=dict)
-    """What else is wanted, by name."""
+    """Further outputs by name."""
 
     @property
     def outputs(self) -> dict[str, Path]:
@@ -64,7 +64,7 @@ def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | Non
     sources = expand_sources(scenes)
     several = len(sources) > 1
     wanted = {name: path for name, path in beside.items() if path is not None}
-    found = [
+    targets = [
         Target(
             source,
             _placed(out, source, ".tif", several=several),
@@ -75,31 +75,31 @@ def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | Non
         )
         for source in sources
     ]
-    _check_stems(found)
-    for target in found:
+    _check_stems(targets)
+    for target in targets:
         _check_names(target)
-    return found
+    return targets
 
 
 def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
     """A scene with the bands of a model, on the grid that it sees."""
     scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
     if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
-        scene.check_bands(manifest.bands)
+        return scene.with_bands_of(manifest.bands)
     return scene
 
 
 def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:
     """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
     sources = {source: f"{_stem(source)}.tif" for source in expand_sources(scenes)}
-    found = [
+    targets = [
         Target(source, out / file, {name: folder / file for name, folder in beside.items()})
         for source, file in sources.items()
     ]
-    _check_stems(found)
-    for target in found:
+    _check_stems(targets)
+    for target in targets:
         _check_names(target)
-    return found
+    return targets
 
 
 def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
@@ -119,9 +119,10 @@ def _stem(source: str) -> str:
     return PurePosixPath(source.split("?", maxsplit=1)[0]).stem if not is_local(source) else Path(source).stem
 
 
-def _check_stems(found: list[Target]) -> None:
+def _check_stems(targets: list[Target]) -> None:
+    """Refuse scenes whose maps would have the same name."""
     taken: dict[Path, str] = {}
-    for target in found:
+    for target in targets:
         if target.out in taken:
             raise InputError(
                 f"{taken[target.out]} and {target.source} would both become {target.out}",

@@ -18,6 +18,7 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.labels.truth import Truth, open_truth, truth_legend
 from co2s_cli.geo.polygons.class_raster import ClassRaster, byte_reader, confidence_scale
+from co2s_cli.geo.read.bands import find_bands
 from co2s_cli.geo.write.legend import Legend
 from co2s_cli.geo.write.raster import STEPS
 from co2s_cli.metrics.calibration import Reliability
@@ -145,8 +146,11 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
         seed=training.get("seed", 0),
         ratio=training.get("labeled_ratio"),
     )
-    for area in found.areas:
-        area.scene.check_bands(manifest.bands)
+    if find_bands(data.bands, manifest.bands) != tuple(range(1, len(data.bands) + 1)):
+        raise InputError(
+            f"{settings.source}: bands are {', '.join(data.bands)}, the model's {', '.join(manifest.bands)}",
+            hint="name the model's bands, in its order, with bands:",
+        )
     remarks = _told(*naming.remarks()) + _unlike_training(found.digest, training)
     counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
     _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)

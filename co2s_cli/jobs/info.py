@@ -139,7 +139,7 @@ def problems(scene: Scene, manifest: Manifest) -> tuple[str, ...]:
     """Why a scene and a model do not fit, each with what helps: bands, sample type, ground resolution."""
     found = []
     try:
-        scene.check_bands(manifest.bands)
+        scene.with_bands_of(manifest.bands)
     except InputError as error:
         found.append(f"{error.message.removeprefix(f'{scene.source}: ')}; {error.hint}")
     if scene.dtype != manifest.scaling.dtype:

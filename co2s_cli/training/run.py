@@ -169,13 +169,7 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
 def _described_data(settings: RunConfig) -> DataConfig:
     if settings.root is not None:
         return protocol.data_of(find_protocol(settings.data), settings.root, settings.splits)
-    path = Path(settings.data)
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file",
-            hint="`co2s sample DIR` writes a data.yaml with a comment on each line, to train on or to copy from",
-        )
-    return read_data(path)
+    return read_data(Path(settings.data))
 
 
 def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:

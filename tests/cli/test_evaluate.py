@@ -183,7 +183,7 @@ def test_settings_may_come_from_a_file(co2s, pair, tmp_path):
         (["map.tif", "truth.tif", "--confidence", "high.tif"], 3, "confidences up to 9"),
         (["map.tif", "truth.tif", "--confidence", "blank.tif"], 3, "has no value on any pixel"),
         (["map.tif", "truth.tif", "--protocol", "published", "--overlap", "0.5"], 2, "overlap: not with"),
-        (["map.tif", "truth.tif", "--confidence", "far.tif"], 3, "another grid"),
+        (["map.tif", "truth.tif", "--confidence", "far.tif"], 3, "pixels off its class raster"),
         (["map.tif", "truth.tif", "--out", "map.tif/x"], 4, "cannot be made into a folder"),
         (["data.yaml", "--model", "none.safetensors"], 3, "none.safetensors"),
     ],

@@ -64,10 +64,16 @@ def test_a_pair_that_fits_says_so(co2s, scene, model):
 
 
 def test_a_pair_that_does_not_fit_says_every_reason_and_exits_3(co2s, tmp_path, model):
-    scene = write_raster(tmp_path / "s.tif", noise((4, 9, 9), "uint16"), names=("blue", "green", "red", "nir"))
+    scene = write_raster(tmp_path / "s.tif", noise((4, 9, 9), "uint16"), names=("blue", "green", "nir", "swir"))
     result = co2s("info", scene, "-m", model(ground_resolution=1))
     assert result.exit_code == 3
-    for words in ("4 bands (blue, green, red, nir) found", "-b 3,2,1", "samples are uint16", "--scale auto", "--res 1"):
+    for words in (
+        "4 bands (blue, green, nir, swir) found",
+        "known to be red",
+        "samples are uint16",
+        "--scale auto",
+        "--res 1",
+    ):
         assert words in result.stdout
     assert "3 reasons" in result.stderr
 
@@ -78,7 +84,7 @@ def test_json_holds_the_same(co2s, tmp_path, model):
     found = json.loads(result.stdout)
     assert result.exit_code == 3
     assert found["fits"] is False
-    assert found["scene"]["bands"] == ["band 1", "band 2", "band 3"]
+    assert found["scene"]["bands"] == ["band_1", "band_2", "band_3"]
     assert found["scene"]["bounds"] is None
     assert len(found["problems"]) == 1
     assert "resolution is not known" in found["remarks"][1]
@@ -99,3 +105,10 @@ def test_what_is_neither_is_refused(co2s, tmp_path, name, code):
 def test_two_models_are_a_matter_of_usage(co2s, model):
     path = model()
     assert co2s("info", path, "--model", path).exit_code == 2
+
+
+def test_control_characters_of_a_manifest_are_escaped(co2s, model):
+    result = co2s("info", model(trained_on="land\x1b[2J", licence="free\x07"))
+    assert result.exit_code == 0
+    assert "land\\x1b[2J" in result.stdout
+    assert not {"\x1b", "\x07"} & set(result.stdout)

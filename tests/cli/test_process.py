@@ -44,6 +44,23 @@ def test_a_signal_while_the_command_line_is_imported_is_one_line(number, code):
     assert (done.returncode, done.stderr) == (code, "error: interrupted\n")
 
 
+def test_an_import_that_hides_an_interrupt_is_one_line():
+    script = (
+        "import os, sys\n"
+        "class Hiding:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'pydantic':\n"
+        "            try:\n"
+        f"                os.kill(os.getpid(), {int(signal.SIGINT)}); sum(range(10**7))\n"
+        "            except KeyboardInterrupt:\n"
+        "                raise ValueError('half imported')\n"
+        "sys.meta_path.insert(0, Hiding())\n"
+        "from co2s_cli.__main__ import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["--version"]])
 def test_a_full_standard_output_is_one_line(arguments):

@@ -61,7 +61,7 @@ CASES = [
     ("predict scene.tif --out a.tif --model broken.safetensors", 5, "not a co2s model file"),
     ("pseudo-label gone.tif --out round", 3, "gone.tif: no such file"),
     ("pseudo-label scene.tif --out round --truth gone.gpkg", 3, "no such label file"),
-    ("train no.yaml --preset tiny", 3, "no.yaml: cannot be read"),
+    ("train no.yaml --preset tiny", 3, "no.yaml: no such file"),
     ("train key.yaml --preset tiny", 2, "lables: no such setting"),
     ("train no-image.yaml --preset tiny", 3, "gone.tif: no such file"),
     ("train no-labels.yaml --preset tiny", 3, "gone.gpkg: no such file"),

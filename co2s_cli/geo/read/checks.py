@@ -11,6 +11,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
+from co2s_cli.geo.read.bands import find_bands
 from co2s_cli.geo.read.validity import block_item
 from co2s_cli.geo.sources import is_local
 
@@ -52,15 +53,6 @@ def alpha_band(dataset: Any) -> int | None:
     return None
 
 
-def band_names(dataset: Any) -> tuple[str, ...]:
-    """A name for each band: its description, else its colour, else its number."""
-    plain = (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette)
-    return tuple(
-        text or (f"band {band}" if meaning in plain else meaning.name)
-        for band, text, meaning in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True)
-    )
-
-
 def pick_bands(
     source: str, names: Sequence[str], alpha: int | None, wanted: Sequence[int | str] | None
 ) -> tuple[int, ...]:
@@ -85,11 +77,10 @@ def _pick(source: str, names: Sequence[str], wanted: int | str) -> int:
         if not 1 <= wanted <= len(names):
             raise InputError(f"{known}, band {wanted} was asked for", hint="bands are counted from 1")
         return wanted
-    matches = [number for number, name in enumerate(names, 1) if name.lower() == wanted.lower()]
-    if len(matches) != 1:
-        problem = "none" if not matches else f"{len(matches)}"
-        raise InputError(f"{known}, {problem} of them called {wanted}", hint="pick by number with -b")
-    return matches[0]
+    (number,) = find_bands(names, [wanted])
+    if number is None:
+        raise InputError(f"{known}, none of them called {wanted}, or several", hint="pick by number with -b")
+    return number
 
 
 def check_whole(source: str, dataset: Any) -> None:

@@ -18,6 +18,7 @@ from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read import checks
 from co2s_cli.geo.read import overview as decimate
+from co2s_cli.geo.read.bands import band_names, bands_of_model
 from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader
 from co2s_cli.geo.read.validity import Rules
 from co2s_cli.geo.sources import is_local
@@ -162,20 +163,14 @@ class Scene:
         with self.on_original().reader() as reader:
             return decimate.first_valid(reader) is not None
 
-    def check_bands(self, wanted: Sequence[str]) -> None:
-        """Refuse bands in use that are not the model's: another number, or the same names in another order."""
-        names, order = ([name.lower() for name in some] for some in (self.names, wanted))
-        if len(names) == len(order) and (names == order or sorted(names) != sorted(order)):
-            return
-        known = {name.lower(): number for number, name in enumerate(self.all_names, 1)}
-        found = [known.get(name) for name in order]
-        pick = ",".join(map(str, found if all(found) else range(1, len(wanted) + 1)))
-        raise InputError(
-            f"{self.source}: {_counted(self.names)} found, the model wants {_counted(wanted)}",
-            hint=f"pick bands in the model's order, for example -b {pick}"
-            if len(self.all_names) >= len(wanted)
-            else "use a model that was trained on such bands",
-        )
+    def with_bands_of(self, wanted: Sequence[str]) -> Scene:
+        """The same scene with the bands that a model calls `wanted`, in its order.
+
+        Raises:
+            InputError: a band cannot be told by name, and the bands in use are not as many unnamed ones.
+        """
+        numbers = bands_of_model(self.source, self.all_names, self.bands, wanted)
+        return replace(self, bands=numbers, names=tuple(self.all_names[number - 1] for number in numbers))
 
     def resolution_gap(self, wanted: float | None) -> str | None:
         """One sentence where the ground resolution is further off `wanted` (metres per pixel) than a model bears."""
@@ -196,7 +191,7 @@ class Scene:
 
 def _described(source: str, dataset: Any, bands: Sequence[int | str] | None, nodata: Nodata) -> Scene:
     alpha = checks.alpha_band(dataset)
-    names = checks.band_names(dataset)
+    names = band_names(dataset)
     picked = checks.pick_bands(source, names, alpha, bands)
     dtype = checks.check_dtype(source, dataset, picked)
     if nodata is not None and nodata != "none" and not isinstance(nodata, int | float):
@@ -214,11 +209,6 @@ def _described(source: str, dataset: Any, bands: Sequence[int | str] | None, nod
         rules=Rules.of(dataset, alpha=alpha, nodata=nodata),
         identity=identity_of(source, dataset),
     )
-
-
-def _counted(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return f"{len(names)} band{'s' * (len(names) != 1)} ({shown})"
 
 
 def identity_of(source: str, dataset: Any) -> str:

@@ -86,26 +86,6 @@ def test_alpha_is_no_band_to_pick(tmp_path):
     assert "alpha" in refusal(path, bands=(1, 2, 4)).message
 
 
-def test_another_band_count_than_the_models_names_both_and_a_way(tmp_path):
-    path = write_raster(tmp_path / "scene.tif", noise((4, 8, 8)), names=("blue", "green", "red", "nir"))
-    scene = Scene.open(str(path))
-    scene.check_bands(("a", "b", "c", "d"))
-    with pytest.raises(
-        InputError, match=r"4 bands \(blue, green, red, nir\) found.* 3 bands \(red, green, blue\)"
-    ) as caught:
-        scene.check_bands(("red", "green", "blue"))
-    assert "-b 3,2,1" in caught.value.hint
-
-
-def test_bands_of_the_right_names_in_the_wrong_order_are_refused(tmp_path):
-    path = str(write_raster(tmp_path / "scene.tif", noise((3, 8, 8)), names=("Blue", "Green", "Red")))
-    with pytest.raises(InputError) as caught:
-        Scene.open(path).check_bands(("red", "green", "blue"))
-    assert "-b 3,2,1" in caught.value.hint
-    Scene.open(path, bands=(3, 2, 1)).check_bands(("red", "green", "blue"))
-    Scene.open(path).check_bands(("nir", "red", "green"))
-
-
 @pytest.mark.parametrize(
     ("name", "transform", "size"),
     [

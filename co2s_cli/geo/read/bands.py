@@ -1,0 +1,152 @@
+"""Band names: what a raster calls its bands, which names mean the same, and which bands are those of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rasterio.enums import ColorInterp
+
+from co2s_cli.errors import InputError
+
+SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "coastal": ("coastal_aerosol", "coastal_blue", "aerosol", "ultra_blue"),
+    "blue": (),
+    "green": (),
+    "green_i": ("green_1",),
+    "yellow": (),
+    "red": (),
+    "rededge": ("red_edge", "re"),
+    "rededge1": ("red_edge_1", "re1", "vegetation_red_edge_1"),
+    "rededge2": ("red_edge_2", "re2", "vegetation_red_edge_2"),
+    "rededge3": ("red_edge_3", "re3", "vegetation_red_edge_3"),
+    "nir": ("near_infrared", "infrared", "nir1", "nir_1"),
+    "nir08": ("narrow_nir", "nir_narrow", "nir2", "nir_2"),
+    "nir09": ("water_vapour", "water_vapor"),
+    "cirrus": (),
+    "swir1": ("swir16", "swir_1", "swir_16", "shortwave_infrared_1"),
+    "swir2": ("swir22", "swir_2", "swir_22", "shortwave_infrared_2"),
+    "pan": ("panchromatic",),
+    "thermal1": ("tir", "thermal", "lwir", "lwir11", "tirs1"),
+    "thermal2": ("lwir12", "tirs2"),
+}
+"""Common name of a band → other names of it. Names are compared by `plain`: case, blanks and `_-` do not count."""
+
+SENSORS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Sentinel-2": {
+        "b1": "coastal", "b2": "blue", "b3": "green", "b4": "red", "b5": "rededge1", "b6": "rededge2",
+        "b7": "rededge3", "b8": "nir", "b8a": "nir08", "b9": "nir09", "b10": "cirrus", "b11": "swir1", "b12": "swir2",
+    },
+    "Landsat 8-9": {
+        "b1": "coastal", "b2": "blue", "b3": "green", "b4": "red", "b5": "nir", "b6": "swir1", "b7": "swir2",
+        "b8": "pan", "b9": "cirrus", "b10": "thermal1", "b11": "thermal2",
+    },
+    "Landsat 4-7": {
+        "b1": "blue", "b2": "green", "b3": "red", "b4": "nir", "b5": "swir1", "b6": "thermal1", "b7": "swir2",
+        "b8": "pan",
+    },
+    "PlanetScope 8-band": {
+        "b1": "coastal", "b2": "blue", "b3": "green_i", "b4": "green", "b5": "yellow", "b6": "red", "b7": "rededge",
+        "b8": "nir",
+    },
+    "NAIP, PlanetScope 4-band": {"b1": "red", "b2": "green", "b3": "blue", "b4": "nir"},
+}  # fmt: skip
+"""Sensor → its band codes → common names. A code that only one reading explains is translated, others are not."""
+
+_CODE: Final = re.compile(r"(sr_?)?b(0?)(\d{1,2}a?)")
+
+
+def band_names(dataset: Any) -> tuple[str, ...]:
+    """A name for each band of an open dataset: its description, else its colour, else its number as `band_1`."""
+    plain_kinds = (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette)
+    return tuple(
+        text or (f"band_{band}" if kind in plain_kinds else kind.name)
+        for band, text, kind in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True)
+    )
+
+
+def common_names(names: Sequence[str]) -> tuple[str | None, ...]:
+    """The common name of each of a file's, or a model's, bands; None where none, or more than one, is meant.
+
+    Codes (B5, B05, SR_B5) are read together: by the sensors that have all of them. Where these disagree about a
+    code (B5 is near infrared on Landsat 8 and red edge on Sentinel-2) it has no common name.
+    """
+    codes = [_CODE.fullmatch(name.strip().lower()) for name in names]
+    sensors = _sensors([code for code in codes if code])
+    return tuple(
+        _by_code(code, sensors) if code else _BY_PLAIN.get(plain(name)) for name, code in zip(names, codes, strict=True)
+    )
+
+
+def find_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]:
+    """Numbers, from 1, of the bands called as `wanted`: by the same name, else by the same common name.
+
+    None for a name that no band, or more than one, has.
+    """
+    spelled = [plain(name) for name in names]
+    common = common_names(names)
+    return tuple(
+        _only([n for n, name in enumerate(spelled, 1) if name == plain(text)])
+        or (_only([n for n, name in enumerate(common, 1) if name == meaning]) if meaning else None)
+        for text, meaning in zip(wanted, common_names(wanted), strict=True)
+    )
+
+
+def bands_of_model(source: str, names: Sequence[str], in_use: Sequence[int], wanted: Sequence[str]) -> tuple[int, ...]:
+    """Numbers, from 1, of a raster's bands that are a model's, in the model's order.
+
+    By name where all are found; else the bands in use as they are, if they are as many and none has a known name.
+
+    Raises:
+        InputError: neither holds.
+    """
+    usable = {number: names[number - 1] for number in in_use}
+    positions = find_bands(list(usable.values()), wanted)
+    if all(positions):
+        numbers = list(usable)
+        return tuple(numbers[position - 1] for position in positions if position)
+    if len(usable) == len(wanted) and not any(common_names(list(usable.values()))):
+        return tuple(usable)
+    missing = [name for name, position in zip(wanted, positions, strict=True) if not position]
+    raise InputError(
+        f"{source}: {_counted(list(usable.values()))} found, the model wants {_counted(wanted)}",
+        hint=f"no band is known to be {', '.join(missing)}: pick all with -b, by number or name, in the model's order"
+        if len(names) >= len(wanted)
+        else "use a model that was trained on such bands",
+    )
+
+
+def plain(name: str) -> str:
+    """A name without what does not count: case, blanks, `_`, `-` and `.`."""
+    return re.sub(r"[\s_.\-]+", "", name.lower())
+
+
+def _sensors(codes: Sequence[re.Match[str]]) -> list[Mapping[str, str]]:
+    """Code tables of the sensors that have all of the codes as they are spelled."""
+    keys = {f"b{code[3]}" for code in codes}
+    fitting = {sensor for sensor, table in SENSORS.items() if keys <= set(table)}
+    if any(code[2] for code in codes):  # leading zeros are the spelling of Sentinel-2 alone
+        fitting &= {"Sentinel-2"}
+    if any(code[1] for code in codes):  # surface reflectance of Landsat collection 2; it has no B6 before Landsat 8
+        fitting &= {"Landsat 8-9"} if "b6" in keys else {"Landsat 8-9", "Landsat 4-7"}
+    return [SENSORS[sensor] for sensor in sorted(fitting)]
+
+
+def _by_code(code: re.Match[str], sensors: Sequence[Mapping[str, str]]) -> str | None:
+    meanings = {table[f"b{code[3]}"] for table in sensors}
+    return meanings.pop() if len(meanings) == 1 else None
+
+
+def _only(numbers: Sequence[int]) -> int | None:
+    return numbers[0] if len(numbers) == 1 else None
+
+
+def _counted(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{len(names)} band{'s' * (len(names) != 1)} ({shown})"
+
+
+_BY_PLAIN: Final[Mapping[str, str]] = {
+    plain(name): common for common, others in SYNONYMS.items() for name in (common, *others)
+}
