@@ -137,7 +137,7 @@ def measured(settings: TrainConfig | DistillConfig) -> Row:
         data.val,
         data.applied_scaling,
         sliding_of(settings),
-        threshold=rules_of(settings, data, result.steps, device).threshold,
+        threshold=rules_of(settings, data, result.steps, Runtime(device)).threshold,
         runtime=Runtime(device),
     )
     confident = Scores.of(tally.confusions[FUSED]).miou
