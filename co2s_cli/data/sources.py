@@ -26,6 +26,9 @@ from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
 
+_EXPANDED = "?expand=rgb"
+"""End of the name by which GDAL opens a file with a palette as colours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -78,8 +81,11 @@ def inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
 
 
 def resolved(source: str) -> str:
-    """What tells whether two names are one image: the file behind all links, or the address."""
-    path = Path(source)
+    """What tells whether two names are one image: the file behind all links, or the address.
+
+    A chip whose palette is expanded (`vrt://FILE?expand=rgb`) is the file itself.
+    """
+    path = Path(source.removeprefix("vrt://").removesuffix(_EXPANDED) if source.endswith(_EXPANDED) else source)
     return str(path.resolve()) if path.exists() else source
 
 
@@ -136,11 +142,13 @@ def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: t
 def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...], *, known: set[str]) -> list[Source]:
     """The unlabelled images; nothing of any labels is opened.
 
-    Chips of a folder that are `known` already, because they are labelled or validate, are left out.
+    Chips of a folder that are in `known`, as `resolved` names them, are left out: they are labelled or validate.
     """
     sources = []
     for entry in entries:
-        images = [image for image in _images(entry.image, entry.list) if not (image.chip and image.path in known)]
+        images = [
+            image for image in _images(entry.image, entry.list) if not (image.chip and resolved(image.path) in known)
+        ]
         opened = [Source(_open(image, bands, entry), chip=image.chip) for image in images]
         _remark_unnamed(opened, bands, entry)
         sources += opened
@@ -214,7 +222,7 @@ def _open(image: _Image, bands: tuple[str, ...], entry: LabeledEntry | Unlabeled
         if kind == "gray":
             return Scene.open(image.path, bands=(1, 1, 1), nodata=entry.nodata)
         if kind == "palette":
-            return Scene.open(f"vrt://{image.path}?expand=rgb", nodata=entry.nodata)
+            return Scene.open(f"vrt://{image.path}{_EXPANDED}", nodata=entry.nodata)
     return open_scene(image.path, bands, entry.bands, entry.nodata)
 
 
