@@ -17,7 +17,7 @@ from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.labels.labels import Labels, open_labels
-from co2s_cli.geo.labels.weights import Weights, open_weights
+from co2s_cli.geo.labels.weights import LabelWeights, open_weights
 from co2s_cli.geo.read.bands import RGB, band_names, find_bands, match_bands, training_names
 from co2s_cli.geo.read.checks import alpha_band, check_exists, color_kind, pick_bands
 from co2s_cli.geo.read.scene import Nodata, Scene
@@ -38,7 +38,7 @@ class Source:
     labels: Labels | None = None
     windows: tuple[Window, ...] = ()
     """Parts to use; empty = all."""
-    weights: Weights | None = None
+    weights: LabelWeights | None = None
     """How much the labels count; None = fully."""
     holdout: tuple[Window, ...] = ()
     """Parts that no training crop may show: they validate."""
@@ -146,10 +146,9 @@ def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...],
     """
     sources = []
     for entry in entries:
-        images = [
-            image for image in _images(entry.image, entry.list) if not (image.chip and resolved(image.path) in known)
-        ]
-        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in images]
+        images = _images(entry.image, entry.list)
+        fresh = [image for image in images if not (image.chip and resolved(image.path) in known)]
+        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in fresh]
         _remark_unnamed(opened, bands, entry)
         sources += opened
     return sources
