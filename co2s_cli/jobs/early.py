@@ -18,10 +18,11 @@ from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.run import RunConfig
 from co2s_cli.data.sources import open_scene as open_image
+from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import InputError, OutputError
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import expand_sources, is_local
-from co2s_cli.geo.write import creation
+from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -84,7 +85,7 @@ def check_evaluate(settings: EvaluateConfig) -> None:
 
 
 def _manifest(settings: MapConfig) -> Manifest:
-    creation.parse(settings.co)
+    cog_options(settings.co)
     return weights.read_manifest(settings.model or weights.default_path())
 
 
@@ -100,7 +101,7 @@ def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
 
 def _check_data(path: Path) -> None:
     """Open the header of every single image of a data.yaml; folders of chips are left to the job."""
-    data = read_data(path)
+    data = with_bands(read_data(path))
     labeled: list[LabeledEntry] = [*data.labeled, *(data.val if isinstance(data.val, tuple) else ())]
     entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *data.unlabeled]
     for entry in entries:

@@ -258,7 +258,7 @@ def test_a_ratio_leaves_the_published_number_of_labels_and_a_larger_one_the_same
             module, "labeled_sources", lambda entries, *_: [judge] if entries[0].image == "val" else [*dots]
         )
     entries = {name: (LabeledEntry(image=name, labels="labels"),) for name in ("labeled", "val")}
-    config = DataConfig(classes=NAMES, **entries)
+    config = DataConfig(classes=NAMES, bands=("red", "green", "blue"), **entries)
     before: set[str] = set()
     for ratio, count in wanted.items():
         data = assemble(config, view=View(SIDE, (1.0, 1.0), "own"), seed=3, ratio=parse_ratio(ratio))
