@@ -97,6 +97,16 @@ class TrainingProtocol(Settings):
         """The classes, names, colours and prompts."""
         return ClassMap.of(self.classes)
 
+    @property
+    def shown_resolution(self) -> float | None:
+        """Metres per pixel at which the paper's models see the imagery: chips are enlarged to `eval_resize` for them.
+
+        Training's random scales lie around the same resolution.
+        """
+        if self.ground_resolution is None or not (self.image_side and self.training.eval_resize):
+            return self.ground_resolution
+        return self.ground_resolution * self.image_side / self.training.eval_resize
+
 
 @functools.cache
 def published_names() -> tuple[str, ...]:
