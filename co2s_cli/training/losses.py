@@ -83,11 +83,6 @@ def consistency(logits: Tensor, pseudo: Pseudo, threshold: Tensor, *, weight: fl
     return Term(loss.sum(), pseudo.valid.float().sum(), weight)
 
 
-def learns(own: Tensor, other: Tensor, threshold: Tensor | float) -> Tensor:
-    """Where a student of confidence `own` learns from the other one: that is sure, and no less sure (spec §4, M)."""
-    return (other >= threshold) & (other >= own)
-
-
 def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float) -> Term:
     """Squared distance of a student's probabilities from the `other` student's, over masked pixels and all classes.
 

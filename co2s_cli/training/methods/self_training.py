@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from co2s_cli.data.batch import Batch
-from co2s_cli.training.losses import Pseudo, Term, consistency, learns, pseudo_labels, stability, supervised
+from co2s_cli.models.ensemble import learns
+from co2s_cli.training.losses import Pseudo, Term, consistency, pseudo_labels, stability, supervised
 from co2s_cli.training.schedule import ramp
 from co2s_cli.training.step import Views, Wants
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class MethodRules:
     """What every method is told about the run; the defaults are what the papers intend."""
 
     threshold: Tensor
@@ -45,7 +46,7 @@ class Supervised:
     feature: float = 0.0
     """Weight of the term of the view with dropped feature channels."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: MethodRules) -> None:
         self.rules = rules
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
