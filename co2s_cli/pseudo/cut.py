@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.geo.write.raster import STEPS
+from co2s_cli.geo.legend import STEPS
 from co2s_cli.pseudo.candidates import GRID
 from co2s_cli.scoring.matrix import Confusion, confusion
 

@@ -50,7 +50,7 @@ def count_model(
 
 
 def _count_area(
-    mapper: AreaMapper, area: Area, truth: streamed.IdReader, rules: CountRules, *, folder: Path, progress: Progress
+    mapper: AreaMapper, area: Area, truth: streamed.ByteReader, rules: CountRules, *, folder: Path, progress: Progress
 ) -> ModelCounts:
     """Counts of one area, whose map is kept in `folder` in the meantime."""
     predicted, sure = (_Kept.blank(folder / name, area.window) for name in ("class", "confidence"))
@@ -74,7 +74,7 @@ def _count_area(
 class _Placed:
     """A reader of a scene seen from the corner of an area."""
 
-    reader: streamed.IdReader
+    reader: streamed.ByteReader
     area: Window
 
     def read(self, window: Window) -> IDS:
