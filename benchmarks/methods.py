@@ -28,6 +28,7 @@ from co2s_cli.jobs import distill, sample, train
 from co2s_cli.scoring.matrix import Scores
 from co2s_cli.scoring.validation import FUSED, evaluate
 from co2s_cli.training.run import data_of
+from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
 
 RELEASED = (
@@ -136,7 +137,7 @@ def measured(settings: TrainConfig | DistillConfig) -> Row:
         data.val,
         data.applied_scaling,
         sliding_of(settings),
-        threshold=rules_of(settings, data, result.steps, device).threshold,
+        threshold=rules_of(settings, data, result.steps, Runtime(device)).threshold,
         device=device,
     )
     confident = Scores.of(tally.confusions[FUSED]).miou

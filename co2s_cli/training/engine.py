@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -23,7 +24,7 @@ from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
-from co2s_cli.training.schedule import poly
+from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep, run_students, total_loss
 
@@ -44,6 +45,7 @@ class Course:
     weight_decay: float
     warmup: int
     lr_lag: int
+    schedule: Literal["poly", "cycle"]
     clip_norm: float
     accumulate: int
     val_every: int
@@ -145,7 +147,11 @@ class Engine:
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
-        factor = poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+        factor = (
+            one_cycle(self.step, course.steps)
+            if course.schedule == "cycle"
+            else poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         self._pair.train()

@@ -58,7 +58,7 @@ def engine_for(
     progress: Progress,
 ) -> Engine:
     """The engine of a run of `steps` steps."""
-    rules = rules_of(settings, data, steps, runtime.device)
+    rules = rules_of(settings, data, steps, runtime)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
@@ -148,6 +148,7 @@ def course_of(settings: RunConfig, steps: int) -> Course:
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         lr_lag=settings.lr_lag,
+        schedule=settings.schedule,
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
         val_every=settings.val_every or max(1, -(-steps // 10)),
@@ -157,12 +158,18 @@ def course_of(settings: RunConfig, steps: int) -> Course:
     )
 
 
-def rules_of(settings: RunConfig, data: Dataset, steps: int, device: torch.device) -> MethodRules:
+def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -> MethodRules:
     """What the method is told."""
+    device = runtime.device
     rules = MethodRules(
         threshold=_thresholds(settings, data).to(device),
         steps=steps,
         class_weights=_class_weights(settings, data, device),
+        threshold_share=settings.threshold_share,
+        pseudo_balance=settings.pseudo_balance,
+        consistency_start=settings.consistency_start,
+        consistency_ramp=settings.consistency_ramp,
+        summed=runtime.summed,
     )
     if not isinstance(settings, TrainConfig):  # without a peer there is no stability loss
         return rules
