@@ -97,15 +97,14 @@ class TrainingProtocol(Settings):
         """The classes, names, colours and prompts."""
         return ClassMap.of(self.classes)
 
-    @property
-    def shown_resolution(self) -> float | None:
-        """Metres per pixel at which the paper's models see the imagery: chips are enlarged to `eval_resize` for them.
+    def shown_resolution(self, eval_resize: int) -> float | None:
+        """Metres per pixel at which a model sees the imagery whose short side is resized to `eval_resize` for it.
 
-        Training's random scales lie around the same resolution.
+        The random scales of `fitted` lie around the same resolution. 0 = images as they are.
         """
-        if self.ground_resolution is None or not (self.image_side and self.training.eval_resize):
+        if self.ground_resolution is None or not (self.image_side and eval_resize):
             return self.ground_resolution
-        return self.ground_resolution * self.image_side / self.training.eval_resize
+        return self.ground_resolution * self.image_side / eval_resize
 
 
 @functools.cache
