@@ -121,11 +121,6 @@ def balanced_weights(histogram: Tensor, threshold: Tensor, power: float) -> Tens
     return weights / (weights * share).sum()
 
 
-def learns(own: Tensor, other: Tensor, threshold: Tensor | float) -> Tensor:
-    """Where a student of confidence `own` learns from the other one: that is sure, and no less sure (spec §4, M)."""
-    return (other >= threshold) & (other >= own)
-
-
 def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float) -> Term:
     """Squared distance of a student's probabilities from the `other` student's, over masked pixels and all classes.
 

@@ -22,12 +22,12 @@ from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, Engine
-from co2s_cli.training.methods import Rules, Supervised
+from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.step import Guide, Passes, StudentStep
-from co2s_cli.training.validate import Tally, evaluate
 
 _HEAVIEST = 1_000_000
 """Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
@@ -42,7 +42,7 @@ class Lesson:
 
     pair: Ensemble
     """On the device already."""
-    method: Callable[[Rules], Supervised]
+    method: Callable[[MethodRules], Supervised]
     guide: Guide | None = None
     """Who gives the pseudo-labels; None: the student itself, or the running mean of its weights."""
 
@@ -76,16 +76,20 @@ def engine_for(
     )
     sliding = sliding_of(settings)
 
-    def validate(model: Ensemble) -> Tally:
-        return evaluate(
+    def validate(model: Ensemble) -> ValidationCounts:
+        counts = evaluate(
             model,
             data.val,
             data.applied_scaling,
             sliding,
             threshold=rules.threshold,
-            runtime=runtime,
+            device=runtime.device,
             dtype=DTYPES[precision],
+            rank=runtime.rank,
+            ranks=runtime.ranks,
         )
+        summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
+        return counts.filled(summed.cpu().numpy())
 
     return Engine(
         lesson.pair,
@@ -154,10 +158,10 @@ def course_of(settings: RunConfig, steps: int) -> Course:
     )
 
 
-def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -> Rules:
+def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -> MethodRules:
     """What the method is told."""
     device = runtime.device
-    rules = Rules(
+    rules = MethodRules(
         threshold=_thresholds(settings, data).to(device),
         steps=steps,
         class_weights=_class_weights(settings, data, device),

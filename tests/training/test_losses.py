@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.models.ensemble import learns
 from co2s_cli.training.losses import (
     CONFIDENCE_BINS,
     Pseudo,
@@ -16,7 +17,6 @@ from co2s_cli.training.losses import (
     balanced_weights,
     confidence_histogram,
     consistency,
-    learns,
     likeness,
     pseudo_labels,
     share_thresholds,

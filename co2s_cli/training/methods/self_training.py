@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from co2s_cli.data.batch import Batch
+from co2s_cli.models.ensemble import learns
 from co2s_cli.training.losses import (
     Pseudo,
     Term,
     balanced_weights,
     confidence_histogram,
     consistency,
-    learns,
     pseudo_labels,
     share_thresholds,
     stability,
@@ -30,7 +30,7 @@ def _same(values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class MethodRules:
     """What every method is told about the run; the defaults are what the papers intend."""
 
     threshold: Tensor
@@ -84,7 +84,7 @@ class Supervised:
     feature: float = 0.0
     """Weight of the term of the view with dropped feature channels."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: MethodRules) -> None:
         self.rules = rules
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
