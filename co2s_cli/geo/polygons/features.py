@@ -133,7 +133,8 @@ def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) ->
         areas *= np.sign(ground.pixel_area)
     else:
         areas = shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2)
-        lengths = _ring_sums(np.hypot(*np.diff(coordinates, axis=0).T), shapes.starts) * ground.unit
+        steps: Floats = np.hypot(*np.diff(coordinates, axis=0).T)
+        lengths = _ring_sums(steps, shapes.starts) * ground.unit
     return _sums(shapes.region, areas, count), _sums(shapes.region, lengths, count)
 
 
