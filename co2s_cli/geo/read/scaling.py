@@ -17,7 +17,11 @@ SAMPLE_SIZE = 1024
 """Longer side, in pixels, of the decimated scene that statistics are taken from."""
 
 
-class Ranges(Protocol):
+_CONSTANT = 1e-4
+"""A band that spreads by less than this is taken as constant."""
+
+
+class StoredScaling(Protocol):
     """The scaling stored with a model: the sample type it belongs to, and one range per band."""
 
     @property
@@ -70,7 +74,7 @@ def widest(found: Sequence[Scaling]) -> Scaling:
     return Scaling(low, high)
 
 
-def scaling_for(scene: Scene, choice: str, model: Ranges) -> Scaling:
+def scaling_for(scene: Scene, choice: str, model: StoredScaling) -> Scaling:
     """The scaling of `--scale choice` for a scene whose bands are the model's.
 
     `model`: the model's own ranges. `auto`: 0 … 255 for uint8, 0 … 1 for floats that keep to it, else the 2nd to
@@ -89,7 +93,7 @@ def scaling_for(scene: Scene, choice: str, model: Ranges) -> Scaling:
     return _fixed(choice, len(scene.bands))
 
 
-def _of_model(scene: Scene, model: Ranges) -> Scaling:
+def _of_model(scene: Scene, model: StoredScaling) -> Scaling:
     if scene.dtype != model.dtype:
         raise InputError(
             f"{scene.source}: samples are {scene.dtype}, the model was trained on {model.dtype}",
@@ -127,6 +131,18 @@ def _percentiles(scene: Scene, low: float, high: float) -> Scaling:
 def _between(values: NDArray[Any], low: float, high: float) -> Scaling:
     bounds = np.percentile(values.astype(np.float64), (low, high), axis=1)
     return Scaling(tuple(map(float, bounds[0])), tuple(map(float, bounds[1])))
+
+
+def band_statistics(scenes: Sequence[Scene], scaling: Scaling) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each scaled band, each scene alike; the latter is 1 for a constant band."""
+    sums = [
+        (scaled.mean(axis=1, dtype=np.float64), (scaled.astype(np.float64) ** 2).mean(axis=1))
+        for scaled in (scaling.apply(_values(scene)[:, :, None])[:, :, 0] for scene in scenes)
+    ]
+    mean, square = (np.mean([pair[index] for pair in sums], axis=0) for index in range(2))
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    std[std < _CONSTANT] = 1.0
+    return tuple(float(value) for value in mean), tuple(float(value) for value in std)
 
 
 def _fixed(choice: str, bands: int) -> Scaling:
