@@ -132,8 +132,8 @@ def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) ->
         areas, lengths = ellipsoid_measures(ground.ellipsoid, coordinates * ground.unit, shapes.starts)
         areas *= np.sign(ground.pixel_area)
     else:
-        areas = shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2)
-        steps: Floats = np.hypot(*np.diff(coordinates, axis=0).T)
+        areas = np.asarray(shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2), np.float64)
+        steps = np.hypot(*np.diff(coordinates, axis=0).T)
         lengths = _ring_sums(steps, shapes.starts) * ground.unit
     return _sums(shapes.region, areas, count), _sums(shapes.region, lengths, count)
 
@@ -164,9 +164,9 @@ def ellipsoid_measures(axes: tuple[float, float], lonlat: Floats, starts: Index)
 
 def _ring_sums(edges: Floats, starts: Index) -> Floats:
     """Sums over the edges of each ring; `edges` (points - 1) hold one too many between two rings, which is left out."""
-    edges = np.append(edges, 0.0)
-    edges[starts[1:] - 1] = 0
-    return np.asarray(np.add.reduceat(edges, starts[:-1]))
+    closed = np.append(edges, 0.0)
+    closed[starts[1:] - 1] = 0
+    return np.asarray(np.add.reduceat(closed, starts[:-1]))
 
 
 def known_crs(text: str) -> CRS:
