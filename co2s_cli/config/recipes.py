@@ -41,6 +41,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_weights": "none",
         "dino": "tiny-dino",
         "dino_weights": "none",
+        "init": "start",
+        "train_backbone": "all",
         **_TINY,
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,6 +74,22 @@ class TrainConfig(RunConfig):
         return self
 
 
+_OTHER_NETWORKS = frozenset(
+    {"student", "clip", "clip_weights", "clip_guidance", "dino", "dino_weights", "dino_init", "network"}
+)
+"""Settings that say of what kind or weights the students are; the packaged start has its own."""
+_IN_START: tuple[StudentName, ...] = ("dino", "local")
+
+
+def _fitting(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The preset, without its start where the user asks for students that the start does not hold."""
+    students = _names(values.get("students"))
+    others = isinstance(students, list | tuple) and not any(name in students for name in _IN_START)
+    if others or _OTHER_NETWORKS & values.keys():
+        return {key: value for key, value in preset.items() if key != "init"}
+    return preset
+
+
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> TrainConfig:
     """Settings from defaults < data set < preset < YAML file < `key=value` < flags.
 
@@ -80,7 +97,7 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     """
     values = written(config, flags, extra)
     name = str(values.get("preset", "default"))
-    preset, protocol = PRESETS.get(name, {}), training_of("train", values)
+    preset, protocol = _fitting(PRESETS.get(name, {}), values), training_of("train", values)
     base = (preset, protocol) if name == "published" else (protocol, preset)
     return settled(TrainConfig, *base, values, config=config, flags=flags)
 
