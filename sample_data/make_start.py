@@ -267,7 +267,7 @@ LESSONS = {
 def train(name: str, student: nn.Module, tiles: Sequence[Tile]) -> None:
     """Train one student: a rise of the rate, then half a cosine to nothing."""
     lesson, started = LESSONS[name], time.monotonic()
-    student.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    student.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=lesson.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_pace, steps=lesson.steps))
     mean = student.mean if name == "local" else student.backbone.mean
@@ -279,7 +279,7 @@ def train(name: str, student: nn.Module, tiles: Sequence[Tile]) -> None:
             logits = lesson.logits(student, batch)
         loss = loss_of(logits, batch.labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -303,6 +303,7 @@ def described() -> Manifest:
         bands=SPECTRUM,
         scaling={"dtype": "float32", "low": [0.0] * len(SPECTRUM), "high": [1.0] * len(SPECTRUM)},  # type: ignore[arg-type]
         tile=256,
+        ground_resolution=None,
         students={"dino": dino, "local": catalog.local_student(SPECTRUM)},
         trained_on="made-up land of many sensors at 0.5 to 8 m (a start for training, not a model to map with)",
         training={"method": "start", "steps": {name: lesson.steps for name, lesson in LESSONS.items()}},
