@@ -47,7 +47,7 @@ TILES = {1: 3, 2: 2, 4: 1, 8: 1, 16: 1}
 """Tiles of each seed's land by the points along the side of a pixel."""
 TILE_SIDE = 256
 
-LOCAL_STEPS, DINO_STEPS = 800, 300
+LOCAL_STEPS, DINO_STEPS = 2000, 500
 WARM_SHARE = 0.1
 
 BAND_SETS: tuple[tuple[tuple[str, ...], float], ...] = (
@@ -260,7 +260,7 @@ class Lesson:
 
 LESSONS = {
     "local": Lesson(local_logits, LOCAL_STEPS, 2e-3, 8, 96),
-    "dino": Lesson(dino_logits, DINO_STEPS, 1e-3, 8, 128),
+    "dino": Lesson(dino_logits, DINO_STEPS, 5e-4, 8, 128),
 }
 
 
