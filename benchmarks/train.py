@@ -21,8 +21,9 @@ from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.engine import total_loss
 from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
+from co2s_cli.training.step import StudentStep, run_students
 
 CLASSES, CROP, BATCH, REPEATS = 6, 256, 2, 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -85,7 +86,7 @@ def main() -> None:
     pair = new_ensemble(manifest)
     method = METHODS["co2s"](Rules(threshold=torch.full((CLASSES,), 0.95), steps=100))
     trainees = {
-        name: Trainee(
+        name: StudentStep(
             student, method, number=number, seed=0, dtype=DTYPES[given.precision], checkpointed=given.checkpointing
         )
         for number, (name, student) in enumerate(pair.students.items())
@@ -100,7 +101,7 @@ def main() -> None:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        for _, terms in in_turns(trainees, batch, 50):
+        for _, terms in run_students(trainees, batch, 50):
             total_loss(terms, runtime, shared=True)[0].backward()
         for student in pair.students.values():
             torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)

@@ -89,8 +89,9 @@ class DataConfig(Settings):
     """Images without labels."""
     val: tuple[LabeledEntry, ...] | float = 0.2
     """Labels held back to validate with: files, or the share of the labels to draw, by blocks or whole chips."""
-    bands: tuple[str, ...] = ("red", "green", "blue")
-    """Names of the bands; picked by name from images that have more."""
+    bands: tuple[str, ...] = ()
+    """Names of the bands, by which they are picked from images that have more. If not given: all bands of the labelled
+    images but alpha, by the names in the files; three bands without names are red, green, blue."""
     scaling: ScalingEntry | None = None
     """Ranges of the digital numbers; found from the images if not given."""
     split_by: Literal["chip", "tile"] = "chip"
@@ -125,14 +126,21 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_itself(self) -> DataConfig:
-        if self.scaling is not None and len(self.scaling.low) != len(self.bands):
-            raise ValueError(f"scaling has {len(self.scaling.low)} ranges for {len(self.bands)} bands")
+        misfit = self.misfit(self.bands) if self.bands else None
+        if misfit is not None:
+            raise ValueError(misfit)
+        return self
+
+    def misfit(self, bands: tuple[str, ...]) -> str | None:
+        """What of the file does not go with bands of these names; None if all does."""
+        if self.scaling is not None and len(self.scaling.low) != len(bands):
+            return f"scaling has {len(self.scaling.low)} ranges for {len(bands)} bands"
         val = self.val if isinstance(self.val, tuple) else ()
         entries: list[LabeledEntry | UnlabeledEntry] = [*self.labeled, *self.unlabeled, *val]
         for entry in entries:
-            if entry.bands and len(entry.bands) != len(self.bands):
-                raise ValueError(f"{entry.image}: picks {len(entry.bands)} bands where {len(self.bands)} are named")
-        return self
+            if entry.bands and len(entry.bands) != len(bands):
+                return f"{entry.image}: picks {len(entry.bands)} bands where {len(bands)} are named"
+        return None
 
     @property
     def class_map(self) -> ClassMap:

@@ -12,7 +12,7 @@ from co2s_cli.config.data import DataConfig
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.roles import Area
 from co2s_cli.data.samples import View
-from co2s_cli.data.sources import Source, labeled_sources
+from co2s_cli.data.sources import Source, labeled_sources, with_bands
 from co2s_cli.errors import InputError
 
 
@@ -46,7 +46,7 @@ def areas_of(
     if isinstance(entries, float):
         drawn = _drawn(data, View(crop, (1.0, 1.0), "own"), seed, ratio)
         return Areas(drawn, digest_of(drawn))
-    sources = labeled_sources(entries, data.class_map, data.bands)
+    sources = labeled_sources(entries, data.class_map, with_bands(data).bands)
     return Areas(tuple(area for source in sources for area in _areas(source)), None)
 
 

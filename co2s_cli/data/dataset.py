@@ -17,7 +17,7 @@ from co2s_cli.data import survey
 from co2s_cli.data.balance import Balance, ClassIndex
 from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of
 from co2s_cli.data.samples import Pool, View
-from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources
+from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scaling import Scaling, scaling_for, widest
@@ -68,7 +68,7 @@ def assemble(
     Raises:
         InputError: unreadable or unfit images and labels, no labels, no unlabelled data, or validation that trains.
     """
-    classes = config.class_map
+    config, classes = with_bands(config), config.class_map
     labeled, weighted = by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
     roles = roles_of(config, labeled, view.crop, seed, ratio)
     weighted = holding_out(weighted, roles.held)

@@ -11,6 +11,7 @@ from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry
 from co2s_cli.config.protocol import Coding, TrainingProtocol
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import values_in
+from co2s_cli.geo.read.bands import RGB
 from co2s_cli.geo.sources import SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def data_of(protocol: TrainingProtocol, root: Path, splits: Path | None) -> Data
 
     classes, tile = tuple(protocol.class_map.plain()), protocol.tile
     if splits is None:
-        return DataConfig(classes=classes, labeled=(labeled(None),), val=0.1, tile=tile)
+        return DataConfig(classes=classes, labeled=(labeled(None),), val=0.1, bands=RGB, tile=tile)
     val = next((path for path in (splits / "val.txt", splits.parent / "val.txt") if path.is_file()), None)
     if val is None:
         raise InputError(f"{splits}: neither it nor the folder around it holds val.txt")
@@ -54,6 +55,7 @@ def data_of(protocol: TrainingProtocol, root: Path, splits: Path | None) -> Data
         labeled=(labeled(splits / "labeled.txt"),),
         unlabeled=(unlabeled,),
         val=(labeled(val),),
+        bands=RGB,
         tile=tile,
     )
 

@@ -80,6 +80,7 @@ class Human:
         if path is None:
             return cls()
         config = read_data(path)
+        config = config if config.bands else config.model_copy(update={"bands": manifest.bands})
         classes = config.class_map
         if classes.names != manifest.class_map.names:
             raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.config.data import LabeledEntry, Picked, UnlabeledEntry
+from co2s_cli.config.data import DataConfig, LabeledEntry, Picked, UnlabeledEntry
 from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
+from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.labels.weights import Weights, open_weights
-from co2s_cli.geo.read.bands import find_bands
-from co2s_cli.geo.read.checks import color_kind
+from co2s_cli.geo.read.bands import RGB, band_names, find_bands, match_bands, training_names
+from co2s_cli.geo.read.checks import alpha_band, check_exists, color_kind, pick_bands
 from co2s_cli.geo.read.scene import Nodata, Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.tiling import Window
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,51 @@ def resolved(source: str) -> str:
     return str(path.resolve()) if path.exists() else source
 
 
+def with_bands(config: DataConfig) -> DataConfig:
+    """`config` with the names of its bands: those it gives, else those that all labelled images have, alpha aside.
+
+    Of a folder of chips the first one is asked.
+
+    Raises:
+        InputError: the labelled images have not the same bands.
+    """
+    if config.bands:
+        return config
+    first, names = "", ()  # type: tuple[str, tuple[str, ...]]
+    for entry in (*config.labeled, *(config.val if isinstance(config.val, tuple) else ())):
+        image = _images(entry.image, entry.list, entry.columns)[0]
+        more = _names_of(image, entry)
+        if not first:
+            first, names = image.path, more
+        elif len(more) != len(names) or not all(find_bands(more, names)):
+            raise InputError(
+                f"the labelled images have different bands: {', '.join(names)} in {first}, "
+                f"{', '.join(more)} in {image.path}",
+                hint="name the bands that all of them have with bands: in data.yaml",
+            )
+    if len({*names}) < len(names):
+        raise InputError(
+            f"{first}: several of its bands have one name ({', '.join(names)})",
+            hint="name the bands with bands: in data.yaml and at each image, there by number",
+        )
+    misfit = config.misfit(names)
+    if misfit is not None:
+        raise InputError(f"{misfit} ({', '.join(names)})")
+    return config.model_copy(update={"bands": names})
+
+
+def _names_of(image: _Image, entry: LabeledEntry) -> tuple[str, ...]:
+    """What the bands of a labelled image are called: those that its entry picks, else all of them."""
+    if image.chip and not entry.bands and color_kind(image.path) != "bands":
+        return RGB
+    check_exists(image.path)
+    with reading(image.path) as dataset:
+        names = band_names(dataset)
+        numbers = pick_bands(image.path, names, alpha_band(dataset), entry.bands or None)
+    picked = tuple(names[number - 1] for number in numbers)
+    return picked if entry.bands else training_names(picked)
+
+
 def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
     """The labelled images of a data.yaml, chips in the order of their names."""
     return [source for entry in entries for source in _labeled(entry, classes, bands)]
@@ -92,23 +141,38 @@ def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...],
     sources = []
     for entry in entries:
         images = [image for image in _images(entry.image, entry.list) if not (image.chip and image.path in known)]
-        sources += [Source(_open(image, bands, entry), chip=image.chip) for image in images]
+        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in images]
+        _remark_unnamed(opened, bands, entry)
+        sources += opened
     return sources
 
 
 def open_scene(source: str, bands: tuple[str, ...], picked: Picked = (), nodata: Nodata = None) -> Scene:
-    """A scene with the wanted bands: `picked` ones, else those of the names, else all where their number fits."""
+    """A scene with the wanted bands: `picked` ones, else those of the names, else all of as many without known names.
+
+    Raises:
+        InputError: the bands cannot be told by name, and are not as many unnamed ones.
+    """
     if picked:
         return Scene.open(source, bands=picked, nodata=nodata)
     scene = Scene.open(source, nodata=nodata)
-    if all(find_bands(scene.names, bands)):
+    if match_bands(scene.names, bands) is not None:
         return scene.with_bands_of(bands)
-    if len(scene.bands) == len(bands):
-        return scene
     raise InputError(
-        f"{source}: {len(scene.bands)} bands found ({', '.join(scene.names)}), data.yaml wants {', '.join(bands)}",
-        hint="bands: in data.yaml names them all in the order of the file, or some by the file's own names",
+        f"{source}: {len(scene.bands)} bands found ({', '.join(scene.names)}), wanted are {', '.join(bands)}",
+        hint="say which bands of this image they are with bands: at its entry in data.yaml, by number or by name",
     )
+
+
+def _remark_unnamed(sources: Sequence[Source], bands: tuple[str, ...], entry: LabeledEntry | UnlabeledEntry) -> None:
+    """Say where bands without known names were taken in the order of the file."""
+    if entry.bands:
+        return
+    unnamed = [source.scene for source in sources if not all(find_bands(source.scene.names, bands))]
+    unnamed = [scene for scene in unnamed if len({*scene.bands}) == len(bands)]  # grey chips have one
+    if unnamed:
+        others = f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else ""
+        log.warning("%s%s: bands without known names are taken as %s", unnamed[0].source, others, ", ".join(bands))
 
 
 class _Image(NamedTuple):
@@ -139,12 +203,13 @@ def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> 
             weights = _beside(image.path, weights, weight_of)
         weighted = None if weights is None else open_weights(weights, scene.grid)
         sources.append(Source(scene, opened, windows, weighted, chip=image.chip))
+    _remark_unnamed(sources, bands, entry)
     return sources
 
 
 def _open(image: _Image, bands: tuple[str, ...], entry: LabeledEntry | UnlabeledEntry) -> Scene:
     """The scene of an image. Chips of one band, grey or with a palette, are read as colours where these are wanted."""
-    if image.chip and not entry.bands and bands == ("red", "green", "blue"):
+    if image.chip and not entry.bands and bands == RGB:
         kind = color_kind(image.path)
         if kind == "gray":
             return Scene.open(image.path, bands=(1, 1, 1), nodata=entry.nodata)

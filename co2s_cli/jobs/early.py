@@ -18,6 +18,7 @@ from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.run import RunConfig
 from co2s_cli.data.sources import open_scene as open_image
+from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import InputError, OutputError
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import expand_sources, is_local
@@ -100,7 +101,7 @@ def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
 
 def _check_data(path: Path) -> None:
     """Open the header of every single image of a data.yaml; folders of chips are left to the job."""
-    data = read_data(path)
+    data = with_bands(read_data(path))
     labeled: list[LabeledEntry] = [*data.labeled, *(data.val if isinstance(data.val, tuple) else ())]
     entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *data.unlabeled]
     for entry in entries:

@@ -139,6 +139,8 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     naming = Naming.of(manifest.class_map, data.class_map)
     excluded = naming.ids(settings.exclude)
     training = manifest.training
+    if not data.bands:
+        data = data.model_copy(update={"bands": manifest.bands})
     found = areas_of(
         data,
         settings.split,

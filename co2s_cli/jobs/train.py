@@ -39,7 +39,7 @@ def data_of(settings: TrainConfig) -> Dataset:
 
 
 def _wants_unlabeled(settings: TrainConfig) -> bool:
-    return METHODS[settings.method].strong != ()
+    return METHODS[settings.method].wants.unlabeled
 
 
 def _first(settings: TrainConfig, data: Dataset) -> Ensemble:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.loader import Loader
@@ -20,12 +19,12 @@ from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.training.ema import EMA, Ema
-from co2s_cli.training.losses import Term
+from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import poly
 from co2s_cli.training.state import State
-from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
+from co2s_cli.training.step import StudentStep, run_students, total_loss
 from co2s_cli.training.validate import FUSED, Tally
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class Engine:
     def __init__(
         self,
         pair: Ensemble,
-        trainees: Mapping[str, Trainee],
+        students: Mapping[str, StudentStep],
         loader: Loader,
         course: Course,
         runtime: Runtime,
@@ -78,8 +77,8 @@ class Engine:
         self.guided = guided
         self._manifest = pair.manifest
         self._ema = ema
-        self._trainees = trainees
-        self._models = {name: runtime.wrapped(trainee) for name, trainee in trainees.items()}
+        self._students = students
+        self._models = {name: runtime.wrapped(student) for name, student in students.items()}
         self._loader = loader
         self._course = course
         self._runtime = runtime
@@ -207,7 +206,7 @@ class Engine:
         views = batch.to(self._runtime.device)
         found = {"loss": 0.0}
         with without_sync(*self._models.values(), wanted=not synced):
-            for name, terms in in_turns(self._trainees, views, self.step, called=self._models):
+            for name, terms in run_students(self._students, views, self.step, called=self._models):
                 loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 found["loss"] += sum(
@@ -299,21 +298,3 @@ def _diverged(step: int, found: str) -> ConfigError:
         f"step {step}: {found}; the run has diverged",
         hint="start anew with a smaller --set lr=… or more steps of --set warmup=…; what was saved before stays",
     )
-
-
-def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tuple[Tensor, Tensor]:
-    """The loss to differentiate on this rank, and the value of each part over all ranks.
-
-    With `shared` counts a part is the sum of all ranks' totals over the sum of their counts. DDP averages gradients
-    over the ranks, so this rank's share is multiplied by their number.
-    """
-    totals = torch.stack([term.total for term in terms.values()])
-    counts = torch.stack([term.count for term in terms.values()])
-    weight = torch.tensor([term.weight for term in terms.values()], device=totals.device)
-    if not shared:
-        values = totals / counts.clamp_min(1e-12)
-        return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
-    both = runtime.summed(torch.stack([totals.detach(), counts]))
-    counts = both[1].clamp_min(1e-12)
-    values = totals * runtime.ranks / counts
-    return (weight * values).sum(), both[0] / counts

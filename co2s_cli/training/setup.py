@@ -26,9 +26,8 @@ from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, Engine
 from co2s_cli.training.methods import Rules, Supervised
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.trainee import Trainee
+from co2s_cli.training.step import Guide, Passes, StudentStep
 from co2s_cli.training.validate import Tally, evaluate
-from co2s_cli.training.views import Guide, Passes
 
 _HEAVIEST = 1_000_000
 """Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
@@ -69,7 +68,7 @@ def engine_for(
         crop=settings.crop,
         rank=runtime.rank,
         ranks=runtime.ranks,
-        views=len(method.strong),
+        views=method.wants.strong,
         partner=settings.cutmix_partner,
         strength=strength_of(settings, data.bands),
         labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
@@ -90,7 +89,7 @@ def engine_for(
 
     return Engine(
         lesson.pair,
-        trainees_of(settings, lesson, method, ema, dtype=DTYPES[precision]),
+        student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
         Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=runtime.device.type == "cuda"),
         course_of(settings, steps),
         runtime,
@@ -103,16 +102,16 @@ def engine_for(
     )
 
 
-def trainees_of(
+def student_steps(
     settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema[Ensemble] | None, *, dtype: torch.dtype
-) -> dict[str, Trainee]:
+) -> dict[str, StudentStep]:
     """Each student with its method and with whoever gives it pseudo-labels."""
     made = {}
     for number, (name, student) in enumerate(lesson.pair.students.items()):
         guide = lesson.guide
         if guide is None and ema is not None:
-            guide = Passes(ema.model.students[name], compiled=settings.compile).chances  # type: ignore[arg-type]
-        made[name] = Trainee(
+            guide = Passes(ema.model.students[name], compiled=settings.compile).probabilities  # type: ignore[arg-type]
+        made[name] = StudentStep(
             student,  # type: ignore[arg-type]
             method,
             number=number,

@@ -179,7 +179,7 @@ def test_labels_that_validate_by_a_ratio_do_not_train(tmp_path):
         ({"val": [{"image": "scene.tif", "labels": "wrong.tif"}]}, "wrong.tif: value 9 is no class"),
         ({"unlabeled": ["deep.tif"]}, r"types uint16 \(.*deep.tif\) and uint8 \(.*scene.tif\) found"),
         ({"val": [{"image": "scene.tif", "labels": "few.tif"}]}, "labels train and validate at once"),
-        ({"bands": ["red", "nir"]}, r"3 bands found .* wants red, nir"),
+        ({"bands": ["red", "nir"]}, r"3 bands found .* wanted are red, nir"),
         ({"classes": ["one", "two"]}, "is no class"),
         ({"labeled": [{"image": "scene.tif", "labels": "empty.tif"}]}, "every pixel is ignored"),
         ({"labeled": [{"image": "scene.tif", "labels": "gone.tif"}]}, "no such label file"),
@@ -361,6 +361,12 @@ def test_a_scene_that_is_listed_as_unlabelled_is_not_drawn_from_twice_for_a_rati
     assert len(data.unlabeled.sources) == 1
 
 
+def _picked(content, numbers, **changes):
+    """A data.yaml's changes that pick bands by number in all of its images."""
+    entries = {key: [{**entry, "bands": numbers} for entry in content[key]] for key in ("labeled", "val")}
+    return {**entries, "unlabeled": [{"image": "scene.tif", "bands": numbers}], **changes}
+
+
 def test_the_digest_tells_data_apart(tmp_path):
     path = landscape(tmp_path)
     plain = yaml.safe_load(path.read_text())
@@ -378,7 +384,7 @@ def test_the_digest_tells_data_apart(tmp_path):
     changed = [
         digest(classes=[{**first, "prompts": ["hut"]}, *others]),
         digest(classes=[*others, first]),
-        digest(bands=["red", "green", "nir"]),
+        digest(**_picked(plain, [1, 2, 3], bands=["red", "green", "nir"])),
         digest(labeled=[{**plain["labeled"][0], "bands": [3, 2, 1]}]),
         digest(scaling={"dtype": "uint8", "low": [0, 0, 0], "high": [100, 100, 100]}),
         digest(val=0.3),

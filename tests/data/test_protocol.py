@@ -107,6 +107,7 @@ def test_the_batch_of_four_gpus_is_made_of_four_on_one(monkeypatch, caplog, tmp_
     flags = {"data": name, "root": tmp_path, "preset": preset}
     settings = train_settings.settings_of(None, flags, [])
     assert (settings.crop, settings.batch, settings.accumulate, settings.epochs) == wanted
+    assert settings.eval_resize == (0 if name == "loveda" else 512)  # validated at the scale that it is trained at
     assert f"{name}: 4 batches of {wanted[1]} make one step" in caplog.text
     assert train_settings.settings_of(None, {**flags, "batch": 4 * wanted[1]}, []).accumulate == 1
     assert train_settings.settings_of(None, flags, ["accumulate=3"]).accumulate == 3

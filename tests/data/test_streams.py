@@ -31,7 +31,7 @@ from co2s_cli.tiling import Window
 from co2s_cli.training.losses import pseudo_labels
 from co2s_cli.training.methods import METHODS, Rules
 from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.views import Passes, look, pasted
+from co2s_cli.training.step import Passes, Wants, forward_views, pasted
 
 SIDE = 32
 NOTHING = Strength(jitter=0, hue=0, gray=0, blur=0)
@@ -138,7 +138,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
         backbone, given = student.backbone, []
         taps = backbone._taps
         backbone._taps = lambda images, taps=taps, given=given: (given.append(images), taps(images))[1]
-        view = look(Passes(student), batch, strong=1)
+        view = forward_views(Passes(student), batch, Wants(strong=1))
         black = ((0 - backbone.mean) / backbone.std).flatten()
         both = torch.cat([batch.seen, batch.valid])
         padding = given[0][:4].movedim(1, -1)[~both]
@@ -258,7 +258,7 @@ def test_a_ratio_leaves_the_published_number_of_labels_and_a_larger_one_the_same
             module, "labeled_sources", lambda entries, *_: [judge] if entries[0].image == "val" else [*dots]
         )
     entries = {name: (LabeledEntry(image=name, labels="labels"),) for name in ("labeled", "val")}
-    config = DataConfig(classes=NAMES, **entries)
+    config = DataConfig(classes=NAMES, bands=("red", "green", "blue"), **entries)
     before: set[str] = set()
     for ratio, count in wanted.items():
         data = assemble(config, view=View(SIDE, (1.0, 1.0), "own"), seed=3, ratio=parse_ratio(ratio))

@@ -160,7 +160,7 @@ def test_confidences_are_scaled_as_their_raster_says(raster, tmp_path):
 
 def test_confidences_of_another_grid_are_refused(raster, tmp_path):
     confidence = save(tmp_path / "confidence.tif", labels(side=30))
-    with pytest.raises(InputError, match="another grid"):
+    with pytest.raises(InputError, match="its class raster"):
         run(raster, tmp_path / "out.gpkg", confidence=str(confidence))
 
 

@@ -23,11 +23,11 @@ from co2s_cli.training.losses import consistency
 from co2s_cli.training.methods import METHODS, Rules, self_training
 from co2s_cli.training.methods.distill import Distill, Weights
 from co2s_cli.training.network import FRESH_LAYER_SCALE, set_layer_scale
+from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import sliding_of
+from co2s_cli.training.step import Passes, StudentStep, run_students
 from co2s_cli.training.trained import Trained, rescaled
-from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
-from co2s_cli.training.views import Passes
 
 N = 6
 CPU = torch.device("cpu")
@@ -59,8 +59,8 @@ def rules(threshold=0.95):
     return Rules(threshold=torch.full((N,), threshold), steps=100)
 
 
-def trainee(pair, method, guide=None) -> Trainee:
-    return Trainee(pair.students[SINGLE], method, number=0, seed=0, guide=guide)
+def trainee(pair, method, guide=None) -> StudentStep:
+    return StudentStep(pair.students[SINGLE], method, number=0, seed=0, guide=guide)
 
 
 def terms_of(pair, method, data=None, guide=None):
@@ -196,7 +196,7 @@ def test_recomputing_activations_changes_no_gradient(teachers):
     found = []
     for checkpointed in (False, True):
         pair = model(teachers, align="second_pass")
-        learner = Trainee(
+        learner = StudentStep(
             pair.students[SINGLE], Distill(rules(), Weights(), teachers), number=0, seed=0, checkpointed=checkpointed
         )
         total_loss(learner(noise(), 0, {})[0], Runtime(CPU), shared=True)[0].backward()
@@ -252,13 +252,13 @@ def test_a_guide_changes_the_pseudo_labels_of_a_pair_and_no_other_part(method):
     found = []
     for guided in (False, True):
         learners = {
-            name: Trainee(
+            name: StudentStep(
                 student, METHODS[method](rules(0)), number=number, seed=0,
                 guide=Passes(other.model.students[name]).chances if guided else None,
             )
             for number, (name, student) in enumerate(pair.students.items())
         }  # fmt: skip
-        turns = in_turns(learners, noise(), 50)
+        turns = run_students(learners, noise(), 50)
         found.append({f"{name}/{part}": term.value.item() for name, terms in turns for part, term in terms.items()})
     same = {name for name in found[0] if found[0][name] == found[1][name]}
     assert same == {name for name in found[0] if name.endswith(("labeled", "stability"))}

@@ -24,7 +24,7 @@ from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import drifting, findings, read
 from co2s_cli.training.state import State
-from co2s_cli.training.trainee import Trainee
+from co2s_cli.training.step import StudentStep
 from co2s_cli.training.validate import Tally
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
@@ -183,14 +183,14 @@ def test_accumulated_batches_make_the_step_of_one_batch_as_large(data, tmp_path,
 @pytest.mark.parametrize("compresses", [False, True])
 @pytest.mark.parametrize(("room", "hint"), [(2, "--batch 2 fits; with --set accumulate=3 "), (0, "one crop alone")])
 def test_too_little_memory_says_which_batch_fits(data, tmp_path, monkeypatch, room, hint, compresses):
-    forward = Trainee.forward
+    forward = StudentStep.forward
 
     def narrow(trainee, batch, *others):
         if len(batch.images) > room:
             raise torch.OutOfMemoryError("no room")
         return forward(trainee, batch, *others)
 
-    monkeypatch.setattr(Trainee, "forward", narrow)
+    monkeypatch.setattr(StudentStep, "forward", narrow)
     teacher = save_tiny(tmp_path / "teacher.safetensors", classes=tuple(CLASSES.plain()))
     start = partial(train.run, quick(data, tmp_path / "run", batch=5))
     if compresses:

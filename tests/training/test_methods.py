@@ -16,10 +16,10 @@ from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.progress import SILENT
 from co2s_cli.training.engine import Engine, total_loss
 from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of
-from co2s_cli.training.trainee import Trainee, in_turns, parameter_groups
-from co2s_cli.training.views import Passes, Views, channel_masks, look
+from co2s_cli.training.step import Passes, StudentStep, Views, Wants, channel_masks, forward_views, run_students
 
 N, SIDE = 6, 64
 CPU = torch.device("cpu")
@@ -42,20 +42,20 @@ def rules(**changes):
 def trainees_of(method, pair, *, checkpointed=False, **changes):
     chosen = METHODS[method](rules(**changes))
     return {
-        name: Trainee(student, chosen, number=number, seed=0, checkpointed=checkpointed)
+        name: StudentStep(student, chosen, number=number, seed=0, checkpointed=checkpointed)
         for number, (name, student) in enumerate(pair.students.items())
     }
 
 
 def terms_of(method, pair=None, *, step=50, data=None, **changes):
     """Parts of the loss of all students by `student/part`, their graphs alive."""
-    turns = in_turns(trainees_of(method, pair or new(), **changes), data or batch(), step)
+    turns = run_students(trainees_of(method, pair or new(), **changes), data or batch(), step)
     return {f"{name}/{part}": term for name, terms in turns for part, term in terms.items()}
 
 
 def descend(trainees, data, step=0):
     """Gradients of every student's loss, as a run takes them."""
-    for _, terms in in_turns(trainees, data, step):
+    for _, terms in run_students(trainees, data, step):
         total_loss(terms, Runtime(CPU), shared=True)[0].backward()
 
 
@@ -197,8 +197,8 @@ def test_without_labels_the_supervised_part_is_zero():
 def test_zero_dropout_gives_the_clean_logits_and_dropout_drops_whole_channels():
     pair, data = new().eval(), batch()
     passes = Passes(pair.students["clip"])
-    ones = [torch.ones(2, width) for width in passes.widths]
-    clean = look(passes, data, strong=2, feature=ones)
+    ones = [torch.ones(2, width) for width in pair.students["clip"].widths]
+    clean = forward_views(passes, data, Wants(strong=2), masks=ones)
     torch.testing.assert_close(clean.feature, clean.weak)
     masks = channel_masks((64, 64, 48), (0, 1), seed=0, step=1, student=0, device=CPU)
     assert [tuple(mask.shape) for mask in masks] == [(2, 64), (2, 64), (2, 48)]
@@ -218,15 +218,15 @@ def test_the_encoder_sees_each_view_once_and_dropped_features_cost_the_decoder_a
     monkeypatch.setattr(student, "encode", lambda images: (seen.append(images), encode(images))[1])
     monkeypatch.setattr(student, "decode", lambda taps, size: (said.append(taps), decode(taps, size))[1])
     passes = Passes(student)
-    masks = channel_masks(passes.widths, data.slots, seed=0, step=3, student=0, device=CPU)
-    look(passes, data, strong=2, feature=masks)
+    masks = channel_masks(student.widths, data.slots, seed=0, step=3, student=0, device=CPU)
+    forward_views(passes, data, Wants(strong=2), masks=masks)
     assert [len(images) for images in seen] == [8, *alone]
     assert [len(taps.semantic) for taps in said] == [10, *alone]
     for maps, mask in zip(said[0], masks, strict=True):
         assert torch.equal(maps[8:], maps[2:4] * mask[..., None, None])
         assert (maps[8:].abs().sum(dim=(2, 3)) == 0).any(dim=1).all()
     seen.clear(), said.clear()
-    look(passes, data, strong=2)
+    forward_views(passes, data, Wants(strong=2))
     assert [len(images) for images in seen] == [8, *alone]
     assert [len(taps.semantic) for taps in said] == [8, *alone]
 
@@ -234,7 +234,7 @@ def test_the_encoder_sees_each_view_once_and_dropped_features_cost_the_decoder_a
 def test_one_pass_says_what_separate_passes_say():
     pair, data = new().eval(), batch(extra=2)
     student = pair.students["dino"]
-    views = look(Passes(student), data, strong=2, feature=None)
+    views = forward_views(Passes(student), data, Wants(strong=2))
     with torch.no_grad():
         torch.testing.assert_close(views.labeled, student(data.images), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(views.weak, student(data.weak[:2]), rtol=1e-4, atol=1e-5)
@@ -295,7 +295,7 @@ def test_a_step_of_one_student_leaves_the_other_as_it_is(one, other):
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     before = {name: value.clone() for name, value in pair.state_dict().items()}
-    terms = dict(in_turns(trainees, batch(), 50))[one]
+    terms = dict(run_students(trainees, batch(), 50))[one]
     assert terms["stability"].value.item() > 0
     total_loss(terms, Runtime(CPU), shared=True)[0].backward()
     optimizer.step()
@@ -353,7 +353,7 @@ def test_students_that_teach_each_other_agree_sooner():
             optimizer.zero_grad()
             descend(trainees, batch(), 50)
             optimizer.step()
-        after = [terms["stability"] for _, terms in in_turns(trainees, batch(), 50)]
+        after = [terms["stability"] for _, terms in run_students(trainees, batch(), 50)]
         assert all(term.count > 0 for term in after)
         left[teaches] = sum(term.value.item() for term in after) / 2
     assert 0 < left[True] < left[False] / 10
@@ -364,7 +364,7 @@ def test_each_student_is_told_what_the_other_one_says_of_the_weak_view():
     trainees = trainees_of("co2s", pair)
     for name, trainee in trainees.items():
         trainee.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[2]}))
-    list(in_turns(trainees, data, 50))
+    list(run_students(trainees, data, 50))
     said = pair.members(data.weak[:2])
     assert seen["clip"].keys() == {"dino"}
     assert seen["dino"].keys() == {"clip"}
@@ -373,6 +373,6 @@ def test_each_student_is_told_what_the_other_one_says_of_the_weak_view():
     assert not seen["dino"]["clip"].requires_grad
 
 
-def test_methods_that_ask_no_other_student_pay_for_no_glimpse(monkeypatch):
-    monkeypatch.setattr(Trainee, "glimpse", lambda *_: pytest.fail("a pass that nobody wants"))
-    assert len(list(in_turns(trainees_of("unimatch", new()), batch(), 50))) == 2
+def test_methods_that_ask_no_other_student_pay_for_no_pass_of_it(monkeypatch):
+    monkeypatch.setattr(StudentStep, "predict_weak", lambda *_: pytest.fail("a pass that nobody wants"))
+    assert len(list(run_students(trainees_of("unimatch", new()), batch(), 50))) == 2

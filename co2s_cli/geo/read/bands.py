@@ -54,6 +54,11 @@ SENSORS: Final[Mapping[str, Mapping[str, str]]] = {
 }  # fmt: skip
 """Sensor → its band codes → common names. A code that only one reading explains is translated, others are not."""
 
+RGB: Final = ("red", "green", "blue")
+"""What three bands without names are taken for."""
+
+_NUMBERED: Final = re.compile(r"band_\d+")
+
 _CODE: Final = re.compile(r"(sr_?)?b(0?)(\d{1,2}a?)")
 
 
@@ -64,6 +69,18 @@ def band_names(dataset: Any) -> tuple[str, ...]:
         text or (f"band_{band}" if kind in plain_kinds else kind.name)
         for band, text, kind in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True)
     )
+
+
+def training_names(names: Sequence[str]) -> tuple[str, ...]:
+    """What a model that learns from all bands of a file, called `names` by `band_names`, calls its bands.
+
+    Red, green and blue come in this order, whatever theirs is in the file; three bands without names are these.
+    """
+    if len(names) == len(RGB) and (
+        set(common_names(names)) == set(RGB) or tuple(names) == ("band_1", "band_2", "band_3")
+    ):
+        return RGB
+    return tuple(names)
 
 
 def common_names(names: Sequence[str]) -> tuple[str | None, ...]:
@@ -93,22 +110,32 @@ def find_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None,
     )
 
 
+def match_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
+    """Numbers, from 1, of the bands that are the `wanted` ones, in that order; None where that cannot be told.
+
+    By name where all are found; else all in their order, if they are as many and none has a known name. A name that
+    is only a number (`band_4`) tells nothing about a file with more or fewer bands.
+    """
+    positions = tuple(number for number in find_bands(names, wanted) if number is not None)
+    as_many = len(names) == len(wanted)
+    if len(positions) == len(wanted) and (as_many or not any(_NUMBERED.fullmatch(name) for name in wanted)):
+        return positions
+    return tuple(range(1, len(names) + 1)) if as_many and not any(common_names(names)) else None
+
+
 def bands_of_model(source: str, names: Sequence[str], in_use: Sequence[int], wanted: Sequence[str]) -> tuple[int, ...]:
     """Numbers, from 1, of a raster's bands that are a model's, in the model's order.
 
-    By name where all are found; else the bands in use as they are, if they are as many and none has a known name.
-
     Raises:
-        InputError: neither holds.
+        InputError: `match_bands` cannot tell them.
     """
     usable = {number: names[number - 1] for number in in_use}
-    positions = find_bands(list(usable.values()), wanted)
-    if all(positions):
+    positions = match_bands(list(usable.values()), wanted)
+    if positions is not None:
         numbers = list(usable)
-        return tuple(numbers[position - 1] for position in positions if position)
-    if len(usable) == len(wanted) and not any(common_names(list(usable.values()))):
-        return tuple(usable)
-    missing = [name for name, position in zip(wanted, positions, strict=True) if not position]
+        return tuple(numbers[position - 1] for position in positions)
+    known = find_bands(list(usable.values()), wanted)
+    missing = [name for name, number in zip(wanted, known, strict=True) if number is None or _NUMBERED.fullmatch(name)]
     raise InputError(
         f"{source}: {_counted(list(usable.values()))} found, the model wants {_counted(wanted)}",
         hint=f"no band is known to be {', '.join(missing)}: pick all with -b, by number or name, in the model's order"

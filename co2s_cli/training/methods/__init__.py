@@ -1,8 +1,6 @@
 """The methods by name: what each makes of the students' views of a batch."""
 
-from co2s_cli.training.methods.co2s import Co2s
-from co2s_cli.training.methods.rules import Rules
-from co2s_cli.training.methods.self_training import FixMatch, Supervised, UniMatch
+from co2s_cli.training.methods.self_training import Co2s, FixMatch, Rules, Supervised, UniMatch
 
 METHODS: dict[str, type[Supervised]] = {
     "supervised": Supervised,

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from co2s_cli.data.batch import Batch
 from co2s_cli.training.losses import Likeness, Term, likeness, softly
-from co2s_cli.training.methods.rules import Rules
-from co2s_cli.training.methods.self_training import FixMatch
-from co2s_cli.training.views import Views
+from co2s_cli.training.methods.self_training import FixMatch, Rules
+from co2s_cli.training.step import Views, Wants
 
 
 class Foundation(Protocol):
@@ -57,18 +56,18 @@ class Distill(FixMatch):
         self._kind: Likeness = kind
         self.labeled = 1 / weights.divisor
         self.strong = ((weights.soft / 2 if soft else 1.0) / weights.divisor,)
-        self.own_weak = self.taught = soft
-        self.translated = bool(foundations) and weights.feature > 0
+        tokens = bool(foundations) and weights.feature > 0
+        self.wants = Wants(strong=1, weak=soft, labeled_guide=soft, tokens=tokens)
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss; each foundation model has one of its own."""
         found = super().terms(view, batch, peers, step)
-        if view.taught is not None:
-            found |= self._soft(view, view.taught, batch)
+        if view.labeled_guide is not None:
+            found |= self._soft(view, view.labeled_guide, batch)
         if view.shown is not None:
             weight = self._weights.feature / len(self._foundations) / self._weights.divisor
             for teacher in self._foundations:
-                said = view.translated[teacher.name]
+                said = view.tokens[teacher.name]
                 found[f"distill:{teacher.name}"] = likeness(said, teacher.tokens(view.shown), self._kind, weight=weight)
         return found
 

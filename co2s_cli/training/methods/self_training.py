@@ -1,49 +1,58 @@
-"""Supervised, FixMatch and UniMatch: each student learns from labels and from its own confident pseudo-labels."""
+"""Supervised, FixMatch, UniMatch and Co2S: students learn from labels, their own pseudo-labels and each other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from co2s_cli.data.batch import Batch
-from co2s_cli.training.losses import Pseudo, Term, consistency, pseudo_labels, supervised
-from co2s_cli.training.methods.rules import Rules
-from co2s_cli.training.views import Views
+from co2s_cli.training.losses import Pseudo, Term, consistency, learns, pseudo_labels, stability, supervised
+from co2s_cli.training.schedule import ramp
+from co2s_cli.training.step import Views, Wants
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every method is told about the run; the defaults are what the papers intend."""
+
+    threshold: Tensor
+    """(N,) confidence from which a pseudo-label of a class counts."""
+    steps: int
+    """Steps of the whole run."""
+    class_weights: Tensor | None = None
+    """(N,) weights of the supervised loss."""
+    stability_weight: float = 0.5
+    """Weight of the stability loss after its ramp."""
+    ramp_share: float = 0.2
+    """Share of the run over which that weight rises."""
+    stability_grad: bool = True
+    """Whether the stability loss teaches; the published code detaches both sides."""
+    stability_in_padding: bool = False
+    """Whether padding counts in it; it does in the published code."""
 
 
 class Supervised:
     """Labels alone: the loss is the mean cross-entropy."""
 
+    wants = Wants()
     labeled: float = 1.0
     """Weight of the labels' term."""
     strong: tuple[float, ...] = ()
-    """Weight of each strong view's term; their number is the number of strong views."""
+    """Weight of each strong view's term."""
     feature: float = 0.0
-    """Weight of the term of the view with dropped feature channels; 0 = there is no such view."""
-    mutual: bool = False
-    """Whether the students learn from one another."""
-    own_weak: bool = False
-    """Whether the student is to look at the weak view even where a guide gives the pseudo-labels."""
-    taught: bool = False
-    """Whether the guide is to speak about the labelled crops too."""
-    translated: bool = False
-    """Whether the student is to speak in its teachers' tokens."""
+    """Weight of the term of the view with dropped feature channels."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
-        """Parts of a student's loss; `peers` are the other students' probabilities of the weak view, (b, N, S, S)."""
-        del peers, step  # nothing here depends on them; the stability loss of other methods does
+        """Parts of a student's loss."""
+        del peers, step  # nothing here depends on them; the stability loss does
         rules = self.rules
-        term = supervised(
-            view.labeled,
-            batch.labels,
-            class_weights=rules.class_weights,
-            pixel_weights=batch.weights,
-        )
+        term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, pixel_weights=batch.weights)
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
         if not self.strong:
             return parts
@@ -66,6 +75,7 @@ def pseudo_pair(view: Views, batch: Batch) -> tuple[Pseudo, Pseudo]:
 class FixMatch(Supervised):
     """One strong view: L = (L_x + U_1) / 2."""
 
+    wants = Wants(strong=1)
     labeled = 1 / 2
     strong = (1 / 2,)
 
@@ -73,6 +83,33 @@ class FixMatch(Supervised):
 class UniMatch(Supervised):
     """Two strong views and dropped features: L = (L_x + U_1/4 + U_2/4 + U_fp/2) / 2."""
 
+    wants = Wants(strong=2, feature=True)
     labeled = 1 / 2
     strong = (1 / 8, 1 / 8)
     feature = 1 / 4
+
+
+class Co2s(UniMatch):
+    """L = UniMatch's + λ(t) · L_sta; λ lies outside the division by two. Where a peer is surer, it teaches."""
+
+    wants = Wants(strong=2, feature=True, weak=True, peers=True)
+
+    def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
+        """Parts of a student's loss."""
+        parts = super().terms(view, batch, peers, step)
+        rules = self.rules
+        weight = ramp(step, rules.steps, peak=rules.stability_weight, share=rules.ramp_share)
+        valid = batch.valid[: len(batch.images)]
+        own_confidence = view.weak.detach().float().softmax(dim=1).amax(dim=1)
+        taught = view.weak if rules.stability_grad else view.weak.detach()
+        for peer in peers.values():
+            best = peer.max(dim=1)
+            mask = learns(own_confidence, best.values, rules.threshold[best.indices])
+            mask = mask if rules.stability_in_padding else mask & valid
+            parts["stability"] = added(parts.get("stability"), stability(taught, peer, mask, weight=weight))
+        return parts
+
+
+def added(before: Term | None, term: Term) -> Term:
+    """The stability term of one more peer: totals and counts over all peers."""
+    return term if before is None else Term(before.total + term.total, before.count + term.count, term.weight)

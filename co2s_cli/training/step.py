@@ -1,0 +1,282 @@
+"""One step of training: views of a batch → one student after the other → the terms of its loss → their sum.
+
+A method (`training/methods`) says in a `Wants` which views it needs and makes terms of them; everything else of a step
+is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from co2s_cli.data.batch import Batch
+from co2s_cli.models.student import Student
+from co2s_cli.training.losses import Term
+from co2s_cli.training.runtime import Runtime
+
+FEATURE_STREAM = 9
+"""Stream of random numbers; the loader uses lower ones."""
+
+DROPPED = 0.5
+"""Share of the channels that feature perturbation drops, as published."""
+
+Guide = Callable[[Tensor], Tensor]
+"""Images (B, C, S, S) → class probabilities (B, N, S, S) without gradient: who gives the pseudo-labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a method needs of a student's views; the labelled crops are always there."""
+
+    strong: int = 0
+    """Strong views of the unlabelled crops."""
+    feature: bool = False
+    """The weak view with dropped feature channels."""
+    weak: bool = False
+    """The weak view with its gradient, even where a guide gives the pseudo-labels."""
+    peers: bool = False
+    """What the other students say about the weak view."""
+    labeled_guide: bool = False
+    """What the guide says about the labelled crops."""
+    tokens: bool = False
+    """What the student says in its teachers' tokens."""
+
+    @property
+    def unlabeled(self) -> bool:
+        """Whether unlabelled crops are needed at all."""
+        return self.strong > 0 or self.feature
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What one student says, as logits (·, N, S, S), and what it is told."""
+
+    labeled: Tensor
+    weak: Tensor
+    """Of the own unlabelled crops; (0, …) where only pseudo-labels are wanted of them and a guide gives those."""
+    strong: tuple[Tensor, ...]
+    feature: Tensor | None
+    """Of the weak crops with dropped feature channels."""
+    guide: Tensor
+    """Probabilities (b + extra, N, S, S) of all weak crops, without gradient: what pseudo-labels are made of."""
+    labeled_guide: Tensor | None = None
+    """Probabilities (b, N, S, S) of the labelled crops by the guide."""
+    shown: Tensor | None = None
+    """The images that frozen teachers are shown too: the labelled ones, then the strong ones as they were pasted."""
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the student says of those, in the tokens of each teacher."""
+
+
+class Method(Protocol):
+    """A way of learning."""
+
+    @property
+    def wants(self) -> Wants:
+        """The views it needs."""
+
+    def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
+        """Parts of a student's loss in step `step`.
+
+        `peers` are the other students' probabilities of the weak view, (b, N, S, S), without gradient.
+        """
+
+
+class StudentStep(nn.Module):
+    """A student together with its method: a batch in, the terms of its loss out. What DDP wraps.
+
+    It sees the other students as fixed maps, so that only one student's graph lives at a time. Its `guide` and the
+    teachers that its method knows are no part of this module: DDP, optimiser and model file never see them.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        method: Method,
+        *,
+        number: int,
+        seed: int,
+        guide: Guide | None = None,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+        checkpointed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.wants = method.wants
+        self._method = method
+        self._guide = guide
+        self._number = number
+        self._seed = seed
+        self._dtype = dtype
+        self._passes = Passes(student, compiled=compiled, checkpointed=checkpointed)
+
+    def forward(self, batch: Batch, step: int, peers: Mapping[str, Tensor]) -> tuple[dict[str, Term], Tensor]:
+        """Terms of its loss of `batch` in step `step` of the run; what it says about the weak view.
+
+        `peers` and the second result are probabilities (b, N, S, S) of the unlabelled crops, without gradient.
+        """
+        masks = None
+        if self.wants.feature:
+            masks = channel_masks(
+                self.student.widths, batch.slots, seed=self._seed, step=batch.step, student=self._number,
+                device=batch.images.device,
+            )  # fmt: skip
+        with self._autocast(batch.images):
+            views = forward_views(self._passes, batch, self.wants, masks=masks, guide=self._guide)
+            terms = self._method.terms(views, batch, peers, step)
+        return terms, views.weak.detach().float().softmax(dim=1)
+
+    @torch.no_grad()
+    def predict_weak(self, batch: Batch) -> Tensor:
+        """Probabilities (b, N, S, S) of the weak view, in a pass of its own."""
+        own = batch.weak[: len(batch.images)]
+        with self._autocast(own):
+            return self._passes.probabilities(own)
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
+
+
+def run_students(
+    steps: Mapping[str, StudentStep], batch: Batch, step: int, *, called: Mapping[str, nn.Module] | None = None
+) -> Iterator[tuple[str, dict[str, Term]]]:
+    """Name and loss terms of each student; its gradients are to be taken before the next one's turn.
+
+    So the graphs of two students never share the memory. Where students learn from one another, those behind the
+    first one say in a short pass of their own what the first one is to know. `called` are the steps as DDP wraps them.
+    """
+    _, *later = steps.items()
+    said = {name: student.predict_weak(batch) for name, student in later if student.wants.peers}
+    for name, model in (called or steps).items():
+        peers = {peer: probabilities for peer, probabilities in said.items() if peer != name}
+        terms, said[name] = model(batch, step, peers)
+        yield name, terms
+
+
+def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tuple[Tensor, Tensor]:
+    """The loss to differentiate on this rank, and the value of each term over all ranks.
+
+    With `shared` counts a term is the sum of all ranks' totals over the sum of their counts. DDP averages gradients
+    over the ranks, so this rank's share is multiplied by their number.
+    """
+    totals = torch.stack([term.total for term in terms.values()])
+    counts = torch.stack([term.count for term in terms.values()])
+    weight = torch.tensor([term.weight for term in terms.values()], device=totals.device)
+    if not shared:
+        values = totals / counts.clamp_min(1e-12)
+        return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
+    both = runtime.summed(torch.stack([totals.detach(), counts]))
+    counts = both[1].clamp_min(1e-12)
+    values = totals * runtime.ranks / counts
+    return (weight * values).sum(), both[0] / counts
+
+
+class Passes:
+    """The encoder and the decoder of a student, compiled or recomputed in the backward pass if wanted."""
+
+    def __init__(self, student: Student, *, compiled: bool = False, checkpointed: bool = False) -> None:
+        self._encode: Callable[[Tensor], Any] = torch.compile(student.encode) if compiled else student.encode
+        self._decode: Callable[[Any, Sequence[int]], Tensor] = (
+            torch.compile(student.decode) if compiled else student.decode
+        )
+        self.translated = student.translated
+        self._checkpointed = checkpointed
+
+    def encode(self, images: Tensor) -> Any:
+        """Taps of a batch of images."""
+        if self._checkpointed and torch.is_grad_enabled():
+            return checkpoint(self._encode, images, use_reentrant=False)
+        return self._encode(images)
+
+    def decode(self, taps: Any, size: Sequence[int]) -> Tensor:
+        """Logits of `size` of a batch of taps."""
+        if self._checkpointed and torch.is_grad_enabled():
+            logits: Tensor = checkpoint(self._decode, taps, size, use_reentrant=False)
+            return logits
+        return self._decode(taps, size)
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Class probabilities of a batch of images, without gradient."""
+        return self.decode(self.encode(images), images.shape[-2:]).float().softmax(dim=1)
+
+
+def forward_views(
+    passes: Passes,
+    batch: Batch,
+    wants: Wants,
+    *,
+    masks: Sequence[Tensor] | None = None,
+    guide: Guide | None = None,
+) -> Views:
+    """What a student says about a batch, in one pass through its encoder and one through its decoder.
+
+    `masks` (b, channels), one for each map, make the feature view. Without a `guide` the weak view's logits serve
+    pseudo-labels and losses alike, so that they are computed once. With one the student itself looks at that view only
+    if that is wanted. Partners are weak views of the same batch; only the extra ones cost a pass of their own.
+    """
+    own, size = len(batch.images), batch.images.shape[-2:]
+    uses_weak = wants.strong > 0 or masks is not None
+    looks = uses_weak and (wants.weak or guide is None or masks is not None)
+    weak = batch.weak[:own] if looks else batch.weak[:0]
+    mixed = [pasted(batch, view) for view in range(wants.strong)]
+    taps = passes.encode(torch.cat([batch.images, weak, *mixed]))
+    tokens = passes.translated(_without(taps, own, own + len(weak))) if wants.tokens else {}
+    if masks is not None:
+        dropped = (
+            tap[own : 2 * own] * mask[..., None, None].to(tap.dtype) for tap, mask in zip(taps, masks, strict=True)
+        )
+        taps = type(taps)(*(torch.cat(both) for both in zip(taps, dropped, strict=True)))
+    logits = passes.decode(taps, size)
+    sizes = [own, len(weak), *[own] * wants.strong, *([own] if masks is not None else [])]
+    labeled, weak_logits, *rest = torch.split(logits, sizes)
+    return Views(
+        labeled=labeled,
+        weak=weak_logits,
+        strong=tuple(rest[: wants.strong]),
+        feature=rest[wants.strong] if masks is not None else None,
+        guide=_guided(passes, batch, weak_logits, guide) if uses_weak else weak_logits.detach(),
+        labeled_guide=guide(batch.images) if wants.labeled_guide and guide is not None else None,
+        shown=torch.cat([batch.images, *mixed]) if wants.tokens else None,
+        tokens=tokens,
+    )
+
+
+def _guided(passes: Passes, batch: Batch, weak: Tensor, guide: Guide | None) -> Tensor:
+    """Probabilities of all weak crops, without gradient: the guide's, else the student's own."""
+    if guide is not None:
+        return guide(batch.weak)
+    own, extra = weak.detach().float().softmax(dim=1), batch.weak[len(weak) :]
+    return torch.cat([own, passes.probabilities(extra)]) if len(extra) else own
+
+
+def _without(taps: Any, first: int, last: int) -> Any:
+    """Taps less those of the images `first` … `last - 1`."""
+    return taps if first == last else type(taps)(*(torch.cat([tap[:first], tap[last:]]) for tap in taps))
+
+
+def pasted(batch: Batch, view: int) -> Tensor:
+    """A strong view of the own crops with the box of the partner's."""
+    own = len(batch.images)
+    strong = batch.strong[view]
+    return torch.where(batch.boxes[view][:, None], strong[batch.partner], strong[:own])
+
+
+def channel_masks(
+    widths: Sequence[int], slots: Sequence[int], *, seed: int, step: int, student: int, device: torch.device
+) -> list[Tensor]:
+    """A mask (b, channels) for each map: whole channels are dropped, each image and map by itself, the rest doubled."""
+    drawn = []
+    for slot in slots:
+        rng = np.random.default_rng([seed, FEATURE_STREAM, step, slot, student])
+        drawn.append([(rng.random(width) >= DROPPED) / (1 - DROPPED) for width in widths])
+    return [
+        torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device)
+        for index in range(len(widths))
+    ]

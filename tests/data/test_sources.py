@@ -1,0 +1,120 @@
+"""The images of a data.yaml: which of their bands are read, and by which names."""
+
+import logging
+
+import numpy as np
+import pytest
+from rasterio.enums import ColorInterp
+from support.rasters import noise, write_raster
+
+from co2s_cli.config.data import DataConfig
+from co2s_cli.data.sources import labeled_sources, open_scene, unlabeled_sources, with_bands
+from co2s_cli.errors import InputError
+
+SHAPE = (8, 8)
+
+
+def image(folder, name, names=(), count=None, **options):
+    """A scene with named bands beside labels for it."""
+    path = write_raster(folder / name, noise((count or len(names), *SHAPE)), names=names, **options)
+    write_raster(folder / "labels.tif", np.zeros(SHAPE, np.uint8))
+    return str(path)
+
+
+def config(folder, *images, **changes):
+    """A data.yaml that labels these images."""
+    labeled = [
+        {"labels": folder / "labels.tif", **(each if isinstance(each, dict) else {"image": each})} for each in images
+    ]
+    return DataConfig.model_validate({"classes": ["land", "water"], "labeled": labeled, **changes})
+
+
+def bands_of(folder, *images, **changes):
+    return with_bands(config(folder, *images, **changes)).bands
+
+
+def test_without_bands_all_of_the_labelled_scene_are_used_by_their_names_but_alpha(tmp_path):
+    names = ("Blue", "Green", "Red", "NIR", "thermal")
+    assert bands_of(tmp_path, image(tmp_path, "a.tif", names)) == names
+    colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined, ColorInterp.alpha)
+    assert bands_of(tmp_path, image(tmp_path, "b.tif", count=5, colors=colors)) == ("red", "green", "blue", "band_4")
+
+
+@pytest.mark.parametrize("names", [(), ("Red", "Green", "Blue"), ("B04", "B03", "B02"), ("blue", "green", "red")])
+def test_three_bands_without_names_or_of_colours_are_red_green_blue(tmp_path, names):
+    assert bands_of(tmp_path, image(tmp_path, "a.tif", names, count=3, photometric="minisblack")) == (
+        "red",
+        "green",
+        "blue",
+    )
+
+
+def test_three_other_bands_keep_their_names(tmp_path):
+    assert bands_of(tmp_path, image(tmp_path, "a.tif", ("nir", "red", "green"))) == ("nir", "red", "green")
+
+
+def test_bands_that_an_entry_picks_are_those_of_the_model(tmp_path):
+    path = image(tmp_path, "a.tif", ("blue", "green", "red", "nir"))
+    assert bands_of(tmp_path, {"image": path, "bands": [4, "red"]}) == ("nir", "red")
+
+
+def test_labelled_scenes_of_other_bands_are_refused_with_both_names(tmp_path):
+    first = image(tmp_path, "a.tif", ("red", "green", "blue", "nir"))
+    same = image(tmp_path, "b.tif", ("NIR", "Red", "Green", "Blue"))
+    other = image(tmp_path, "c.tif", ("red", "green", "blue", "swir1"))
+    assert bands_of(tmp_path, first, same) == ("red", "green", "blue", "nir")
+    for val in (0.2, [{"image": other, "labels": tmp_path / "labels.tif"}]):
+        with pytest.raises(InputError, match=r"different bands: .*nir in .*a\.tif, .*swir1 in .*c\.tif"):
+            bands_of(tmp_path, first, *([other] if val == 0.2 else []), val=val)
+
+
+def test_two_bands_of_one_name_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.tif: several of its bands have one name"):
+        bands_of(tmp_path, image(tmp_path, "a.tif", ("red", "nir", "nir", "blue")))
+
+
+def test_scaling_must_have_as_many_ranges_as_the_bands_found(tmp_path):
+    scaling = {"low": [0, 0, 0], "high": [1, 1, 1]}
+    with pytest.raises(InputError, match="scaling has 3 ranges for 4 bands"):
+        bands_of(tmp_path, image(tmp_path, "a.tif", ("red", "green", "blue", "nir")), scaling=scaling)
+
+
+def test_an_unlabelled_entry_picks_as_many_bands_as_were_found(tmp_path):
+    path = image(tmp_path, "a.tif", ("red", "green", "blue", "nir"))
+    with pytest.raises(InputError, match="picks 3 bands where 4 are named"):
+        bands_of(tmp_path, path, unlabeled=[{"image": path, "bands": [1, 2, 3]}])
+
+
+def test_unlabelled_scenes_are_matched_by_name(tmp_path):
+    data = with_bands(config(tmp_path, image(tmp_path, "a.tif", ("red", "green", "blue", "nir"))))
+    other = image(tmp_path, "b.tif", ("coastal", "nir", "blue", "green", "red"))
+    entry = config(tmp_path, other, unlabeled=[other]).unlabeled
+    (source,) = unlabeled_sources(entry, data.bands, known=set())
+    assert source.scene.bands == (5, 4, 3, 2)
+
+
+def test_bands_with_other_known_names_are_refused_and_never_taken_in_order(tmp_path):
+    path = image(tmp_path, "a.tif", ("red", "green", "blue"))
+    with pytest.raises(InputError, match=r"3 bands found .* wanted are nir, red, green") as caught:
+        open_scene(path, ("nir", "red", "green"))
+    assert "1" not in caught.value.hint
+    assert open_scene(path, ("nir", "red", "green"), picked=(1, 2, 3)).bands == (1, 2, 3)
+
+
+def test_numbered_names_say_nothing_of_a_file_with_more_bands(tmp_path):
+    path = image(tmp_path, "a.tif", count=6)
+    with pytest.raises(InputError, match="6 bands found"):
+        open_scene(path, ("band_1", "band_2", "band_3", "band_4"))
+
+
+def test_bands_without_names_are_taken_in_order_and_the_log_says_so(tmp_path, caplog):
+    path = image(tmp_path, "a.tif", count=3, photometric="minisblack")
+    data = with_bands(config(tmp_path, path))
+    with caplog.at_level(logging.WARNING):
+        (source,) = labeled_sources(data.labeled, data.class_map, data.bands)
+    assert source.scene.bands == (1, 2, 3)
+    assert "a.tif: bands without known names are taken as red, green, blue" in caplog.text
+    caplog.clear()
+    named = image(tmp_path, "b.tif", ("red", "green", "blue"))
+    labeled_sources(config(tmp_path, named).labeled, data.class_map, data.bands)
+    assert not caplog.text
