@@ -47,7 +47,7 @@ TILES = {1: 3, 2: 2, 4: 1, 8: 1, 16: 1}
 """Tiles of each seed's land by the points along the side of a pixel."""
 TILE_SIDE = 256
 
-LOCAL_STEPS, DINO_STEPS = 2000, 500
+LOCAL_STEPS, DINO_STEPS = 800, 500
 WARM_SHARE = 0.1
 
 BAND_SETS: tuple[tuple[tuple[str, ...], float], ...] = (

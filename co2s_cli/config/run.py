@@ -57,7 +57,8 @@ class RunConfig(Settings):
     """Steps of this call; the schedule stays that of the whole run."""
 
     preset: Annotated[Literal["default", "published", "tiny"], Flag(panel="Training")] = "default"
-    """default: as the papers intend; published: as the released code behaves; tiny: small networks, no weights."""
+    """default: as the papers intend; published: as the released code behaves; tiny: small networks, in train those
+    of the packaged start."""
     steps: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Steps of the run; 4000 if neither steps nor epochs are given."""
     epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
