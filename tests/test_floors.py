@@ -17,7 +17,7 @@ FLOORS = {
     "cli": 6,
 }  # fmt: skip
 INNER_FLOORS = {
-    "geo": {"": 0, "read": 1, "write": 2, "labels": 3, "polygons": 3},
+    "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
     "data": {"landscape": 0, "": 1},
     "training": {"": 0, "methods": 0},  # methods are made of the losses beside them, and the engine runs methods
 }

@@ -1,7 +1,7 @@
 """Settings of `co2s import`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,8 +16,8 @@ class ImportConfig(Settings):
         min_length=1, max_length=2
     )
     """The authors' best_clip.pth and best_dinov3.pth, in any order; one alone is allowed."""
-    dataset: Annotated[Literal["whdld", "loveda", "potsdam", "gid15", "mer", "msl"], Flag(panel="Model")]
-    """Data set that they were trained on: whdld, loveda, potsdam, gid15, mer or msl."""
+    dataset: Annotated[str, Flag(panel="Model", metavar="NAME|FILE")]
+    """Data set that they were trained on: whdld, loveda, potsdam, gid15, mer or msl, or a protocol file of your own."""
     out: Annotated[Path, Flag("--out", "-o", panel="Output")]
     """Model file to write (.safetensors)."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False

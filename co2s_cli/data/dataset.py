@@ -104,8 +104,8 @@ def assemble(
 
 
 def _unlabeled(config: DataConfig, labeled: Sequence[Source], roles: Roles) -> list[Source]:
-    images = [source.scene.source for source in (*labeled, *roles.spare)]
-    known = {*images, *(area.scene.source for area in roles.areas)}
+    scenes = [source.scene for source in (*labeled, *roles.spare)]
+    known = {resolved(scene.source) for scene in (*scenes, *(area.scene for area in roles.areas))}
     sources = holding_out(unlabeled_sources(config.unlabeled, config.bands, known=known), roles.held)
     out = [source for source in sources if _validates(source)]
     if out and isinstance(config.val, tuple):

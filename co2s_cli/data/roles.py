@@ -66,6 +66,8 @@ def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ra
     blocks = _labeled_blocks(labeled, classes, crop)
     if areas:
         labeled = _kept_apart(labeled, blocks, areas)
+        if isinstance(config.val, float):
+            tell_sides(classes, blocks, judged)
     elif isinstance(config.val, float):
         places = _places(labeled, blocks, len(classes))
         hint = _way_to_more(places, labeled, crop)
@@ -241,6 +243,4 @@ def tell_sides(classes: ClassMap, train: Sequence[Block], val: Sequence[Block]) 
         )  # fmt: skip
     missing = [name for class_id, name in enumerate(classes.names) if places[0][class_id] and not places[1][class_id]]
     if missing:
-        log.warning(
-            "class %s cannot be validated: its labels are too few places to stand on both sides", ", ".join(missing)
-        )
+        log.warning("class %s cannot be validated: none of its labels is among those that validate", ", ".join(missing))

@@ -24,7 +24,7 @@ HEADER = "# Pseudo-labels by `co2s pseudo-label`; paths are relative to this fil
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedLabels:
     """Labels of one image that several entries name, as one; where they overlap the later entry wins."""
 
     sources: tuple[Source, ...]
@@ -35,10 +35,10 @@ class Merged:
         return ", ".join(source.labels.source for source in self.sources if source.labels)
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[_Reader]:
+    def reader(self) -> Iterator[_MergedLabelReader]:
         """Readers of all of them."""
         with contextlib.ExitStack() as stack:
-            yield _Reader(
+            yield _MergedLabelReader(
                 [
                     (source.windows, stack.enter_context(source.labels.reader()))
                     for source in self.sources
@@ -48,7 +48,7 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _MergedLabelReader:
     parts: list[tuple[tuple[Window, ...], LabelReader]]
 
     def read(self, window: Window) -> NDArray[np.uint8]:
@@ -192,6 +192,6 @@ def _of_image(sources: Sequence[Source], image: str) -> tuple[Source, ...]:
     return tuple(source for source in sources if resolved(source.scene.source) == resolved(image))
 
 
-def _merged(sources: Sequence[Source], image: str) -> Merged | None:
+def _merged(sources: Sequence[Source], image: str) -> MergedLabels | None:
     found = _of_image(sources, image)
-    return Merged(found) if found else None
+    return MergedLabels(found) if found else None

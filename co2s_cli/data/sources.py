@@ -17,7 +17,7 @@ from co2s_cli.data.splits import read_list
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.labels.labels import Labels, open_labels
-from co2s_cli.geo.labels.weights import Weights, open_weights
+from co2s_cli.geo.labels.weights import LabelWeights, open_weights
 from co2s_cli.geo.read.bands import RGB, band_names, find_bands, match_bands, training_names
 from co2s_cli.geo.read.checks import alpha_band, check_exists, color_kind, pick_bands
 from co2s_cli.geo.read.scene import Nodata, Scene
@@ -25,6 +25,9 @@ from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
+
+_EXPANDED = "?expand=rgb"
+"""End of the name by which GDAL opens a file with a palette as colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Source:
     labels: Labels | None = None
     windows: tuple[Window, ...] = ()
     """Parts to use; empty = all."""
-    weights: Weights | None = None
+    weights: LabelWeights | None = None
     """How much the labels count; None = fully."""
     holdout: tuple[Window, ...] = ()
     """Parts that no training crop may show: they validate."""
@@ -78,8 +81,11 @@ def inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
 
 
 def resolved(source: str) -> str:
-    """What tells whether two names are one image: the file behind all links, or the address."""
-    path = Path(source)
+    """What tells whether two names are one image: the file behind all links, or the address.
+
+    A chip whose palette is expanded (`vrt://FILE?expand=rgb`) is the file itself.
+    """
+    path = Path(source.removeprefix("vrt://").removesuffix(_EXPANDED) if source.endswith(_EXPANDED) else source)
     return str(path.resolve()) if path.exists() else source
 
 
@@ -136,12 +142,13 @@ def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: t
 def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...], *, known: set[str]) -> list[Source]:
     """The unlabelled images; nothing of any labels is opened.
 
-    Chips of a folder that are `known` already, because they are labelled or validate, are left out.
+    Chips of a folder that are in `known`, as `resolved` names them, are left out: they are labelled or validate.
     """
     sources = []
     for entry in entries:
-        images = [image for image in _images(entry.image, entry.list) if not (image.chip and image.path in known)]
-        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in images]
+        images = _images(entry.image, entry.list)
+        fresh = [image for image in images if not (image.chip and resolved(image.path) in known)]
+        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in fresh]
         _remark_unnamed(opened, bands, entry)
         sources += opened
     return sources
@@ -214,7 +221,7 @@ def _open(image: _Image, bands: tuple[str, ...], entry: LabeledEntry | Unlabeled
         if kind == "gray":
             return Scene.open(image.path, bands=(1, 1, 1), nodata=entry.nodata)
         if kind == "palette":
-            return Scene.open(f"vrt://{image.path}?expand=rgb", nodata=entry.nodata)
+            return Scene.open(f"vrt://{image.path}{_EXPANDED}", nodata=entry.nodata)
     return open_scene(image.path, bands, entry.bands, entry.nodata)
 
 

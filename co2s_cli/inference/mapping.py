@@ -22,7 +22,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import Co2sError, OutputError
 from co2s_cli.geo.gdal import reading
-from co2s_cli.geo.write import creation
+from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import store
 from co2s_cli.inference.assembly import write_rasters
 from co2s_cli.inference.engine import Engine
@@ -93,7 +93,7 @@ class MapContext:
         device = pick_device(settings.device, workers=settings.workers or 1)
         any_gpu = settings.device in ("auto", "cuda") and device.type == "cuda"
         workers = settings.workers or (torch.cuda.device_count() if any_gpu else 1)
-        return cls(settings, model, product, device, workers, creation.parse(settings.co), progress, beside)
+        return cls(settings, model, product, device, workers, cog_options(settings.co), progress, beside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.errors import ModelError
-from co2s_cli.geo.write.raster import STEPS
+from co2s_cli.geo.legend import STEPS
 from co2s_cli.models.ensemble import fuse
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.students import STUDENT_NAMES, Fusion

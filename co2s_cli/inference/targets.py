@@ -137,7 +137,7 @@ def _check_names(target: Target) -> None:
         if name == "vector":
             from co2s_cli.geo.write import vector  # only where it is wanted: it loads in a second
 
-            vector.check_format(path)
+            vector.format_of(path)
         elif name == "preview" and path.suffix.lower() != ".png":
             raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")
         elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:

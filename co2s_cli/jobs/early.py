@@ -22,7 +22,7 @@ from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import InputError, OutputError
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import expand_sources, is_local
-from co2s_cli.geo.write import creation
+from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -85,7 +85,7 @@ def check_evaluate(settings: EvaluateConfig) -> None:
 
 
 def _manifest(settings: MapConfig) -> Manifest:
-    creation.parse(settings.co)
+    cog_options(settings.co)
     return weights.read_manifest(settings.model or weights.default_path())
 
 

@@ -17,10 +17,9 @@ from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.labels.truth import Truth, open_truth, truth_legend
+from co2s_cli.geo.legend import STEPS, Legend
 from co2s_cli.geo.polygons.class_raster import ClassRaster, byte_reader, confidence_scale
 from co2s_cli.geo.read.bands import find_bands
-from co2s_cli.geo.write.legend import Legend
-from co2s_cli.geo.write.raster import STEPS
 from co2s_cli.metrics.calibration import Reliability
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import report, streamed

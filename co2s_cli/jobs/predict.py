@@ -83,7 +83,7 @@ def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None
     from co2s_cli.jobs import vectorize
 
     path = target.beside["vector"]
-    if path.suffix.lower() in vector.GEOJSON and scene.original.crs is None and scene.original.gcp_crs is None:
+    if vector.format_of(path).lonlat and scene.original.crs is None and scene.original.gcp_crs is None:
         raise InputError(
             f"--vector {path}: GeoJSON is in EPSG:4326, but {scene.source} has no CRS",
             hint="choose .gpkg, .fgb or .parquet, or set the CRS of the scene with gdal_edit.py -a_srs",

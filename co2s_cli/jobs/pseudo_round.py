@@ -24,7 +24,7 @@ from co2s_cli.geo.polygons.class_raster import ClassRaster
 from co2s_cli.geo.read.scaling import scaling_for, widest
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
-from co2s_cli.geo.write import creation
+from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import memory
 from co2s_cli.inference.mapping import KEY_TAG
 from co2s_cli.inference.targets import Target, open_scene
@@ -146,7 +146,7 @@ class LabellingRound:
             cut=CutRule(bounds, self.settings.weight, self.settings.min_area),
             classes=classes,
             tags={**_origin(target.out), RULE_TAG: json.dumps(self._rule(bounds))},
-            creation=creation.parse(self.settings.co),
+            creation=cog_options(self.settings.co),
             limit=self._limit,
         )
         self.progress.start("labelling", material.grid.height, "row")

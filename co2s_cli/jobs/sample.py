@@ -21,9 +21,8 @@ from co2s_cli.errors import OutputError
 from co2s_cli.files import appearing, check_output
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.polygons.outlines import write_outlines
-from co2s_cli.geo.write.imagery import image, north_up
-from co2s_cli.geo.write.raster import class_layer, raster
+from co2s_cli.geo.write.raster import class_layer, image, north_up, raster
+from co2s_cli.geo.write.vector import write_outlines
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.tiling import Window
 

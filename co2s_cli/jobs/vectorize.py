@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,27 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, LandClass
-from co2s_cli.config.units import show_bytes
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
+from co2s_cli.errors import OutputError
 from co2s_cli.files import check_output
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.polygons import stream as coverage
-from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
-from co2s_cli.geo.polygons.class_strips import copy_to_raster, strips
-from co2s_cli.geo.polygons.features import Features, Ground, known_crs
-from co2s_cli.geo.polygons.sieve import sieved
-from co2s_cli.geo.polygons.simplify import JOINTS_EVERY
-from co2s_cli.geo.write import geojson, vector, vector_style
-from co2s_cli.geo.write.table import Table
+from co2s_cli.geo.polygons import stream
+from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.geo.polygons.features import Features
+from co2s_cli.geo.polygons.plan import VectorPlan, block_rows, check_plan, min_pixels, plan_polygons
+from co2s_cli.geo.polygons.sieve import sieve_to_file
+from co2s_cli.geo.write import styles, vector
+from co2s_cli.geo.write.raster import copy_class_raster
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
-
-_PIXELS = 2_000_000
-"""Of a block, where memory allows: enough that a block's fixed costs do not count."""
-_BYTES_PER_PIXEL = 60
-"""Memory that a process takes for a block of noisy labels, measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +52,7 @@ class VectorizeResult:
     """None on standard output."""
     sieved: Path | None
     merged_pixels: int = 0
-    """Pixels of regions below the minimum area, which have the class of a neighbour now."""
+    """Pixels of regions below the minimum area, which have got the class of a neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +62,10 @@ class _Counts:
     polygons: NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORE, np.int64))
     area_m2: NDArray[np.float64] = field(default_factory=lambda: np.zeros(IGNORE))
 
-    def add(self, some: Features) -> None:
-        """Count some more features."""
-        np.add.at(self.polygons, some.value, 1)
-        np.add.at(self.area_m2, some.value, some.area_m2)
+    def add(self, features: Features) -> None:
+        """Count more features."""
+        np.add.at(self.polygons, features.value, 1)
+        np.add.at(self.area_m2, features.value, features.area_m2)
 
     def result(self, names: tuple[str, ...]) -> tuple[ClassCount, ...]:
         """The classes that occur."""
@@ -93,20 +83,20 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     """
     _check_outputs(settings)
     raster = ClassRaster.open(settings.raster)
-    task = _task(settings, raster)
-    folder = None if settings.out == vector.STDOUT else settings.out.parent
-    with tempfile.TemporaryDirectory(prefix=".co2s.", dir=folder) as scratch:
-        source, merged = _sieved(settings, raster, task.ground, Path(scratch), progress)
-        found = _write(settings, raster, replace(task, source=source), progress)
+    plan = plan_polygons(settings, raster, lonlat=vector.format_of(settings.out).lonlat)
+    scratch_parent = None if settings.out == vector.STDOUT else settings.out.parent
+    with tempfile.TemporaryDirectory(prefix=".co2s.", dir=scratch_parent) as scratch:
+        source, merged_pixels = _sieve(settings, raster, plan, Path(scratch), progress)
+        class_counts = _write(settings, raster, replace(plan, source=source), progress)
     progress.close()
-    style = _write_style(settings.out, raster, found)
-    count = sum(one.polygons for one in found)
-    share = merged / (raster.grid.height * raster.grid.width)
+    style = _write_style(settings.out, raster, class_counts)
+    polygons = sum(count.polygons for count in class_counts)
+    share = merged_pixels / (raster.grid.height * raster.grid.width)
     log.info(
         "%s: %d polygons of %d classes; %d pixels (%.2f %%) of regions below %s have joined a neighbour",
-        settings.out, count, len(found), merged, 100 * share, settings.min_area,
+        settings.out, polygons, len(class_counts), merged_pixels, 100 * share, settings.min_area,
     )  # fmt: skip
-    return VectorizeResult(settings.out, count, found, style, settings.sieved, merged)
+    return VectorizeResult(settings.out, polygons, class_counts, style, settings.sieved, merged_pixels)
 
 
 def check(settings: VectorizeConfig, grid: Grid) -> None:
@@ -115,174 +105,78 @@ def check(settings: VectorizeConfig, grid: Grid) -> None:
     Raises:
         Co2sError: what is wrong with the settings.
     """
-    vector.check_format(settings.out)
-    target = _target(settings, grid)
-    least = JOINTS_EVERY if _tolerance(settings, grid) else 1
-    _small(settings, grid, Ground.of(grid, target))
-    _block_plan(settings, grid, least=min(least, grid.height))
-
-
-def _write(
-    settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task, progress: Progress
-) -> tuple[ClassCount, ...]:
-    rows, workers = _block_plan(settings, raster.grid, least=min(task.step, task.height))
-    spans = coverage.plan(task.height, max(1, rows // task.step) * task.step)
-    progress.start("polygons", len(spans), "block")
-    counts = _Counts()
-
-    def tables() -> Iterator[Table]:
-        for some in coverage.features(task, spans, workers=workers):
-            counts.add(some)
-            yield _table(some, raster.legend.names, task)
-            progress.advance()
-
-    vector.write(settings.out, _schema(settings, raster, task), tables(), sys.stdout.write)
-    return counts.result(raster.legend.names)
+    check_plan(settings, grid, lonlat=vector.format_of(settings.out).lonlat)
 
 
 def _check_outputs(settings: VectorizeConfig) -> None:
-    vector.check_format(settings.out)
+    vector.format_of(settings.out)
     if settings.sieved is not None:
         check_output(settings.sieved, overwrite=settings.overwrite)
     if settings.out == vector.STDOUT:
         return
     check_output(settings.out, overwrite=settings.overwrite)
     style = settings.out.with_suffix(".qml")
-    if vector_style.is_taken(style) and not settings.overwrite:
+    if styles.holds_polygon_style(style) and not settings.overwrite:
         raise OutputError(f"{style}: exists and is not overwritten", hint="add --overwrite, or choose another name")
 
 
-def _task(settings: VectorizeConfig, raster: ClassRaster) -> coverage.Task:
-    ground = Ground.of(raster.grid, _target(settings, raster.grid))
-    scale = 1.0 if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
-    return coverage.Task(
-        source=raster.source,
-        height=raster.grid.height,
-        ground=ground,
-        wanted=_wanted(settings, raster),
-        tolerance=_tolerance(settings, raster.grid),
-        confidence=settings.confidence,
-        confidence_scale=scale,
-        open_bytes=settings.mem_limit // 4,
-    )
-
-
-def _target(settings: VectorizeConfig, grid: Grid) -> Any:
-    """The CRS to write where it may be another one than the raster's."""
-    is_geojson = settings.out.suffix.lower() in vector.GEOJSON
-    wanted = settings.dst_crs or ("EPSG:4326" if is_geojson else None)
-    if wanted is None:
-        return None
-    target = known_crs(wanted)
-    if is_geojson and target.to_epsg() != 4326:
-        raise ConfigError(f"--dst-crs {wanted}: GeoJSON is in EPSG:4326 always", hint="choose another format")
-    if grid.crs is None:
-        raise InputError(
-            f"{settings.raster}: has no CRS, so that nothing can be written in {wanted}",
-            hint="write .gpkg, .fgb or .parquet in its own coordinates, or set its CRS with gdal_edit.py -a_srs",
-        )
-    return target
-
-
-def _wanted(settings: VectorizeConfig, raster: ClassRaster) -> NDArray[np.bool_]:
-    """(257) True for values that become polygons."""
-    wanted = np.zeros(257, bool)
-    wanted[raster.legend.ids(settings.classes) if settings.classes else slice(IGNORE)] = True
-    wanted[raster.legend.ids(settings.exclude)] = False
-    return wanted
-
-
-def _tolerance(settings: VectorizeConfig, grid: Grid) -> float:
-    """Tolerance of simplification in pixels."""
-    if settings.simplify.unit == "px" or settings.simplify.value == 0:
-        return settings.simplify.value
-    side = grid.ground_size()
-    if side is None:
-        raise _no_metres(f"--simplify {settings.simplify}", settings.raster)
-    return settings.simplify.value / math.sqrt(side[0] * side[1])
-
-
-def _no_metres(flag: str, raster: str) -> ConfigError:
-    return ConfigError(
-        f"{flag}: {raster} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
-    )
-
-
-def _sieved(
-    settings: VectorizeConfig, raster: ClassRaster, ground: Ground, scratch: Path, progress: Progress
+def _sieve(
+    settings: VectorizeConfig, raster: ClassRaster, plan: VectorPlan, scratch: Path, progress: Progress
 ) -> tuple[str, int]:
     """The raster to make polygons of, and how many of its pixels have another class than those of the one given."""
-    small = _small(settings, raster.grid, ground)
-    if small <= 1 and settings.sieved is None:
+    smallest = min_pixels(settings, raster.grid, plan.ground)
+    if smallest <= 1 and settings.sieved is None:
         return raster.source, 0
     progress.start("small regions", raster.grid.height, "row")
-    path, merged = scratch / "sieved.tif", 0
-    rows_at_once = max(1, min(_PIXELS, settings.mem_limit // (8 * _BYTES_PER_PIXEL)) // raster.grid.width)
-    with strips(path, raster.grid) as writer:
-        for rows in sieved(raster.source, raster.grid.shape, small, scratch, rows_at_once=rows_at_once):
-            writer.write(rows.top, rows.classes)
-            merged += rows.merged
-            progress.advance(len(rows.classes))
+    sieved = sieve_to_file(raster, smallest, scratch, advance=progress.advance)
     if settings.sieved is not None:
-        copy_to_raster(path, settings.sieved, raster.legend.class_map(writer.values))
-    return str(path), merged
+        copy_class_raster(sieved.path, settings.sieved, raster.grid, raster.legend.class_map([sieved.highest]))
+    return str(sieved.path), sieved.merged_pixels
 
 
-def _small(settings: VectorizeConfig, grid: Grid, ground: Ground) -> int:
-    """Regions of fewer pixels are too small."""
-    wanted = settings.min_area
-    if wanted.unit == "px" or wanted.value == 0:
-        return math.ceil(wanted.value)
-    side = grid.ground_size()
-    if ground.unit is None or side is None:
-        raise _no_metres(f"--min-area {wanted}", settings.raster)
-    # degrees shrink towards the poles: GDAL's sieve counts pixels, so that the middle of the map stands for all of it
-    pixel_m2 = side[0] * side[1] if ground.ellipsoid else abs(ground.pixel_area) * ground.unit**2
-    return math.ceil(wanted.value / pixel_m2 * (1 - 1e-9))
+def _write(
+    settings: VectorizeConfig, raster: ClassRaster, plan: VectorPlan, progress: Progress
+) -> tuple[ClassCount, ...]:
+    rows, workers = block_rows(settings, raster.grid, least_rows=plan.least_rows)
+    spans = stream.row_spans(plan.height, max(1, rows // plan.row_step) * plan.row_step)
+    progress.start("polygons", len(spans), "block")
+    counts = _Counts()
+
+    def tables() -> Iterator[vector.Table]:
+        for features in stream.features(plan, spans, workers=workers):
+            counts.add(features)
+            yield _table(features, raster.legend.names, plan)
+            progress.advance()
+
+    vector.write(settings.out, _schema(settings, raster, plan), tables())
+    return counts.result(raster.legend.names)
 
 
-def _schema(settings: VectorizeConfig, raster: ClassRaster, task: coverage.Task) -> vector.Schema:
-    side = (raster.grid.ground_size() or (1.0, 1.0))[0]
+def _schema(settings: VectorizeConfig, raster: ClassRaster, plan: VectorPlan) -> vector.Schema:
+    pixel_m = (raster.grid.ground_size() or (1.0, 1.0))[0]
     return vector.Schema(
         settings.layer or settings.out.stem,
-        task.ground.written_crs,
-        _table(Features.none(), raster.legend.names, task),
-        geojson.decimals(side / 111_320),
+        plan.ground.written_crs,
+        _table(Features.none(), raster.legend.names, plan),
+        vector.decimals(pixel_m / 111_320),
     )
 
 
-def _table(some: Features, names: tuple[str, ...], task: coverage.Task) -> Table:
+def _table(features: Features, names: tuple[str, ...], plan: VectorPlan) -> vector.Table:
     columns: dict[str, NDArray[Any]] = {
-        "class_id": some.value,
-        "class": np.array(names, dtype=object)[some.value],
-        "area_m2": some.area_m2,
-        "perimeter_m": some.perimeter_m,
+        "class_id": features.value,
+        "class": np.array(names, dtype=object)[features.value],
+        "area_m2": features.area_m2,
+        "perimeter_m": features.perimeter_m,
     }
-    if task.confidence is not None:
-        columns |= {"confidence_mean": some.confidence_mean, "confidence_p10": some.confidence_p10}
-    return Table(some.geometry, columns)
+    if plan.confidence is not None:
+        columns |= {"confidence_mean": features.confidence_mean, "confidence_p10": features.confidence_p10}
+    return vector.Table(features.geometry, columns)
 
 
-def _block_plan(settings: VectorizeConfig, grid: Grid, *, least: int) -> tuple[int, int]:
-    """Rows of a block and processes: fewer of both where memory is short, but `least` rows and one process."""
-    wanted = settings.workers or os.cpu_count() or 1
-    row_bytes = 2 * _BYTES_PER_PIXEL * grid.width
-    workers = max(1, min(wanted, settings.mem_limit // (least * row_bytes)))
-    if workers < wanted:
-        log.info("--workers %d: memory of %s is enough for %d", wanted, show_bytes(settings.mem_limit), workers)
-    affordable = settings.mem_limit // (workers * row_bytes)
-    if affordable < least and "mem_limit" in settings.model_fields_set:
-        raise ResourceError(
-            f"--mem-limit {show_bytes(settings.mem_limit)}: {show_bytes(least * row_bytes)} is the least for "
-            f"{settings.raster}",
-            hint="raise it",
-        )
-    return int(max(least, min(affordable, _PIXELS // grid.width))), workers
-
-
-def _write_style(out: Path, raster: ClassRaster, found: tuple[ClassCount, ...]) -> Path | None:
+def _write_style(out: Path, raster: ClassRaster, class_counts: tuple[ClassCount, ...]) -> Path | None:
     if out == vector.STDOUT:
         return None
-    classes = {one.id: LandClass(one.name, raster.legend.colors[one.id]) for one in found}
-    vector_style.write(out.with_suffix(".qml"), classes)
+    classes = {count.id: LandClass(count.name, raster.legend.colors[count.id]) for count in class_counts}
+    styles.write_polygon_style(out.with_suffix(".qml"), classes)
     return out.with_suffix(".qml")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from co2s_cli import metrics
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.geo.write.raster import STEPS
+from co2s_cli.geo.legend import STEPS
 from co2s_cli.pseudo.candidates import GRID
 
 LABELS, MASK, WEIGHTS = "labels", "mask", "weights"

@@ -18,7 +18,7 @@ SIDE = 1024
 """Of a block, in pixels: a row of blocks over 50,000 columns fits GDAL's cache, so that strips are not read twice."""
 
 
-class Reader(Protocol):
+class ByteReader(Protocol):
     """Bytes of windows."""
 
     def read(self, window: Window) -> IDS:
@@ -29,9 +29,9 @@ class Reader(Protocol):
 class Ensemble:
     """A map and its truth on the same pixels."""
 
-    truth: Reader
-    predicted: Reader
-    sure: Reader | None
+    truth: ByteReader
+    predicted: ByteReader
+    sure: ByteReader | None
     """Stored confidences."""
     shape: tuple[int, int]
     """Rows and columns of all of them."""
@@ -41,7 +41,7 @@ class Ensemble:
 class Recoded:
     """A reader whose ids are replaced."""
 
-    reader: Reader
+    reader: ByteReader
     table: NDArray[np.uint8]
     """(256) new id of each id."""
 

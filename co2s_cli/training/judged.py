@@ -48,7 +48,7 @@ def judged(
 
 
 def _judged(
-    maker: Maker, area: Area, truth: streamed.Reader, rules: Rules, *, folder: Path, progress: Progress
+    maker: Maker, area: Area, truth: streamed.ByteReader, rules: Rules, *, folder: Path, progress: Progress
 ) -> Judged:
     """Counts of one area, whose map is kept in `folder` in the meantime."""
     predicted, sure = (_Kept.blank(folder / name, area.window) for name in ("class", "confidence"))
@@ -72,7 +72,7 @@ def _judged(
 class _Placed:
     """A reader of a scene seen from the corner of an area."""
 
-    reader: streamed.Reader
+    reader: streamed.ByteReader
     area: Window
 
     def read(self, window: Window) -> IDS:

@@ -1,6 +1,7 @@
 """`co2s import`: two checkpoints in, one model file out, and one line for everything that is wrong."""
 
 import json
+from importlib import resources
 
 import pytest
 import torch
@@ -30,6 +31,16 @@ def test_both_students_become_one_model(co2s, checkpoints, tmp_path):
     assert pair.manifest.class_map.classes[5].prompts[-1] == "reservoir"
     assert pair.manifest.tile == 256
     assert pair.probabilities(torch.rand(1, 3, 64, 64)).shape == (1, 6, 64, 64)
+
+
+def test_a_protocol_file_of_ones_own_names_the_data_set(co2s, checkpoints, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    with resources.as_file(resources.files("co2s_cli.published") / "whdld.yaml") as path:
+        mine.write_text(path.read_text().replace("ground_resolution: 2.0", "ground_resolution: 0.5"))
+    result = co2s("import", *checkpoints, "--dataset", mine, "--out", tmp_path / "m.safetensors")
+    assert result.exit_code == 0, result.output
+    manifest = co2s_cli.load(tmp_path / "m.safetensors").manifest
+    assert manifest.ground_resolution == 0.5
 
 
 def test_the_order_of_the_files_does_not_matter(co2s, checkpoints, tmp_path):

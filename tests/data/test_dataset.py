@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from support.training import SIZE, VAL, chips, landscape
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import read_data
 from co2s_cli.data.dataset import assemble
-from co2s_cli.data.landscape import Landscape
+from co2s_cli.data.landscape import CLASSES, Landscape
 from co2s_cli.data.loader import Loader, Plan, item_at
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import touch
@@ -93,6 +94,38 @@ def test_crops_of_half_scale_are_pixels_of_the_scene(tmp_path):
     raw = set((crop.image * (high - low) + low).round().long().flatten().tolist())
     assert len(raw & set(range(int(low), int(high) + 1))) > 1000
     plain.unlabeled.release()
+
+
+def test_a_constant_band_trains_as_a_half_and_the_others_are_scaled(tmp_path):
+    path = landscape(tmp_path, bands=None)
+    with rasterio.open(tmp_path / "scene.tif") as scene:
+        pixels = scene.read().astype(np.uint16)
+    write_raster(
+        tmp_path / "scene.tif", np.stack([*pixels, np.full_like(pixels[0], 7)]), names=("red", "green", "blue", "nir")
+    )
+    data = dataset(path)
+    assert data.bands == ("red", "green", "blue", "nir")
+    assert data.scaling.low[3] == data.scaling.high[3] == 7
+    crop = data.labeled.draw(0, np.random.default_rng(0))
+    assert (crop.image[3] == 0.5).all()
+    assert crop.image[:3].std() > 0.1
+    data.labeled.release()
+
+
+@pytest.mark.parametrize("split_by", ["chip", "tile"])
+def test_of_chips_that_are_split_the_log_tells_the_pixels_of_each_class_on_both_sides(tmp_path, split_by, caplog):
+    folder = chips(tmp_path / "set")
+    for index in range(6):
+        write_raster(folder / "labels" / f"{index:02}.tif", np.full((64, 64), index % 2, np.uint8))
+    entry = {"image": "set/images", "labels": "set/labels"}
+    path = landscape(tmp_path, labeled=[entry], unlabeled=["scene.tif"], val=0.2, split_by=split_by)
+    with caplog.at_level("INFO"):
+        data = dataset(path)
+    (held,) = {Path(area.scene.source).stem for area in data.val}
+    first, second = CLASSES.names[int(held) % 2], CLASSES.names[1 - int(held) % 2]
+    assert f"{first}: 8,192 labelled pixels in 2 places train, 4,096 in 1 validate" in caplog.text
+    assert f"{second}: 12,288 labelled pixels in 3 places train, 0 in 0 validate" in caplog.text
+    assert f"class {second} cannot be validated" in caplog.text
 
 
 def test_labels_of_unlabelled_chips_are_never_opened(tmp_path):

@@ -4,11 +4,12 @@ import logging
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.enums import ColorInterp
 from support.rasters import noise, write_raster
 
 from co2s_cli.config.data import DataConfig
-from co2s_cli.data.sources import labeled_sources, open_scene, unlabeled_sources, with_bands
+from co2s_cli.data.sources import labeled_sources, open_scene, resolved, unlabeled_sources, with_bands
 from co2s_cli.errors import InputError
 
 SHAPE = (8, 8)
@@ -118,3 +119,21 @@ def test_bands_without_names_are_taken_in_order_and_the_log_says_so(tmp_path, ca
     named = image(tmp_path, "b.tif", ("red", "green", "blue"))
     labeled_sources(config(tmp_path, named).labeled, data.class_map, data.bands)
     assert not caplog.text
+
+
+def test_labelled_chips_with_a_palette_are_not_listed_again_as_unlabelled(tmp_path):
+    (tmp_path / "chips").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in ("a.tif", "b.tif"):
+        path = write_raster(tmp_path / "chips" / name, noise(SHAPE), photometric="palette")
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_colormap(1, {value: (value, 0, 255 - value) for value in range(256)})
+    write_raster(tmp_path / "labels" / "a.tif", np.zeros(SHAPE, np.uint8))
+    (tmp_path / "labeled.txt").write_text("a.tif\n")
+    labeled = {"image": str(tmp_path / "chips"), "labels": tmp_path / "labels", "list": tmp_path / "labeled.txt"}
+    data = with_bands(config(tmp_path, labeled, unlabeled=[str(tmp_path / "chips")]))
+    first = labeled_sources(data.labeled, data.class_map, data.bands)
+    known = {resolved(source.scene.source) for source in first}
+    rest = unlabeled_sources(data.unlabeled, data.bands, known=known)
+    assert [len(source.scene.bands) for source in (*first, *rest)] == [3, 3]
+    assert [resolved(source.scene.source) for source in rest] == [str(tmp_path / "chips" / "b.tif")]

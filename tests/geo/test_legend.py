@@ -6,7 +6,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from co2s_cli.errors import ConfigError
-from co2s_cli.geo.write.legend import Legend
+from co2s_cli.geo.legend import Legend
 
 NAMES = "<PAMDataset><PAMRasterBand band='1'><CategoryNames>{}</CategoryNames></PAMRasterBand></PAMDataset>"
 

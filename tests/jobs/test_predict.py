@@ -560,7 +560,7 @@ def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene,
 
 
 def test_polygons_that_memory_does_not_allow_are_refused_before_any_compute(tmp_path, model, scene, monkeypatch):
-    monkeypatch.setattr("co2s_cli.jobs.vectorize._BYTES_PER_PIXEL", 10**12)
+    monkeypatch.setattr("co2s_cli.geo.polygons.plan.BYTES_PER_PIXEL", 10**12)
     monkeypatch.setattr("co2s_cli.inference.mapping._compute", lambda *_: pytest.fail("the map was begun"))
     with pytest.raises(ResourceError, match="is the least"):
         run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")

@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, OutputError, ResourceError
-from co2s_cli.geo.write import style, vector
+from co2s_cli.geo.write import styles, vector
 from co2s_cli.jobs import vectorize
 
 NORTH_UP = Affine(10, 0, 400_000, 0, -10, 5_600_000)
@@ -113,10 +113,10 @@ def test_names_and_colours_come_from_the_raster(tmp_path):
 
     path = save(tmp_path / "map.tif", labels(classes=3))
     classes = ClassMap.of([{"name": "water", "color": [0, 0, 255]}, "forest", {"name": "field", "color": [9, 8, 7]}])
-    for target, text in style.sidecars(path, classes).items():
+    for target, text in styles.sidecars(path, classes).items():
         target.write_text(text)
     with rasterio.open(path, "r+") as dataset:
-        dataset.write_colormap(1, style.palette(classes))
+        dataset.write_colormap(1, styles.palette(classes))
     result = run(path, tmp_path / "map.gpkg")
     assert set(read(result.out)["class"]) == {"water", "forest", "field"}
     text = result.style.read_text()
@@ -245,7 +245,7 @@ def test_masks_and_other_nodata_values_are_no_polygons(tmp_path):
 
 def test_a_map_of_nothing_becomes_a_layer_of_nothing(tmp_path):
     path = save(tmp_path / "map.tif", np.full((5, 5), 255, np.uint8))
-    for suffix in vector.SUFFIXES:
+    for suffix in vector.FORMATS:
         result = run(path, tmp_path / f"as_{suffix[1:]}{suffix}", min_area="3px", simplify=1.5)
         assert result.polygons == 0
         if suffix != ".geojsonl":
@@ -311,7 +311,7 @@ def test_nothing_is_left_behind_when_reading_fails(raster, tmp_path, monkeypatch
         raise InputError("torn")
 
     monkeypatch.setattr("co2s_cli.geo.polygons.class_raster.Rows.values", fail)
-    for suffix in vector.SUFFIXES:
+    for suffix in vector.FORMATS:
         with pytest.raises(InputError, match="torn"):
             run(raster, tmp_path / f"out{suffix}", min_area="4px")
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
@@ -327,7 +327,7 @@ def test_a_folder_that_takes_no_files_is_refused(raster, tmp_path):
 
 @pytest.mark.slow
 def test_processes_and_memory_limits_change_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("co2s_cli.geo.polygons.processes._WORTH_S", 0.0)
+    monkeypatch.setattr("co2s_cli.geo.polygons.stream._POOL_PAYS_SECONDS", 0.0)
     path = save(tmp_path / "map.tif", labels(side=1100, blocks=9))
     wanted = {"min_area": "20px", "simplify": 1.5}
     files = [

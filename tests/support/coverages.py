@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from co2s_cli.geo.polygons import assemble as polygons
 from co2s_cli.geo.polygons import simplify
 from co2s_cli.geo.polygons import trace as arcs
-from co2s_cli.geo.polygons.regions import OUTSIDE
-from co2s_cli.geo.polygons.tally import EMPTY, Tally
+from co2s_cli.geo.polygons.regions import OUTSIDE, ValueCounts
 
 WANTED = np.arange(257) < 255
 
@@ -53,7 +52,7 @@ def outlines(labels, block, tolerance=0.0, values=None):
         bottom = height + 1 if top + block >= height else top + block
         traced = arcs.trace(framed(labels, top, bottom), top, joints_every=simplify.JOINTS_EVERY if tolerance else 0)
         lines = simplify.simplified(traced.arcs, tolerance) if tolerance else traced.arcs
-        counts = EMPTY if values is None else _tally(traced.regions, values, top, bottom)
+        counts = ValueCounts.none() if values is None else _tally(traced.regions, values, top, bottom)
         complete, loose = polygons.split(traced.regions, lines, counts, top, WANTED)
         batch = [item for some in (complete, seams.join(loose)) for item in _plain(some)]
         leaving += sorted(batch, key=lambda item: item[:2])
@@ -66,15 +65,15 @@ def _tally(found, values, top, bottom):
     known = frame != OUTSIDE
     known[0] = known[-1] = False
     at = np.flatnonzero(known)
-    return Tally.of(found.at(at), frame.ravel()[at].astype(np.uint8))
+    return ValueCounts.of(found.at(at), frame.ravel()[at].astype(np.uint8))
 
 
 def _plain(some):
-    count = len(some.facts.value)
+    count = len(some.info.value)
     if not count:
         return []
     sizes = np.diff(some.rings.starts)
     lines = shapely.linearrings(some.rings.points.astype(float), indices=np.repeat(np.arange(len(sizes)), sizes))
     shapes = shapely.polygons(lines, indices=some.rings.region)
-    levels = zip(some.tally.mean(count), some.tally.quantile(count, 0.1), strict=True)
-    return list(zip(some.facts.bottom, some.facts.first, shapes, some.facts.value, levels, strict=True))
+    levels = zip(some.counts.mean(count), some.counts.quantile(count, 0.1), strict=True)
+    return list(zip(some.info.bottom, some.info.first, shapes, some.info.value, levels, strict=True))

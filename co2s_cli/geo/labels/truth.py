@@ -22,7 +22,7 @@ from co2s_cli.geo.labels.labels import (
     label_grid,
     labels_onto,
 )
-from co2s_cli.geo.write.legend import Legend
+from co2s_cli.geo.legend import Legend
 from co2s_cli.tiling import Window
 
 Box = tuple[float, float, float, float]

@@ -25,7 +25,7 @@ class WeightReader(Protocol):
         """Weights (h, w), none of them negative, of `window`, which lies inside the scene."""
 
 
-class Weights(Protocol):
+class LabelWeights(Protocol):
     """The weights of one scene's labels; nothing here is open. What `repr` says changes when they may have changed."""
 
     def reader(self) -> contextlib.AbstractContextManager[WeightReader]:
@@ -76,7 +76,7 @@ class _WeightRasterReader:
         return filled
 
 
-def open_weights(weights: float | Path, grid: Grid) -> Weights:
+def open_weights(weights: float | Path, grid: Grid) -> LabelWeights:
     """The weights of the labels of a scene on `grid`.
 
     Raises:

@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.geo.polygons import rings
-from co2s_cli.geo.polygons.chains import Index
-from co2s_cli.geo.polygons.points import Corners, Points
-from co2s_cli.geo.polygons.regions import Regions, components
+from co2s_cli.geo.polygons.chains import Index, offsets, spans
+from co2s_cli.geo.polygons.regions import Regions, ValueCounts, components
 from co2s_cli.geo.polygons.rings import Halves, Rings
-from co2s_cli.geo.polygons.tally import Tally
 from co2s_cli.geo.polygons.trace import Arcs
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of regions besides their borders; one entry a region."""
+class RegionInfo:
+    """Class and place of regions; one entry a region."""
 
     value: NDArray[np.uint16]
     """Class."""
@@ -32,19 +30,19 @@ class Facts:
     first: Index
     """First pixel in raster order, as a position in the raveled rows of the raster and its frame."""
 
-    def take(self, which: Index | NDArray[np.bool_]) -> Facts:
-        """Those of some regions."""
-        return Facts(self.value[which], self.bottom[which], self.first[which])
+    def take(self, which: Index | NDArray[np.bool_]) -> RegionInfo:
+        """The entries of some regions."""
+        return RegionInfo(self.value[which], self.bottom[which], self.first[which])
 
-    def merged(self, other: Facts, group: Index, count: int) -> Facts:
-        """Those of both, where entries of the same group are one region."""
+    def merged(self, other: RegionInfo, group: Index, count: int) -> RegionInfo:
+        """The entries of both, where entries of the same group are one region."""
         value = np.zeros(count, np.uint16)
         value[group] = np.concatenate([self.value, other.value])
         bottom = np.full(count, -1, np.int64)
         np.maximum.at(bottom, group, np.concatenate([self.bottom, other.bottom]))
         first = np.full(count, np.iinfo(np.int64).max)
         np.minimum.at(first, group, np.concatenate([self.first, other.first]))
-        return Facts(value, bottom, first)
+        return RegionInfo(value, bottom, first)
 
     @property
     def rank(self) -> Index:
@@ -57,117 +55,120 @@ class Polygons:
     """Complete polygons; `rings.region` counts them."""
 
     rings: Rings
-    facts: Facts
-    tally: Tally
+    info: RegionInfo
+    counts: ValueCounts
     """How often each confidence occurs in each of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loose:
-    """The regions of a block that touch its first or last row of pixels; `halves` and `tally` count these."""
+class OpenRegions:
+    """The regions of a block that touch its first or last row of pixels; `halves` and `counts` count these."""
 
     halves: Halves
     points: Corners
-    facts: Facts
-    tally: Tally
+    info: RegionInfo
+    counts: ValueCounts
     above: Index
     """Region of each run of the row above the block; -1 where no polygon is wanted."""
     below: Index
     """Region of each run of the block's last row."""
 
 
-def split(found: Regions, arcs: Arcs, counts: Tally, top: int, wanted: NDArray[np.bool_]) -> tuple[Polygons, Loose]:
+def split(
+    regions: Regions, arcs: Arcs, counts: ValueCounts, top: int, wanted: NDArray[np.bool_]
+) -> tuple[Polygons, OpenRegions]:
     """The complete polygons of a block, and the rest.
 
     Args:
-        found: Regions of the row above the block and of the block.
+        regions: Regions of the row above the block and of the block.
         arcs: The arcs of the block, simplified or not.
         counts: Confidences in those regions.
         top: Row of the raster in which the block starts.
         wanted: (257) True for values that become polygons.
     """
-    above, below = found.in_row(0), found.in_row(found.run_of.size // found.columns - 1)
-    chosen, is_open = wanted[found.values], np.zeros(found.count, bool)
+    above, below = regions.in_row(0), regions.in_row(regions.run_of.size // regions.columns - 1)
+    chosen, is_open = wanted[regions.values], np.zeros(regions.count, bool)
     is_open[above] = is_open[below] = True
-    facts = Facts(found.values, found.bottom + top - 1, found.starts[found.first] + (top - 1) * found.columns)
+    info = RegionInfo(
+        regions.values, regions.bottom + top - 1, regions.starts[regions.first] + (top - 1) * regions.columns
+    )
     halves = _halves(arcs, chosen)
-    number = _numbers(found.count, np.flatnonzero(chosen & is_open))
-    points = Points()
-    points.add(arcs.points)
-    loose_halves, loose_points = _renumbered(halves, number, points)
-    loose = Loose(
-        loose_halves,
-        loose_points,
-        facts.take(chosen & is_open),
+    number = _numbers(regions.count, np.flatnonzero(chosen & is_open))
+    vertices = VertexBuffer()
+    vertices.add(arcs.points)
+    open_halves, open_points = _renumbered(halves, number, vertices)
+    open_regions = OpenRegions(
+        open_halves,
+        open_points,
+        info.take(chosen & is_open),
         counts.renumbered(number),
         number[above],
         number[below],
     )
-    return _complete(np.flatnonzero(chosen & ~is_open), halves, arcs.points, facts, counts), loose
+    return _complete(np.flatnonzero(chosen & ~is_open), halves, arcs.points, info, counts), open_regions
 
 
-def _complete(which: Index, halves: Halves, points: Corners, facts: Facts, counts: Tally) -> Polygons:
-    """The polygons of some regions all of whose halves are known."""
-    which = which[facts.take(which).rank]
-    number = _numbers(len(facts.value), which)
-    mine = halves.take(number[halves.region] >= 0)
-    joined = rings.join(replace(mine, region=number[mine.region]), points)
-    return Polygons(joined, facts.take(which), counts.renumbered(number))
+def _complete(chosen: Index, halves: Halves, points: Corners, info: RegionInfo, counts: ValueCounts) -> Polygons:
+    """The polygons of the chosen regions, all of whose halves are in `halves`."""
+    chosen = chosen[info.take(chosen).rank]
+    number = _numbers(len(info.value), chosen)
+    numbered = halves.take(number[halves.region] >= 0)
+    joined = rings.join(replace(numbered, region=number[numbered.region]), points)
+    return Polygons(joined, info.take(chosen), counts.renumbered(number))
 
 
 class Seams:
-    """Joins the loose regions of blocks that follow each other from top to bottom."""
+    """Joins the open regions of blocks that follow each other from top to bottom."""
 
     def __init__(self) -> None:
-        nothing = np.zeros(0, np.int64)
-        flags = np.zeros(0, bool)
+        nothing, flags = np.zeros(0, np.int64), np.zeros(0, bool)
         self._halves = Halves(nothing, nothing, flags, nothing, nothing, flags, nothing)
-        self._points = Points()
-        self._facts = Facts(np.zeros(0, np.uint16), nothing, nothing)
-        self._tally = Tally(nothing, nothing)
+        self._vertices = VertexBuffer()
+        self._info = RegionInfo(np.zeros(0, np.uint16), nothing, nothing)
+        self._counts = ValueCounts(nothing, nothing)
         self._below = nothing
 
     @property
     def nbytes(self) -> int:
         """Memory that open regions take."""
-        return self._points.nbytes + self._halves.nbytes
+        return self._vertices.nbytes + self._halves.nbytes
 
-    def join(self, loose: Loose) -> Polygons:
+    def join(self, added: OpenRegions) -> Polygons:
         """Add the next block; the polygons that are complete now."""
-        group, count = self._groups(loose)
-        mine = len(self._facts.value)
-        facts = self._facts.merged(loose.facts, group, count)
-        tally = self._tally.plus(loose.tally, shift=mine).renumbered(group)
-        halves = self._with(loose, group)
+        group, count = self._groups(added)
+        held = len(self._info.value)
+        info = self._info.merged(added.info, group, count)
+        counts = self._counts.plus(added.counts, shift=held).renumbered(group)
+        halves = self._with(added, group)
         is_open = np.zeros(count, bool)
-        is_open[group[mine + loose.below[loose.below >= 0]]] = True
+        is_open[group[held + added.below[added.below >= 0]]] = True
         leaving = halves.take(~is_open[halves.region])
-        points, starts = self._points.take(leaving.starts, leaving.sizes)
-        complete = _complete(np.flatnonzero(~is_open), replace(leaving, starts=starts), points, facts, tally)
-        still = _numbers(count, np.flatnonzero(is_open))
+        points, starts = self._vertices.take(leaving.starts, leaving.sizes)
+        complete = _complete(np.flatnonzero(~is_open), replace(leaving, starts=starts), points, info, counts)
+        open_number = _numbers(count, np.flatnonzero(is_open))
         self._halves = halves.take(is_open[halves.region])
-        self._halves = replace(self._halves, region=still[self._halves.region])
-        self._points.keep(self._halves.starts)
-        self._facts, self._tally = facts.take(is_open), tally.renumbered(still)
-        below = np.full(len(loose.below), -1, np.int64)
-        below[loose.below >= 0] = still[group[mine + loose.below[loose.below >= 0]]]
+        self._halves = replace(self._halves, region=open_number[self._halves.region])
+        self._vertices.keep(self._halves.starts)
+        self._info, self._counts = info.take(is_open), counts.renumbered(open_number)
+        below = np.full(len(added.below), -1, np.int64)
+        below[added.below >= 0] = open_number[group[held + added.below[added.below >= 0]]]
         self._below = below
         return complete
 
-    def _groups(self, loose: Loose) -> tuple[Index, int]:
-        """Region of each open region so far and of each loose one, joined where they share runs; how many."""
-        mine = len(self._facts.value)
-        shared = np.flatnonzero(loose.above >= 0)
-        roots = components(mine + len(loose.facts.value), self._below[shared], mine + loose.above[shared])
-        names, group = np.unique(roots, return_inverse=True)
-        return group, len(names)
+    def _groups(self, added: OpenRegions) -> tuple[Index, int]:
+        """Region of each open region so far and of each added one, joined where they share runs; how many."""
+        held = len(self._info.value)
+        shared = np.flatnonzero(added.above >= 0)
+        roots = components(held + len(added.info.value), self._below[shared], held + added.above[shared])
+        smallest, group = np.unique(roots, return_inverse=True)
+        return group, len(smallest)
 
-    def _with(self, loose: Loose, group: Index) -> Halves:
+    def _with(self, added: OpenRegions, group: Index) -> Halves:
         """All halves of open regions, under their new regions."""
         old = replace(self._halves, region=group[self._halves.region])
-        first = self._points.add(loose.points)
-        region = group[len(self._facts.value) + loose.halves.region]
-        return old.plus(replace(loose.halves, starts=loose.halves.starts + first, region=region))
+        first = self._vertices.add(added.points)
+        region = group[len(self._info.value) + added.halves.region]
+        return old.plus(replace(added.halves, starts=added.halves.starts + first, region=region))
 
 
 def _halves(arcs: Arcs, chosen: NDArray[np.bool_]) -> Halves:
@@ -186,16 +187,59 @@ def _halves(arcs: Arcs, chosen: NDArray[np.bool_]) -> Halves:
     )
 
 
-def _renumbered(halves: Halves, number: Index, points: Points) -> tuple[Halves, Corners]:
-    """The halves of regions with a number, under that number, and a copy of their points."""
-    mine = halves.take(number[halves.region] >= 0)
-    arcs, index, which = np.unique(mine.starts, return_index=True, return_inverse=True)  # both halves share points
-    taken, starts = points.take(arcs, mine.sizes[index])
-    return replace(mine, starts=starts[which], region=number[mine.region]), taken
+def _renumbered(halves: Halves, number: Index, vertices: VertexBuffer) -> tuple[Halves, Corners]:
+    """The halves of regions whose number is not -1, under that number, and a copy of their points."""
+    numbered = halves.take(number[halves.region] >= 0)
+    arc_starts, index, arc_of = np.unique(
+        numbered.starts, return_index=True, return_inverse=True
+    )  # both halves share points
+    copied, starts = vertices.take(arc_starts, numbered.sizes[index])
+    return replace(numbered, starts=starts[arc_of], region=number[numbered.region]), copied
 
 
 def _numbers(count: int, which: Index) -> Index:
-    """For each of `count` its place in `which`, or -1."""
+    """For each of `count` regions its position in `which`, or -1."""
     numbers = np.full(count, -1, np.int64)
     numbers[which] = np.arange(len(which))
     return numbers
+
+
+Corners = NDArray[np.int32]
+
+
+class VertexBuffer:
+    """The vertices of open regions, in chunks; a chunk is freed once no open region refers to it."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, Corners] = {}
+        self._end = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the points take."""
+        return sum(int(chunk.nbytes) for chunk in self._chunks.values())
+
+    def add(self, points: Corners) -> int:
+        """Append vertices; returns the position of the first."""
+        first = self._end
+        if len(points):
+            self._chunks[first] = points
+        self._end += len(points)
+        return first
+
+    def take(self, starts: Index, sizes: Index) -> tuple[Corners, Index]:
+        """Copies of the vertices of arcs, one arc after the other, and where each arc starts among them."""
+        out_starts = offsets(sizes)
+        copied = np.empty((out_starts[-1], 2), np.int32)
+        for first, chunk in self._chunks.items():
+            in_chunk = np.flatnonzero((starts >= first) & (starts < first + len(chunk)))
+            copied[spans(out_starts[in_chunk], sizes[in_chunk])] = chunk[
+                spans(starts[in_chunk] - first, sizes[in_chunk])
+            ]
+        return copied, out_starts[:-1]
+
+    def keep(self, starts: Index) -> None:
+        """Free the chunks in which none of the arcs that begin at `starts` lie."""
+        firsts = np.fromiter(self._chunks, np.int64, len(self._chunks))
+        needed = set(firsts[np.unique(np.searchsorted(firsts, starts, "right") - 1)]) if len(starts) else set()
+        self._chunks = {first: chunk for first, chunk in self._chunks.items() if first in needed}

@@ -17,11 +17,13 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
 from co2s_cli.geo.grid import Grid, grid_problem
+from co2s_cli.geo.legend import STEPS, Legend
 from co2s_cli.geo.polygons.regions import OUTSIDE, Pixels
 from co2s_cli.geo.read.checks import check_exists
-from co2s_cli.geo.write.legend import Legend
-from co2s_cli.geo.write.raster import STEPS
 from co2s_cli.tiling import Window
+
+CACHE_BYTES = 32_000_000
+"""GDAL's cache in each process that reads: a row of blocks of most files."""
 
 _MOST_NAMELESS = 128
 """Values of a raster of classes that has neither names nor colours."""
@@ -74,25 +76,25 @@ class Rows:
         """(rows + 2, columns + 2) the values of rows top … bottom - 1 and one pixel around; nodata is 255."""
         frame, inner, window = self._frame(top, bottom)
         pixels = self._read(window)
-        inner[...] = np.where(self._known(pixels, window), pixels, IGNORE)
+        inner[...] = np.where(self._valid(pixels, window), pixels, IGNORE)
         return frame
 
-    def inside(self, top: int, bottom: int) -> NDArray[np.uint8]:
+    def strip(self, top: int, bottom: int) -> NDArray[np.uint8]:
         """(rows, columns) the values of rows top … bottom - 1; nodata is 255."""
         return self.read(Window(top, 0, bottom - top, self.dataset.width))
 
-    def known(self, top: int, bottom: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def valid_values(self, top: int, bottom: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """(rows + 2, columns + 2) the values as they are, and True where there is one."""
         frame, inner, window = self._frame(top, bottom)
         pixels = self._read(window)
-        inner[...] = np.where(self._known(pixels, window), pixels, OUTSIDE)
+        inner[...] = np.where(self._valid(pixels, window), pixels, OUTSIDE)
         return frame.astype(np.uint8), frame != OUTSIDE
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """(h, w) the values of a window inside the raster; nodata is 255."""
         place = RasterioWindow(window.col, window.row, window.width, window.height)
         pixels = self._read(place)
-        return np.where(self._known(pixels, place), pixels, np.uint8(IGNORE))
+        return np.where(self._valid(pixels, place), pixels, np.uint8(IGNORE))
 
     def _frame(self, top: int, bottom: int) -> tuple[Pixels, Pixels, RasterioWindow]:
         """A frame full of `OUTSIDE`, the part of it inside the raster, and where that part lies."""
@@ -108,7 +110,7 @@ class Rows:
             raise InputError(f"{self.source}: cannot be read ({first_line(error)})") from error
         return raw if raw.dtype == np.uint8 else _in_steps(raw)
 
-    def _known(self, pixels: NDArray[np.uint8], window: RasterioWindow) -> NDArray[np.bool_]:
+    def _valid(self, pixels: NDArray[np.uint8], window: RasterioWindow) -> NDArray[np.bool_]:
         if MaskFlags.per_dataset in self.dataset.mask_flag_enums[0]:
             return np.asarray(self.dataset.read_masks(1, window=window)) > 0
         nodata = IGNORE if self.dataset.dtypes[0] != "uint8" else self.dataset.nodata

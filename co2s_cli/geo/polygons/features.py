@@ -101,18 +101,18 @@ class Features:
 
 def describe(polygons: Polygons, ground: Ground, confidence_scale: float) -> Features:
     """Features of complete polygons."""
-    count, shapes = len(polygons.facts.value), polygons.rings
+    count, shapes = len(polygons.info.value), polygons.rings
     coordinates = ground.coordinates(shapes.points)
     area, perimeter = _measures(shapes, coordinates, ground, count)
     return Features(
         shapely.to_wkb(_geometry(shapes, ground.reprojected(coordinates), backwards=ground.pixel_area < 0)),
-        polygons.facts.value.astype(np.int32),
+        polygons.info.value.astype(np.int32),
         area,
         perimeter,
-        polygons.tally.mean(count) * confidence_scale,
-        polygons.tally.quantile(count, 0.1) * confidence_scale,
-        polygons.facts.bottom,
-        polygons.facts.first,
+        polygons.counts.mean(count) * confidence_scale,
+        polygons.counts.quantile(count, 0.1) * confidence_scale,
+        polygons.info.bottom,
+        polygons.info.first,
     )
 
 

@@ -7,9 +7,9 @@ neighbour. A small region stays only where nodata alone is around it, or around 
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,82 +21,94 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import OutputError
 from co2s_cli.geo.gdal import environment, reading
-from co2s_cli.geo.polygons.class_raster import Rows
-from co2s_cli.geo.polygons.processes import CACHE_BYTES
+from co2s_cli.geo.polygons.class_raster import CACHE_BYTES, ClassRaster, Rows
 
 _ARRAYS = 3
-"""Classes, sieved classes and the mask: a byte each for every pixel, on disk."""
+"""Classes, mask and sieved classes: a byte each for every pixel, on disk."""
 
-_MOST_PASSES = 8
-"""Two neighbours that are each other's largest, both small, are seen by GDAL only after a pass has changed others."""
+_MAX_PASSES = 8
+"""Two small regions that are each other's largest neighbour are merged only after a pass has changed their sizes."""
+
+_CHUNK_PIXELS = 4_000_000
+"""Pixels that are read and compared at once."""
 
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class SievedRows:
-    """Some rows of the sieved raster."""
+class SievedRaster:
+    """A class raster without small regions, as a plain file that GDAL reads; its grid is that of its source."""
 
-    top: int
-    classes: Bytes
-    """(rows, columns); nodata is 255."""
-    merged: int
+    path: Path
+    merged_pixels: int
     """Pixels whose class has changed."""
+    highest: int
+    """Highest class that occurs; 0 where none does."""
 
 
-def sieved(source: str, shape: tuple[int, int], small: int, folder: Path, *, rows_at_once: int) -> Iterator[SievedRows]:
-    """The raster without regions of fewer than `small` pixels, from top to bottom.
+def sieve_to_file(
+    raster: ClassRaster, min_pixels: int, folder: Path, *, advance: Callable[[int], None]
+) -> SievedRaster:
+    """Write the raster without regions of fewer than `min_pixels` pixels.
 
     Args:
-        source: Class raster of one byte band.
-        shape: Its rows and columns.
-        small: Regions of fewer pixels join their largest neighbour.
-        folder: Where three bytes for each pixel are free; what is written there is removed at the end.
-        rows_at_once: Rows that are read, compared and given out together.
+        raster: What to sieve.
+        min_pixels: Regions of fewer pixels join their largest neighbour.
+        folder: Where three bytes for each pixel are free; one stays in use for the result.
+        advance: Called with the number of rows that were read.
 
     Raises:
         InputError: the raster cannot be read.
         OutputError: the folder has no room.
     """
+    shape = raster.grid.shape
     _check_room(folder, _ARRAYS * shape[0] * shape[1])
-    with _array(folder / "classes", shape) as classes, _array(folder / "mask", shape) as mask:
-        tops = range(0, shape[0], rows_at_once)
-        with environment(CACHE_BYTES), reading(source) as dataset:
-            for top in tops:
-                values = Rows(dataset, source).inside(top, min(top + rows_at_once, shape[0]))
-                classes[top : top + len(values)] = values
-                mask[top : top + len(values)] = values != IGNORE
-        with _array(folder / "sieved", shape) as merged:
-            _sieve(classes, merged, mask, small, rows_at_once)
-            with environment(CACHE_BYTES), reading(source) as dataset:
-                for top in tops:
-                    rows = np.array(merged[top : top + rows_at_once])
-                    before = Rows(dataset, source).inside(top, top + len(rows))
-                    yield SievedRows(top, rows, int(np.count_nonzero(rows != before)))
+    path = folder / "sieved"
+    sieved = _new_array(path, shape)
+    classes, mask = (_new_array(folder / name, shape) for name in ("classes", "mask"))
+    try:
+        _read(raster.source, classes, mask, advance)
+        _sieve(classes, sieved, mask, min_pixels)
+        merged_pixels = sum(int(np.count_nonzero(sieved[rows] != classes[rows])) for rows in _chunks(shape))
+    finally:
+        (folder / "classes").unlink()
+        (folder / "mask").unlink()
+    highest = max(int(np.max(sieved[rows], where=sieved[rows] != IGNORE, initial=0)) for rows in _chunks(shape))
+    _write_header(path, shape)
+    return SievedRaster(path, merged_pixels, highest)
 
 
-def _sieve(classes: Bytes, merged: Bytes, mask: Bytes, small: int, rows_at_once: int) -> None:
-    """Sieve `classes` into `merged` until nothing changes; `classes` is overwritten."""
-    for _ in range(_MOST_PASSES):
-        gdal_sieve(classes, small, out=merged, mask=mask, connectivity=4)
-        if not _copy_changes(merged, classes, rows_at_once):
+def _read(source: str, classes: Bytes, mask: Bytes, advance: Callable[[int], None]) -> None:
+    """Fill `classes`, and `mask` with 1 where there is a class."""
+    with environment(CACHE_BYTES), reading(source) as dataset:
+        reader = Rows(dataset, source)
+        for rows in _chunks(classes.shape):
+            classes[rows] = reader.strip(rows.start, rows.stop)
+            np.not_equal(classes[rows], IGNORE, out=mask[rows].view(bool))
+            advance(rows.stop - rows.start)
+
+
+def _sieve(classes: Bytes, sieved: Bytes, mask: Bytes, min_pixels: int) -> None:
+    """Sieve `classes` into `sieved`, and that in place until a pass changes nothing."""
+    gdal_sieve(classes, min_pixels, out=sieved, mask=mask, connectivity=4)
+    before = -1
+    for _ in range(_MAX_PASSES - 1):
+        after = zlib.crc32(sieved.data)
+        if after == before:
             return
+        before = after
+        gdal_sieve(sieved, min_pixels, out=sieved, mask=mask, connectivity=4)
 
 
-def _copy_changes(source: Bytes, target: Bytes, rows_at_once: int) -> bool:
-    """Make `target` equal to `source`; True where it was not."""
-    changed = False
-    for top in range(0, len(source), rows_at_once):
-        rows = slice(top, top + rows_at_once)
-        if not np.array_equal(source[rows], target[rows]):
-            target[rows] = source[rows]
-            changed = True
-    return changed
+def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
+    """Consecutive rows of about `_CHUNK_PIXELS` pixels."""
+    step = max(1, _CHUNK_PIXELS // shape[1])
+    for top in range(0, shape[0], step):
+        yield slice(top, min(top + step, shape[0]))
 
 
-@contextlib.contextmanager
-def _array(path: Path, shape: tuple[int, int]) -> Iterator[Bytes]:
-    """An array of bytes in a file that is removed at the end."""
+def _new_array(path: Path, shape: tuple[int, int]) -> Bytes:
+    """An array of bytes in a file."""
     try:
         with path.open("wb") as file:
             # a mapped file with holes ends the process with SIGBUS when the disk is full
@@ -104,13 +116,17 @@ def _array(path: Path, shape: tuple[int, int]) -> Iterator[Bytes]:
                 os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1])
             else:
                 file.truncate(shape[0] * shape[1])
-        yield np.memmap(path, np.uint8, "r+", shape=shape)
+        return np.memmap(path, np.uint8, "r+", shape=shape)
     except OSError as error:
-        if error.errno is None:
-            raise
         raise OutputError(f"{path.parent}: could not be written ({error.strerror})") from error
-    finally:
-        path.unlink(missing_ok=True)
+
+
+def _write_header(path: Path, shape: tuple[int, int]) -> None:
+    """ENVI's header, with which GDAL reads a plain file of bytes."""
+    path.with_suffix(".hdr").write_text(
+        f"ENVI\nsamples = {shape[1]}\nlines = {shape[0]}\nbands = 1\nheader offset = 0\nfile type = ENVI Standard\n"
+        f"data type = 1\ninterleave = bsq\nbyte order = 0\ndata ignore value = {IGNORE}\n"
+    )
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -87,15 +87,20 @@ def check_whole(source: str, dataset: Any) -> None:
     """Refuse a file that ends before its pixels do: the blocks' places are compared with its size, the last is read."""
     if dataset.driver == "GTiff" and Path(dataset.name).is_file():
         _check_places(source, dataset, Path(dataset.name).stat().st_size)
-    height, width = dataset.block_shapes[-1]
-    row, col = (dataset.height - 1) // height * height, (dataset.width - 1) // width * width
     try:
-        dataset.read(dataset.count, window=RasterioWindow(col, row, dataset.width - col, dataset.height - row))
+        dataset.read(dataset.count, window=last_block(dataset))
     except FAILURES as error:
         raise InputError(
             f"{source}: is truncated or damaged, its last block cannot be read ({first_line(error)})",
             hint="copy or download it again",
         ) from error
+
+
+def last_block(dataset: Any) -> RasterioWindow:
+    """The window of the last block of an open dataset's last band."""
+    height, width = dataset.block_shapes[-1]
+    row, col = (dataset.height - 1) // height * height, (dataset.width - 1) // width * width
+    return RasterioWindow(col, row, dataset.width - col, dataset.height - row)
 
 
 def _check_places(source: str, dataset: Any, size: int) -> None:

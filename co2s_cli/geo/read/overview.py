@@ -45,6 +45,13 @@ def first_valid(reader: SceneReader) -> Patch | None:
     return None
 
 
+def last_block(raster: RasterReader) -> Window:
+    """The last block of a raster."""
+    (height, width), (rows, cols) = raster.block_shape, raster.shape
+    row, col = (rows - 1) // height * height, (cols - 1) // width * width
+    return Window(row, col, rows - row, cols - col)
+
+
 def search_shape(raster: RasterReader) -> tuple[int, int]:
     """Rows and columns, whole blocks of the raster, that are quick to read at a time."""
     height, width = raster.block_shape

@@ -17,7 +17,7 @@ SAMPLE_SIZE = 1024
 """Longer side, in pixels, of the decimated scene that statistics are taken from."""
 
 
-class Ranges(Protocol):
+class StoredScaling(Protocol):
     """The scaling stored with a model: the sample type it belongs to, and one range per band."""
 
     @property
@@ -70,7 +70,7 @@ def widest(found: Sequence[Scaling]) -> Scaling:
     return Scaling(low, high)
 
 
-def scaling_for(scene: Scene, choice: str, model: Ranges) -> Scaling:
+def scaling_for(scene: Scene, choice: str, model: StoredScaling) -> Scaling:
     """The scaling of `--scale choice` for a scene whose bands are the model's.
 
     `model`: the model's own ranges. `auto`: 0 … 255 for uint8, 0 … 1 for floats that keep to it, else the 2nd to
@@ -89,7 +89,7 @@ def scaling_for(scene: Scene, choice: str, model: Ranges) -> Scaling:
     return _fixed(choice, len(scene.bands))
 
 
-def _of_model(scene: Scene, model: Ranges) -> Scaling:
+def _of_model(scene: Scene, model: StoredScaling) -> Scaling:
     if scene.dtype != model.dtype:
         raise InputError(
             f"{scene.source}: samples are {scene.dtype}, the model was trained on {model.dtype}",

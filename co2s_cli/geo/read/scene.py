@@ -20,7 +20,7 @@ from co2s_cli.geo.read import checks
 from co2s_cli.geo.read import overview as decimate
 from co2s_cli.geo.read.bands import band_names, bands_of_model
 from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader
-from co2s_cli.geo.read.validity import Rules
+from co2s_cli.geo.read.validity import Rules, block_item
 from co2s_cli.geo.sources import is_local
 
 SAME_RESOLUTION = 0.02
@@ -28,9 +28,6 @@ SAME_RESOLUTION = 0.02
 
 RESOLUTION_GAP = 1.5
 """Factor between the ground resolutions of scene and model from which on a user is told."""
-
-_SAMPLE_SIDE = 256
-"""Longest side, in pixels, of each sample that stands for a scene which is no local file."""
 
 Nodata = float | Literal["none"] | None
 """A value that means 'no data'; None = what the file says; 'none' = whatever the file says is wrong."""
@@ -159,9 +156,13 @@ class Scene:
         return patch.pixels[:, patch.valid] if patch else np.empty((len(self.bands), 0), self.dtype)
 
     def has_valid_pixel(self) -> bool:
-        """Whether any pixel of the raster is valid; exact, and quick where one is."""
+        """Whether any pixel of the raster is valid; exact, and quick where one is.
+
+        The last block is looked at first: when a scene is opened it has been read already.
+        """
         with self.on_original().reader() as reader:
-            return decimate.first_valid(reader) is not None
+            last = decimate.last_block(reader.raster)
+            return bool(reader.read(last).valid.any()) or decimate.first_valid(reader) is not None
 
     def with_bands_of(self, wanted: Sequence[str]) -> Scene:
         """The same scene with the bands that a model calls `wanted`, in its order.
@@ -215,7 +216,7 @@ def identity_of(source: str, dataset: Any) -> str:
     """A stable string that changes when the pixels of an open dataset may have changed.
 
     It names every file that the dataset is made of (a VRT's sources, masks and overviews beside it) with size and
-    time of change; where GDAL reads from anywhere else, a hash of some pixels stands for that. Viewers write their
+    time of change; where GDAL reads from anywhere else, a hash of the last block stands for that. Viewers write their
     statistics to `.aux.xml` when they like: such a file holds no pixels and does not count.
     """
     files = [Path(name) for name in dataset.files if not name.endswith(".aux.xml")]
@@ -228,11 +229,16 @@ def identity_of(source: str, dataset: Any) -> str:
 
 
 def _sampled(dataset: Any) -> str:
-    """A hash of a block at the raster's begin, middle and end: three small reads also over a network."""
-    height, width = (min(_SAMPLE_SIDE, size) for size in dataset.block_shapes[0])
+    """A hash of the raster's last block, and of where a GeoTIFF keeps its first, middle and last one.
+
+    `check_whole` reads that block anyway, so that no request is made over a network for this alone.
+    """
+    last = checks.last_block(dataset)
+    digest = hashlib.sha256(dataset.read(dataset.count, window=last).tobytes())
+    height, width = dataset.block_shapes[-1]
     rows, cols = -(-dataset.height // height), -(-dataset.width // width)
-    digest = hashlib.sha256()
-    for row, col in sorted({(0, 0), (rows // 2, cols // 2), (rows - 1, cols - 1)}):
-        bottom, right = min((row + 1) * height, dataset.height), min((col + 1) * width, dataset.width)
-        digest.update(dataset.read(window=((row * height, bottom), (col * width, right))).tobytes())
+    if dataset.driver == "GTiff":
+        for row, col in ((0, 0), (rows // 2, cols // 2), (rows - 1, cols - 1)):
+            at = [block_item(dataset, item, row, col, dataset.count) for item in ("OFFSET", "SIZE")]
+            digest.update(repr(at).encode())
     return digest.hexdigest()

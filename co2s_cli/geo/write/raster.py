@@ -1,24 +1,31 @@
-"""Rasters out: strips of rows in, a Cloud-Optimized GeoTIFF with colours and names out, whole or not at all."""
+"""Write rasters, whole or not at all: Cloud-Optimized GeoTIFFs with names and colours, and imagery."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.errors import InputError, OutputError
-from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset
+from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.files import appearing
+from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset, reading
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.legend import STEPS
 from co2s_cli.geo.read.checks import check_whole
-from co2s_cli.geo.write import style
+from co2s_cli.geo.write import styles
 
 BLOCK = 512
 """Side of the blocks of everything that is written."""
@@ -26,9 +33,6 @@ BLOCK = 512
 TILED = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "zstd", "zstd_level": 1,
          "interleave": "pixel"}  # fmt: skip
 """Options of GeoTIFFs that are read once more and then removed: zstd takes a sixth of the time of deflate."""
-
-STEPS = 254
-"""A fraction p in [0, 1] is stored as round(p × STEPS) in uint8, so that 255 is left for 'no value'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def raster(
 ) -> Iterator[RasterWriter]:
     """Write a raster: rows go to a tiled file beside `path`; at the end that becomes the COG, which then appears.
 
-    `creation`: options of GDAL's COG driver that were checked by `creation.parse`. A class raster appears together
+    `creation`: options of GDAL's COG driver that were checked by `cog_options`. A class raster appears together
     with `path.aux.xml` (names) and the `.qml` of the same stem (QGIS style). After an exception nothing is left.
 
     Raises:
@@ -111,6 +115,18 @@ def raster(
         with rows_of_raster(path, grid, layer, tags, creation or {}) as writer:
             yield writer
         appear(path, layer)
+
+
+def copy_class_raster(source: Path, path: Path, grid: Grid, classes: ClassMap) -> None:
+    """Write the class raster `path`, with names and colours, from a band of bytes on the same grid.
+
+    Raises:
+        OutputError: no room, no permission.
+    """
+    with reading(str(source)) as dataset, raster(path, grid=grid, layer=class_layer(classes), tags={}) as writer:
+        for row in range(0, grid.height, BLOCK):
+            window = RasterioWindow(0, row, grid.width, min(BLOCK, grid.height - row))
+            writer.write(row, dataset.read(1, window=window))
 
 
 @contextlib.contextmanager
@@ -153,7 +169,7 @@ def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str]
     dataset.descriptions = layer.names
     dataset.scales = (layer.scale,) * len(layer.names)
     if layer.classes is not None:
-        dataset.write_colormap(1, style.palette(layer.classes))
+        dataset.write_colormap(1, styles.palette(layer.classes))
     dataset.update_tags(**tags)
     return dataset
 
@@ -191,7 +207,7 @@ def appear(path: Path, layer: Layer) -> None:
     for suffix in (".aux.xml", ".ovr", ".msk"):  # what belonged to a raster of this name before
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     if layer.classes is not None:
-        for target, text in style.sidecars(path, layer.classes).items():
+        for target, text in styles.sidecars(path, layer.classes).items():
             unfinished = part.with_name(part.name + target.suffix)
             unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(target)
@@ -211,3 +227,103 @@ def _clear(path: Path) -> None:
 
 def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+_SWITCH = "YES|NO"
+_LOSSLESS = "NONE|LZW|DEFLATE|ZSTD|LZMA"
+_RESAMPLING = "NEAREST|AVERAGE|BILINEAR|CUBIC|CUBICSPLINE|LANCZOS|MODE|RMS"
+_COG_OPTIONS = {
+    "COMPRESS": _LOSSLESS,
+    "OVERVIEW_COMPRESS": f"AUTO|{_LOSSLESS}",
+    "LEVEL": "[0-9]{1,2}",
+    "PREDICTOR": "YES|NO|STANDARD|FLOATING_POINT",
+    "OVERVIEW_PREDICTOR": "YES|NO|STANDARD|FLOATING_POINT",
+    "BLOCKSIZE": "128|256|512|1024|2048|4096",
+    "BIGTIFF": "YES|NO|IF_NEEDED|IF_SAFER",
+    "NUM_THREADS": "ALL_CPUS|[1-9][0-9]*",
+    "OVERVIEWS": "AUTO|IGNORE_EXISTING|FORCE_USE_EXISTING|NONE",
+    "OVERVIEW_COUNT": "[0-9]{1,2}",
+    "OVERVIEW_RESAMPLING": _RESAMPLING,
+    "STATISTICS": "AUTO|YES|NO",
+    "SPARSE_OK": _SWITCH,
+    "GEOTIFF_VERSION": "AUTO|1\\.0|1\\.1",
+}
+"""Option → what its value must match. Lossy compression would change classes, a tiling scheme the grid: neither is
+offered."""
+
+
+def cog_options(pairs: Iterable[str]) -> dict[str, str]:
+    """Options of `--co K=V` flags, by name in capitals; `ConfigError` names the first bad one."""
+    return dict(_parse(pair) for pair in pairs)
+
+
+def _parse(pair: str) -> tuple[str, str]:
+    name, _, value = (part.strip().upper() for part in pair.partition("="))
+    if name not in _COG_OPTIONS:
+        raise ConfigError(f"--co {pair}: no such option", hint=f"known: {', '.join(sorted(_COG_OPTIONS))}")
+    if not re.fullmatch(_COG_OPTIONS[name], value):
+        raise ConfigError(f"--co {pair}: wants {name}={_COG_OPTIONS[name].replace(chr(92), '')}")
+    return name, value
+
+
+TILE = 512
+"""Side of the tiles of everything that is written; a scene smaller than that is one tile."""
+
+
+class ImageWriter:
+    """Takes the parts of an image in any order; whole rows of tiles from top to bottom are fastest."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def write(self, row: int, col: int, pixels: NDArray[Any]) -> None:
+        """Write `pixels` (bands, h, w) with their upper left corner at (row, col)."""
+        self._dataset.write(pixels, window=RasterioWindow(col, row, pixels.shape[2], pixels.shape[1]))
+
+
+def north_up(height: int, width: int, *, epsg: int, west: float, north: float, resolution: float) -> Grid:
+    """A grid of square pixels of `resolution` metres, its upper left corner at (west, north)."""
+    transform = Affine(resolution, 0, west, 0, -resolution, north)
+    return Grid(height, width, transform, CRS.from_epsg(epsg))
+
+
+@contextlib.contextmanager
+def image(
+    path: Path, *, grid: Grid, bands: tuple[str, ...], dtype: str, nodata: float, tags: Mapping[str, str]
+) -> Iterator[ImageWriter]:
+    """Write imagery with the named bands; it appears when the block ends, and after an exception nothing is left.
+
+    Raises:
+        OutputError: no room, no permission.
+    """
+    with appearing(path) as temporary:
+        try:
+            with _dataset(temporary, grid, bands, dtype, nodata) as dataset:
+                dataset.update_tags(**tags)
+                yield ImageWriter(dataset)
+            with reading(str(temporary)) as dataset:  # a full disk is not told when blocks are flushed on closing
+                check_whole(str(temporary), dataset)
+        except (RasterioError, InputError) as error:
+            raise OutputError(f"{path}: could not be written whole ({first_line(error)})") from error
+
+
+def _dataset(path: Path, grid: Grid, bands: tuple[str, ...], dtype: str, nodata: float) -> Any:
+    # without photometric and alpha GDAL takes the fourth of four byte bands for a mask
+    meaning = {"photometric": "rgb", "alpha": "no"} if bands[:3] == ("red", "green", "blue") else {}
+    # the lowest level: the noise of a sensor packs no better with more effort
+    dataset = open_dataset(
+        str(path), "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands), dtype=np.dtype(dtype),
+        nodata=nodata, crs=grid.crs, transform=grid.transform, tiled=True, blockxsize=_block(grid.width),
+        blockysize=_block(grid.height), compress="deflate", zlevel=1, predictor=2, interleave="pixel",
+        bigtiff="if_safer", num_threads="all_cpus", **meaning,
+    )  # fmt: skip
+    dataset.colorinterp = [
+        ColorInterp[band] if band in ColorInterp.__members__ else ColorInterp.undefined for band in bands
+    ]
+    dataset.descriptions = bands
+    return dataset
+
+
+def _block(length: int) -> int:
+    """Side of a tile: a multiple of 16, as TIFF wants it, that a small image does not exceed by much."""
+    return min(TILE, -(-length // 16) * 16)

@@ -3,28 +3,81 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyogrio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyarrow import parquet
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+from pyproj import CRS
+from rasterio.features import shapes
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
 
+from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, OutputError
 from co2s_cli.files import appearing
-from co2s_cli.geo.write import arrow, geojson
-from co2s_cli.geo.write.table import Table
-
-SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl")
-GEOJSON = (".geojson", ".geojsonl", "")
-"""Written in longitude and latitude; the empty one is standard output."""
+from co2s_cli.geo.grid import Grid
 
 STDOUT = Path("-")
+"""GeoJSON lines to standard output."""
 
-_DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
+_GEOMETRY = "geometry"
 _PYOGRIO_ERRORS = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFormat:
+    """How a format of vector files is written."""
+
+    driver: str | None
+    """GDAL's driver; None for GeoParquet, which GDAL's wheels cannot write and Arrow can."""
+    lonlat: bool = False
+    """Coordinates are longitude and latitude (EPSG:4326) always, and rounded (RFC 7946)."""
+    dataset_options: Mapping[str, str] = field(default_factory=dict)
+    layer_options: Mapping[str, str] = field(default_factory=dict)
+
+
+FORMATS = {
+    ".gpkg": VectorFormat("GPKG", dataset_options={"VERSION": "1.3"}),  # 1.4 is too new for ArcGIS and GDAL < 3.7
+    ".fgb": VectorFormat("FlatGeobuf"),
+    ".parquet": VectorFormat(None),
+    ".geojson": VectorFormat("GeoJSON", lonlat=True, layer_options={"RFC7946": "YES"}),
+    ".geojsonl": VectorFormat("GeoJSONSeq", lonlat=True),
+}
+"""Suffix → format: all that is to be said to add one that GDAL writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Some features: WKB and one array a field."""
+
+    geometry: NDArray[np.object_]
+    fields: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+    def head(self, count: int) -> Table:
+        """The first `count` features."""
+        return Table(self.geometry[:count], {name: column[:count] for name, column in self.fields.items()})
+
+    def to_arrow(self) -> Any:
+        """The same as an Arrow table; NaN is null."""
+        columns = {_GEOMETRY: pa.array(self.geometry, pa.binary())}
+        for name, column in self.fields.items():
+            columns[name] = pa.array(column, pa.string() if column.dtype == object else None, from_pandas=True)
+        return pa.table(columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,70 +90,134 @@ class Schema:
     empty: Table
     """No feature, for the names and types of the fields."""
     decimals: int
-    """Of coordinates in texts."""
+    """Of longitudes and latitudes in texts."""
 
 
-def check_format(out: Path) -> None:
-    """Refuse a suffix that no driver stands behind.
+def format_of(out: Path) -> VectorFormat:
+    """The format of a file by its suffix, or of `STDOUT`.
 
     Raises:
-        ConfigError: with what to do about it.
+        ConfigError: no format has this suffix.
     """
-    if out == STDOUT:
-        return
-    if out.suffix.lower() not in SUFFIXES:
-        found = out.suffix or "none"
-        raise ConfigError(f"{out}: the suffix tells the format, wanted is one of {' '.join(SUFFIXES)}, found {found}")
+    suffix = ".geojsonl" if out == STDOUT else out.suffix.lower()
+    if suffix not in FORMATS:
+        raise ConfigError(
+            f"{out}: the suffix tells the format, wanted is one of {' '.join(FORMATS)}, found {suffix or 'none'}"
+        )
+    return FORMATS[suffix]
 
 
-def write(out: Path, schema: Schema, tables: Iterator[Table], emit: Callable[[str], object]) -> None:
+def decimals(pixel_degrees: float) -> int:
+    """Digits after the point that tell places a thousandth of a pixel apart."""
+    return min(15, max(0, math.ceil(-math.log10(pixel_degrees)) + 3))
+
+
+def write(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
     """Write features as they come to `out`, a file that appears when there are no more, or nothing after an exception.
 
     Args:
         out: File, or `STDOUT`.
         schema: What the features share.
         tables: The features.
-        emit: Takes the text of standard output.
+
+    Raises:
+        OutputError: no room, no permission, or nobody reads standard output.
     """
-    if out == STDOUT:
-        geojson.write_lines(emit, tables, schema.decimals)
-        return
     try:
+        if out == STDOUT:
+            _write_with_gdal("/vsistdout/", format_of(out), schema, tables)
+            return
         with appearing(out) as part:
-            _write(out.suffix.lower(), part, schema, tables)
+            if format_of(out).driver is None:
+                _write_parquet(part, schema, tables)
+            else:
+                _write_with_gdal(str(part), format_of(out), schema, tables)
     except _PYOGRIO_ERRORS as error:
         raise OutputError(f"{out}: could not be written ({error})") from error
 
 
-def _write(suffix: str, part: Path, schema: Schema, tables: Iterator[Table]) -> None:
-    if suffix == ".parquet":
-        arrow.write_parquet(part, schema.crs, schema.empty, tables)
-    elif suffix in GEOJSON:
-        write_text = geojson.write_collection if suffix == ".geojson" else geojson.write_lines
-        with part.open("w", encoding="utf-8") as file:
-            write_text(file.write, tables, schema.decimals)
-    else:
-        with arrow.stream(schema.empty, tables) as stream:
-            _write_stream(part, schema, stream)
-
-
-def _write_stream(part: Path, schema: Schema, stream: Any) -> None:
-    """Let GDAL take features from an Arrow stream."""
-    with _silent_on_crs():
+def _write_with_gdal(path: str, target: VectorFormat, schema: Schema, tables: Iterator[Table]) -> None:
+    """Let GDAL take the features from an Arrow stream."""
+    rounding = {"COORDINATE_PRECISION": str(schema.decimals)} if target.lonlat else {}
+    with _stream(schema.empty, tables) as stream, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # a raster without CRS is no surprise here
         pyogrio.raw.write_arrow(
-            stream,
-            part,
-            layer=schema.layer,
-            driver=_DRIVERS[part.suffix.lower()],
-            geometry_name=arrow.GEOMETRY,
-            geometry_type="Polygon",
-            crs=schema.crs,
-        )
+            stream, path, layer=schema.layer, driver=target.driver, geometry_name=_GEOMETRY, geometry_type="Polygon",
+            crs=schema.crs, dataset_options=dict(target.dataset_options),
+            layer_options={**target.layer_options, **rounding},
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
-def _silent_on_crs() -> Iterator[None]:
-    """A raster without CRS becomes polygons without CRS; that is no surprise here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided")
-        yield
+def _stream(empty: Table, tables: Iterator[Table]) -> Iterator[Any]:
+    """An Arrow stream of the features, which are asked for one table at a time while it is read.
+
+    An exception on the way to a table goes through Arrow as a mere text; it is raised again when the block ends.
+    """
+    failures: list[BaseException] = []
+
+    def batches() -> Iterator[Any]:
+        try:
+            for table in tables:
+                yield from table.to_arrow().to_batches()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    try:
+        yield pa.RecordBatchReader.from_batches(empty.to_arrow().schema, batches())
+    except Exception as error:
+        if failures:
+            raise failures[0] from error
+        raise
+
+
+def _write_parquet(path: Path, schema: Schema, tables: Iterator[Table]) -> None:
+    """Write GeoParquet 1.1 with a row group for each table."""
+    column = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "orientation": "counterclockwise",
+        "crs": None if schema.crs is None else CRS.from_wkt(schema.crs).to_json_dict(),
+    }
+    geo = {"version": "1.1.0", "primary_column": _GEOMETRY, "columns": {_GEOMETRY: column}}
+    arrow_schema = schema.empty.to_arrow().schema.with_metadata({b"geo": json.dumps(geo).encode()})
+    with parquet.ParquetWriter(path, arrow_schema, compression="zstd") as file:
+        for table in tables:
+            if len(table):
+                file.write_table(table.to_arrow().cast(arrow_schema))
+
+
+LabelPatch = tuple[int, int, NDArray[np.uint8]]
+"""Row and column of the upper left corner, and class ids (h, w) with `IGNORE` where nothing is labelled."""
+
+
+def write_outlines(path: Path, patches: Iterable[LabelPatch], *, grid: Grid, classes: ClassMap) -> int:
+    """Write one polygon for each region of one class in each patch to a GeoPackage; returns their number.
+
+    Attributes: `class`, the name, and `class_id`. The patches must not touch each other: what touches is not joined.
+    For the few percent that people label; whole maps go through the streamed vectoriser.
+
+    Raises:
+        OutputError: no room, no permission.
+    """
+    regions = [region for patch in patches for region in _regions(patch, grid.transform)]
+    ids = [class_id for _, class_id in regions]
+    table = Table(
+        shapely.to_wkb(np.array([outline for outline, _ in regions], object)),
+        {
+            "class": np.array([classes.names[class_id] for class_id in ids], object),
+            "class_id": np.array(ids, np.int32),
+        },
+    )
+    crs = None if grid.crs is None else grid.crs.to_wkt()
+    write(path, Schema(path.stem, crs, table.head(0), decimals=0), iter([table]))
+    return len(regions)
+
+
+def _regions(patch: LabelPatch, transform: Affine) -> Iterator[tuple[BaseGeometry, int]]:
+    """Outline and class id of each region of a patch."""
+    row, col, labels = patch
+    patch_transform: Any = transform @ Affine.translation(col, row)
+    for outline, class_id in shapes(labels, mask=labels != IGNORE, connectivity=4, transform=patch_transform):
+        yield shape(outline), int(class_id)

@@ -7,14 +7,14 @@ from rasterio.shutil import copy as copy_raster
 from support.rasters import write_raster
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.geo.write import style
+from co2s_cli.geo.write import styles
 
 CLASSES = ClassMap.of(["water", {"name": "roofs & <roads>", "color": [255, 0, 16]}, "Wälder"])
 
 
 def test_gdal_reads_the_category_names(tmp_path):
     path = write_raster(tmp_path / "map.tif", np.zeros((1, 4, 4), np.uint8))
-    for target, text in style.sidecars(path, CLASSES).items():
+    for target, text in styles.sidecars(path, CLASSES).items():
         target.write_text(text, encoding="utf-8")
     copy_raster(str(path), str(tmp_path / "map.vrt"), driver="VRT")  # GDAL writes out what it read
     found = [item.text for item in ET.parse(tmp_path / "map.vrt").iter("Category")]
@@ -22,7 +22,7 @@ def test_gdal_reads_the_category_names(tmp_path):
 
 
 def test_the_qgis_style_is_a_paletted_renderer_with_an_entry_per_class():
-    root = ET.fromstring(style.qml(CLASSES))
+    root = ET.fromstring(styles.raster_qml(CLASSES))
     renderer = root.find("pipe/rasterrenderer")
     assert root.tag == "qgis"
     assert (renderer.get("type"), renderer.get("band")) == ("paletted", "1")

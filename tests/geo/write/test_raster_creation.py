@@ -3,11 +3,11 @@
 import pytest
 
 from co2s_cli.errors import ConfigError
-from co2s_cli.geo.write.creation import parse
+from co2s_cli.geo.write.raster import cog_options
 
 
 def test_options_are_taken_in_any_case():
-    assert parse(["compress=zstd", "LEVEL=12", "num_threads=2"]) == {
+    assert cog_options(["compress=zstd", "LEVEL=12", "num_threads=2"]) == {
         "COMPRESS": "ZSTD", "LEVEL": "12", "NUM_THREADS": "2",
     }  # fmt: skip
 
@@ -17,4 +17,4 @@ def test_options_are_taken_in_any_case():
 )
 def test_bad_options_are_a_matter_of_usage(pair):
     with pytest.raises(ConfigError, match="--co"):
-        parse([pair])
+        cog_options([pair])

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from co2s_cli.errors import OutputError
-from co2s_cli.geo.write.imagery import image, north_up
+from co2s_cli.geo.write.raster import image, north_up
 
 RGB = ("red", "green", "blue")
 

@@ -9,8 +9,8 @@ from rasterio.features import rasterize
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import OutputError
-from co2s_cli.geo.polygons.outlines import write_outlines
-from co2s_cli.geo.write.imagery import north_up
+from co2s_cli.geo.write.raster import north_up
+from co2s_cli.geo.write.vector import write_outlines
 
 CLASSES = ClassMap.of(["road", "bare soil", "water"])
 GRID = north_up(60, 60, epsg=32632, west=500_000, north=5_400_000, resolution=0.5)

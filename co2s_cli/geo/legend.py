@@ -1,4 +1,4 @@
-"""Names and colours of the classes of a class raster: what its maker left in the file and beside it."""
+"""What the values of a map mean: names and colours of the classes of a class raster, and steps of fractions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from xml.etree import ElementTree as ET
 
 from co2s_cli.classes import IGNORE, ClassMap, Color, LandClass
 from co2s_cli.errors import ConfigError
+
+STEPS = 254
+"""A fraction p in [0, 1] is stored as round(p × STEPS) in uint8, so that 255 is left for 'no value'."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from scipy import ndimage
 from support.coverages import maps, outlines
 
 from co2s_cli.geo.polygons import simplify
-from co2s_cli.geo.polygons.triangles import lattice_rows
+from co2s_cli.geo.polygons.simplify import lattice_rows
 
 TOLERANCES = st.sampled_from([0.5, 1.0, 1.5, 3.0, 10.0])
 

@@ -3,14 +3,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.geo.write import style, vector_style
+from co2s_cli.geo.write import styles
 
 CLASSES = {0: LandClass("water & ice", (0, 0, 255)), 3: LandClass("wood", (1, 2, 3))}
 
 
 @pytest.fixture
 def written(tmp_path):
-    vector_style.write(tmp_path / "map.qml", CLASSES)
+    styles.write_polygon_style(tmp_path / "map.qml", CLASSES)
     return tmp_path / "map.qml"
 
 
@@ -35,17 +35,17 @@ def test_the_doctype_is_the_one_that_qgis_writes(written):
 
 def test_the_style_of_a_raster_in_the_same_file_stays(tmp_path):
     path = tmp_path / "map.qml"
-    path.write_text(style.qml(ClassMap.of(["water", "wood"])))
-    assert not vector_style.is_taken(path)
-    vector_style.write(path, CLASSES)
-    vector_style.write(path, CLASSES)
+    path.write_text(styles.raster_qml(ClassMap.of(["water", "wood"])))
+    assert not styles.holds_polygon_style(path)
+    styles.write_polygon_style(path, CLASSES)
+    styles.write_polygon_style(path, CLASSES)
     root = ET.parse(path).getroot()
     assert len(root.findall("pipe/rasterrenderer")) == len(root.findall("renderer-v2")) == 1
-    assert vector_style.is_taken(path)
+    assert styles.holds_polygon_style(path)
 
 
 def test_what_is_no_style_counts_as_taken(tmp_path):
     path = tmp_path / "map.qml"
-    assert not vector_style.is_taken(path)
+    assert not styles.holds_polygon_style(path)
     path.write_text("import QtQuick 2.0")
-    assert vector_style.is_taken(path)
+    assert styles.holds_polygon_style(path)

@@ -2,13 +2,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.geo.polygons.tally import EMPTY, Tally
+from co2s_cli.geo.polygons.regions import ValueCounts
 
 PIXELS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 255)), max_size=40)
 
 
 def tally(pixels):
-    return Tally.of(*(np.array([pixel[place] for pixel in pixels], dtype=np.int64) for place in (0, 1)))
+    return ValueCounts.of(*(np.array([pixel[place] for pixel in pixels], dtype=np.int64) for place in (0, 1)))
 
 
 @given(PIXELS, st.sampled_from([0.1, 0.5, 1.0]))
@@ -35,4 +35,4 @@ def test_renumbered_tallies_count_the_same_pixels(ours, theirs, names):
 
 
 def test_nothing_counted_is_no_number():
-    assert np.isnan(EMPTY.mean(2)).all()
+    assert np.isnan(ValueCounts.none().mean(2)).all()

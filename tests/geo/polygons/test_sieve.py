@@ -6,21 +6,24 @@ import rasterio
 from scipy import ndimage
 
 from co2s_cli.errors import OutputError
+from co2s_cli.geo.gdal import open_dataset
 from co2s_cli.geo.polygons import sieve
-from co2s_cli.geo.polygons.sieve import sieved
+from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.geo.polygons.sieve import sieve_to_file
 
 
-def sieve_all(folder, labels, small, rows_at_once=7):
+def sieve_all(folder, labels, small):
     path = folder / "map.tif"
     with rasterio.open(
         path, "w", driver="GTiff", height=labels.shape[0], width=labels.shape[1], count=1, dtype="uint8", nodata=255,
         crs="EPSG:32633", transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
     ) as dataset:  # fmt: skip
         dataset.write(labels, 1)
-    blocks = list(sieved(str(path), labels.shape, small, folder, rows_at_once=rows_at_once))
-    assert [path.name for path in folder.iterdir()] == ["map.tif"]
-    result = np.concatenate([block.classes for block in blocks])
-    assert sum(block.merged for block in blocks) == np.sum(result != labels)
+    sieved = sieve_to_file(ClassRaster.open(str(path)), small, folder, advance=lambda rows: None)
+    assert sorted(path.name for path in folder.iterdir()) == ["map.tif", "sieved", "sieved.hdr"]
+    with open_dataset(str(sieved.path)) as dataset:
+        result = dataset.read(1)
+    assert sieved.merged_pixels == np.sum(result != labels)
     return result
 
 

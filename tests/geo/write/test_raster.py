@@ -17,7 +17,8 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.errors import OutputError
 from co2s_cli.geo.gdal import open_dataset
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.write.raster import STEPS, class_layer, fraction_layer, probability_layer, raster
+from co2s_cli.geo.legend import STEPS
+from co2s_cli.geo.write.raster import class_layer, fraction_layer, probability_layer, raster
 
 CLASSES = ClassMap.of(["water", {"name": "trees", "color": [1, 2, 3]}, "roofs & roads"])
 UTM = CRS.from_epsg(32633)

@@ -1,0 +1,167 @@
+"""Decide how a class raster becomes polygons: sizes in pixels, classes, coordinates, rows of a block and processes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from co2s_cli.classes import IGNORE
+from co2s_cli.config.units import show_bytes
+from co2s_cli.config.vectorize import Amount, VectorizeConfig
+from co2s_cli.errors import ConfigError, InputError, ResourceError
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
+from co2s_cli.geo.polygons.features import Ground, known_crs
+from co2s_cli.geo.polygons.simplify import JOINTS_EVERY
+
+log = logging.getLogger(__name__)
+
+BLOCK_PIXELS = 2_000_000
+"""Pixels of a block, where memory allows: enough that a block's fixed costs do not count."""
+BYTES_PER_PIXEL = 60
+"""Memory that a process takes for each pixel of a block of noisy labels, measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """What every block needs to know; plain data, so that it travels between processes."""
+
+    source: str
+    """Class raster."""
+    height: int
+    ground: Ground
+    wanted: NDArray[np.bool_]
+    """(257) True for values that become polygons."""
+    tolerance: float
+    """Of simplified borders, in pixels; 0 leaves them as they are."""
+    confidence: str | None
+    confidence_scale: float
+    open_bytes: int
+    """Memory that the regions which go on below a block may take."""
+
+    @property
+    def row_step(self) -> int:
+        """The rows of a block are a multiple of it."""
+        return JOINTS_EVERY if self.tolerance else 1
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a block has at least."""
+        return min(self.row_step, self.height)
+
+
+def plan_polygons(settings: VectorizeConfig, raster: ClassRaster, *, lonlat: bool) -> VectorPlan:
+    """How the polygons of `raster` are made; `lonlat`: the output's format knows EPSG:4326 only.
+
+    Raises:
+        Co2sError: the settings do not fit the raster or its confidence.
+    """
+    grid = raster.grid
+    scale = 1.0 if settings.confidence is None else confidence_scale(settings.confidence, grid)
+    return VectorPlan(
+        source=raster.source,
+        height=grid.height,
+        ground=Ground.of(grid, _target_crs(settings, grid, lonlat=lonlat)),
+        wanted=_wanted_values(settings, raster),
+        tolerance=_tolerance(settings, grid),
+        confidence=settings.confidence,
+        confidence_scale=scale,
+        open_bytes=settings.mem_limit // 4,
+    )
+
+
+def check_plan(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> None:
+    """Refuse settings that `run` would refuse for a class raster on `grid`, which need not exist yet.
+
+    Raises:
+        Co2sError: what is wrong with the settings.
+    """
+    ground = Ground.of(grid, _target_crs(settings, grid, lonlat=lonlat))
+    min_pixels(settings, grid, ground)
+    least_rows = JOINTS_EVERY if _tolerance(settings, grid) else 1
+    block_rows(settings, grid, least_rows=min(least_rows, grid.height))
+
+
+def min_pixels(settings: VectorizeConfig, grid: Grid, ground: Ground) -> int:
+    """Regions of fewer pixels than this join a neighbour.
+
+    Raises:
+        ConfigError: square metres are wanted of a raster without CRS.
+    """
+    min_area = settings.min_area
+    if min_area.unit == "px" or min_area.value == 0:
+        return math.ceil(min_area.value)
+    pixel_size = grid.ground_size()
+    if ground.unit is None or pixel_size is None:
+        raise _no_metres(f"--min-area {min_area}", settings.raster)
+    # degrees shrink towards the poles: GDAL's sieve counts pixels, so that the middle of the map stands for all of it
+    pixel_m2 = pixel_size[0] * pixel_size[1] if ground.ellipsoid else abs(ground.pixel_area) * ground.unit**2
+    return math.ceil(min_area.value / pixel_m2 * (1 - 1e-9))
+
+
+def block_rows(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tuple[int, int]:
+    """Rows of a block and processes: fewer of both where memory is short, but `least_rows` and one process.
+
+    Raises:
+        ResourceError: the memory limit that was given is too small even for these.
+    """
+    wanted_workers = settings.workers or os.cpu_count() or 1
+    row_bytes = 2 * BYTES_PER_PIXEL * grid.width
+    workers = max(1, min(wanted_workers, settings.mem_limit // (least_rows * row_bytes)))
+    if workers < wanted_workers:
+        log.info("--workers %d: memory of %s is enough for %d", wanted_workers, show_bytes(settings.mem_limit), workers)
+    affordable_rows = settings.mem_limit // (workers * row_bytes)
+    if affordable_rows < least_rows and settings.chose("mem_limit"):
+        raise ResourceError(
+            f"--mem-limit {show_bytes(settings.mem_limit)}: {show_bytes(least_rows * row_bytes)} is the least for "
+            f"{settings.raster}",
+            hint="raise it",
+        )
+    return int(max(least_rows, min(affordable_rows, BLOCK_PIXELS // grid.width))), workers
+
+
+def _target_crs(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> CRS | None:
+    """The CRS to write where it may be another one than the raster's."""
+    wanted = settings.dst_crs or ("EPSG:4326" if lonlat else None)
+    if wanted is None:
+        return None
+    target = known_crs(wanted)
+    if lonlat and target.to_epsg() != 4326:
+        raise ConfigError(f"--dst-crs {wanted}: GeoJSON is in EPSG:4326 always", hint="choose another format")
+    if grid.crs is None:
+        raise InputError(
+            f"{settings.raster}: has no CRS, so that nothing can be written in {wanted}",
+            hint="write .gpkg, .fgb or .parquet in its own coordinates, or set its CRS with gdal_edit.py -a_srs",
+        )
+    return target
+
+
+def _wanted_values(settings: VectorizeConfig, raster: ClassRaster) -> NDArray[np.bool_]:
+    """(257) True for values that become polygons."""
+    wanted = np.zeros(257, bool)
+    wanted[raster.legend.ids(settings.classes) if settings.classes else slice(IGNORE)] = True
+    wanted[raster.legend.ids(settings.exclude)] = False
+    return wanted
+
+
+def _tolerance(settings: VectorizeConfig, grid: Grid) -> float:
+    """Tolerance of simplified borders in pixels."""
+    length: Amount = settings.simplify
+    if length.unit == "px" or length.value == 0:
+        return length.value
+    pixel_size = grid.ground_size()
+    if pixel_size is None:
+        raise _no_metres(f"--simplify {length}", settings.raster)
+    return length.value / math.sqrt(pixel_size[0] * pixel_size[1])
+
+
+def _no_metres(flag: str, raster: str) -> ConfigError:
+    return ConfigError(
+        f"{flag}: {raster} has no CRS, so that its pixels have no metres", hint="give it in pixels, such as 20px"
+    )

@@ -1,0 +1,113 @@
+"""Names and colours of classes as GDAL and QGIS read them: palette, `.aux.xml`, and `.qml` of rasters and polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from co2s_cli.classes import ClassMap, LandClass
+from co2s_cli.files import appearing
+
+_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_RASTER_TAGS = ("pipe", "pipe-data-defined-properties")
+
+
+def palette(classes: ClassMap) -> dict[int, tuple[int, int, int, int]]:
+    """Colour table of a class raster."""
+    return {value: (*color, 255) for value, color in enumerate(classes.colors)}
+
+
+def sidecars(path: Path, classes: ClassMap) -> dict[Path, str]:
+    """What belongs beside the class raster `path`, and its text: `path.aux.xml`, and `.qml` in place of the suffix."""
+    return {path.with_name(f"{path.name}.aux.xml"): aux_xml(classes), path.with_suffix(".qml"): raster_qml(classes)}
+
+
+def aux_xml(classes: ClassMap) -> str:
+    """GDAL's auxiliary metadata: the name of each value of band 1."""
+    root = ET.Element("PAMDataset")
+    names = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
+    for name in classes.names:
+        ET.SubElement(names, "Category").text = name
+    return _text(root)
+
+
+def raster_qml(classes: ClassMap) -> str:
+    """A QGIS layer style: paletted values with colour and label."""
+    root = ET.Element("qgis", version="3.16", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"),
+        "rasterrenderer",
+        type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor="",
+    )  # fmt: skip
+    ET.SubElement(renderer, "rasterTransparency")
+    entries = ET.SubElement(renderer, "colorPalette")
+    for value, item in enumerate(classes.classes):
+        color = "#{:02x}{:02x}{:02x}".format(*item.color)
+        ET.SubElement(entries, "paletteEntry", value=str(value), color=color, alpha="255", label=item.name)
+    ET.SubElement(root, "blendMode").text = "0"
+    return _DOCTYPE + _text(root)
+
+
+def _text(root: ET.Element) -> str:
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def holds_polygon_style(path: Path) -> bool:
+    """Whether a file exists that holds more than the style of a raster of the same name."""
+    if not path.exists():
+        return False
+    root = _read(path)
+    return root is None or root.find("renderer-v2") is not None
+
+
+def write_polygon_style(path: Path, classes: dict[int, LandClass]) -> None:
+    """Write a `.qml` for polygons; a raster's style in the same file stays: QGIS looks for both under one name."""
+    old = _read(path) if path.exists() else None
+    raster_style = [] if old is None else [child for child in old if child.tag in _RASTER_TAGS]
+    with appearing(path) as temporary:
+        temporary.write_text(polygon_qml(classes, raster_style), encoding="utf-8")
+
+
+def polygon_qml(classes: dict[int, LandClass], raster_style: Iterable[ET.Element] = ()) -> str:
+    """A categorized renderer over the field `class_id`, one plain fill a class in its colour."""
+    root = ET.Element("qgis", version="3.16", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        root,
+        "renderer-v2",
+        type="categorizedSymbol", attr="class_id", symbollevels="0", enableorderby="0", forceraster="0",
+    )  # fmt: skip
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    for number, (value, item) in enumerate(classes.items()):
+        ET.SubElement(
+            categories, "category", value=str(value), type="integer", symbol=str(number), label=item.name, render="true"
+        )
+        symbols.append(_fill(str(number), item))
+    root.extend(raster_style)
+    ET.SubElement(root, "blendMode").text = "0"
+    ET.SubElement(root, "layerGeometryType").text = "2"  # polygons
+    return _DOCTYPE + _text(root)
+
+
+def _fill(name: str, item: LandClass) -> ET.Element:
+    """A plain fill; no outline, so that neighbours meet as pixels do."""
+    symbol = ET.Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
+    layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+    options = ET.SubElement(layer, "Option", type="Map")
+    for key, value in (
+        ("color", ",".join(map(str, (*item.color, 255)))),
+        ("style", "solid"),
+        ("outline_style", "no"),
+    ):
+        ET.SubElement(options, "Option", name=key, type="QString", value=value)
+        ET.SubElement(layer, "prop", k=key, v=value)  # QGIS before 3.26 reads these
+    return symbol
+
+
+def _read(path: Path) -> ET.Element | None:
+    """The root of a style file; None where it is none."""
+    try:
+        return ET.parse(path).getroot()  # noqa: S314 - no external entities are resolved
+    except (ET.ParseError, UnicodeDecodeError):
+        return None
