@@ -42,6 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dino": "tiny-dino",
         "dino_weights": "none",
         "init": "start",
+        "students": ("dino", "local"),  # the start holds the first, the other needs none
         "train_backbone": "all",
         **_TINY,
     },

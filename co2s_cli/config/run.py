@@ -75,8 +75,8 @@ class RunConfig(Settings):
     student_weights: Annotated[str, Flag(panel="Model")] = "auto"
     """Its weights: a timm tag, a file, none, or auto (the tag in its name)."""
     init: Annotated[Path | None, BeforeValidator(_none), Flag(panel="Model")] = None
-    """Model file to start from: what fits is taken, classes and bands by their names. start: the students in the
-    package, which know made-up land (what the tiny preset starts from); none: nothing."""
+    """Model file to start from: what fits is taken, classes and bands by their names. start: the student in the
+    package, which knows made-up land (what the tiny preset starts from); none: nothing."""
     train_backbone: Literal["auto", "attention", "all"] = "auto"
     """What of the backbones trains: their attention alone, everything, or auto (everything where no weights are)."""
     ema: float = Field(0.0, ge=0, lt=1)

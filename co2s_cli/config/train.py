@@ -74,19 +74,17 @@ class TrainConfig(RunConfig):
         return self
 
 
-_OTHER_NETWORKS = frozenset(
-    {"student", "clip", "clip_weights", "clip_guidance", "dino", "dino_weights", "dino_init", "network"}
+_OTHER_START = frozenset(
+    {"init", "student", "clip", "clip_weights", "clip_guidance", "dino", "dino_weights", "dino_init", "network"}
 )
-"""Settings that say of what kind or weights the students are; the packaged start has its own."""
-_IN_START: tuple[StudentName, ...] = ("dino", "local")
+"""Settings that say what the students begin with; a preset's start would go against them."""
 
 
 def _fitting(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The preset, without its start where the user asks for students that the start does not hold."""
+    """The preset, without its start and the students for it where the user asks for others."""
     students = _names(values.get("students"))
-    others = isinstance(students, list | tuple) and not any(name in students for name in _IN_START)
-    if others or _OTHER_NETWORKS & values.keys():
-        return {key: value for key, value in preset.items() if key != "init"}
+    if _OTHER_START & values.keys() or (isinstance(students, list | tuple) and "dino" not in students):
+        return {key: value for key, value in preset.items() if key not in ("init", "students")}
     return preset
 
 

@@ -35,7 +35,7 @@ def demo_path() -> Path:
 
 
 def start_path() -> Path:
-    """The students inside the package that a training can begin with."""
+    """The student inside the package that a training can begin with."""
     return Path(str(files("co2s_cli.assets").joinpath("start.safetensors")))
 
 

@@ -56,24 +56,42 @@ def test_a_class_that_it_knows_is_taken_by_name():
     transfer(start, model)
     place = start.manifest.class_map.names.index("water")
     torch.testing.assert_close(
-        model.students["local"].head.weight[1], start.students["local"].head.weight[place], rtol=0, atol=0
+        model.students["dino"].guidance.vectors[1], start.students["dino"].guidance.vectors[place], rtol=0, atol=0
     )
 
 
+def test_red_green_and_blue_alone_see_what_the_demonstration_model_sees():
+    start, model = weights.load("start"), model_for(("red", "green", "blue"), ("glacier", "water"))
+    demo = weights.load(weights.demo_path()).students["dino"]
+    transfer(start, model)
+    name = demo.band_tensors()[0]
+    known = demo.state_dict()[name]
+    torch.testing.assert_close(model.students["dino"].state_dict()[name], known, rtol=2e-3, atol=1e-5)
+
+
 def test_the_tiny_preset_starts_from_it_unless_told_otherwise():
-    assert settings_of(None, {"preset": "tiny"}, []).init == Path("start")
-    assert settings_of(None, {"preset": "tiny", "init": "none"}, []).init is None
-    assert settings_of(None, {"preset": "tiny"}, ["init=none"]).init is None
+    settings = settings_of(None, {"preset": "tiny"}, [])
+    assert (settings.init, settings.students) == (Path("start"), ("dino", "local"))
+    for none in (
+        settings_of(None, {"preset": "tiny", "init": "none"}, []),
+        settings_of(None, {"preset": "tiny"}, ["init=none"]),
+    ):
+        assert (none.init, none.students) == (None, None)
     assert settings_of(None, {}, []).init is None
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"student": "tiny-student", "method": "fixmatch"}, {"students": "clip"}, {"dino": "vit_large_patch14_dinov2"}],
+    [
+        {"student": "tiny-student", "method": "fixmatch"},
+        {"students": "clip,local"},
+        {"dino": "vit_large_patch14_dinov2"},
+    ],
 )
 def test_students_that_it_does_not_hold_begin_without_it(other):
     assert settings_of(None, {"preset": "tiny", **other}, []).init is None
 
 
 def test_students_that_it_holds_begin_with_it():
-    assert settings_of(None, {"preset": "tiny", "students": "clip,local"}, []).init == Path("start")
+    settings = settings_of(None, {"preset": "tiny", "students": "clip,dino"}, [])
+    assert (settings.init, settings.students) == (Path("start"), ("clip", "dino"))

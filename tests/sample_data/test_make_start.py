@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from co2s_cli.models import catalog
-from co2s_cli.models.local import LocalStudent
-
 
 @pytest.fixture(scope="module")
 def script():
@@ -29,15 +26,6 @@ def test_no_legend_has_a_cover_twice_or_a_class_without_one(script):
         assert len(set(members)) == len(members)
         assert all(legend)
         assert 2 <= len(legend) <= 8
-
-
-def test_the_probability_of_a_class_is_the_sum_of_its_covers(script):
-    student = LocalStudent(catalog.local_student(script.SPECTRUM), len(script.COVERS)).eval()
-    images, legend = torch.rand(1, 8, 16, 16), ((0, 1, 2), (3, 4, 5, 6, 7, 8), (9,))
-    batch = script.Batch(images, torch.zeros(1, 16, 16), legend)
-    fine = student(images).softmax(1)
-    expected = torch.stack([fine[:, list(members)].sum(1) for members in legend], 1)
-    torch.testing.assert_close(script.local_logits(student, batch).softmax(1), expected)
 
 
 def test_a_pixel_has_the_class_that_covers_half_of_it_or_none(script):
