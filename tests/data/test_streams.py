@@ -29,7 +29,7 @@ from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.tiling import Window
 from co2s_cli.training.losses import pseudo_labels
-from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.schedule import steps_per_epoch
 from co2s_cli.training.step import Passes, Wants, forward_views, pasted
 
@@ -143,7 +143,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
         both = torch.cat([batch.seen, batch.valid])
         padding = given[0][:4].movedim(1, -1)[~both]
         torch.testing.assert_close(padding, black.expand_as(padding), rtol=0, atol=1e-6)
-        rules = Rules(threshold=torch.zeros(len(NAMES)), steps=1)
+        rules = MethodRules(threshold=torch.zeros(len(NAMES)), steps=1)
         terms = METHODS["fixmatch"](rules).terms(view, batch, {}, 0)
         assert terms["labeled"].count == 2 * 40 * 40
         own = pseudo_labels(view.guide, batch.valid)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.models.ensemble import learns
 from co2s_cli.training.losses import (
     Pseudo,
     Term,
     consistency,
-    learns,
     likeness,
     pseudo_labels,
     softly,

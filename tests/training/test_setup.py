@@ -7,13 +7,14 @@ import torch
 
 from co2s_cli.config.train import settings_of
 from co2s_cli.errors import ConfigError
+from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of
 
 DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20))
 
 
 def rules(*extra):
-    return rules_of(settings_of(None, {}, list(extra)), DATA, 10, torch.device("cpu"))
+    return rules_of(settings_of(None, {}, list(extra)), DATA, 10, Runtime(torch.device("cpu")))
 
 
 def test_weights_and_thresholds_reach_their_classes(tmp_path):
