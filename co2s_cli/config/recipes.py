@@ -37,9 +37,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 80,
     },
     "tiny": {
-        "students": ("dino", "local"),
         "clip": "tiny-clip",
         "clip_weights": "none",
+        "dino": "tiny-dino",
+        "dino_weights": "none",
+        **_TINY,
+    },
+    "small": {
+        "students": ("dino", "local"),  # the start holds the first, the other needs none
+        "init": "start",
+        "train_backbone": "all",
         "dino": "tiny-dino",
         "dino_weights": "none",
         **_TINY,
@@ -60,7 +67,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pseudo_balance": 0.5,
     },
 }
-"""Settings by name of the preset. `published` is the released behaviour, accidents included."""
+"""Settings by name of the preset. `published` is the released behaviour, accidents included; `tiny` is the paper's pair
+in networks that fit any machine, for trying things out; `small` is what learns without pretrained weights."""
 
 FROM_MODELS: dict[str, Any] = {"lr": 1e-4, "decoder_lr": 10.0, "ema": 0.0, "divisor": 1.0}
 """Pace of a student of trained models: they give the pseudo-labels, so that no running mean is needed."""
@@ -92,4 +100,5 @@ DISTILL_PRESETS: dict[str, dict[str, Any]] = {
         **_TINY,
     },
 }
+DISTILL_PRESETS["small"] = DISTILL_PRESETS["tiny"]
 """Settings of `co2s distill` by name of the preset. `published` is RS-MTDF's released behaviour."""

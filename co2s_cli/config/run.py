@@ -24,6 +24,11 @@ def parse_ratio(value: Any) -> Any:
         raise ValueError("wants a share such as 1/16 or 0.0625") from None
 
 
+def _none(value: Any) -> Any:
+    """None for the word."""
+    return None if str(value) == "none" else value
+
+
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 
 
@@ -51,8 +56,9 @@ class RunConfig(Settings):
     stop_after: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Steps of this call; the schedule stays that of the whole run."""
 
-    preset: Annotated[Literal["default", "published", "tiny"], Flag(panel="Training")] = "default"
-    """default: as the papers intend; published: as the released code behaves; tiny: small networks, no weights."""
+    preset: Annotated[Literal["default", "published", "small", "tiny"], Flag(panel="Training")] = "default"
+    """default: as the papers intend; published: as the released code behaves; small: what learns best without
+    pretrained weights, in minutes on two cores; tiny: the pair in very small networks, for trying things out."""
     steps: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Steps of the run; 4000 if neither steps nor epochs are given."""
     epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
@@ -68,8 +74,9 @@ class RunConfig(Settings):
     """Train one student on this transformer (a timm name, or tiny-student) with a DPT head, in place of the pair."""
     student_weights: Annotated[str, Flag(panel="Model")] = "auto"
     """Its weights: a timm tag, a file, none, or auto (the tag in its name)."""
-    init: Annotated[Path | None, Flag(panel="Model")] = None
-    """Model file to start from instead; its classes must be those of the data."""
+    init: Annotated[Path | None, BeforeValidator(_none), Flag(panel="Model")] = None
+    """Model file to start from: what fits is taken, classes and bands by their names. start: the student in the
+    package, which knows made-up land (what the small preset starts from); none: nothing."""
     train_backbone: Literal["auto", "attention", "all"] = "auto"
     """What of the backbones trains: their attention alone, everything, or auto (everything where no weights are)."""
     ema: float = Field(0.0, ge=0, lt=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,6 +74,20 @@ class TrainConfig(RunConfig):
         return self
 
 
+_OTHER_DINO = frozenset({"student", "dino", "dino_weights", "dino_init", "network"})
+"""Settings that ask for another DINO student than the packaged start holds."""
+
+
+def _fitting(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The preset, less its start and its students where the user asks for others."""
+    students = _names(values.get("students"))
+    other = isinstance(students, list | tuple) and "dino" not in students
+    dropped = {"init"} if other or _OTHER_DINO & values.keys() else set()
+    if values.get("student"):
+        dropped.add("students")
+    return {key: value for key, value in preset.items() if key not in dropped}
+
+
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> TrainConfig:
     """Settings from defaults < data set < preset < YAML file < `key=value` < flags.
 
@@ -80,7 +95,7 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     """
     values = written(config, flags, extra)
     name = str(values.get("preset", "default"))
-    preset, protocol = PRESETS.get(name, {}), training_of("train", values)
+    preset, protocol = _fitting(PRESETS.get(name, {}), values), training_of("train", values)
     base = (preset, protocol) if name == "published" else (protocol, preset)
     return settled(TrainConfig, *base, values, config=config, flags=flags)
 

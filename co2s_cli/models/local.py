@@ -54,7 +54,11 @@ class LocalStudent(Student):
         self.project = nn.ModuleList(nn.Conv2d(width, spec.mixed, 1, bias=False) for width in inner)
         self.norm = _norm(spec, spec.mixed)
         self.head = nn.Conv2d(spec.mixed, classes, 1)
-        self.drop = nn.Dropout2d(spec.dropout)
+
+    @property
+    def dropout(self) -> float:
+        """Share of the channels of each map that training drops."""
+        return float(self.spec.dropout)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -72,8 +76,8 @@ class LocalStudent(Student):
         return LocalTaps(pixel, full, half, self.stages[2](F.avg_pool2d(half, 2)))
 
     def decode(self, taps: LocalTaps, size: Sequence[int]) -> Tensor:
-        """Logits of `size`; while training, whole channels of the maps are dropped at random."""
-        pixel, full, half, mixed = (project(self.drop(tap)) for project, tap in zip(self.project, taps, strict=True))
+        """Logits of `size` from the maps of images of `size`."""
+        pixel, full, half, mixed = (project(tap) for project, tap in zip(self.project, taps, strict=True))
         for finer in (half, full):
             mixed = finer + F.interpolate(mixed, size=finer.shape[-2:], mode="bilinear", align_corners=False)
         logits = self.head(F.relu(self.norm(pixel + mixed)))

@@ -190,7 +190,7 @@ class LocalSpec(_Frozen):
     """Channels of the map that the classes are read off."""
     norm: Literal["group", "batch"] = "group"
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the channels that training drops."""
+    """Share of the channels of each map that training drops; `training/step.py` draws which."""
 
     @property
     def bands(self) -> int:

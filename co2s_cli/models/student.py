@@ -38,6 +38,11 @@ class Student(nn.Module):
         """Channels of each map that `encode` gives; what feature perturbation drops some of."""
         raise NotImplementedError
 
+    @property
+    def dropout(self) -> float:
+        """Share of the channels of each map that training drops in labelled and in strong views."""
+        return 0.0
+
     def parts(self) -> Mapping[str, Sequence[nn.Module]]:
         """Modules by the learning rate they train at: `backbone`, `queries` or `decoder`."""
         raise NotImplementedError

@@ -24,12 +24,24 @@ if TYPE_CHECKING:
     from co2s_cli.models.ensemble import Ensemble
 
 MODEL_VARIABLE = "CO2S_MODEL"
+START = "start"
+"""Stands for the packaged start wherever a model file is named; a file of that name is `./start`."""
 _FOREIGN = "not a co2s model file"
 
 
 def demo_path() -> Path:
     """The demonstration model that travels inside the package."""
     return Path(str(files("co2s_cli.assets").joinpath("demo.safetensors")))
+
+
+def start_path() -> Path:
+    """The student inside the package that a training can begin with."""
+    return Path(str(files("co2s_cli.assets").joinpath("start.safetensors")))
+
+
+def located(path: str | Path) -> Path:
+    """The file that `path` names: itself, or the packaged start for the word `START`."""
+    return start_path() if str(path) == START else Path(path)
 
 
 def default_path() -> Path:
@@ -40,6 +52,7 @@ def default_path() -> Path:
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a model file, without its tensors and without torch."""
+    path = located(path)
     return _parse(path, _metadata(path))
 
 
@@ -50,7 +63,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
 
     from co2s_cli.models.ensemble import Ensemble
 
-    path = Path(path)
+    path = located(path)
     metadata = _metadata(path)
     manifest = _parse(path, metadata)
     tensors = load_file(path, device="cpu")

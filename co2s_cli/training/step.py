@@ -20,8 +20,8 @@ from co2s_cli.models.student import Student
 from co2s_cli.training.losses import Term
 from co2s_cli.training.runtime import Runtime
 
-FEATURE_STREAM = 9
-"""Stream of random numbers; the loader uses lower ones."""
+FEATURE_STREAM, DROPOUT_STREAM = 9, 10
+"""Streams of random numbers; the loader uses lower ones."""
 
 DROPPED = 0.5
 """Share of the channels that feature perturbation drops, as published."""
@@ -121,16 +121,22 @@ class StudentStep(nn.Module):
 
         `peers` and the second result are probabilities (b, N, S, S) of the unlabelled crops, without gradient.
         """
-        masks = None
-        if self.wants.feature:
-            masks = channel_masks(
-                self.student.widths, batch.slots, seed=self._seed, step=batch.step, student=self._number,
-                device=batch.images.device,
-            )  # fmt: skip
+        masks = self._masks(batch, FEATURE_STREAM, DROPPED) if self.wants.feature else None
+        drops = None
+        if self.student.dropout:  # a function of seed, step and slot, so that a resumed run drops the same
+            views_dropped = range(1 + self.wants.strong)
+            drops = [self._masks(batch, DROPOUT_STREAM + view, self.student.dropout) for view in views_dropped]
         with self._autocast(batch.images):
-            views = forward_views(self._passes, batch, self.wants, masks=masks, guide=self._guide)
+            views = forward_views(self._passes, batch, self.wants, masks=masks, drops=drops, guide=self._guide)
             terms = self._method.terms(views, batch, peers, step)
         return terms, views.weak.detach().float().softmax(dim=1)
+
+    def _masks(self, batch: Batch, stream: int, dropped: float) -> list[Tensor]:
+        """A mask (b, channels) for each map of the student."""
+        return channel_masks(
+            self.student.widths, batch.slots, seed=self._seed, step=batch.step, student=self._number,
+            device=batch.images.device, stream=stream, dropped=dropped,
+        )  # fmt: skip
 
     @torch.no_grad()
     def predict_weak(self, batch: Batch) -> Tensor:
@@ -213,13 +219,16 @@ def forward_views(
     wants: Wants,
     *,
     masks: Sequence[Tensor] | None = None,
+    drops: Sequence[Sequence[Tensor]] | None = None,
     guide: Guide | None = None,
 ) -> Views:
     """What a student says about a batch, in one pass through its encoder and one through its decoder.
 
-    `masks` (b, channels), one for each map, make the feature view. Without a `guide` the weak view's logits serve
-    pseudo-labels and losses alike, so that they are computed once. With one the student itself looks at that view only
-    if that is wanted. Partners are weak views of the same batch; only the extra ones cost a pass of their own.
+    `masks` (b, channels), one for each map, make the feature view; `drops`, such masks for the labelled crops and for
+    each strong view, drop channels while a student trains, never in the weak view. Without a `guide` the weak view's
+    logits serve pseudo-labels and losses alike, so that they are computed once. With one the student itself looks at
+    that view only if that is wanted. Partners are weak views of the same batch; only the extra ones cost a pass of
+    their own.
     """
     own, size = len(batch.images), batch.images.shape[-2:]
     uses_weak = wants.strong > 0 or masks is not None
@@ -228,6 +237,11 @@ def forward_views(
     mixed = [pasted(batch, view) for view in range(wants.strong)]
     taps = passes.encode(torch.cat([batch.images, weak, *mixed]))
     tokens = passes.translated(_without(taps, own, own + len(weak))) if wants.tokens else {}
+    if drops is not None:
+        labeled_drops, *strong_drops = drops
+        whole = [torch.ones(len(weak), mask.shape[1], device=mask.device) for mask in labeled_drops]
+        rows = (torch.cat(parts) for parts in zip(labeled_drops, whole, *strong_drops, strict=True))
+        taps = type(taps)(*(tap * mask[..., None, None].to(tap.dtype) for tap, mask in zip(taps, rows, strict=True)))
     if masks is not None:
         dropped = (
             tap[own : 2 * own] * mask[..., None, None].to(tap.dtype) for tap, mask in zip(taps, masks, strict=True)
@@ -269,13 +283,21 @@ def pasted(batch: Batch, view: int) -> Tensor:
 
 
 def channel_masks(
-    widths: Sequence[int], slots: Sequence[int], *, seed: int, step: int, student: int, device: torch.device
+    widths: Sequence[int],
+    slots: Sequence[int],
+    *,
+    seed: int,
+    step: int,
+    student: int,
+    device: torch.device,
+    stream: int = FEATURE_STREAM,
+    dropped: float = DROPPED,
 ) -> list[Tensor]:
-    """A mask (b, channels) for each map: whole channels are dropped, each image and map by itself, the rest doubled."""
+    """Masks (b, channels), one for each map: 0 where a channel of an image is dropped, else 1 / (1 - dropped)."""
     drawn = []
     for slot in slots:
-        rng = np.random.default_rng([seed, FEATURE_STREAM, step, slot, student])
-        drawn.append([(rng.random(width) >= DROPPED) / (1 - DROPPED) for width in widths])
+        rng = np.random.default_rng([seed, stream, step, slot, student])
+        drawn.append([(rng.random(width) >= dropped) / (1 - dropped) for width in widths])
     return [
         torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device)
         for index in range(len(widths))

@@ -43,14 +43,6 @@ def test_a_pixel_is_seen_at_full_resolution():
     assert moved.argmax() == 16 * 32 + 16
 
 
-def test_whole_channels_are_dropped_while_it_trains_and_never_after():
-    student, images = local(), torch.rand(1, len(BANDS), 16, 16)
-    with torch.no_grad():
-        assert torch.equal(student(images), student(images))
-        student.train()
-        assert not torch.equal(student(images), student(images))
-
-
 def test_there_are_no_pretrained_weights():
     with pytest.raises(ModelError, match="no pretrained weights"):
         local().load_pretrained("openai")
