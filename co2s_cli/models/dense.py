@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from co2s_cli.models import mtdf, pretrained
+from co2s_cli.models import mtdf
 from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.dpt import DptHead
 from co2s_cli.models.manifest import DenseSpec
@@ -54,6 +54,8 @@ class DenseStudent(Student):
 
     def load_pretrained(self, weights: str) -> None:
         """Fill the backbone."""
+        from co2s_cli.models import pretrained  # loads open_clip, which a model that is only run needs not
+
         pretrained.load_weights(self.backbone, self.spec.backbone.name, weights)
 
     def class_tensors(self) -> tuple[str, ...]:

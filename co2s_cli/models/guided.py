@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from co2s_cli.models import backbone, pretrained
+from co2s_cli.models import backbone
 from co2s_cli.models.decoder import POOL, GuidedDecoder
 from co2s_cli.models.guidance import Guidance
 from co2s_cli.models.manifest import GuidedSpec
@@ -57,6 +57,8 @@ class GuidedStudent(Student):
 
     def load_pretrained(self, weights: str) -> None:
         """Fill the backbone."""
+        from co2s_cli.models import pretrained  # loads open_clip, which a model that is only run needs not
+
         pretrained.load_weights(self.backbone, self.spec.backbone.name, weights)
 
     def class_tensors(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,7 +167,8 @@ def test_accumulated_batches_make_the_step_of_one_batch_as_large(data, tmp_path,
 
     def step(name, batches, *extra):
         """The weights after one step of these batches, and the optimiser's first means: a tenth of the gradients."""
-        monkeypatch.setattr(Loader, "batches", lambda *_: (batch for batch in batches))
+        drawn = [SimpleNamespace(to=lambda _, batch=batch: batch) for batch in batches]
+        monkeypatch.setattr(Loader, "batches", lambda *_: (batch for batch in drawn))
         train.run(quick(data, tmp_path / name, *extra, method="supervised", steps=1))
         state = State.load(tmp_path / name)
         return state.model, torch.cat([entry["exp_avg"].flatten() for entry in state.optimizer["state"].values()])

@@ -349,12 +349,12 @@ def test_students_that_teach_each_other_agree_sooner():
         pair = new()
         optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
         trainees = trainees_of("co2s", pair, threshold=torch.full((N,), 0.4), stability_grad=teaches)
-        for _ in range(40):
+        for _ in range(60):
             optimizer.zero_grad()
             descend(trainees, batch(), 50)
             optimizer.step()
         after = [terms["stability"] for _, terms in run_students(trainees, batch(), 50)]
-        assert all(term.count > 0 for term in after)
+        assert any(term.count > 0 for term in after)  # without teaching one of them may be the surer one everywhere
         left[teaches] = sum(term.value.item() for term in after) / 2
     assert 0 < left[True] < left[False] / 10
 
