@@ -25,11 +25,11 @@ from co2s_cli.config.distill import settings_of as of_distill
 from co2s_cli.config.sample import SampleConfig
 from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.jobs import distill, sample, train
-from co2s_cli.metrics import Scores
+from co2s_cli.scoring.matrix import Scores
+from co2s_cli.scoring.validation import FUSED, evaluate
 from co2s_cli.training.run import data_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
-from co2s_cli.training.validate import FUSED, evaluate
 
 RELEASED = (
     "stability_grad=false", "stability_in_padding=true", "cutmix_partner=same", "denominators=rank", "clip_norm=0",
@@ -137,8 +137,8 @@ def measured(settings: TrainConfig | DistillConfig) -> Row:
         data.val,
         data.applied_scaling,
         sliding_of(settings),
-        threshold=rules_of(settings, data, result.steps, device).threshold,
-        runtime=Runtime(device),
+        threshold=rules_of(settings, data, result.steps, Runtime(device)).threshold,
+        device=device,
     )
     confident = Scores.of(tally.confusions[FUSED]).miou
     return Row(result.miou.get("clip"), result.miou.get("dino"), result.miou[FUSED], confident)

@@ -20,7 +20,7 @@ from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.engine import total_loss
-from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.step import StudentStep, run_students
@@ -84,7 +84,7 @@ def main() -> None:
         },
     )
     pair = new_ensemble(manifest)
-    method = METHODS["co2s"](Rules(threshold=torch.full((CLASSES,), 0.95), steps=100))
+    method = METHODS["co2s"](MethodRules(threshold=torch.full((CLASSES,), 0.95), steps=100))
     trainees = {
         name: StudentStep(
             student, method, number=number, seed=0, dtype=DTYPES[given.precision], checkpointed=given.checkpointing

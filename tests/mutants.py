@@ -67,9 +67,9 @@ SELF_TRAINING = "training/methods/self_training.py"
 MUTANTS: tuple[Mutant, ...] = (
     # losses
     Mutant(
-        "training/losses.py",
-        "return (other >= threshold) & (other >= own)",
-        "return (own >= threshold) & (own >= other)",
+        "models/ensemble.py",
+        "return (peer >= threshold) & (peer >= own)",
+        "return (own >= threshold) & (own >= peer)",
         FORMULAS,
         "the surer student learns from the less sure one",
     ),
@@ -82,15 +82,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         SELF_TRAINING,
-        "consistency(view.feature, pseudo, rules.threshold",
-        "consistency(view.feature, mixed, rules.threshold",
+        "cuts.term(view.feature, pseudo, ",
+        "cuts.term(view.feature, mixed, ",
         FORMULAS,
         "the feature view has CutMix labels",
     ),
     Mutant(
         SELF_TRAINING,
-        "rules.threshold[best.indices]",
-        "rules.threshold.max()",
+        "cuts.threshold[best.indices]",
+        "cuts.threshold.max()",
         FORMULAS,
         "stability ignores the thresholds of the classes",
     ),
@@ -288,9 +288,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "data/protocol.py",
         "if max(coding) in found",
-        "if min(coding) in found",
+        "if max(coding) not in found",
         PROTOCOL,
-        "labels of Potsdam coded from 1 are read as coded from 0",
+        "labels of Potsdam coded from 0 are read as coded from 1",
     ),
     # augmentation
     Mutant(
@@ -333,7 +333,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "data/batch.py",
         "rows = (pixels >= row) & (pixels < row + height)",
         "rows = (pixels >= row) & (pixels <= row + height)",
-        "data/test_streams.py",
+        "data/test_batch.py",
         "boxes on the device are a row higher",
     ),
     Mutant(
@@ -538,10 +538,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "geo/polygons/sieve.py",
-        "for _ in range(_MAX_PASSES - 1):",
-        "for _ in range(0):",
+        "np.not_equal(classes[rows], IGNORE, out=mask",
+        "np.not_equal(classes[rows], 0, out=mask",
         "geo/polygons/test_sieve.py",
-        "one pass leaves small regions",
+        "class 0 takes the place of nodata",
     ),
     Mutant(
         "pseudo/specks.py",
@@ -644,17 +644,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "agreement is as sure as the surer student",
     ),
     Mutant(
-        "metrics/matrix.py",
+        "scoring/matrix.py",
         "iou = hits / np.maximum(truth + predicted - hits, 1)",
         "iou = hits / np.maximum(truth + predicted, 1)",
-        "metrics/test_matrix.py",
+        "scoring/test_matrix.py",
         "IoU counts hits twice in the union",
     ),
     Mutant(
-        "metrics/protocol.py",
+        "scoring/protocol.py",
         "kept[list(excluded)] = 0",
         "kept[:, list(excluded)] = 0",
-        "metrics/test_protocol.py",
+        "scoring/test_protocol.py",
         "mask leaves out what the map says in place of what is true",
     ),
     Mutant(

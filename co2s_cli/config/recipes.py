@@ -37,11 +37,27 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 80,
     },
     "tiny": {
+        "students": ("dino", "local"),
         "clip": "tiny-clip",
         "clip_weights": "none",
         "dino": "tiny-dino",
         "dino_weights": "none",
         **_TINY,
+        "steps": 300,
+        "lr": 2e-3,
+        "warmup": 0,
+        "schedule": "cycle",
+        "scale": (1.0, 1.0),
+        "balance": "uniform",  # a crop in n shows the rarest of n classes at its centre
+        "flips": "both",
+        "rotate": True,
+        "labeled_gain": 0.05,
+        "labeled_offset": 0.02,
+        "labeled_noise": 0.01,
+        "consistency_start": 0.3,  # before that, students from nothing teach one another nonsense
+        "consistency_ramp": 0.1,
+        "threshold_share": 0.5,
+        "pseudo_balance": 0.5,
     },
 }
 """Settings by name of the preset. `published` is the released behaviour, accidents included."""

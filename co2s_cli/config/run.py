@@ -108,11 +108,22 @@ class RunConfig(Settings):
     """Steps in which the learning rate rises."""
     lr_lag: int = Field(0, ge=0, le=1)
     """1: the learning rate lags one step behind its schedule, as in the released code."""
+    schedule: Literal["poly", "cycle"] = "poly"
+    """How the learning rate goes: it falls after the warm-up, or rises over 30 % of the run and falls again."""
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of a student's gradient; 0 = any."""
 
     threshold: float = Field(0.95, ge=0, le=1)
     """Confidence from which a pseudo-label counts."""
+    threshold_share: float = Field(0.0, ge=0, lt=1)
+    """Lower the threshold of each class, down to 0.5, until this share of the pixels that are taken for it counts, so
+    that rare classes are not starved; 0 = one threshold for all."""
+    pseudo_balance: float = Field(0.0, ge=0, le=1)
+    """How much pseudo-labels of rare classes weigh more: their share among those that count, to this negative power."""
+    consistency_start: float = Field(0.0, ge=0, lt=1)
+    """Share of the run in which only labels teach."""
+    consistency_ramp: float = Field(0.0, ge=0, lt=1)
+    """Share of the run over which the weight of unlabelled pixels rises then."""
     class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Other thresholds by class name."""
     class_weights: str = "none"

@@ -20,11 +20,15 @@ from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
-from co2s_cli.geo.read.scaling import Scaling, scaling_for, widest
+from co2s_cli.geo.read.scaling import Scaling, band_statistics, scaling_for, widest
 from co2s_cli.models.manifest import ModelScaling
 from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
+
+
+_STATISTICS_OF = 32
+"""Images that are looked at for the statistics of the bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,12 @@ class Dataset:
     """Labelled training pixels by class."""
     digest: str
     """Changes when the images, classes, bands, scaling or labels change, or the parts that train or validate."""
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each scaled band, of at most `_STATISTICS_OF` labelled images."""
+        sources = self.labeled.sources
+        step = -(-len(sources) // _STATISTICS_OF)
+        return band_statistics([source.scene for source in sources[::step]], self.applied_scaling)
 
     @property
     def applied_scaling(self) -> Scaling:

@@ -20,11 +20,11 @@ from co2s_cli.geo.labels.truth import Truth, open_truth, truth_legend
 from co2s_cli.geo.legend import STEPS, Legend
 from co2s_cli.geo.polygons.class_raster import ClassRaster, byte_reader, confidence_scale
 from co2s_cli.geo.read.bands import find_bands
-from co2s_cli.metrics.calibration import Reliability
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import report, streamed
+from co2s_cli.scoring.calibration import Reliability
+from co2s_cli.scoring.counts import CountRules, MapCounts
 from co2s_cli.scoring.naming import Naming
-from co2s_cli.scoring.tally import Rules, Tally
 from co2s_cli.scoring.verdict import Judge, Verdict
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class EvaluateResult:
     """Mean IoU of each of a model's students alone."""
 
     def facts(self) -> dict[str, Any]:
-        """What was judged, for the head of a report."""
+        """What was count_model, for the head of a report."""
         students = {"students": self.students} if self.students else {}
         return {"map": self.source, "truth": self.truth, "remarks": list(self.remarks), **students}
 
@@ -112,13 +112,13 @@ def _counted(
     truth: Truth,
     naming: Naming,
     *,
-    rules: Rules,
+    rules: CountRules,
     progress: Progress,
-) -> Tally:
+) -> MapCounts:
     with ExitStack() as stack:
         labels = stack.enter_context(truth.labels.reader())
         sure = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
-        pair = streamed.Ensemble(
+        pair = streamed.MapAndTruth(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
             sure=sure,
@@ -128,13 +128,13 @@ def _counted(
 
 
 def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
-    from co2s_cli.data.areas import areas_of  # these load torch, and a map can be judged without it
-    from co2s_cli.training.judged import judged
-    from co2s_cli.training.maker import maker_for
+    from co2s_cli.data.areas import areas_of  # these load torch, and a map can be count_model without it
+    from co2s_cli.scoring.area_map import mapper_for
+    from co2s_cli.scoring.model import count_model
 
     model, data = _model_of(settings), read_data(Path(settings.source))
-    maker = maker_for(settings, model)
-    manifest = maker.pair.manifest
+    mapper = mapper_for(settings, model)
+    manifest = mapper.pair.manifest
     naming = Naming.of(manifest.class_map, data.class_map)
     excluded = naming.ids(settings.exclude)
     training = manifest.training
@@ -153,7 +153,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
             hint="name the model's bands, in its order, with bands:",
         )
     remarks = _told(*naming.remarks()) + _unlike_training(found.digest, training)
-    counts = judged(maker, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
+    counts = count_model(mapper, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
     _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
     judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
     curve = _curve(counts.tally, 1 / STEPS, settings) if counts.tally.levels.any() else None
@@ -182,9 +182,9 @@ def _judge(settings: EvaluateConfig, names: Mapping[int, str], excluded: tuple[i
     return Judge(settings.protocol, names, excluded, settings.missing == "wrong")
 
 
-def _rules(settings: EvaluateConfig, excluded: tuple[int, ...]) -> Rules:
+def _rules(settings: EvaluateConfig, excluded: tuple[int, ...]) -> CountRules:
     left_out = excluded if settings.protocol == "mask" else ()
-    return Rules(left_out, settings.missing == "wrong", settings.tolerance)
+    return CountRules(left_out, settings.missing == "wrong", settings.tolerance)
 
 
 def _told(*remarks: str) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def _told(*remarks: str) -> tuple[str, ...]:
     return remarks
 
 
-def _check_seen(tally: Tally, truth: str, settings: EvaluateConfig) -> None:
+def _check_seen(tally: MapCounts, truth: str, settings: EvaluateConfig) -> None:
     """Refuse to judge by nothing."""
     labelled = int(tally.matrix.sum() + tally.missing.sum())
     if not labelled:
@@ -205,7 +205,7 @@ def _check_seen(tally: Tally, truth: str, settings: EvaluateConfig) -> None:
         )
 
 
-def _curve(tally: Tally, scale: float, settings: EvaluateConfig) -> Reliability:
+def _curve(tally: MapCounts, scale: float, settings: EvaluateConfig) -> Reliability:
     """The reliability curve; refused where stored values are no shares, or where there are none."""
     if not tally.levels.any():
         raise InputError(f"{settings.confidence}: has no value on any pixel that is labelled and has a class")

@@ -45,6 +45,9 @@ _HEADS = (
 RGB = ("red", "green", "blue")
 
 _SIMILARITY_SCALE = 10.0
+
+_STATISTICS = "statistics"
+"""Option of a backbone: `data` where nothing pretrained says which statistics its images should have."""
 _LOCAL_MEAN, _LOCAL_STD = 0.5, 0.25
 
 S = TypeVar("S", GuidedSpec, DenseSpec, LocalSpec, StudentSpec)
@@ -139,7 +142,19 @@ def from_scratch(spec: GuidedSpec) -> GuidedSpec:
     decoder = spec.decoder.model_copy(
         update={"similarity": _SIMILARITY_SCALE, "normed_skips": spec.guidance == "explicit"}
     )
-    return spec.model_copy(update={"decoder": decoder})
+    options = {**spec.backbone.options, _STATISTICS: "data"}
+    return spec.model_copy(
+        update={"decoder": decoder, "backbone": spec.backbone.model_copy(update={"options": options})}
+    )
+
+
+def standardized(spec: S, mean: tuple[float, ...], std: tuple[float, ...]) -> S:
+    """The same student with the statistics of its data, unless it was pretrained with others."""
+    if isinstance(spec, LocalSpec):
+        return spec.model_copy(update={"mean": mean, "std": std})
+    if spec.backbone.options.get(_STATISTICS) != "data":
+        return spec
+    return spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"mean": mean, "std": std})})
 
 
 def for_bands(spec: S, bands: Sequence[str]) -> S:
@@ -152,8 +167,10 @@ def for_bands(spec: S, bands: Sequence[str]) -> S:
         return spec.model_copy(update=local_student(bands).model_dump(include={"mean", "std"}))
     backbone = spec.backbone
     names = [name.lower() for name in bands]
-    if tuple(names) == RGB or (len(bands) == len(RGB) and not set(names) & set(RGB)):
-        return spec  # three bands without known names stand for red, green and blue
+    if len(bands) == len(RGB) and not set(names) & set(RGB):
+        names = list(RGB)  # three bands without known names stand for red, green and blue
+    if tuple(names) == RGB and spec.bands == len(RGB):
+        return spec
     channels = [RGB.index(name) if name in RGB else place % len(RGB) for place, name in enumerate(names)]
     mean, std = (tuple(values[c] for c in channels) for values in _rgb_statistics(backbone))
     options = {**backbone.options, "rgb": channels}

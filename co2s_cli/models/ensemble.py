@@ -76,3 +76,11 @@ def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
         return maps.mean(dim=0)
     surest = maps.amax(dim=2, keepdim=True).argmax(dim=0, keepdim=True)
     return maps.gather(0, surest.expand(1, *maps.shape[1:]))[0]
+
+
+def learns(own: Tensor, peer: Tensor, threshold: Tensor | float) -> Tensor:
+    """Where a student learns from its peer (spec §4, M), for their confidences `own` and `peer` of one shape.
+
+    The peer's confidence has to reach the threshold, and to be no less than the student's.
+    """
+    return (peer >= threshold) & (peer >= own)

@@ -65,7 +65,8 @@ class LocalStudent(Student):
         """The maps of `images`, padded at the right and at the bottom to sides that can be halved twice."""
         height, width = images.shape[-2:]
         whole = F.pad(images, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
-        pixel = self.pixel((whole - self.mean) / self.std)
+        # bands last in memory: 2.5 times as fast on a CPU in bfloat16, forwards and backwards
+        pixel = self.pixel(((whole - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
         full = self.stages[0](pixel)
         half = self.stages[1](F.avg_pool2d(full, 2))
         return LocalTaps(pixel, full, half, self.stages[2](F.avg_pool2d(half, 2)))

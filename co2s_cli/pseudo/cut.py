@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli import metrics
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.geo.legend import STEPS
 from co2s_cli.pseudo.candidates import GRID
+from co2s_cli.scoring.matrix import Confusion, confusion
 
 LABELS, MASK, WEIGHTS = "labels", "mask", "weights"
 """Names of the rasters that are written."""
@@ -108,10 +108,10 @@ class LabelCounts:
     """Sum over valid pixels; NaN for a single student."""
     kept_disagreement: float
     """Sum over the kept ones."""
-    before: metrics.Confusion
+    before: Confusion
     """Candidates whose truth is known, by truth (row) and candidate (column); not where a human label is, from which
     the model may have learned."""
-    after: metrics.Confusion
+    after: Confusion
     """The same of the kept ones."""
 
     @classmethod
@@ -135,8 +135,8 @@ class LabelCounts:
             confidence=np.bincount(label, strip.confidence[kept], classes).astype(np.float64),
             disagreement=float("nan") if apart is None else float(apart[strip.valid].sum()),
             kept_disagreement=float("nan") if apart is None else float(apart[kept].sum()),
-            before=metrics.confusion(truth, strip.candidate, classes),
-            after=metrics.confusion(truth, np.where(kept, strip.candidate, np.uint8(IGNORE)), classes),
+            before=confusion(truth, strip.candidate, classes),
+            after=confusion(truth, np.where(kept, strip.candidate, np.uint8(IGNORE)), classes),
         )
 
     def plus(self, other: LabelCounts) -> LabelCounts:

@@ -9,7 +9,7 @@ import numpy as np
 
 from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import ConfigError, InputError
-from co2s_cli.scoring.tally import Tally
+from co2s_cli.scoring.counts import MapCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Naming:
             )
         return tuple(self.classes.id_of(name) for name in names)
 
-    def names_of(self, tally: Tally, source: str) -> dict[int, str]:
+    def names_of(self, tally: MapCounts, source: str) -> dict[int, str]:
         """Names of the classes that are told of, by id: all; where nobody has told names, those that occur.
 
         Raises:

@@ -12,7 +12,7 @@ import numpy as np
 
 from co2s_cli.errors import OutputError
 from co2s_cli.files import check_writable, write_text
-from co2s_cli.plots import draw_confusion, draw_reliability
+from co2s_cli.scoring.plots import draw_confusion, draw_reliability
 from co2s_cli.scoring.verdict import ClassScore, Verdict
 
 REPORT_JSON, REPORT_MD, CONFUSION, RELIABILITY = "report.json", "report.md", "confusion.png", "reliability.png"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics.boundary import reach
 from co2s_cli.progress import Progress
-from co2s_cli.scoring.tally import IDS, Rules, Tally
+from co2s_cli.scoring.boundary import reach
+from co2s_cli.scoring.counts import IDS, CountRules, MapCounts
 from co2s_cli.tiling import Window, blocks
 
 SIDE = 1024
@@ -26,7 +26,7 @@ class ByteReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ensemble:
+class MapAndTruth:
     """A map and its truth on the same pixels."""
 
     truth: ByteReader
@@ -57,9 +57,9 @@ def recoding(ids: tuple[int, ...]) -> NDArray[np.uint8]:
     return table
 
 
-def counts(pair: Ensemble, window: Window, rules: Rules, progress: Progress, side: int = SIDE) -> Tally:
+def counts(pair: MapAndTruth, window: Window, rules: CountRules, progress: Progress, side: int = SIDE) -> MapCounts:
     """What is counted in a window of the map."""
-    total = Tally.empty()
+    total = MapCounts.empty()
     parts = blocks(window.height, window.width, band=side, panel=side)
     parts.sort(key=lambda part: (part.row, part.col))  # along the rows, in which strips lie
     progress.start("score", len(parts), "block")
@@ -70,7 +70,7 @@ def counts(pair: Ensemble, window: Window, rules: Rules, progress: Progress, sid
     return total
 
 
-def _added(total: Tally, pair: Ensemble, core: Window, rules: Rules) -> Tally:
+def _added(total: MapCounts, pair: MapAndTruth, core: Window, rules: CountRules) -> MapCounts:
     """The tally with a block; what is not labelled is not read on the map."""
     outer = _framed(core, reach(rules.tolerance), pair.shape)
     inside = (
@@ -81,7 +81,7 @@ def _added(total: Tally, pair: Ensemble, core: Window, rules: Rules) -> Tally:
     if (truth[inside] == IGNORE).all():
         return total
     sure = None if pair.sure is None else pair.sure.read(core)
-    return total.plus(Tally.of(truth, pair.predicted.read(outer), sure, inside, rules))
+    return total.plus(MapCounts.of(truth, pair.predicted.read(outer), sure, inside, rules))
 
 
 def _framed(core: Window, frame: int, shape: tuple[int, int]) -> Window:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from co2s_cli.metrics.boundary import boundary_score
-from co2s_cli.metrics.calibration import Reliability
-from co2s_cli.metrics.matrix import Confusion, Scores
-from co2s_cli.metrics.protocol import Protocol, counted, scored, with_missing
-from co2s_cli.scoring.tally import Tally
+from co2s_cli.scoring.boundary import boundary_score
+from co2s_cli.scoring.calibration import Reliability
+from co2s_cli.scoring.counts import MapCounts
+from co2s_cli.scoring.matrix import Confusion, Scores
+from co2s_cli.scoring.protocol import Protocol, counted, scored, with_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Judge:
     excluded: tuple[int, ...] = ()
     missing_is_wrong: bool = False
 
-    def verdict(self, tally: Tally, tolerance: float, reliability: Reliability | None) -> Verdict:
+    def verdict(self, tally: MapCounts, tolerance: float, reliability: Reliability | None) -> Verdict:
         """The figures of a tally."""
         size, out = len(self.names), self._places_out
         matrix = counted(self._told(tally.matrix), self.protocol, out)
@@ -115,7 +115,7 @@ class Judge:
     def _told(self, matrix: Confusion) -> Confusion:
         return matrix[np.ix_(list(self.names), list(self.names))]
 
-    def _class(self, place: int, matrix: Confusion, scores: Scores, tally: Tally, *, counts: bool) -> ClassScore:
+    def _class(self, place: int, matrix: Confusion, scores: Scores, tally: MapCounts, *, counts: bool) -> ClassScore:
         class_id, name = list(self.names.items())[place]
         truth, drawn = int(matrix[place].sum()), int(matrix[:, place].sum())
         edge = boundary_score(tally.borders, class_id)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,14 +19,14 @@ from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
-from co2s_cli.training.schedule import poly
+from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep, run_students, total_loss
-from co2s_cli.training.validate import FUSED, Tally
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Course:
     weight_decay: float
     warmup: int
     lr_lag: int
+    schedule: Literal["poly", "cycle"]
     clip_norm: float
     accumulate: int
     val_every: int
@@ -66,7 +68,7 @@ class Engine:
         runtime: Runtime,
         *,
         folder: Path,
-        validate: Callable[[Ensemble], Tally],
+        validate: Callable[[Ensemble], ValidationCounts],
         progress: Progress,
         ema: Ema[Ensemble] | None = None,
         guided: bool = False,
@@ -93,9 +95,9 @@ class Engine:
         self.step = 0
         """Steps done."""
         self.best: dict[str, float] = {}
-        self.tally: Tally | None = None
+        self.tally: ValidationCounts | None = None
         """The last validation of this call."""
-        self.mean: Tally | None = None
+        self.mean: ValidationCounts | None = None
         """That of the running mean of the weights."""
         self.validated = 0
         """Steps that were done when it was made."""
@@ -145,7 +147,11 @@ class Engine:
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
-        factor = poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+        factor = (
+            one_cycle(self.step, course.steps)
+            if course.schedule == "cycle"
+            else poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         self._pair.train()
@@ -280,12 +286,12 @@ class Engine:
             best=self.best,
         ).save(self._folder)
 
-    def _kept(self) -> list[tuple[str, Ensemble, Tally | None]]:
+    def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:
         """What is saved: the prefix of its names, the model, its validation."""
         mean = [(EMA, self._ema.model, self.mean)] if self._ema is not None else []
         return [("", self._pair, self.tally), *mean]
 
-    def _described(self, tally: Tally | None) -> Manifest:
+    def _described(self, tally: ValidationCounts | None) -> Manifest:
         """The manifest with what the training has reached; scores of other weights than these are no part of it."""
         training = {**self._manifest.training, "steps": self.step}
         if tally is not None and self.validated == self.step:

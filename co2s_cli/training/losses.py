@@ -73,19 +73,52 @@ def supervised(
     return Term(loss.sum(), count.sum())
 
 
-def consistency(logits: Tensor, pseudo: Pseudo, threshold: Tensor, *, weight: float) -> Term:
+def consistency(
+    logits: Tensor, pseudo: Pseudo, threshold: Tensor, *, weight: float, class_weights: Tensor | None = None
+) -> Term:
     """Cross-entropy to confident pseudo-labels, divided by all valid pixels, not by the confident ones (spec §3, U).
 
-    `threshold` (N,) by pseudo-class; a confidence that equals it counts.
+    `threshold` (N,) by pseudo-class; a confidence that equals it counts. `class_weights` (N,) by pseudo-class.
     """
     keep = pseudo.valid & (pseudo.confidence >= threshold[pseudo.labels])
     loss = F.cross_entropy(logits.float(), pseudo.labels, reduction="none") * keep
+    if class_weights is not None:
+        loss = loss * class_weights[pseudo.labels]
     return Term(loss.sum(), pseudo.valid.float().sum(), weight)
 
 
-def learns(own: Tensor, other: Tensor, threshold: Tensor | float) -> Tensor:
-    """Where a student of confidence `own` learns from the other one: that is sure, and no less sure (spec §4, M)."""
-    return (other >= threshold) & (other >= own)
+CONFIDENCE_BINS = 128
+"""Bins of the histogram of confidences in [0, 1]."""
+
+
+def confidence_histogram(pseudo: Pseudo, classes: int) -> Tensor:
+    """Valid pixels (N, `CONFIDENCE_BINS`) by pseudo-class and confidence; sums over ranks and batches."""
+    bins = (pseudo.confidence * CONFIDENCE_BINS).long().clamp_(0, CONFIDENCE_BINS - 1)
+    places = (pseudo.labels * CONFIDENCE_BINS + bins)[pseudo.valid]
+    counts = torch.bincount(places, minlength=classes * CONFIDENCE_BINS)
+    return counts.view(classes, CONFIDENCE_BINS).float()
+
+
+def share_thresholds(histogram: Tensor, threshold: Tensor, share: float, *, least: float = 0.5) -> Tensor:
+    """For each class (N,) the confidence that `share` of its pixels reach, from `least` up to its `threshold`.
+
+    As FlexMatch and FreeMatch, a class that the student is less sure of is asked for less; here by a share, as in
+    class-balanced self-training. A class without pixels keeps its threshold.
+    """
+    reached = histogram.flip(1).cumsum(1).flip(1)  # pixels of at least each bin's lower edge
+    enough = reached >= share * reached[:, :1]
+    lowest = enough.sum(dim=1) - 1  # the highest bin that enough pixels reach
+    cuts = (lowest / CONFIDENCE_BINS).clamp_min(least)
+    return torch.where(reached[:, 0] > 0, torch.minimum(cuts, threshold), threshold)
+
+
+def balanced_weights(histogram: Tensor, threshold: Tensor, power: float) -> Tensor:
+    """Weights (N,) of pseudo-labels by class: their share among those that count to the power `-power`, mean 1."""
+    edges = torch.arange(CONFIDENCE_BINS, device=histogram.device) / CONFIDENCE_BINS
+    kept = (histogram * (edges >= threshold[:, None] - 1 / CONFIDENCE_BINS)).sum(dim=1)
+    share = (kept / kept.sum().clamp_min(1)).clamp_min(0.01)
+    weights = share**-power
+    return weights / (weights * share).sum()
 
 
 def stability(logits: Tensor, other: Tensor, mask: Tensor, *, weight: float) -> Term:

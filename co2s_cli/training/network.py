@@ -61,8 +61,10 @@ def _resolved(weights: str, name: str) -> str:
 
 def _fresh(settings: TrainConfig, data: Dataset) -> Ensemble:
     """New students, filled with pretrained weights where the settings name some."""
+    statistics = data.statistics()
     specs: dict[str, StudentSpec] = {
-        name: student_spec(settings, name, data.bands) for name in settings.students or DEFAULT_STUDENTS
+        name: catalog.standardized(student_spec(settings, name, data.bands), *statistics)
+        for name in settings.students or DEFAULT_STUDENTS
     }
     return drawn(settings, manifest(settings, data, specs, fusion=settings.fusion))
 
@@ -149,12 +151,18 @@ def _from_file(settings: TrainConfig, data: Dataset) -> Ensemble:
             f"{settings.init}: holds a single student; method {settings.method} wants clip, dino or local",
             hint="--method fixmatch or supervised",
         )
-    wanted = source.students if SINGLE in source.students or not settings.students else settings.students
-    known = source.manifest.students
-    specs = {
-        name: catalog.for_bands(known[name], data.bands) if name in known else student_spec(settings, name, data.bands)  # type: ignore[arg-type]
-        for name in wanted
-    }
+    old = source.manifest
+    wanted = tuple(old.students) if SINGLE in old.students or not settings.students else settings.students
+    same = (old.class_map.names, old.bands) == (data.classes.names, data.bands)
+    specs: dict[str, StudentSpec] = {}
+    for name in wanted:
+        known = old.students.get(name)
+        if known is not None:
+            specs[name] = catalog.for_bands(known, data.bands)
+        elif name != SINGLE:
+            specs[name] = student_spec(settings, name, data.bands)
+    if not same:  # what goes on with the same classes and bands keeps the statistics that it has learnt with
+        specs = {name: catalog.standardized(spec, *data.statistics()) for name, spec in specs.items()}
     return begun_from(settings, source, drawn(settings, manifest(settings, data, specs, fusion=settings.fusion)))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from co2s_cli.scoring.validation import ValidationCounts
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.validate import Tally
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
@@ -71,7 +71,7 @@ def _cut(path: Path, done: int) -> None:
     path.write_text("".join(kept), encoding="utf-8")
 
 
-def findings(tally: Tally, mean: Tally | None, *, guided: bool) -> dict[str, float]:
+def findings(tally: ValidationCounts, mean: ValidationCounts | None, *, guided: bool) -> dict[str, float]:
     """What the record keeps of a validation of the model and of the running mean of its weights.
 
     Coverage and precision are told of those alone that give the pseudo-labels: the mean, where there is one, else the

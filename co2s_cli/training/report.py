@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from co2s_cli.files import write_text
-from co2s_cli.metrics import Scores, labelled_classes
 from co2s_cli.models.manifest import SINGLE
-from co2s_cli.plots import draw, draw_confusion, figure
+from co2s_cli.scoring.matrix import Scores, labelled_classes
+from co2s_cli.scoring.plots import draw, draw_confusion, figure
+from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.records import about_labels, findings, read
-from co2s_cli.training.validate import FUSED, Tally
 
 WRITTEN = ("report.json", "report.md", "curves.png", "confusion.png")
 
 
 def write(
     folder: Path,
-    tally: Tally | None,
+    tally: ValidationCounts | None,
     names: Sequence[str],
     facts: Mapping[str, Any],
     *,
-    mean: Tally | None = None,
+    mean: ValidationCounts | None = None,
     guided: bool = False,
 ) -> dict[str, Any]:
     """Write the report into a run folder and give what report.json says. Without a validation there are no scores.

@@ -22,12 +22,12 @@ from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, Engine
-from co2s_cli.training.methods import Rules, Supervised
+from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.step import Guide, Passes, StudentStep
-from co2s_cli.training.validate import Tally, evaluate
 
 _HEAVIEST = 1_000_000
 """Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
@@ -42,7 +42,7 @@ class Lesson:
 
     pair: Ensemble
     """On the device already."""
-    method: Callable[[Rules], Supervised]
+    method: Callable[[MethodRules], Supervised]
     guide: Guide | None = None
     """Who gives the pseudo-labels; None: the student itself, or the running mean of its weights."""
 
@@ -58,7 +58,7 @@ def engine_for(
     progress: Progress,
 ) -> Engine:
     """The engine of a run of `steps` steps."""
-    rules = rules_of(settings, data, steps, runtime.device)
+    rules = rules_of(settings, data, steps, runtime)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
@@ -76,16 +76,20 @@ def engine_for(
     )
     sliding = sliding_of(settings)
 
-    def validate(model: Ensemble) -> Tally:
-        return evaluate(
+    def validate(model: Ensemble) -> ValidationCounts:
+        counts = evaluate(
             model,
             data.val,
             data.applied_scaling,
             sliding,
             threshold=rules.threshold,
-            runtime=runtime,
+            device=runtime.device,
             dtype=DTYPES[precision],
+            rank=runtime.rank,
+            ranks=runtime.ranks,
         )
+        summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
+        return counts.filled(summed.cpu().numpy())
 
     return Engine(
         lesson.pair,
@@ -144,6 +148,7 @@ def course_of(settings: RunConfig, steps: int) -> Course:
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         lr_lag=settings.lr_lag,
+        schedule=settings.schedule,
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
         val_every=settings.val_every or max(1, -(-steps // 10)),
@@ -153,12 +158,18 @@ def course_of(settings: RunConfig, steps: int) -> Course:
     )
 
 
-def rules_of(settings: RunConfig, data: Dataset, steps: int, device: torch.device) -> Rules:
+def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -> MethodRules:
     """What the method is told."""
-    rules = Rules(
+    device = runtime.device
+    rules = MethodRules(
         threshold=_thresholds(settings, data).to(device),
         steps=steps,
         class_weights=_class_weights(settings, data, device),
+        threshold_share=settings.threshold_share,
+        pseudo_balance=settings.pseudo_balance,
+        consistency_start=settings.consistency_start,
+        consistency_ramp=settings.consistency_ramp,
+        summed=runtime.summed,
     )
     if not isinstance(settings, TrainConfig):  # without a peer there is no stability loss
         return rules

@@ -11,9 +11,9 @@ from support.made import pointwise, positional, random_scene, runner, untiled, w
 
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.products import LandCover
+from co2s_cli.models.ensemble import learns
 from co2s_cli.pseudo.candidates import GRID, Candidates, candidates_of
 from co2s_cli.tiling import Window
-from co2s_cli.training.losses import learns
 
 CLASSES = 4
 

@@ -4,14 +4,14 @@ import pytest
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.scoring.counts import MapCounts
 from co2s_cli.scoring.naming import Naming
-from co2s_cli.scoring.tally import Tally
 
 ABC = ClassMap.of(["a", "b", "c"])
 
 
 def tally_with(*pairs):
-    found = Tally.empty()
+    found = MapCounts.empty()
     for truth, drawn in pairs:
         found.matrix[truth, drawn] += 1
     return found
@@ -35,7 +35,7 @@ def test_one_side_takes_the_names_of_the_other():
 def test_without_any_names_classes_are_those_that_occur():
     naming = Naming.of(None, None)
     assert naming.names_of(tally_with((10, 10), (0, 95)), "map.tif") == {i: f"class {i}" for i in (0, 10, 95)}
-    assert naming.names_of(Tally.empty(), "map.tif") == {}
+    assert naming.names_of(MapCounts.empty(), "map.tif") == {}
 
 
 def test_names_without_anything_in_common_are_refused():
@@ -57,6 +57,6 @@ def test_excluded_classes_are_named():
 
 
 def test_a_class_that_is_only_missing_occurs():
-    lost = Tally.empty()
+    lost = MapCounts.empty()
     lost.missing[6] = 1
     assert lost.occurring == [6]

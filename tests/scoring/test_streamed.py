@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics import confusion
-from co2s_cli.metrics.boundary import borders
 from co2s_cli.progress import SILENT
-from co2s_cli.scoring.streamed import Ensemble, Recoded, counts, recoding
-from co2s_cli.scoring.tally import Rules, Tally
+from co2s_cli.scoring.boundary import borders
+from co2s_cli.scoring.counts import CountRules, MapCounts
+from co2s_cli.scoring.matrix import confusion
+from co2s_cli.scoring.streamed import MapAndTruth, Recoded, counts, recoding
 from co2s_cli.tiling import Window
 
 SHAPE = (37, 45)
@@ -43,7 +43,7 @@ def made(seed):
 
 
 def pair_of(truth, drawn, sure):
-    return Ensemble(Kept(truth), Kept(drawn), Kept(sure), SHAPE)
+    return MapAndTruth(Kept(truth), Kept(drawn), Kept(sure), SHAPE)
 
 
 def same(one, other):
@@ -55,18 +55,18 @@ def same(one, other):
 @given(
     seed=st.integers(0, 2**32 - 1),
     side=st.integers(3, 50),
-    rules=st.builds(Rules, st.sampled_from([(), (2,)]), st.booleans(), st.sampled_from([0.0, 1.5, 3.0, 7.0])),
+    rules=st.builds(CountRules, st.sampled_from([(), (2,)]), st.booleans(), st.sampled_from([0.0, 1.5, 3.0, 7.0])),
 )
 def test_blocks_add_up_to_the_whole(seed, side, rules):
     arrays = made(seed)
-    whole = Tally.of(*arrays, (slice(None), slice(None)), rules)
+    whole = MapCounts.of(*arrays, (slice(None), slice(None)), rules)
     same(counts(pair_of(*arrays), WHOLE, rules, SILENT, side), whole)
 
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_the_counts_are_those_of_a_plain_reading(wrong):
     truth, drawn, sure = made(5)
-    rules = Rules((1,), wrong, 2.0)
+    rules = CountRules((1,), wrong, 2.0)
     found = counts(pair_of(truth, drawn, sure), WHOLE, rules, SILENT, 16)
     np.testing.assert_array_equal(found.matrix[:4, :4], confusion(truth, drawn, 4))
     assert found.matrix[4:].sum() == 0
@@ -83,8 +83,8 @@ def test_the_counts_are_those_of_a_plain_reading(wrong):
 def test_a_window_counts_what_lies_in_it_and_sees_what_lies_around():
     truth, drawn, sure = made(2)
     window = Window(9, 13, 20, 17)
-    found = counts(pair_of(truth, drawn, sure), window, Rules(), SILENT, 8)
-    same(found, Tally.of(truth, drawn, sure[window.slices], window.slices, Rules()))
+    found = counts(pair_of(truth, drawn, sure), window, CountRules(), SILENT, 8)
+    same(found, MapCounts.of(truth, drawn, sure[window.slices], window.slices, CountRules()))
 
 
 def test_the_map_is_not_read_where_nothing_is_labelled():
@@ -92,7 +92,7 @@ def test_the_map_is_not_read_where_nothing_is_labelled():
     truth[:] = IGNORE
     truth[3, 4] = 1
     pair = pair_of(truth, drawn, sure)
-    counts(pair, WHOLE, Rules(), SILENT, 10)
+    counts(pair, WHOLE, CountRules(), SILENT, 10)
     assert len(pair.predicted.read_windows) == len(pair.sure.read_windows) == 1
     assert len(pair.truth.read_windows) == 20
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics.calibration import Reliability
 from co2s_cli.scoring import report
-from co2s_cli.scoring.tally import Rules, Tally
+from co2s_cli.scoring.calibration import Reliability
+from co2s_cli.scoring.counts import CountRules, MapCounts
 from co2s_cli.scoring.verdict import Judge
 
 NAMES = ("town", "field", "clutter", "snow")
@@ -16,7 +16,7 @@ DRAWN = np.array([[0, 0, 1, 1], [0, 2, 1, 1], [0, 1, 1, 1], [2, IGNORE, IGNORE, 
 
 def verdict(protocol="plain", excluded=(), *, wrong=False, curve=None):
     left_out = excluded if protocol == "mask" else ()
-    tally = Tally.of(TRUTH, DRAWN, None, (slice(None), slice(None)), Rules(left_out, wrong, 1.0))
+    tally = MapCounts.of(TRUTH, DRAWN, None, (slice(None), slice(None)), CountRules(left_out, wrong, 1.0))
     return Judge(protocol, dict(enumerate(NAMES)), excluded, wrong).verdict(tally, 1.0, curve)
 
 
@@ -76,7 +76,7 @@ def test_a_report_without_confidences_takes_the_old_curve_away(tmp_path):
 def test_classes_without_a_name_are_told_of_where_they_occur():
     codes = np.array([10, 95, 40, 0], np.uint8)
     truth, drawn = (np.where(image == IGNORE, IGNORE, codes[image % 4]) for image in (TRUTH, DRAWN))
-    tally = Tally.of(truth, drawn, None, (slice(None), slice(None)), Rules(tolerance=1.0))
+    tally = MapCounts.of(truth, drawn, None, (slice(None), slice(None)), CountRules(tolerance=1.0))
     found = Judge("plain", {one: f"class {one}" for one in tally.occurring}).verdict(tally, 1.0, None)
     assert [one.id for one in found.classes] == [10, 40, 95]
     wanted = verdict()

@@ -11,16 +11,16 @@ from support.training import noise
 from co2s_cli.classes import ClassMap
 from co2s_cli.config import distill
 from co2s_cli.errors import ConfigError
-from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import SINGLE, Manifest, ModelScaling
 from co2s_cli.models.teachers import foundation
+from co2s_cli.scoring.matrix import Scores, confusion
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import total_loss
 from co2s_cli.training.losses import consistency
-from co2s_cli.training.methods import METHODS, Rules, self_training
+from co2s_cli.training.methods import METHODS, MethodRules, self_training
 from co2s_cli.training.methods.distill import Distill, Weights
 from co2s_cli.training.network import FRESH_LAYER_SCALE, set_layer_scale
 from co2s_cli.training.optimizer import parameter_groups
@@ -56,7 +56,7 @@ def model(teachers=(), seed=0, **changes) -> Ensemble:
 
 
 def rules(threshold=0.95):
-    return Rules(threshold=torch.full((N,), threshold), steps=100)
+    return MethodRules(threshold=torch.full((N,), threshold), steps=100)
 
 
 def trainee(pair, method, guide=None) -> StudentStep:

@@ -20,12 +20,12 @@ from co2s_cli.data.landscape import CLASSES
 from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import distill, train
+from co2s_cli.scoring.validation import ValidationCounts
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import BEST, LAST
 from co2s_cli.training.records import drifting, findings, read
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep
-from co2s_cli.training.validate import Tally
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
 
@@ -294,7 +294,9 @@ def test_drift_is_told_when_pseudo_labels_fall_with_the_loss():
 def tally(right, sure=10):
     """Of one student that is right at so many of ten sure pixels."""
     matrix = np.array([[right, sure - right], [0, 0]])
-    return Tally({"student": matrix, "fused": matrix}, {"student": sure}, {"student": right}, {"student": 0}, 20, 20)
+    return ValidationCounts(
+        {"student": matrix, "fused": matrix}, {"student": sure}, {"student": right}, {"student": 0}, 20, 20
+    )
 
 
 def test_pseudo_labels_are_those_of_whoever_gives_them():

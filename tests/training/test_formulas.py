@@ -12,7 +12,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
-from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.step import StudentStep, channel_masks, run_students, total_loss
 
@@ -107,7 +107,7 @@ def loss_by_the_formulas(student, other, number, batch, *, published):
 def test_a_step_has_the_losses_and_gradients_of_the_formulas(published, extra):
     pair, batch = pair_of_students(), batch_of_two(extra)
     reference = copy.deepcopy(pair)
-    rules = Rules(threshold=THRESHOLD, steps=STEPS, stability_grad=not published, stability_in_padding=published)
+    rules = MethodRules(threshold=THRESHOLD, steps=STEPS, stability_grad=not published, stability_in_padding=published)
     steps = {
         name: StudentStep(student, METHODS["co2s"](rules), number=number, seed=SEED)
         for number, (name, student) in enumerate(pair.students.items())

@@ -9,13 +9,13 @@ from support.training import noise as batch
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.train import settings_of
 from co2s_cli.data.batch import Batch
-from co2s_cli.metrics import Scores, confusion
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.progress import SILENT
+from co2s_cli.scoring.matrix import Scores, confusion
 from co2s_cli.training.engine import Engine, total_loss
-from co2s_cli.training.methods import METHODS, Rules
+from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of
@@ -36,7 +36,7 @@ def new():
 
 
 def rules(**changes):
-    return Rules(**{"threshold": torch.full((N,), 0.95), "steps": 100, **changes})
+    return MethodRules(**{"threshold": torch.full((N,), 0.95), "steps": 100, **changes})
 
 
 def trainees_of(method, pair, *, checkpointed=False, **changes):

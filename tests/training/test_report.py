@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training import report
-from co2s_cli.training.validate import FUSED, Tally
 
 PARTS = ("labeled", "strong1", "strong2", "feature", "stability")
 FIGURES = ("miou", "accuracy", "coverage", "precision", "taught")
@@ -56,7 +56,7 @@ def test_no_two_curves_look_the_same(drawn, students, parts):
 
 def test_a_class_without_validation_labels_is_not_scored(tmp_path):
     matrix = np.array([[6, 2, 0], [1, 3, 4], [0, 0, 0]])
-    tally = Tally({"one": matrix, FUSED: matrix}, {}, {}, {}, 0, 16)
+    tally = ValidationCounts({"one": matrix, FUSED: matrix}, {}, {}, {}, 0, 16)
     content = report.write(tmp_path, tally, ["field", "water", "ice"], {})
     scores = content["validation"][FUSED]
     assert scores["iou"]["ice"] is None

@@ -7,13 +7,14 @@ import torch
 
 from co2s_cli.config.train import settings_of
 from co2s_cli.errors import ConfigError
+from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of, rules_of, sliding_of
 
 DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20))
 
 
 def rules(*extra):
-    return rules_of(settings_of(None, {}, list(extra)), DATA, 10, torch.device("cpu"))
+    return rules_of(settings_of(None, {}, list(extra)), DATA, 10, Runtime(torch.device("cpu")))
 
 
 def test_weights_and_thresholds_reach_their_classes(tmp_path):
@@ -56,7 +57,7 @@ def test_the_published_preset_is_the_released_behaviour():
     assert (course.lr_lag, course.clip_norm, course.shared_counts) == (1, 0, False)
     assert (course.lr, course.backbone_lr, course.decoder_lr, course.weight_decay) == (1e-4, 0.01, 10, 0.01)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("logits", "flat", 213, 512)
-    method = rules_of(settings, DATA, 100, torch.device("cpu"))
+    method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
     assert (method.stability_weight, method.ramp_share) == (0.5, 0.2)
     assert (method.stability_grad, method.stability_in_padding) == (False, True)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("random", "published", "same")
@@ -68,6 +69,6 @@ def test_the_default_preset_differs_where_the_table_of_the_methods_says_so():
     course, sliding = course_of(settings, 100), sliding_of(settings)
     assert (course.lr_lag, course.clip_norm, course.shared_counts) == (0, 1, True)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("probabilities", "smooth", 192, None)
-    method = rules_of(settings, DATA, 100, torch.device("cpu"))
+    method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
     assert (method.stability_grad, method.stability_in_padding) == (True, False)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("pretrained", "own", "other")

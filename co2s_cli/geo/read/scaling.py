@@ -17,6 +17,10 @@ SAMPLE_SIZE = 1024
 """Longer side, in pixels, of the decimated scene that statistics are taken from."""
 
 
+_CONSTANT = 1e-4
+"""A band that spreads by less than this is taken as constant."""
+
+
 class StoredScaling(Protocol):
     """The scaling stored with a model: the sample type it belongs to, and one range per band."""
 
@@ -127,6 +131,18 @@ def _percentiles(scene: Scene, low: float, high: float) -> Scaling:
 def _between(values: NDArray[Any], low: float, high: float) -> Scaling:
     bounds = np.percentile(values.astype(np.float64), (low, high), axis=1)
     return Scaling(tuple(map(float, bounds[0])), tuple(map(float, bounds[1])))
+
+
+def band_statistics(scenes: Sequence[Scene], scaling: Scaling) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each scaled band, each scene alike; the latter is 1 for a constant band."""
+    sums = [
+        (scaled.mean(axis=1, dtype=np.float64), (scaled.astype(np.float64) ** 2).mean(axis=1))
+        for scaled in (scaling.apply(_values(scene)[:, :, None])[:, :, 0] for scene in scenes)
+    ]
+    mean, square = (np.mean([pair[index] for pair in sums], axis=0) for index in range(2))
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    std[std < _CONSTANT] = 1.0
+    return tuple(float(value) for value in mean), tuple(float(value) for value in std)
 
 
 def _fixed(choice: str, bands: int) -> Scaling:

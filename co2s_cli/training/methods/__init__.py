@@ -1,6 +1,6 @@
 """The methods by name: what each makes of the students' views of a batch."""
 
-from co2s_cli.training.methods.self_training import Co2s, FixMatch, Rules, Supervised, UniMatch
+from co2s_cli.training.methods.self_training import Co2s, FixMatch, MethodRules, Supervised, UniMatch
 
 METHODS: dict[str, type[Supervised]] = {
     "supervised": Supervised,
@@ -9,4 +9,4 @@ METHODS: dict[str, type[Supervised]] = {
     "co2s": Co2s,
 }
 
-__all__ = ["METHODS", "Rules", "Supervised"]
+__all__ = ["METHODS", "MethodRules", "Supervised"]

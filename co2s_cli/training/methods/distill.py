@@ -11,7 +11,7 @@ from torch import Tensor
 
 from co2s_cli.data.batch import Batch
 from co2s_cli.training.losses import Likeness, Term, likeness, softly
-from co2s_cli.training.methods.self_training import FixMatch, Rules
+from co2s_cli.training.methods.self_training import FixMatch, MethodRules
 from co2s_cli.training.step import Views, Wants
 
 
@@ -47,7 +47,7 @@ class Distill(FixMatch):
     """
 
     def __init__(
-        self, rules: Rules, weights: Weights, foundations: Sequence[Foundation] = (), *, soft: bool = False,
+        self, rules: MethodRules, weights: Weights, foundations: Sequence[Foundation] = (), *, soft: bool = False,
         kind: Likeness = "mse",
     ) -> None:  # fmt: skip
         super().__init__(rules)

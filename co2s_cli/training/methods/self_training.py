@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from co2s_cli.data.batch import Batch
-from co2s_cli.training.losses import Pseudo, Term, consistency, learns, pseudo_labels, stability, supervised
-from co2s_cli.training.schedule import ramp
+from co2s_cli.models.ensemble import learns
+from co2s_cli.training.losses import (
+    Pseudo,
+    Term,
+    balanced_weights,
+    confidence_histogram,
+    consistency,
+    pseudo_labels,
+    share_thresholds,
+    stability,
+    supervised,
+)
+from co2s_cli.training.schedule import begun, ramp
 from co2s_cli.training.step import Views, Wants
 
 
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
 @dataclass(frozen=True, slots=True)
-class Rules:
+class MethodRules:
     """What every method is told about the run; the defaults are what the papers intend."""
 
     threshold: Tensor
@@ -24,6 +39,16 @@ class Rules:
     """Steps of the whole run."""
     class_weights: Tensor | None = None
     """(N,) weights of the supervised loss."""
+    threshold_share: float = 0.0
+    """Share of the pixels taken for a class that count at least, where more are less sure than its threshold."""
+    pseudo_balance: float = 0.0
+    """Power by which pseudo-labels of rare classes weigh more."""
+    consistency_start: float = 0.0
+    """Share of the run in which labels teach alone."""
+    consistency_ramp: float = 0.0
+    """Share of the run over which unlabelled pixels come to count fully."""
+    summed: Callable[[Tensor], Tensor] = _same
+    """A tensor summed over all ranks."""
     stability_weight: float = 0.5
     """Weight of the stability loss after its ramp."""
     ramp_share: float = 0.2
@@ -32,6 +57,20 @@ class Rules:
     """Whether the stability loss teaches; the published code detaches both sides."""
     stability_in_padding: bool = False
     """Whether padding counts in it; it does in the published code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Which pseudo-labels of a step count, and how much."""
+
+    threshold: Tensor
+    """(N,) by class."""
+    class_weights: Tensor | None = None
+    """(N,) by class; None: all alike."""
+
+    def term(self, logits: Tensor, pseudo: Pseudo, weight: float) -> Term:
+        """The consistency loss of one view."""
+        return consistency(logits, pseudo, self.threshold, weight=weight, class_weights=self.class_weights)
 
 
 class Supervised:
@@ -45,24 +84,43 @@ class Supervised:
     feature: float = 0.0
     """Weight of the term of the view with dropped feature channels."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: MethodRules) -> None:
         self.rules = rules
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss."""
-        del peers, step  # nothing here depends on them; the stability loss does
+        del peers  # nothing here depends on them; the stability loss does
         rules = self.rules
         term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, pixel_weights=batch.weights)
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
         if not self.strong:
             return parts
         pseudo, partner = pseudo_pair(view, batch)
+        cuts = self.cuts(pseudo)
+        begun = self.begun(step)
         for index, weight in enumerate(self.strong):
             mixed = pseudo.mixed(batch.boxes[index], partner)
-            parts[f"strong{index + 1}"] = consistency(view.strong[index], mixed, rules.threshold, weight=weight)
+            parts[f"strong{index + 1}"] = cuts.term(view.strong[index], mixed, weight * begun)
         if view.feature is not None:
-            parts["feature"] = consistency(view.feature, pseudo, rules.threshold, weight=self.feature)
+            parts["feature"] = cuts.term(view.feature, pseudo, self.feature * begun)
         return parts
+
+    def begun(self, step: int) -> float:
+        """Weight of what unlabelled pixels teach in a step."""
+        rules = self.rules
+        return begun(step, rules.steps, start=rules.consistency_start, over=rules.consistency_ramp)
+
+    def cuts(self, pseudo: Pseudo) -> Cuts:
+        """Which of a student's pseudo-labels count in this step, and how much, by class."""
+        rules = self.rules
+        if not rules.threshold_share and not rules.pseudo_balance:
+            return Cuts(rules.threshold)
+        histogram = rules.summed(confidence_histogram(pseudo, len(rules.threshold)))
+        threshold = rules.threshold
+        if rules.threshold_share:
+            threshold = share_thresholds(histogram, threshold, rules.threshold_share)
+        weights = balanced_weights(histogram, threshold, rules.pseudo_balance) if rules.pseudo_balance else None
+        return Cuts(threshold, weights)
 
 
 def pseudo_pair(view: Views, batch: Batch) -> tuple[Pseudo, Pseudo]:
@@ -98,13 +156,14 @@ class Co2s(UniMatch):
         """Parts of a student's loss."""
         parts = super().terms(view, batch, peers, step)
         rules = self.rules
-        weight = ramp(step, rules.steps, peak=rules.stability_weight, share=rules.ramp_share)
+        weight = ramp(step, rules.steps, peak=rules.stability_weight, share=rules.ramp_share) * self.begun(step)
         valid = batch.valid[: len(batch.images)]
         own_confidence = view.weak.detach().float().softmax(dim=1).amax(dim=1)
         taught = view.weak if rules.stability_grad else view.weak.detach()
         for peer in peers.values():
             best = peer.max(dim=1)
-            mask = learns(own_confidence, best.values, rules.threshold[best.indices])
+            cuts = self.cuts(Pseudo(best.values, best.indices, valid))
+            mask = learns(own_confidence, best.values, cuts.threshold[best.indices])
             mask = mask if rules.stability_in_padding else mask & valid
             parts["stability"] = added(parts.get("stability"), stability(taught, peer, mask, weight=weight))
         return parts

@@ -13,59 +13,61 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.roles import Area
-from co2s_cli.metrics import Confusion, confusion
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import streamed
-from co2s_cli.scoring.tally import IDS, Rules, Tally
+from co2s_cli.scoring.area_map import AreaMapper
+from co2s_cli.scoring.counts import IDS, CountRules, MapCounts
+from co2s_cli.scoring.matrix import Confusion, confusion
+from co2s_cli.scoring.validation import pieces
 from co2s_cli.tiling import Window
-from co2s_cli.training.maker import Maker
-from co2s_cli.training.validate import pieces
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ModelCounts:
     """What was counted of a model."""
 
-    tally: Tally
+    tally: MapCounts
     """Of the fused map."""
     students: dict[str, Confusion]
     """Of each student alone, (IGNORE, IGNORE)."""
 
 
-def judged(
-    maker: Maker, areas: Sequence[Area], table: NDArray[np.uint8], rules: Rules, progress: Progress = SILENT
-) -> Judged:
+def count_model(
+    mapper: AreaMapper, areas: Sequence[Area], table: NDArray[np.uint8], rules: CountRules, progress: Progress = SILENT
+) -> ModelCounts:
     """Counts over all areas; `table` (256) replaces the ids of the labels by those to count under."""
-    total = Judged(Tally.empty(), {name: np.zeros((IGNORE, IGNORE), np.int64) for name in maker.pair.students})
-    progress.start("map", sum(len(pieces(area, whole=maker.whole)) for area in areas), "part")
+    total = ModelCounts(
+        MapCounts.empty(), {name: np.zeros((IGNORE, IGNORE), np.int64) for name in mapper.pair.students}
+    )
+    progress.start("map", sum(len(pieces(area, whole=mapper.whole)) for area in areas), "part")
     for area in areas:
         with tempfile.TemporaryDirectory(prefix="co2s.") as folder, area.labels.reader() as labels:
             truth = streamed.Recoded(_Placed(labels, area.window), table)
-            found = _judged(maker, area, truth, rules, folder=Path(folder), progress=progress)
+            found = _count_area(mapper, area, truth, rules, folder=Path(folder), progress=progress)
         students = {name: matrix + found.students[name] for name, matrix in total.students.items()}
-        total = Judged(total.tally.plus(found.tally), students)
+        total = ModelCounts(total.tally.plus(found.tally), students)
     return total
 
 
-def _judged(
-    maker: Maker, area: Area, truth: streamed.ByteReader, rules: Rules, *, folder: Path, progress: Progress
-) -> Judged:
+def _count_area(
+    mapper: AreaMapper, area: Area, truth: streamed.ByteReader, rules: CountRules, *, folder: Path, progress: Progress
+) -> ModelCounts:
     """Counts of one area, whose map is kept in `folder` in the meantime."""
     predicted, sure = (_Kept.blank(folder / name, area.window) for name in ("class", "confidence"))
-    students = {name: np.zeros((IGNORE, IGNORE), np.int64) for name in maker.pair.students}
-    for part in pieces(area, whole=maker.whole):
+    students = {name: np.zeros((IGNORE, IGNORE), np.int64) for name in mapper.pair.students}
+    for part in pieces(area, whole=mapper.whole):
         progress.advance()
         place = _inside(part.window, area.window)
         known = truth.read(place)
         if (known == IGNORE).all():
             continue  # nothing to compare with: it need not be mapped
-        made = maker.make(part)
+        made = mapper.make(part)
         predicted.write(place, made.predicted)
         sure.write(place, made.sure)
         students = {name: students[name] + confusion(known, ids, IGNORE) for name, ids in made.students.items()}
     whole = Window(0, 0, area.window.height, area.window.width)
-    pair = streamed.Ensemble(truth, predicted, sure, (whole.height, whole.width))
-    return Judged(streamed.counts(pair, whole, rules, SILENT), students)
+    pair = streamed.MapAndTruth(truth, predicted, sure, (whole.height, whole.width))
+    return ModelCounts(streamed.counts(pair, whole, rules, SILENT), students)
 
 
 @dataclass(frozen=True, slots=True)

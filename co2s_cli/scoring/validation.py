@@ -12,15 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli import metrics
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.roles import Area
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
-from co2s_cli.models.ensemble import Ensemble, fuse
+from co2s_cli.models.ensemble import Ensemble, fuse, learns
+from co2s_cli.scoring.matrix import Confusion, Scores, confusion, labelled_classes
 from co2s_cli.tiling import Window, spans
-from co2s_cli.training.losses import learns
-from co2s_cli.training.runtime import Runtime
 
 FUSED = "fused"
 
@@ -29,11 +27,11 @@ PIECE = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ValidationCounts:
     """Exact counts over labelled validation pixels; tallies of ranks and areas add up."""
 
-    confusions: dict[str, metrics.Confusion]
-    """For each student and the fused pair."""
+    confusions: dict[str, Confusion]
+    """For each student and the fused ensemble."""
     sure: dict[str, int]
     """Pixels where a student's confidence reaches the threshold: those that it would learn from."""
     right: dict[str, int]
@@ -55,7 +53,7 @@ class Tally:
         single = [*self.sure.values(), *self.right.values(), *self.taught.values(), self.agreed, self.pixels]
         return np.concatenate([*parts, np.array(single, np.int64)])
 
-    def filled(self, vector: NDArray[np.int64]) -> Tally:
+    def filled(self, vector: NDArray[np.int64]) -> ValidationCounts:
         """A tally of the same names with the counts of `vector`."""
         values = iter(vector.tolist())
         confusions = {
@@ -63,13 +61,13 @@ class Tally:
             for name, matrix in self.confusions.items()
         }
         sure, right, taught = ({name: next(values) for name in part} for part in (self.sure, self.right, self.taught))
-        return Tally(confusions, sure, right, taught, next(values), next(values))
+        return ValidationCounts(confusions, sure, right, taught, next(values), next(values))
 
     def facts(self) -> dict[str, float]:
         """What the record of a run keeps of a validation."""
         found: dict[str, float] = {}
         for name, matrix in self.confusions.items():
-            scores = metrics.Scores.of(matrix, over=metrics.labelled_classes(matrix))
+            scores = Scores.of(matrix, over=labelled_classes(matrix))
             found[f"{name}/miou"], found[f"{name}/accuracy"] = scores.miou, scores.accuracy
         for name, sure in self.sure.items():
             found[f"{name}/coverage"] = sure / max(self.pixels, 1)
@@ -81,30 +79,34 @@ class Tally:
 
 
 def evaluate(
-    pair: Ensemble,
+    ensemble: Ensemble,
     areas: Sequence[Area],
     scaling: Scaling,
     sliding: Sliding,
     *,
     threshold: Tensor,
-    runtime: Runtime,
+    device: torch.device,
     dtype: torch.dtype = torch.float32,
-) -> Tally:
-    """The tally over all areas, which the ranks share out among themselves."""
-    total = _empty(tuple(pair.students), len(pair.manifest.classes))
-    counts = total.vector()
+    rank: int = 0,
+    ranks: int = 1,
+) -> ValidationCounts:
+    """Counts over every `ranks`-th part of the areas from part `rank` on; the counts of all ranks add up.
+
+    `threshold` (N), by class, is the confidence from which on a pixel becomes a pseudo-label.
+    """
+    total = _empty(tuple(ensemble.students), len(ensemble.manifest.classes))
+    vector = total.vector()
     parts = [part for area in areas for part in pieces(area, whole=sliding.short_side is not None)]
-    for piece in parts[runtime.rank :: runtime.ranks]:
-        members = chances(pair, piece, scaling, sliding, device=runtime.device, dtype=dtype)
-        with piece.labels.reader() as labels:
-            truth = labels.read(piece.window)
-        counts = counts + _tallied(members, truth, pair, threshold).vector()
-    summed = runtime.summed(torch.from_numpy(counts).to(runtime.device))
-    return total.filled(summed.cpu().numpy())
+    for part in parts[rank::ranks]:
+        members = chances(ensemble, part, scaling, sliding, device=device, dtype=dtype)
+        with part.labels.reader() as labels:
+            truth = labels.read(part.window)
+        vector = vector + _counted(members, truth, ensemble, threshold).vector()
+    return total.filled(vector)
 
 
 def chances(
-    pair: Ensemble, area: Area, scaling: Scaling, sliding: Sliding, *, device: torch.device, dtype: torch.dtype
+    ensemble: Ensemble, area: Area, scaling: Scaling, sliding: Sliding, *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Each student's probabilities (N, h, w) for an area, whatever was blended.
 
@@ -121,7 +123,7 @@ def chances(
             blend = partial(sliding.part, view=view, of=area.scene.grid.shape, area=area.window)
         else:
             blend = partial(sliding, image=view(area.window))
-        for name, student in pair.students.items():
+        for name, student in ensemble.students.items():
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
                 blended = blend(student)
             found[name] = blended.softmax(dim=0) if sliding.blend == "logits" else blended
@@ -141,13 +143,15 @@ def pieces(area: Area, *, whole: bool) -> list[Area]:
 
 
 @torch.no_grad()
-def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Ensemble, threshold: Tensor) -> Tally:
-    """Counts of one strip."""
-    classes = len(pair.manifest.classes)
+def _counted(
+    members: Mapping[str, Tensor], truth: NDArray[np.uint8], ensemble: Ensemble, threshold: Tensor
+) -> ValidationCounts:
+    """Counts of one area: probabilities (N, h, w) of each student against the true class ids (h, w)."""
+    classes = len(ensemble.manifest.classes)
     known = torch.from_numpy(truth != IGNORE).to(threshold.device)
     right = torch.from_numpy(truth.astype(np.int64)).to(threshold.device)
     best = {name: part.max(dim=0) for name, part in members.items()}
-    fused = fuse({name: part[None] for name, part in members.items()}, pair.manifest.fusion)[0].argmax(dim=0)
+    fused = fuse({name: part[None] for name, part in members.items()}, ensemble.manifest.fusion)[0].argmax(dim=0)
     said = {**{name: part.indices for name, part in best.items()}, FUSED: fused}
     sure = {name: (part.values >= threshold[part.indices]) & known for name, part in best.items()}
     taught = {}
@@ -157,8 +161,8 @@ def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Ense
         taught[name] = sum(int(mask.sum()) for mask in masks)
     first, *others = (part.indices for part in best.values())
     agreed = known if not others else known & (first == others[0])
-    return Tally(
-        confusions={name: metrics.confusion(truth, part.cpu().numpy(), classes) for name, part in said.items()},
+    return ValidationCounts(
+        confusions={name: confusion(truth, part.cpu().numpy(), classes) for name, part in said.items()},
         sure={name: int(mask.sum()) for name, mask in sure.items()},
         right={name: int((mask & (best[name].indices == right)).sum()) for name, mask in sure.items()},
         taught=taught,
@@ -167,7 +171,7 @@ def _tallied(members: Mapping[str, Tensor], truth: NDArray[np.uint8], pair: Ense
     )
 
 
-def _empty(students: Sequence[str], classes: int) -> Tally:
+def _empty(students: Sequence[str], classes: int) -> ValidationCounts:
     blank = dict.fromkeys(students, 0)
     confusions = {name: np.zeros((classes, classes), np.int64) for name in (*students, FUSED)}
-    return Tally(confusions, blank, dict(blank), dict(blank), 0, 0)
+    return ValidationCounts(confusions, blank, dict(blank), dict(blank), 0, 0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from co2s_cli.metrics.calibration import Reliability, levels
+from co2s_cli.scoring.calibration import Reliability, levels
 
 SCALE = 1 / 254
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from co2s_cli.metrics.calibration import Reliability
-from co2s_cli.plots import draw_confusion, draw_reliability
+from co2s_cli.scoring.calibration import Reliability
+from co2s_cli.scoring.plots import draw_confusion, draw_reliability
 
 
 def size(path):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from co2s_cli.files import appearing
-from co2s_cli.metrics import Confusion
-from co2s_cli.metrics.calibration import Reliability
+from co2s_cli.scoring.calibration import Reliability
+from co2s_cli.scoring.matrix import Confusion
 
 _SHOWN = 40
 """Classes up to which each cell of a confusion matrix gets its number."""

@@ -18,10 +18,9 @@ from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
+from co2s_cli.scoring.validation import chances, evaluate
 from co2s_cli.tiling import Plan, Window
-from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import sliding_of
-from co2s_cli.training.validate import chances, evaluate
 
 N = 6
 THRESHOLD = torch.full((N,), 0.95)
@@ -109,7 +108,7 @@ def test_counts_equal_a_plain_reading(pair, tmp_path):
     data = assemble(read_data(landscape(tmp_path)), view=View(64, (0.5, 2.0), "own"), seed=0)
     tally = evaluate(
         pair, data.val, data.applied_scaling, sliding_of(settings()), threshold=THRESHOLD,
-        runtime=Runtime(torch.device("cpu")),
+        device=torch.device("cpu"),
     )  # fmt: skip
     area = data.val[0]
     with area.scene.reader() as reader, area.labels.reader() as labels:

@@ -21,13 +21,13 @@ from co2s_cli.inference.products import CLASS, CONFIDENCE, LandCover
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
-from co2s_cli.scoring.tally import IDS
+from co2s_cli.scoring.counts import IDS
+from co2s_cli.scoring.validation import chances
 from co2s_cli.students import STUDENT_NAMES, Fusion
-from co2s_cli.training.validate import chances
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class AreaMap:
     """What a model says of an area; `IGNORE` where the image is not valid."""
 
     predicted: IDS
@@ -39,7 +39,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class AreaMapper:
     """A model, and how it is run."""
 
     pair: Ensemble
@@ -53,7 +53,7 @@ class Maker:
         """Whether an area has to be seen in one piece, because it is resized."""
         return self.sliding.short_side is not None
 
-    def make(self, area: Area) -> Made:
+    def make(self, area: Area) -> AreaMap:
         """The part of the scene's map that is an area."""
         manifest = self.pair.manifest
         scaling = scaling_for(area.scene, "model", manifest.scaling)
@@ -67,10 +67,10 @@ class Maker:
             return np.where(valid, plane.cpu().numpy(), IGNORE).astype(np.uint8)
 
         alone = {name: known(chance.argmax(dim=0)) for name, chance in members.items()}
-        return Made(known(planes[CLASS][0]), known(planes[CONFIDENCE][0]), alone)
+        return AreaMap(known(planes[CLASS][0]), known(planes[CONFIDENCE][0]), alone)
 
 
-def maker_for(settings: EvaluateConfig, model: Path) -> Maker:
+def mapper_for(settings: EvaluateConfig, model: Path) -> AreaMapper:
     """The model in a file, on its device, with the windows that the settings want.
 
     Raises:
@@ -84,7 +84,7 @@ def maker_for(settings: EvaluateConfig, model: Path) -> Maker:
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     pair = weights.load(model, device)
-    return Maker(pair, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
+    return AreaMapper(pair, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
 
 
 def windows(settings: EvaluateConfig, own: int) -> Sliding:

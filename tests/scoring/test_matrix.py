@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics import Scores, confusion
+from co2s_cli.scoring.matrix import Scores, confusion
 
 
 def test_a_hand_made_matrix():

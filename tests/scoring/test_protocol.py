@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics import Scores, confusion
-from co2s_cli.metrics.protocol import counted, scored, with_missing
+from co2s_cli.scoring.matrix import Scores, confusion
+from co2s_cli.scoring.protocol import counted, scored, with_missing
 
 CLUTTER = 2
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 1, 1], [2, 2, 0, 0]], np.uint8)

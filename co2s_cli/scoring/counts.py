@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics import calibration
-from co2s_cli.metrics.boundary import Borders, borders
-from co2s_cli.metrics.matrix import Confusion, confusion
+from co2s_cli.scoring import calibration
+from co2s_cli.scoring.boundary import Borders, borders
+from co2s_cli.scoring.matrix import Confusion, confusion
 
 IDS = NDArray[np.uint8]
 """(h, w) class ids; `IGNORE` where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CountRules:
     """What counts, and how near a border has to be."""
 
     left_out: tuple[int, ...] = ()
@@ -36,7 +36,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class MapCounts:
     """Exact counts."""
 
     matrix: Confusion
@@ -48,7 +48,7 @@ class Tally:
     """Of the pixels that the map has a confidence for."""
 
     @classmethod
-    def empty(cls) -> Tally:
+    def empty(cls) -> MapCounts:
         """Nothing counted."""
         return cls(
             np.zeros((IGNORE, IGNORE), np.int64),
@@ -58,23 +58,25 @@ class Tally:
         )
 
     @classmethod
-    def of(cls, truth: IDS, predicted: IDS, sure: IDS | None, core: tuple[slice, slice], rules: Rules) -> Tally:
+    def of(
+        cls, truth: IDS, predicted: IDS, sure: IDS | None, core: tuple[slice, slice], rules: CountRules
+    ) -> MapCounts:
         """Counts in the part `core` of a block; `sure` holds stored confidences (`IGNORE`: none) of the core alone."""
-        here, said = truth[core], predicted[core]
-        lost = here[(here != IGNORE) & (said == IGNORE)]
+        true_ids, map_ids = truth[core], predicted[core]
+        missing = true_ids[(true_ids != IGNORE) & (map_ids == IGNORE)]
         known = rules.counting[truth]
         if not rules.missing_is_wrong:
             known &= predicted != IGNORE
         return cls(
-            confusion(here, said, IGNORE),
-            np.bincount(lost, minlength=IGNORE).astype(np.int64),
+            confusion(true_ids, map_ids, IGNORE),
+            np.bincount(missing, minlength=IGNORE).astype(np.int64),
             borders(truth, predicted, known, core, rules.tolerance),
-            _levels(here, said, sure, known[core]),
+            _levels(true_ids, map_ids, sure, known[core]),
         )
 
-    def plus(self, other: Tally) -> Tally:
+    def plus(self, other: MapCounts) -> MapCounts:
         """Both together."""
-        return Tally(
+        return MapCounts(
             self.matrix + other.matrix,
             self.missing + other.missing,
             self.borders + other.borders,
@@ -85,7 +87,7 @@ class Tally:
     def occurring(self) -> list[int]:
         """The class ids that occur, in map or truth."""
         occurs = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) + self.missing
-        return [int(one) for one in np.flatnonzero(occurs)]
+        return [int(class_id) for class_id in np.flatnonzero(occurs)]
 
 
 def _levels(truth: IDS, predicted: IDS, sure: IDS | None, known: NDArray[np.bool_]) -> calibration.Levels:

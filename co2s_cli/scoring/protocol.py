@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli.metrics.matrix import Confusion
+from co2s_cli.scoring.matrix import Confusion
 
 Protocol = Literal["plain", "mask", "dwl", "published"]
 """plain: classes that occur in neither map are left out of the means.

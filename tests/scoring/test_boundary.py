@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.metrics.boundary import borders, boundary_score, edge, reach
+from co2s_cli.scoring.boundary import borders, boundary_score, edge, reach
 
 WHOLE = (slice(None), slice(None))
 
