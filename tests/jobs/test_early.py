@@ -40,7 +40,6 @@ def folder(tmp_path, monkeypatch) -> Path:
         "good": {},
         "no-image": {"labeled": [{"image": "gone.tif", "labels": "scene.tif"}]},
         "no-labels": {"labeled": [{"image": "scene.tif", "labels": "gone.gpkg"}]},
-        "bands": {"labeled": [{"image": "eleven.tif", "labels": "scene.tif"}]},
         "key": {"lables": []},
     }
     for name, change in changes.items():
@@ -65,7 +64,6 @@ CASES = [
     ("train key.yaml --preset tiny", 2, "lables: no such setting"),
     ("train no-image.yaml --preset tiny", 3, "gone.tif: no such file"),
     ("train no-labels.yaml --preset tiny", 3, "gone.gpkg: no such file"),
-    ("train bands.yaml --preset tiny", 3, "11 bands"),
     ("train good.yaml --preset tiny --out run", 4, "run: holds a run already"),
     ("train good.yaml --preset tiny --init gone.safetensors", 3, "no such model file"),
     ("distill good.yaml --teacher gone.safetensors", 3, "no such model file"),

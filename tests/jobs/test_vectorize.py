@@ -1,7 +1,9 @@
 """`jobs.vectorize` from file to file: every format, attributes, grids, bad input."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import stat
 
 import geopandas
@@ -258,6 +260,11 @@ def test_another_crs_moves_the_corners_and_keeps_the_areas(raster, tmp_path):
     assert moved.crs.to_epsg() == 3857
     assert moved.area_m2.tolist() == plain.area_m2.tolist()
     np.testing.assert_allclose(moved.total_bounds, plain.to_crs(3857).total_bounds)
+
+
+def test_a_geopackage_is_of_a_version_that_older_readers_know(raster, tmp_path):
+    with contextlib.closing(sqlite3.connect(run(raster, tmp_path / "out.gpkg").out)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (10300,)
 
 
 def test_geojson_has_digits_for_a_thousandth_of_a_pixel(raster, tmp_path):

@@ -135,7 +135,7 @@ def test_teachers_are_shown_the_labelled_and_the_pasted_strong_crops_and_never_t
     pair, data = model(teachers), noise()
     spy = Spy(teachers[0])
     other = Spy(teachers[1])
-    guide = Passes(Ema(pair, 0.9).model.students[SINGLE]).chances if ema else None
+    guide = Passes(Ema(pair, 0.9).model.students[SINGLE]).probabilities if ema else None
     terms_of(pair, Distill(rules(), Weights(), [spy, other]), data, guide)
     mixed = data.strong[0].clone()
     mixed[:, :, 10:30, 10:30] = data.strong[0].flip(0)[:, :, 10:30, 10:30]
@@ -254,7 +254,7 @@ def test_a_guide_changes_the_pseudo_labels_of_a_pair_and_no_other_part(method):
         learners = {
             name: StudentStep(
                 student, METHODS[method](rules(0)), number=number, seed=0,
-                guide=Passes(other.model.students[name]).chances if guided else None,
+                guide=Passes(other.model.students[name]).probabilities if guided else None,
             )
             for number, (name, student) in enumerate(pair.students.items())
         }  # fmt: skip

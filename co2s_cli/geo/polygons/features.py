@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import CRS, Geod, Proj, Transformer
 from pyproj.exceptions import CRSError
 
 from co2s_cli.errors import ConfigError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.assemble import Polygons
 from co2s_cli.geo.polygons.chains import Index, spans
-from co2s_cli.geo.polygons.ellipsoid import Ellipsoid
 from co2s_cli.geo.polygons.rings import Rings
 
 Floats = NDArray[np.float64]
@@ -31,8 +30,8 @@ class Ground:
     """CRS of the raster as WKT."""
     unit: float | None
     """Metres, or in geographic systems radians, in one unit of the CRS."""
-    ellipsoid: Ellipsoid | None
-    """Of geographic systems."""
+    ellipsoid: tuple[float, float] | None
+    """Semi-major and semi-minor axis in metres, of geographic systems."""
     target: str | None
     """CRS of the geometries as WKT where it is another one."""
 
@@ -44,10 +43,9 @@ class Ground:
             return cls(transform, None, None, None, None)  # type: ignore[arg-type]
         crs = CRS.from_wkt(grid.crs.to_wkt())
         unit = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
-        shape = crs.ellipsoid
-        ellipsoid = None
+        shape, ellipsoid = crs.ellipsoid, None
         if crs.is_geographic and shape is not None:
-            ellipsoid = Ellipsoid(float(shape.semi_major_metre), float(shape.semi_minor_metre))
+            ellipsoid = (float(shape.semi_major_metre), float(shape.semi_minor_metre))
         other = None if target is None or target.equals(crs, ignore_axis_order=True) else target.to_wkt()
         return cls(transform, crs.to_wkt(), unit, ellipsoid, other)  # type: ignore[arg-type]
 
@@ -131,15 +129,44 @@ def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) ->
     if ground.unit is None or not len(shapes.area):
         return np.full(count, np.nan), np.full(count, np.nan)
     if ground.ellipsoid is not None:
-        lon, lat = (coordinates * ground.unit).T
-        areas = ground.ellipsoid.areas(lon, lat, shapes.starts) * np.sign(ground.pixel_area)
-        lengths = ground.ellipsoid.lengths(lon, lat, shapes.starts)
+        areas, lengths = ellipsoid_measures(ground.ellipsoid, coordinates * ground.unit, shapes.starts)
+        areas *= np.sign(ground.pixel_area)
     else:
-        areas = shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2)
-        steps = np.hypot(*np.diff(coordinates, axis=0, append=0).T)
-        steps[shapes.starts[1:] - 1] = 0
-        lengths = np.add.reduceat(steps, shapes.starts[:-1]) * ground.unit
+        areas = np.asarray(shapes.area * (abs(ground.pixel_area) / 2 * ground.unit**2), np.float64)
+        steps = np.hypot(*np.diff(coordinates, axis=0).T)
+        lengths = _ring_sums(steps, shapes.starts) * ground.unit
     return _sums(shapes.region, areas, count), _sums(shapes.region, lengths, count)
+
+
+def ellipsoid_measures(axes: tuple[float, float], lonlat: Floats, starts: Index) -> tuple[Floats, Floats]:
+    """Square metres and metres around closed rings on an ellipsoid; areas of clockwise rings are below zero.
+
+    Edges are straight in longitude and latitude, as those of pixels are. In the cylindrical equal-area projection the
+    area between an edge and the equator is its width · the mean of its y, taken here by Simpson's rule. Lengths are
+    those of geodesics.
+
+    Args:
+        axes: Semi-major and semi-minor axis in metres.
+        lonlat: (points, 2) in radians, ring after ring.
+        starts: (rings + 1) where the points of each ring start.
+    """
+    major, minor = axes
+    lon, lat = lonlat.T
+    equal_area = Proj(proj="cea", a=major, b=minor, over=True)
+    x, y = equal_area(lon, lat, radians=True)
+    _, middle_y = equal_area(lon[:-1], (lat[:-1] + lat[1:]) / 2, radians=True)
+    base_y = np.repeat(y[starts[:-1]], np.diff(starts))[:-1]  # keeps the digits of small rings
+    mean_y = (y[:-1] + 4 * middle_y + y[1:]) / 6
+    areas = -_ring_sums(np.diff(x) * (mean_y - base_y), starts)
+    lengths = Geod(a=major, b=minor).inv(lon[:-1], lat[:-1], lon[1:], lat[1:], radians=True)[2]
+    return areas, _ring_sums(lengths, starts)
+
+
+def _ring_sums(edges: Floats, starts: Index) -> Floats:
+    """Sums over the edges of each ring; `edges` (points - 1) hold one too many between two rings, which is left out."""
+    closed = np.append(edges, 0.0)
+    closed[starts[1:] - 1] = 0
+    return np.asarray(np.add.reduceat(closed, starts[:-1]))
 
 
 def known_crs(text: str) -> CRS:

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from pyproj import CRS
 
@@ -72,7 +73,7 @@ def plan_polygons(settings: VectorizeConfig, raster: ClassRaster, *, lonlat: boo
         tolerance=_tolerance(settings, grid),
         confidence=settings.confidence,
         confidence_scale=scale,
-        open_bytes=settings.mem_limit // 4,
+        open_bytes=_open_bytes(settings),
     )
 
 
@@ -124,6 +125,12 @@ def block_rows(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tup
             hint="raise it",
         )
     return int(max(least_rows, min(affordable_rows, BLOCK_PIXELS // grid.width))), workers
+
+
+def _open_bytes(settings: VectorizeConfig) -> int:
+    """A quarter of the memory limit; of the machine's free memory where that is more and no limit was given."""
+    limit = settings.mem_limit
+    return (limit if settings.chose("mem_limit") else max(limit, int(psutil.virtual_memory().available))) // 4
 
 
 def _target_crs(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> CRS | None:

@@ -55,7 +55,7 @@ class Regions:
         return last // self.columns
 
 
-def find(rows: Pixels) -> Regions:
+def find(rows: NDArray[np.unsignedinteger]) -> Regions:
     """The regions of `rows` (rows, columns)."""
     breaks = np.ones(rows.shape, bool)
     np.not_equal(rows[:, 1:], rows[:, :-1], out=breaks[:, 1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 from collections import deque
@@ -58,7 +59,7 @@ def features(plan: VectorPlan, spans: list[RowSpan], *, workers: int) -> Iterato
             raise ResourceError(
                 f"{plan.source}: the borders of regions that reach over many rows take {show_bytes(seams.nbytes)}, "
                 f"{show_bytes(plan.open_bytes)} are allowed",
-                hint=f"give --mem-limit {show_bytes(8 * plan.open_bytes)}, or simplify more",
+                hint=f"give --mem-limit {math.ceil(8 * plan.open_bytes / 1e9)}GB, or simplify more",
             )
 
 

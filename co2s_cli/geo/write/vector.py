@@ -49,7 +49,9 @@ class VectorFormat:
 
 
 FORMATS = {
-    ".gpkg": VectorFormat("GPKG", dataset_options={"VERSION": "1.3"}),  # 1.4 is too new for ArcGIS and GDAL < 3.7
+    ".gpkg": VectorFormat(
+        "GPKG", dataset_options={"VERSION": "1.3"}
+    ),  # GDAL's own choice, 1.4, makes older readers warn
     ".fgb": VectorFormat("FlatGeobuf"),
     ".parquet": VectorFormat(None),
     ".geojson": VectorFormat("GeoJSON", lonlat=True, layer_options={"RFC7946": "YES"}),

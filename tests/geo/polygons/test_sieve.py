@@ -67,6 +67,17 @@ def test_a_chain_of_small_regions_over_any_number_of_rows_is_merged(tmp_path):
     assert (sieve_all(tmp_path, labels, 5) == 0).all()
 
 
+@pytest.mark.parametrize("chunk_pixels", [1, 40, 200, 4_000_000])
+@pytest.mark.parametrize("row", [0, 6, 19])
+def test_a_small_region_is_seen_wherever_chunks_end(monkeypatch, chunk_pixels, row):
+    monkeypatch.setattr(sieve, "_CHUNK_PIXELS", chunk_pixels)
+    labels = np.zeros((20, 10), np.uint8)
+    labels[:, 7:] = 255
+    labels[row, 2:5] = 1
+    assert not sieve._may_hold_small(labels, 3)
+    assert sieve._may_hold_small(labels, 4)
+
+
 def test_a_full_disk_is_told_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(sieve, "_ARRAYS", 10**18)
     with pytest.raises(OutputError, match="are needed to merge small regions"):

@@ -1,0 +1,42 @@
+"""What is decided about polygons before any is made."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+
+from co2s_cli.config.vectorize import VectorizeConfig
+from co2s_cli.errors import ResourceError
+from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.geo.polygons.plan import plan_polygons
+from co2s_cli.geo.polygons.stream import features, row_spans
+
+
+@pytest.fixture
+def raster(tmp_path):
+    path = tmp_path / "map.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=40, width=30, count=1, dtype="uint8", nodata=255, crs="EPSG:32633",
+        transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
+    ) as dataset:  # fmt: skip
+        dataset.write(np.arange(1200).reshape(40, 30).astype(np.uint8) % 2, 1)
+    return ClassRaster.open(str(path))
+
+
+def plan(raster, tmp_path, **options):
+    settings = VectorizeConfig(raster=raster.source, out=tmp_path / "out.gpkg", simplify=0, **options)
+    return plan_polygons(settings, raster, lonlat=False)
+
+
+def test_a_given_memory_limit_is_kept_and_the_default_grows_with_the_machine(raster, tmp_path, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 64 * 10**9}))
+    assert plan(raster, tmp_path, mem_limit="4GB").open_bytes == 10**9
+    assert plan(raster, tmp_path).open_bytes == 16 * 10**9
+
+
+def test_regions_that_go_on_over_too_many_rows_say_how_much_memory_they_take(raster, tmp_path):
+    tight = replace(plan(raster, tmp_path), open_bytes=100)
+    with pytest.raises(ResourceError, match=r"reach over many rows take .* kB, 100 B are allowed") as caught:
+        list(features(tight, row_spans(40, 10), workers=1))
+    assert "--mem-limit 1GB" in caught.value.hint
