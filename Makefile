@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo quick test check bench clean
+.PHONY: setup demo quick test mutants check bench clean
 
 setup: .venv/.done
 
@@ -16,6 +16,9 @@ quick: setup  ## tests that take under 90 seconds together
 
 test: setup  ## all tests that need neither network nor GPU
 	$(BIN)/python -m pytest -q
+
+mutants: setup  ## make small mistakes in copies of the code: the quick tests of each room must notice every one
+	$(BIN)/python tests/mutants.py --jobs 2
 
 check: setup
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from co2s_cli.config import Settings, given, load
+from co2s_cli.config import Settings, given, load, train
 from co2s_cli.config.units import parse_bytes, show_bytes
 from co2s_cli.errors import ConfigError, InputError
 
@@ -190,3 +190,14 @@ def test_only_regular_files_of_some_size_are_read_as_yaml(tmp_path):
         file.truncate(10_000_001)
     with pytest.raises(InputError, match="at most 10000000"):
         load(Job, tmp_path / "large.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", 0.5), ("threshold", 0.5), ("seed", 1), ("batch", 1), ("steps", 11), ("method", "fixmatch"), ("ema", 0.9)],
+)
+def test_a_resumed_run_refuses_other_numbers(tmp_path, key, value):
+    (tmp_path / "config.yaml").write_text("lr: 0.001\nsteps: 10\n")
+    assert train.resumed(tmp_path, {"workers": 1, "stop_after": 3}, []).stop_after == 3
+    with pytest.raises(ConfigError, match=f"--resume: {key} is"):
+        train.resumed(tmp_path, {key: value}, [])

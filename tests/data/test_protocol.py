@@ -1,5 +1,6 @@
 """Each published protocol on a fake set in its exact layout: files found, codes understood, trained and evaluated."""
 
+import hashlib
 import json
 import warnings
 from contextlib import nullcontext
@@ -62,6 +63,26 @@ def test_images_and_labels_of_a_protocol_are_found_and_read_as_pil_reads_them(tm
             meaning = coding.get(code, None) if coding else (None if code == 255 else data.classes.names[code])
             wanted = 255 if meaning is None else data.classes.id_of(meaning)
             assert (found[codes == code] == wanted).all()
+
+
+PROMPTS = {
+    "whdld": (37, "1c6f862114108472"),
+    "loveda": (41, "e438970ae6af12ec"),
+    "loveda-dwl": (41, "e438970ae6af12ec"),
+    "potsdam": (36, "8623d842e4598872"),
+    "potsdam-dwl": (36, "8623d842e4598872"),
+    "gid15": (90, "ddaa454d1fa64c96"),
+    "mer": (54, "470c9d9c9cd8e6a0"),
+    "msl": (54, "470c9d9c9cd8e6a0"),
+}
+"""How many prompts the released lists have, and the digest of their words, class by class."""
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_the_prompts_are_the_released_ones_word_by_word(name):
+    prompts = [entry["prompts"] for entry in find_protocol(name).class_map.plain()]
+    digest = hashlib.sha256("|".join(",".join(words) for words in prompts).encode()).hexdigest()[:16]
+    assert (sum(map(len, prompts)), digest) == PROMPTS[name]
 
 
 def test_potsdam_labels_from_0_and_from_1_are_told_apart(tmp_path):

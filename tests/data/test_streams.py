@@ -18,7 +18,7 @@ from co2s_cli.config.protocol import find_protocol, published_names
 from co2s_cli.config.run import parse_ratio
 from co2s_cli.data import dataset, roles
 from co2s_cli.data.dataset import assemble
-from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.loader import Loader, Plan, item_at
 from co2s_cli.data.protocol import data_of as published_data
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import Source
@@ -163,7 +163,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
 )
 def test_a_box_holds_pixels_of_another_chip_or_of_the_same_where_that_is_wanted(tmp_path, partner, plan):
     """By colour: every chip has one of its own."""
-    pasted_pixels = 0
+    pasted_pixels, same_boxes = 0, True
     for batch in batches(data_of(tmp_path), 12, partner=partner, strength=NOTHING, **plan):
         own = numbers(batch.weak[: len(batch.images)])
         theirs = numbers(batch.weak[batch.partner])
@@ -173,7 +173,15 @@ def test_a_box_holds_pixels_of_another_chip_or_of_the_same_where_that_is_wanted(
             source = torch.where(box, torch.tensor(theirs).view(-1, 1, 1), torch.tensor(own).view(-1, 1, 1))
             torch.testing.assert_close(mixed[:, 0], (20 * source + 10) / 255, rtol=0, atol=1e-3)
             pasted_pixels += int(box.sum())
+        same_boxes &= torch.equal(*batch.boxes) if len(batch.boxes) == 2 else False
     assert pasted_pixels > 0
+    assert not same_boxes
+
+
+def test_each_pass_has_an_order_of_its_own():
+    passes = [tuple(item_at(20, epoch * 20 + place, seed=0, stream=1) for place in range(20)) for epoch in range(4)]
+    assert all(sorted(order) == list(range(20)) for order in passes)
+    assert len(set(passes)) == 4
 
 
 def test_labelled_crops_are_the_chips_themselves_and_unlabelled_ones_change_their_colours_alone(tmp_path):

@@ -19,6 +19,11 @@ def test_exact_ties_go_to_the_lower_id():
     assert planes["class"].dtype == torch.uint8
 
 
+def test_the_least_difference_decides():
+    planes = LandCover(classes=2, fusion="mean").decide(blended([0.4999999, 0.5], [0.5, 0.4999999]))
+    assert planes["class"].flatten().tolist() == [1, 0]
+
+
 def test_what_is_less_sure_than_wanted_gets_no_class():
     product = LandCover(classes=2, fusion="mean", min_confidence=0.7)
     planes = product.decide(blended([0.7, 0.3], [0.31, 0.69], [float("nan"), float("nan")]))
@@ -42,7 +47,7 @@ def test_every_plane_that_is_wanted_is_there_and_fits_its_description():
 
 
 def test_fractions_fill_254_steps():
-    assert steps(torch.tensor([0.0, 0.5, 1.0, 1.0000002])).tolist() == [0, 127, 254, 254]
+    assert steps(torch.tensor([0.0, 0.499, 0.5, 1.0, 1.0000002])).tolist() == [0, 127, 127, 254, 254]
 
 
 def test_disagreement_is_0_for_twins_and_1_for_opposites():

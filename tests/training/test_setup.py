@@ -8,7 +8,7 @@ import torch
 from co2s_cli.config.train import settings_of
 from co2s_cli.errors import ConfigError
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.setup import rules_of
+from co2s_cli.training.setup import course_of, rules_of, sliding_of
 
 DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20))
 
@@ -49,3 +49,26 @@ def test_weights_that_weigh_nothing_sensible_are_refused(tmp_path, first, second
 def test_numbers_that_make_no_sense_are_refused(text):
     with pytest.raises(ConfigError, match=r"class_thresholds\.water|lr: "):
         rules(text)
+
+
+def test_the_published_preset_is_the_released_behaviour():
+    settings = settings_of(None, {"preset": "published"}, [])
+    course, sliding = course_of(settings, 100), sliding_of(settings)
+    assert (course.lr_lag, course.clip_norm, course.shared_counts) == (1, 0, False)
+    assert (course.lr, course.backbone_lr, course.decoder_lr, course.weight_decay) == (1e-4, 0.01, 10, 0.01)
+    assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("logits", "flat", 213, 512)
+    method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
+    assert (method.stability_weight, method.ramp_share) == (0.5, 0.2)
+    assert (method.stability_grad, method.stability_in_padding) == (False, True)
+    assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("random", "published", "same")
+    assert (settings.precision, settings.scale_rule, settings.epochs) == ("fp32", "fitted", 80)
+
+
+def test_the_default_preset_differs_where_the_table_of_the_methods_says_so():
+    settings = settings_of(None, {}, [])
+    course, sliding = course_of(settings, 100), sliding_of(settings)
+    assert (course.lr_lag, course.clip_norm, course.shared_counts) == (0, 1, True)
+    assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("probabilities", "smooth", 192, None)
+    method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
+    assert (method.stability_grad, method.stability_in_padding) == (True, False)
+    assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("pretrained", "own", "other")
