@@ -25,11 +25,8 @@ def weights(tmp_path_factory):
 
 
 def settings(folder, weights, **flags):
-    files = {
-        "clip": f"{CLIP}-quickgelu",
-        "clip_weights": str(weights / "clip.pt"),
-        "dino_weights": str(weights / "dino.pt"),
-    }
+    quick_clip = {"clip": f"{CLIP}-quickgelu", "clip_weights": str(weights / "clip.pt")}
+    files = {**quick_clip, "dino_weights": str(weights / "dino.pt")}
     return quick(landscape(folder), folder / "run", "lr_lag=1", **{**files, "steps": 2, **flags})
 
 
