@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
-from co2s_cli.models.fresh import new_ensemble
+from co2s_cli.models.fresh import explicit_vectors, new_ensemble
 from co2s_cli.models.manifest import IMAGENET, SINGLE, GuidedSpec, LocalSpec, Manifest, StudentSpec
 from co2s_cli.students import DEFAULT_STUDENTS, Fusion, StudentName
 from co2s_cli.training.transfer import transfer
@@ -69,10 +69,13 @@ def _fresh(settings: TrainConfig, data: Dataset) -> Ensemble:
     return drawn(settings, manifest(settings, data, specs, fusion=settings.fusion))
 
 
-def drawn(settings: RunConfig, described: Manifest) -> Ensemble:
-    """The model that a manifest describes, with pretrained weights where the settings name some."""
+def drawn(settings: RunConfig, described: Manifest, *, known: Collection[str] = ()) -> Ensemble:
+    """The model that a manifest describes, with pretrained weights where the settings name some.
+
+    For the students `known` none are fetched: a model file has them.
+    """
     torch.manual_seed(settings.seed)  # what no weights fill is drawn here, and nothing later draws from this stream
-    chosen = weights_of(settings)
+    chosen = weights_of(settings) | dict.fromkeys(known, "none")
     ensemble = new_ensemble(described, chosen)
     for name, student in ensemble.students.items():
         if chosen[name] == "none":
@@ -163,7 +166,22 @@ def _from_file(settings: TrainConfig, data: Dataset) -> Ensemble:
             specs[name] = student_spec(settings, name, data.bands)
     if not same:  # what goes on with the same classes and bands keeps the statistics that it has learnt with
         specs = {name: catalog.standardized(spec, *data.statistics()) for name, spec in specs.items()}
-    return begun_from(settings, source, drawn(settings, manifest(settings, data, specs, fusion=settings.fusion)))
+    described = manifest(settings, data, specs, fusion=settings.fusion)
+    target = begun_from(settings, source, drawn(settings, described, known=old.students))
+    if {(item.name, item.prompts) for item in data.classes.classes} - {
+        (item.name, item.prompts) for item in old.class_map.classes
+    }:
+        _read_prompts(settings, target)
+    return target
+
+
+def _read_prompts(settings: TrainConfig, ensemble: Ensemble) -> None:
+    """Take class vectors from the prompts of the data: a file's say other words, even for classes of its names."""
+    for name, student in ensemble.students.items():
+        spec = ensemble.manifest.students[name]  # type: ignore[index]
+        if isinstance(spec, GuidedSpec) and spec.guidance == "explicit":
+            vectors = explicit_vectors(ensemble.manifest.class_map, spec, weights_of(settings)[name])
+            student.guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
 
 
 def begun_from(settings: RunConfig, source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Ensemble:

@@ -43,7 +43,7 @@ def single(settings: RunConfig, data: Dataset, spec: DenseSpec, **facts: Any) ->
         ModelError: weights or a model file that do not fit.
     """
     described = manifest(settings, data, {SINGLE: catalog.for_bands(spec, data.bands)}, **facts)
-    target = drawn(settings, described)
+    target = drawn(settings, described, known=[SINGLE] if settings.init else [])
     if settings.init is None:
         return opened(settings, target)
     source = weights.load(settings.init)

@@ -1,7 +1,10 @@
 """What a run starts from: pretrained weights in the real formats, and what becomes of them."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from support.pretrained import CLIP, know_small_clip, small_dino, whole_clip
 from support.training import landscape, quick
 
@@ -62,3 +65,23 @@ def test_the_published_preset_lets_dino_lose_its_weights(weights, tmp_path):
     given = small_dino().state_dict()
     assert not any(torch.equal(trained[name], given[name]) for name in given if name.endswith("fc1.weight"))
     assert all(trained[name].abs().max() < 2e-5 for name in given if "gamma" in name)
+
+
+def test_a_model_file_needs_no_weights_from_elsewhere(weights, tmp_path, monkeypatch):
+    """With --init nothing is fetched that the file has; other prompts are read by the text tower of --clip-weights."""
+    first = train.run(settings(tmp_path, weights, steps=1, method="supervised"))
+    read = []
+    monkeypatch.setattr("co2s_cli.models.pretrained._fill", lambda *args, **_: read.append(args))
+    again = {"steps": 1, "method": "supervised", "init": first.model, "clip_weights": "openai", "dino_weights": "none"}
+    data = landscape(tmp_path)
+    train.run(quick(data, tmp_path / "again", **again))
+    assert not read
+    content = yaml.safe_load(Path(data).read_text())
+    content["classes"][0]["prompts"] = ["a mill"]
+    Path(data).write_text(yaml.safe_dump(content))
+    clip = {"clip": f"{CLIP}-quickgelu", "clip_weights": str(weights / "clip.pt")}
+    train.run(quick(data, tmp_path / "mill", **{**again, **clip}))
+    before = load(first.model).students["clip"].guidance.vectors
+    after = load(tmp_path / "mill" / LAST).students["clip"].guidance.vectors
+    assert not torch.allclose(after[0], before[0])
+    torch.testing.assert_close(after[1:], before[1:])
