@@ -97,6 +97,15 @@ class TrainingProtocol(Settings):
         """The classes, names, colours and prompts."""
         return ClassMap.of(self.classes)
 
+    def shown_resolution(self, eval_resize: int) -> float | None:
+        """Metres per pixel at which a model sees the imagery whose short side is resized to `eval_resize` for it.
+
+        The random scales of `fitted` lie around the same resolution. 0 = images as they are.
+        """
+        if self.ground_resolution is None or not (self.image_side and eval_resize):
+            return self.ground_resolution
+        return self.ground_resolution * self.image_side / eval_resize
+
 
 @functools.cache
 def published_names() -> tuple[str, ...]:

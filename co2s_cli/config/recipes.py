@@ -43,7 +43,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dino": "tiny-dino",
         "dino_weights": "none",
         **_TINY,
-        "crop": 192,
         "steps": 300,
         "lr": 2e-3,
         "warmup": 0,

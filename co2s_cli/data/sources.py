@@ -99,23 +99,22 @@ def with_bands(config: DataConfig) -> DataConfig:
     """
     if config.bands:
         return config
-    first, names = "", ()  # type: tuple[str, tuple[str, ...]]
-    for entry in (*config.labeled, *(config.val if isinstance(config.val, tuple) else ())):
-        image = _images(entry.image, entry.list, entry.columns)[0]
-        more = _names_of(image, entry)
-        if not first:
-            first, names = image.path, more
-        elif len(more) != len(names) or not all(find_bands(more, names)):
-            raise InputError(
-                f"the labelled images have different bands: {', '.join(names)} in {first}, "
-                f"{', '.join(more)} in {image.path}",
-                hint="name the bands that all of them have with bands: in data.yaml",
-            )
-    if len({*names}) < len(names):
+    entries = (*config.labeled, *(config.val if isinstance(config.val, tuple) else ()))
+    images = [_images(entry.image, entry.list, entry.columns)[0] for entry in entries]
+    names_of = [_names_of(image, entry) for image, entry in zip(images, entries, strict=True)]
+    first, names = images[0].path, names_of[0]
+    if not all(find_bands(names, names)):
         raise InputError(
             f"{first}: several of its bands have one name ({', '.join(names)})",
             hint="name the bands with bands: in data.yaml and at each image, there by number",
         )
+    for image, others in zip(images, names_of, strict=True):
+        if len(others) != len(names) or not all(find_bands(others, names)):
+            raise InputError(
+                f"the labelled images have different bands: {', '.join(names)} in {first}, "
+                f"{', '.join(others)} in {image.path}",
+                hint="name the bands that all of them have with bands: in data.yaml",
+            )
     misfit = config.misfit(names)
     if misfit is not None:
         raise InputError(f"{misfit} ({', '.join(names)})")

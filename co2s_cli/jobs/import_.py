@@ -35,7 +35,7 @@ def run(settings: ImportConfig) -> Result:
         classes=known.class_map,
         tile=known.training.crop,
         trained_on=known.title,
-        ground_resolution=known.ground_resolution,
+        ground_resolution=known.shown_resolution(known.training.eval_resize),
     )
     return Result(
         out=settings.out,

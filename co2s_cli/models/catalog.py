@@ -165,8 +165,10 @@ def for_bands(spec: S, bands: Sequence[str]) -> S:
         return spec.model_copy(update=local_student(bands).model_dump(include={"mean", "std"}))
     backbone = spec.backbone
     names = [name.lower() for name in bands]
-    if tuple(names) == RGB or (len(bands) == len(RGB) and not set(names) & set(RGB)):
-        return spec  # three bands without known names stand for red, green and blue
+    if len(bands) == len(RGB) and not set(names) & set(RGB):
+        names = list(RGB)  # three bands without known names stand for red, green and blue
+    if tuple(names) == RGB and spec.bands == len(RGB):
+        return spec
     channels = [RGB.index(name) if name in RGB else place % len(RGB) for place, name in enumerate(names)]
     mean, std = (tuple(values[c] for c in channels) for values in _rgb_statistics(backbone))
     options = {**backbone.options, "rgb": channels}

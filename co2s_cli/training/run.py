@@ -168,7 +168,9 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
 
 def _described_data(settings: RunConfig) -> DataConfig:
     if settings.root is not None:
-        return protocol.data_of(find_protocol(settings.data), settings.root, settings.splits)
+        known = find_protocol(settings.data)
+        resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
+        return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
     return read_data(Path(settings.data))
 
 

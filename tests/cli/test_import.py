@@ -30,6 +30,7 @@ def test_both_students_become_one_model(co2s, checkpoints, tmp_path):
     assert pair.manifest.class_map.names[0] == "building"
     assert pair.manifest.class_map.classes[5].prompts[-1] == "reservoir"
     assert pair.manifest.tile == 256
+    assert pair.manifest.ground_resolution == 1.0  # chips of 256 pixels of 2 m, shown with 512 pixels
     assert pair.probabilities(torch.rand(1, 3, 64, 64)).shape == (1, 6, 64, 64)
 
 
@@ -40,7 +41,7 @@ def test_a_protocol_file_of_ones_own_names_the_data_set(co2s, checkpoints, tmp_p
     result = co2s("import", *checkpoints, "--dataset", mine, "--out", tmp_path / "m.safetensors")
     assert result.exit_code == 0, result.output
     manifest = co2s_cli.load(tmp_path / "m.safetensors").manifest
-    assert manifest.ground_resolution == 0.5
+    assert manifest.ground_resolution == 0.25
 
 
 def test_the_order_of_the_files_does_not_matter(co2s, checkpoints, tmp_path):

@@ -1,6 +1,7 @@
 """`co2s train` from the command line: its result, its refusals and their codes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_all_four_bands_train_where_data_yaml_names_none(co2s, tmp_path):
     write_raster(scene, pixels, names=("red", "green", "blue", "nir"))
     result = co2s("train", data, "--out", tmp_path / "run", "--steps", 1, *TINY)
     assert result.exit_code == 0, result.output
-    assert read_manifest(result.stdout.strip()).bands == ("red", "green", "blue", "nir")
+    assert read_manifest(Path(result.stdout.strip())).bands == ("red", "green", "blue", "nir")
 
 
 def test_a_folder_with_a_run_is_not_overwritten(co2s, data, tmp_path):

@@ -22,6 +22,7 @@ from co2s_cli.data.samples import View
 from co2s_cli.data.splits import draw_tiles, tile_of
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.jobs import distill, train
+from co2s_cli.models.weights import read_manifest
 from co2s_cli.tiling import Window
 from co2s_cli.training import run
 from co2s_cli.training.runtime import Runtime
@@ -158,6 +159,9 @@ def test_each_protocol_is_trained_and_evaluated(tmp_path, name, co2s):
     assert result.step == 2
     report = json.loads((out / "report.json").read_text())
     assert report["validation"]["fused"]["pixels"] > 0
+    native = protocol.ground_resolution
+    shown = None if native is None else native * protocol.image_side / 64
+    assert read_manifest(out / "last.safetensors").ground_resolution == shown
 
 
 def test_tiles_stay_on_one_side(tmp_path):

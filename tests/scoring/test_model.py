@@ -201,3 +201,15 @@ def test_imagery_that_is_not_the_models_is_refused(co2s, tmp_path, model):
     result = co2s("evaluate", data, "--model", model)
     assert result.exit_code == 3
     assert "samples are uint16" in result.stderr
+
+
+def test_where_data_yaml_names_no_bands_those_of_the_model_are_read_by_name(co2s, tmp_path, model):
+    wanted = json.loads(co2s("evaluate", landscape(tmp_path), "--model", model, "--json").stdout)
+    with rasterio.open(tmp_path / "scene.tif") as scene:
+        red, green, blue = scene.read()
+    data = landscape(tmp_path, bands=None)
+    four = np.stack([green, blue, green, red])
+    write_raster(tmp_path / "scene.tif", four, names=("nir", "blue", "green", "red"))
+    result = co2s("evaluate", data, "--model", model, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["verdict"] == wanted["verdict"]

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from co2s_cli.classes import IGNORE
 from co2s_cli.models.ensemble import learns
 from co2s_cli.training.losses import (
+    CONFIDENCE_BINS,
     Pseudo,
     Term,
+    balanced_weights,
+    confidence_histogram,
     consistency,
     likeness,
     pseudo_labels,
+    share_thresholds,
     softly,
     stability,
     supervised,
@@ -263,3 +267,43 @@ def test_soft_labels_that_are_certain_are_no_trouble():
     term.value.backward()
     assert torch.isfinite(logits.grad).all()
     assert softly(logits, chances, torch.zeros(1, 2, 2, dtype=torch.bool), weight=1).value.item() == 0
+
+
+def _by_loop(pseudo, classes, threshold, share):
+    """For each class the largest edge of a bin that `share` of its valid pixels reach, from 0.5 to its threshold."""
+    cuts = []
+    for index in range(classes):
+        mine = pseudo.confidence[(pseudo.labels == index) & pseudo.valid]
+        if not len(mine):
+            cuts.append(float(threshold[index]))
+            continue
+        edges = [edge / CONFIDENCE_BINS for edge in range(CONFIDENCE_BINS)]
+        enough = [edge for edge in edges if (mine >= edge).sum() >= share * len(mine)]
+        cuts.append(min(max(*enough, 0.5), float(threshold[index])))
+    return torch.tensor(cuts)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_thresholds_by_share_are_those_of_a_loop(share):
+    generator = torch.Generator().manual_seed(3)
+    confidence = torch.rand(2, 16, 16, generator=generator)
+    pseudo = Pseudo(confidence, torch.randint(0, 4, (2, 16, 16), generator=generator), confidence > 0.1)
+    pseudo.labels[pseudo.labels == 2] = 1  # a class that nothing is taken for
+    threshold = torch.tensor([0.95, 0.95, 0.8, 0.6])
+    cuts = share_thresholds(confidence_histogram(pseudo, 4), threshold, share)
+    torch.testing.assert_close(cuts, _by_loop(pseudo, 4, threshold, share))
+
+
+def test_pseudo_labels_of_a_rare_class_weigh_more_and_all_together_as_much():
+    labels = torch.zeros(1, 10, 10, dtype=torch.long)
+    labels[0, 0] = 1
+    pseudo = Pseudo(torch.full((1, 10, 10), 0.99), labels, torch.ones(1, 10, 10, dtype=torch.bool))
+    weights = balanced_weights(confidence_histogram(pseudo, 2), torch.tensor([0.95, 0.95]), 0.5)
+    assert weights[1] / weights[0] == pytest.approx(3.0)  # the root of 90 to 10
+    assert weights[labels].mean().item() == pytest.approx(1.0)
+    logits = torch.randn(1, 2, 10, 10)
+    plain = consistency(logits, pseudo, torch.tensor([0.95, 0.95]), weight=1.0)
+    weighted = consistency(logits, pseudo, torch.tensor([0.95, 0.95]), weight=1.0, class_weights=weights)
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert weighted.total.item() == pytest.approx((loss * weights[labels]).sum().item(), rel=1e-5)
+    assert weighted.count == plain.count

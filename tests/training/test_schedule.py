@@ -1,12 +1,13 @@
 """Schedules at the published points."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.config import distill
 from co2s_cli.config.train import settings_of
-from co2s_cli.training.schedule import poly, ramp, steps_per_epoch
+from co2s_cli.training.schedule import begun, one_cycle, poly, ramp, steps_per_epoch
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,20 @@ def test_the_published_rate_lags_by_one_step(step, total):
     step = min(step, total - 1)
     before = max(step - 1, 0)
     assert poly(step, total, lag=1) == pytest.approx((1 - before / total) ** 0.9)
+
+
+@pytest.mark.parametrize("total", [10, 150, 301])
+def test_one_cycle_is_that_of_torch(total):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=total, pct_start=0.3)
+    for step in range(total):
+        assert one_cycle(step, total) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6)
+        optimizer.step()
+        scheduler.step() if step < total - 1 else None
+
+
+def test_unlabelled_pixels_come_to_count_after_the_start():
+    assert begun(0, 100, start=0.0, over=0.0) == 1
+    found = [begun(step, 100, start=0.3, over=0.1) for step in (0, 29, 30, 34, 39, 99)]
+    assert found == pytest.approx([0, 0, 0.1, 0.5, 1, 1])
