@@ -113,8 +113,6 @@ def dense_student(
 ) -> DenseSpec:
     """The single student on timm's transformer `name` (DINOv2 or DINOv3; `tiny-student`, `tiny-student14`)."""
     backbone, vit = _dino_backbone(name)
-    if "dinov2" in backbone.name and "reg4" not in backbone.name:  # those with registers were trained with timm's rule
-        backbone = backbone.model_copy(update={"options": {**backbone.options, "positions": "meta"}})
     depth = len(vit.blocks)
     quarter = depth // 4
     return DenseSpec(
@@ -220,6 +218,8 @@ def _dino_backbone(name: str) -> tuple[BackboneSpec, Any]:
         vit: Any = timm.create_model(known, num_classes=0, **sizes)
     epsilon = 1e-6 if "dinov2" in known else 1e-5  # as each was trained
     options = {"norm_eps": epsilon, **({"sizes": sizes} if sizes else {})}
+    if "dinov2" in known and "reg4" not in known:  # those with registers were trained with timm's rule
+        options["positions"] = "meta"
     return BackboneSpec(library="timm", name=name, options=options, mean=tuple(facts.mean), std=tuple(facts.std)), vit
 
 

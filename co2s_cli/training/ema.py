@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Generic, TypeVar
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from co2s_cli.models.ensemble import Ensemble
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 EMA = "ema-"
 """What names of files and of scores begin with where they belong to the running mean."""
-
-M = TypeVar("M", bound=nn.Module)
 
 
 def kept_share(step: int, decay: float) -> float:
@@ -19,23 +19,20 @@ def kept_share(step: int, decay: float) -> float:
     return min(1 - 1 / (step + 1), decay)
 
 
-class Ema(Generic[M]):
-    """A copy of a model whose parameters and buffers follow the model's; outside of it, and without gradients."""
+class Ema(AveragedModel):
+    """A copy (`module`) of a model whose parameters and buffers follow the model's, without gradients.
 
-    def __init__(self, model: M, decay: float) -> None:
-        self.model: M = copy.deepcopy(model).requires_grad_(False).eval()
-        self._decay = decay
+    `n_averaged` counts the steps that it has taken in; after the first one both are equal.
+    """
 
-    @torch.no_grad()
-    def update(self, model: M, step: int) -> None:
-        """Take in what step `step` (from 0) has made of the model; after step 0 both are equal."""
-        taken = 1 - kept_share(step, self._decay)
-        for mine, theirs in zip(_values(self.model), _values(model), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, taken)  # exact where all is taken, and where both are equal
+    module: Ensemble
+
+    def __init__(self, model: Ensemble, decay: float) -> None:
+        def mix(averaged: _Tensors, current: _Tensors, _: Tensor | int) -> None:
+            if averaged[0].is_floating_point():  # exact where both are equal, as x + share · (y - x) is
+                torch._foreach_lerp_(averaged, current, 1 - kept_share(int(self.n_averaged), decay))
             else:
-                mine.copy_(theirs)
+                torch._foreach_copy_(averaged, current)
 
-
-def _values(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+        super().__init__(model, multi_avg_fn=mix, use_buffers=True)
+        self.module.requires_grad_(False).eval()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.loader import Loader
@@ -56,6 +57,33 @@ class Course:
     """Whether model files hold halves; the state for a resume never does."""
 
 
+@dataclass(frozen=True, slots=True)
+class StudentLoss:
+    """The terms of one student's loss of one batch."""
+
+    student: str
+    weights: dict[str, float]
+    """Of each term in the loss, by its name."""
+    values: Tensor
+    """(terms) over all ranks, without the weights; on the device."""
+
+
+def mean_values(losses: Sequence[StudentLoss], batches: int) -> dict[str, float]:
+    """Means over the batches of a step: each term as "student/term", and "loss", the weighted sum of all of them.
+
+    The device is waited for here alone, once a step.
+    """
+    values = iter(torch.cat([loss.values for loss in losses]).tolist())
+    means = {"loss": 0.0}
+    for loss in losses:
+        terms = {part: next(values) for part in loss.weights}
+        means["loss"] += sum(weight * terms[part] for part, weight in loss.weights.items()) / batches
+        for part, value in terms.items():
+            name = f"{loss.student}/{part}"
+            means[name] = means.get(name, 0.0) + value / batches
+    return means
+
+
 class Engine:
     """One run on one rank."""
 
@@ -70,7 +98,7 @@ class Engine:
         folder: Path,
         validate: Callable[[Ensemble], ValidationCounts],
         progress: Progress,
-        ema: Ema[Ensemble] | None = None,
+        ema: Ema | None = None,
         guided: bool = False,
         half: bool = False,
     ) -> None:
@@ -107,7 +135,8 @@ class Engine:
         state = State.load(self._folder)
         self._pair.load_state_dict(state.model)
         if self._ema is not None:
-            self._ema.model.load_state_dict(state.ema)
+            self._ema.module.load_state_dict(state.ema)
+            self._ema.n_averaged.fill_(state.step)
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
         self.step, self.best = state.step, state.best
@@ -142,7 +171,7 @@ class Engine:
         self._pair.eval()
         self.tally, self.validated = self._validate(self._pair), self.step
         if self._ema is not None:
-            self.mean = self._validate(self._ema.model)
+            self.mean = self._validate(self._ema.module)
 
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
@@ -168,21 +197,19 @@ class Engine:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self._ema is not None:
-            self._ema.update(self._pair, self.step)
+            self._ema.update_parameters(self._pair)
         self.step += 1
         return found
 
     def _gradients(self, batches: list[DrawnBatch]) -> dict[str, float] | None:
         """Gradients of a step, and the mean values of its parts; None where the device has too little memory."""
-        found: dict[str, float] = {}
+        losses: list[StudentLoss] = []
         try:
             for index, batch in enumerate(batches):
-                parts = self._backward(batch, share=1 / len(batches), synced=index == len(batches) - 1)
-                for name, value in parts.items():
-                    found[name] = found.get(name, 0.0) + value / len(batches)
+                losses += self._backward(batch, share=1 / len(batches), synced=index == len(batches) - 1)
         except torch.OutOfMemoryError:
             return None  # not handled here: what is being raised keeps the step's tensors alive
-        return found
+        return mean_values(losses, len(batches))
 
     def _too_big(self, batch: DrawnBatch) -> ResourceError:
         """What to try where a step does not fit: the largest half of a half … of the batch that does, found by trying.
@@ -207,19 +234,16 @@ class Engine:
             hint=hint,
         )
 
-    def _backward(self, batch: DrawnBatch, *, share: float, synced: bool) -> dict[str, float]:
-        """Gradients of one batch, one student after the other; the values of the parts, and the loss."""
+    def _backward(self, batch: DrawnBatch, *, share: float, synced: bool) -> list[StudentLoss]:
+        """Gradients of one batch, one student after the other, without waiting for the device in between."""
         views = batch.to(self._runtime.device)
-        found = {"loss": 0.0}
+        losses = []
         with without_sync(*self._models.values(), wanted=not synced):
             for name, terms in run_students(self._students, views, self.step, called=self._models):
                 loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-                found["loss"] += sum(
-                    term.weight * value for term, value in zip(terms.values(), values.tolist(), strict=True)
-                )
-                found.update({f"{name}/{part}": value for part, value in zip(terms, values.tolist(), strict=True)})
-        return found
+                losses.append(StudentLoss(name, {part: term.weight for part, term in terms.items()}, values))
+        return losses
 
     def _log(self, records: Records | None, parts: dict[str, float], *, done: int, seconds: float, last: int) -> None:
         if records is None:
@@ -280,7 +304,7 @@ class Engine:
             step=self.step,
             manifest=self._manifest.model_dump_json(),
             model=self._pair.state_dict(),
-            ema={} if self._ema is None else self._ema.model.state_dict(),
+            ema={} if self._ema is None else self._ema.module.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
             best=self.best,
@@ -288,7 +312,7 @@ class Engine:
 
     def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:
         """What is saved: the prefix of its names, the model, its validation."""
-        mean = [(EMA, self._ema.model, self.mean)] if self._ema is not None else []
+        mean = [(EMA, self._ema.module, self.mean)] if self._ema is not None else []
         return [("", self._pair, self.tally), *mean]
 
     def _described(self, tally: ValidationCounts | None) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from co2s_cli.errors import Co2sError, ConfigError, ResourceError
 from co2s_cli.inference.model import pick_device
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others: a validation on one rank may take minutes."""
@@ -68,12 +71,27 @@ def started(device: str) -> Iterator[Runtime]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
     with _heard(chosen), _lost_ranks():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+        dist.init_process_group(backend, timeout=TIMEOUT)
+        log.info("%d processes (%s), none waits for another longer than %s", ranks, backend, TIMEOUT)
         try:
             yield Runtime(chosen, rank, ranks)
-        finally:
-            dist.destroy_process_group()
+        except BaseException:
+            _leave_at_once(backend)
+            raise
+        dist.destroy_process_group()
+
+
+def _leave_at_once(backend: str) -> None:
+    """Leave the other ranks after an error, so that torchrun sees this process end and ends the others.
+
+    NCCL would wait for the sums that the others are still in; what it has begun is given up instead.
+    """
+    if backend == "nccl":
+        dist.distributed_c10d._abort_process_group()
+    else:
+        dist.destroy_process_group()
 
 
 class LostError(ResourceError):

@@ -107,14 +107,14 @@ def engine_for(
 
 
 def student_steps(
-    settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema[Ensemble] | None, *, dtype: torch.dtype
+    settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema | None, *, dtype: torch.dtype
 ) -> dict[str, StudentStep]:
     """Each student with its method and with whoever gives it pseudo-labels."""
     made = {}
     for number, (name, student) in enumerate(lesson.pair.students.items()):
         guide = lesson.guide
         if guide is None and ema is not None:
-            guide = Passes(ema.model.students[name], compiled=settings.compile).probabilities  # type: ignore[arg-type]
+            guide = Passes(ema.module.students[name], compiled=settings.compile).probabilities  # type: ignore[arg-type]
         made[name] = StudentStep(
             student,  # type: ignore[arg-type]
             method,

@@ -51,6 +51,7 @@ def test_timms_own_rule_would_say_something_else(official, tmp_path):
 
 
 def test_the_rule_is_written_into_the_description():
-    assert catalog.dense_student("vit_small_patch14_dinov2.lvd142m").backbone.options["positions"] == "meta"
-    for name in ("vit_small_patch14_reg4_dinov2.lvd142m", "vit_small_patch16_dinov3.lvd1689m"):
-        assert "positions" not in catalog.dense_student(name).backbone.options
+    for student in (catalog.dense_student, catalog.dino_student):
+        assert student("vit_small_patch14_dinov2.lvd142m").backbone.options["positions"] == "meta"
+        for name in ("vit_small_patch14_reg4_dinov2.lvd142m", "vit_small_patch16_dinov3.lvd1689m"):
+            assert "positions" not in student(name).backbone.options

@@ -135,7 +135,7 @@ def test_teachers_are_shown_the_labelled_and_the_pasted_strong_crops_and_never_t
     pair, data = model(teachers), noise()
     spy = Spy(teachers[0])
     other = Spy(teachers[1])
-    guide = Passes(Ema(pair, 0.9).model.students[SINGLE]).probabilities if ema else None
+    guide = Passes(Ema(pair, 0.9).module.students[SINGLE]).probabilities if ema else None
     terms_of(pair, Distill(rules(), Weights(), [spy, other]), data, guide)
     mixed = data.strong[0].clone()
     mixed[:, :, 10:30, 10:30] = data.strong[0].flip(0)[:, :, 10:30, 10:30]
@@ -179,7 +179,7 @@ def test_teachers_stay_as_they_are_and_are_part_of_nothing(teachers):
     theirs = {id(p) for teacher in teachers for p in teacher._backbone.parameters()}
     assert not theirs & {id(p) for group in groups for p in group["params"]}
     assert not theirs & {id(p) for p in learner.parameters()}
-    assert sum(p.numel() for p in Ema(pair, 0.9).model.parameters()) == sum(p.numel() for p in pair.parameters())
+    assert sum(p.numel() for p in Ema(pair, 0.9).module.parameters()) == sum(p.numel() for p in pair.parameters())
 
 
 def test_each_parameter_that_trains_is_in_one_group_and_the_rest_learns_forty_times_as_fast(teachers):
@@ -247,14 +247,14 @@ def test_a_guide_changes_the_pseudo_labels_of_a_pair_and_no_other_part(method):
     pair = new_ensemble(manifest(clip=catalog.clip_student("tiny-clip"), dino=catalog.dino_student("tiny-dino")))
     other = Ema(pair, 0.9)
     with torch.no_grad():
-        for parameter in other.model.parameters():
+        for parameter in other.module.parameters():
             parameter.mul_(1.1)
     found = []
     for guided in (False, True):
         learners = {
             name: StudentStep(
                 student, METHODS[method](rules(0)), number=number, seed=0,
-                guide=Passes(other.model.students[name]).probabilities if guided else None,
+                guide=Passes(other.module.students[name]).probabilities if guided else None,
             )
             for number, (name, student) in enumerate(pair.students.items())
         }  # fmt: skip

@@ -251,6 +251,38 @@ app()
 """
 
 
+CROWDED = """
+import os
+import torch
+from co2s_cli.training.step import StudentStep
+forward = StudentStep.forward
+def crowded(student, batch, step, peers):
+    if os.environ["RANK"] == "1" and step == 1:
+        raise torch.OutOfMemoryError("no room")
+    return forward(student, batch, step, peers)
+StudentStep.forward = crowded
+from co2s_cli.cli import app
+app()
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_without_memory_ends_all_within_a_minute(data, tmp_path):
+    script = tmp_path / "start.py"
+    script.write_text(CROWDED)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(train.__file__).parents[2])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    tiny = ["--preset", "tiny", *(word for text in QUICK for word in ("--set", text))]
+    done = subprocess.run(
+        [*launch, str(script), "train", str(data), "--out", str(tmp_path / "run"), "--steps", "3", *tiny],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, done.stderr[-3000:]
+    assert "does not fit into its memory" in said[0]
+
+
 @pytest.mark.slow
 def test_a_dead_rank_ends_the_run_and_resume_goes_on(data, tmp_path):
     out, script = tmp_path / "run", tmp_path / "start.py"
