@@ -44,8 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         **_TINY,
     },
     "small": {
-        "students": ("dino", "local"),  # the start holds the first, the other needs none
-        "init": "start",
+        "init": "start",  # with it dino and local learn on red, green and blue, local alone on other bands
         "train_backbone": "all",
         "dino": "tiny-dino",
         "dino_weights": "none",

@@ -30,7 +30,8 @@ class TrainConfig(RunConfig):
     """How unlabelled images are used."""
 
     students: Annotated[tuple[StudentName, ...] | None, BeforeValidator(_names), Flag(panel="Model")] = None
-    """Who learns, one to three of clip, dino and local; those of --init where nothing is said, else clip,dino."""
+    """Who learns, one to three of clip, dino and local. Where nothing is said those of --init, with the packaged start
+    dino,local on red, green and blue and local on other bands; else clip,dino."""
     clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
     """Image tower of the explicitly guided student, by its open_clip name."""
     clip_weights: Annotated[str, Flag(panel="Model")] = "openai"
@@ -79,13 +80,10 @@ _OTHER_DINO = frozenset({"student", "dino", "dino_weights", "dino_init", "networ
 
 
 def _fitting(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The preset, less its start and its students where the user asks for others."""
+    """The preset, without its start where the user asks for students that it does not hold."""
     students = _names(values.get("students"))
     other = isinstance(students, list | tuple) and "dino" not in students
-    dropped = {"init"} if other or _OTHER_DINO & values.keys() else set()
-    if values.get("student"):
-        dropped.add("students")
-    return {key: value for key, value in preset.items() if key not in dropped}
+    return {key: value for key, value in preset.items() if key != "init" or not (other or _OTHER_DINO & values.keys())}
 
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> TrainConfig:

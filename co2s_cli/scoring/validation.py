@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -111,13 +112,15 @@ def chances(
     """Each student's probabilities (N, h, w) for an area, whatever was blended.
 
     They are those of the map that predict makes of the whole scene: the windows, which are read one by one, reach into
-    the area's surroundings. What is resized first, as the published code does, is seen alone and in one piece.
+    the area's surroundings, once for all students. What is resized first, as the published code does, is seen alone
+    and in one piece.
     """
     found = {}
     with area.scene.reader() as reader:
+        read = functools.cache(lambda window: reader.read(window).pixels)  # of an area, in the scene's own small type
 
         def view(window: Window) -> Tensor:
-            return torch.from_numpy(scaling.apply(reader.read(window).pixels)).to(device)
+            return torch.from_numpy(scaling.apply(read(window))).to(device)
 
         if sliding.short_side is None:
             blend = partial(sliding.part, view=view, of=area.scene.grid.shape, area=area.window)
@@ -158,9 +161,9 @@ def _counted(
     for name, part in best.items():
         peers = [best[peer] for peer in best if peer != name]
         masks = [learns(part.values, peer.values, threshold[peer.indices]) & known for peer in peers]
-        taught[name] = sum(int(mask.sum()) for mask in masks)
-    first, *others = (part.indices for part in best.values())
-    agreed = known if not others else known & (first == others[0])
+        taught[name] = int(torch.stack(masks).any(dim=0).sum()) if masks else 0
+    classes_said = torch.stack([part.indices for part in best.values()])
+    agreed = known & (classes_said == classes_said[:1]).all(dim=0)
     return ValidationCounts(
         confusions={name: confusion(truth, part.cpu().numpy(), classes) for name, part in said.items()},
         sure={name: int(mask.sum()) for name, mask in sure.items()},

@@ -13,6 +13,7 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.areas import digest_of
 from co2s_cli.data.dataset import Dataset
+from co2s_cli.data.strong import rgb_places
 from co2s_cli.errors import ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
@@ -34,7 +35,20 @@ def first_ensemble(settings: TrainConfig, data: Dataset) -> Ensemble:
     Raises:
         ModelError: weights or a model file that do not fit.
     """
-    return opened(settings, _from_file(settings, data) if settings.init else _fresh(settings, data))
+    students = students_of(settings, data.bands)
+    begins = settings.init and (str(settings.init) != weights.START or "dino" in (students or ()))
+    return opened(settings, _from_file(settings, data, students) if begins else _fresh(settings, data, students))
+
+
+def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentName, ...] | None:
+    """Who learns; None: those of the model file that the run begins with, else the paper's pair.
+
+    The packaged start has seen red, green and blue: with other bands its DINO student was far below `local` on few
+    polygons, and took their mean down.
+    """
+    if settings.students is None and str(settings.init) == weights.START:
+        return ("dino", "local") if rgb_places(bands) and len(bands) == len(catalog.RGB) else ("local",)
+    return settings.students
 
 
 def opened(settings: RunConfig, ensemble: Ensemble) -> Ensemble:
@@ -59,12 +73,12 @@ def _resolved(weights: str, name: str) -> str:
     return (name.partition(".")[2] or "none") if weights == "auto" else weights
 
 
-def _fresh(settings: TrainConfig, data: Dataset) -> Ensemble:
+def _fresh(settings: TrainConfig, data: Dataset, students: Sequence[StudentName] | None) -> Ensemble:
     """New students, filled with pretrained weights where the settings name some."""
     statistics = data.statistics()
     specs: dict[str, StudentSpec] = {
         name: catalog.standardized(student_spec(settings, name, data.bands), *statistics)
-        for name in settings.students or DEFAULT_STUDENTS
+        for name in students or DEFAULT_STUDENTS
     }
     return drawn(settings, manifest(settings, data, specs, fusion=settings.fusion))
 
@@ -145,7 +159,7 @@ def manifest(
     )
 
 
-def _from_file(settings: TrainConfig, data: Dataset) -> Ensemble:
+def _from_file(settings: TrainConfig, data: Dataset, students: Sequence[StudentName] | None) -> Ensemble:
     """A model of the data's classes and bands that begins with what a model file has for it."""
     assert settings.init is not None
     source = weights.load(settings.init)
@@ -155,15 +169,15 @@ def _from_file(settings: TrainConfig, data: Dataset) -> Ensemble:
             hint="--method fixmatch or supervised",
         )
     old = source.manifest
-    wanted = tuple(old.students) if SINGLE in old.students or not settings.students else settings.students
+    wanted: Sequence[str] = tuple(old.students) if SINGLE in old.students or not students else students
     same = (old.class_map.names, old.bands) == (data.classes.names, data.bands)
     specs: dict[str, StudentSpec] = {}
     for name in wanted:
-        known = old.students.get(name)
+        known = old.students.get(name)  # type: ignore[call-overload]
         if known is not None:
             specs[name] = catalog.for_bands(known, data.bands)
         elif name != SINGLE:
-            specs[name] = student_spec(settings, name, data.bands)
+            specs[name] = student_spec(settings, name, data.bands)  # type: ignore[arg-type]
     if not same:  # what goes on with the same classes and bands keeps the statistics that it has learnt with
         specs = {name: catalog.standardized(spec, *data.statistics()) for name, spec in specs.items()}
     described = manifest(settings, data, specs, fusion=settings.fusion)

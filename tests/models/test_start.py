@@ -10,6 +10,7 @@ from co2s_cli.data.landscape.spectrum import SPECTRUM
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
+from co2s_cli.training.network import students_of
 from co2s_cli.training.transfer import transfer
 
 
@@ -71,12 +72,12 @@ def test_red_green_and_blue_alone_see_what_the_demonstration_model_sees():
 
 def test_the_small_preset_starts_from_it_unless_told_otherwise():
     settings = settings_of(None, {"preset": "small"}, [])
-    assert (settings.init, settings.students) == (Path("start"), ("dino", "local"))
+    assert (settings.init, settings.students) == (Path("start"), None)
     for none in (
         settings_of(None, {"preset": "small", "init": "none"}, []),
         settings_of(None, {"preset": "small"}, ["init=none"]),
     ):
-        assert (none.init, none.students) == (None, ("dino", "local"))
+        assert (none.init, none.students) == (None, None)
     assert settings_of(None, {}, []).init is None
 
 
@@ -95,3 +96,16 @@ def test_students_that_it_does_not_hold_begin_without_it(other):
 def test_students_that_it_holds_begin_with_it():
     settings = settings_of(None, {"preset": "small", "students": "clip,dino"}, [])
     assert (settings.init, settings.students) == (Path("start"), ("clip", "dino"))
+
+
+@pytest.mark.parametrize(
+    ("bands", "students"),
+    [(("red", "green", "blue"), ("dino", "local")), (("nir", "red", "green"), ("local",)), (("b1",) * 8, ("local",))],
+)
+def test_it_brings_dino_where_the_bands_are_those_that_it_has_seen(bands, students):
+    assert students_of(settings_of(None, {"preset": "small"}, []), bands) == students
+    assert students_of(settings_of(None, {"preset": "small", "students": "local,dino"}, []), bands) == ("local", "dino")
+
+
+def test_it_holds_dino_alone():
+    assert set(weights.read_manifest(weights.start_path()).students) == {"dino"}
