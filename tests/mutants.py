@@ -181,15 +181,15 @@ MUTANTS: tuple[Mutant, ...] = (
     # a step
     Mutant(
         "training/step.py",
-        "(rng.random(width) >= DROPPED) / (1 - DROPPED)",
-        "(rng.random(width) >= DROPPED) / 1",
+        "(rng.random(width) >= dropped) / (1 - dropped)",
+        "(rng.random(width) >= dropped) / 1",
         METHODS,
         "kept channels are not doubled",
     ),
     Mutant(
         "training/step.py",
-        "[seed, FEATURE_STREAM, step, slot, student]",
-        "[seed, FEATURE_STREAM, step, student]",
+        "[seed, stream, step, slot, student]",
+        "[seed, stream, step, student]",
         METHODS,
         "all images lose the same channels",
     ),
