@@ -53,7 +53,8 @@ def test_the_network_equals_a_plain_reading_of_the_formulas(tmp_path, kind, coun
 def test_logits_equal_the_stored_golden(tmp_path, kind):
     _, pair = imported(tmp_path, kind, 4)
     found = pair.students[kind](image(7, 128) * STD + MEAN)[:, :, ::8, ::8].numpy()
-    stored = np.load(GOLDEN / "published.npz")[kind]
+    with np.load(GOLDEN / "published.npz") as golden:
+        stored = golden[kind]
     np.testing.assert_allclose(found, stored, rtol=0, atol=1e-4)
 
 
@@ -75,9 +76,9 @@ def test_full_size_checkpoints_give_the_published_logits(shared, tmp_path, co2s,
     pair = co2s_cli.load(tmp_path / "m.safetensors")
     with torch.no_grad():
         found = pair.students[kind](make_checkpoint.image(spec) * STD + MEAN)
-    golden = np.load(spec_path.with_suffix(".npz"))
-    step = int(golden["step"])
-    np.testing.assert_allclose(found[:, :, ::step, ::step].numpy(), golden["logits"], rtol=0, atol=1e-4)
+    with np.load(spec_path.with_suffix(".npz")) as golden:
+        step, logits = int(golden["step"]), golden["logits"]
+    np.testing.assert_allclose(found[:, :, ::step, ::step].numpy(), logits, rtol=0, atol=1e-4)
 
 
 def test_every_data_set_has_its_classes_and_prompts():
