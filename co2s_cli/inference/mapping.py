@@ -42,21 +42,21 @@ log = logging.getLogger(__name__)
 KEY_TAG = "CO2S_KEY"
 
 _HIDDEN = ("scene", "validity", "area")
-"""Facts that are digests or name the path of a file: not shown."""
+"""Facts of a scene that are digests or name paths: left out of messages and of the tag in the raster."""
 
 
 def _nothing(target: Target, scene: PreparedScene) -> None:
-    """Of a map beside which nothing is wanted."""
+    """Do nothing: the default where neither polygons nor a picture are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What is wanted beside the rasters of a map: polygons, a picture."""
+    """How further outputs are made of a finished map: polygons, a picture."""
 
     check: Callable[[Target, PreparedScene], None] = _nothing
     """Refuses, before any compute, what could not be made."""
     make: Callable[[Target, PreparedScene], None] = _nothing
-    """Makes it of a map that is whole."""
+    """Makes them of the finished map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class MapContext:
         progress: Progress = SILENT,
         beside: Beside = Beside(),
     ) -> MapContext:
-        """The context under some settings; without --workers each GPU gets a process, if none is named.
+        """The context under some settings; without --workers one process per GPU, unless --device names one GPU.
 
         Raises:
             Co2sError: the device or a creation option is not possible.
@@ -125,7 +125,7 @@ class MapResult:
     panel: int = 0
     memory_limit: int = 0
     notes: tuple[str, ...] = ()
-    """Events that may have changed last bits."""
+    """Events that may have changed the last bits of probabilities, such as a batch that had to be halved."""
 
 
 def make_map(context: MapContext, target: Target) -> MapResult:

@@ -27,7 +27,7 @@ DROPPED = 0.5
 """Share of the channels that feature perturbation drops, as published."""
 
 Guide = Callable[[Tensor], Tensor]
-"""Images (B, C, S, S) → class probabilities (B, N, S, S) without gradient: who gives the pseudo-labels."""
+"""Images (B, C, S, S) → class probabilities (B, N, S, S) without gradient: the model that gives the pseudo-labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Wants:
     labeled_guide: bool = False
     """What the guide says about the labelled crops."""
     tokens: bool = False
-    """What the student says in its teachers' tokens."""
+    """The student's tokens, translated into the space of each frozen teacher."""
 
     @property
     def unlabeled(self) -> bool:
@@ -68,9 +68,9 @@ class Views:
     labeled_guide: Tensor | None = None
     """Probabilities (b, N, S, S) of the labelled crops by the guide."""
     shown: Tensor | None = None
-    """The images that frozen teachers are shown too: the labelled ones, then the strong ones as they were pasted."""
+    """Images that frozen teachers see too: the labelled ones, then the strong ones with the partner's box pasted in."""
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the student says of those, in the tokens of each teacher."""
+    """The student's tokens of those images, translated into the space of each teacher, by its name."""
 
 
 class Method(Protocol):
@@ -90,8 +90,9 @@ class Method(Protocol):
 class StudentStep(nn.Module):
     """A student together with its method: a batch in, the terms of its loss out. What DDP wraps.
 
-    It sees the other students as fixed maps, so that only one student's graph lives at a time. Its `guide` and the
-    teachers that its method knows are no part of this module: DDP, optimiser and model file never see them.
+    The other students reach it as probabilities without gradient, so that only one student's graph lives at a time. Its
+    `guide` and the teachers that its method knows are no part of this module: DDP, optimiser and model file never see
+    them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Decide how a class raster becomes polygons: sizes in pixels, classes, coordinates, rows of a block and processes."""
+"""Decide how a class raster becomes polygons: minimum area, tolerance, classes, CRS, block height, processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class VectorPlan:
     confidence: str | None
     confidence_scale: float
     open_bytes: int
-    """Memory that the regions which go on below a block may take."""
+    """Bytes that regions still unfinished at the lower edge of a block may take."""
 
     @property
     def row_step(self) -> int:
@@ -134,7 +134,7 @@ def _open_bytes(settings: VectorizeConfig) -> int:
 
 
 def _target_crs(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> CRS | None:
-    """The CRS to write where it may be another one than the raster's."""
+    """The CRS to write, or None to keep the raster's."""
     wanted = settings.dst_crs or ("EPSG:4326" if lonlat else None)
     if wanted is None:
         return None
