@@ -12,5 +12,3 @@ DEFAULT_STUDENTS: tuple[StudentName, ...] = ("clip", "dino")
 
 Fusion = Literal["mean", "confident", "clip", "dino", "local"]
 """mean: of the probabilities; confident: those of the surer student, pixel by pixel; else one student's alone."""
-
-FUSIONS: tuple[Fusion, ...] = get_args(Fusion)

@@ -23,11 +23,17 @@ def new_ensemble(manifest: Manifest, weights: Mapping[str, str] | None = None) -
     ensemble = Ensemble(manifest)
     for name, student in ensemble.students.items():
         student.load_pretrained(chosen.get(name, NONE))  # type: ignore[operator]
-        spec = manifest.students[name]  # type: ignore[index]
-        if isinstance(spec, GuidedSpec) and spec.guidance == "explicit":
-            vectors = explicit_vectors(manifest.class_map, spec, chosen.get(name, NONE))
-            student.guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
+    read_prompts(ensemble, chosen)
     return ensemble
+
+
+def read_prompts(ensemble: Ensemble, weights: Mapping[str, str]) -> None:
+    """Take the class vectors of explicitly guided students from the prompts, by the text tower of their `weights`."""
+    for name, student in ensemble.students.items():
+        spec = ensemble.manifest.students[name]  # type: ignore[index]
+        if isinstance(spec, GuidedSpec) and spec.guidance == "explicit":
+            vectors = explicit_vectors(ensemble.manifest.class_map, spec, weights.get(name, NONE))
+            student.guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
 
 
 def explicit_vectors(classes: ClassMap, spec: GuidedSpec, weights: str) -> Tensor:

@@ -17,7 +17,7 @@ from co2s_cli.data.strong import rgb_places
 from co2s_cli.errors import ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
-from co2s_cli.models.fresh import explicit_vectors, new_ensemble
+from co2s_cli.models.fresh import new_ensemble, read_prompts
 from co2s_cli.models.manifest import IMAGENET, SINGLE, GuidedSpec, LocalSpec, Manifest, StudentSpec
 from co2s_cli.students import DEFAULT_STUDENTS, Fusion, StudentName
 from co2s_cli.training.transfer import transfer
@@ -179,23 +179,15 @@ def _from_file(settings: TrainConfig, data: Dataset, students: Sequence[StudentN
         elif name != SINGLE:
             specs[name] = student_spec(settings, name, data.bands)  # type: ignore[arg-type]
     if not same:  # what goes on with the same classes and bands keeps the statistics that it has learnt with
-        specs = {name: catalog.standardized(spec, *data.statistics()) for name, spec in specs.items()}
+        statistics = data.statistics()
+        specs = {name: catalog.standardized(spec, *statistics) for name, spec in specs.items()}
     described = manifest(settings, data, specs, fusion=settings.fusion)
     target = begun_from(settings, source, drawn(settings, described, known=old.students))
     if {(item.name, item.prompts) for item in data.classes.classes} - {
         (item.name, item.prompts) for item in old.class_map.classes
     }:
-        _read_prompts(settings, target)
+        read_prompts(target, weights_of(settings))  # a file's say other words, even for classes of its names
     return target
-
-
-def _read_prompts(settings: TrainConfig, ensemble: Ensemble) -> None:
-    """Take class vectors from the prompts of the data: a file's say other words, even for classes of its names."""
-    for name, student in ensemble.students.items():
-        spec = ensemble.manifest.students[name]  # type: ignore[index]
-        if isinstance(spec, GuidedSpec) and spec.guidance == "explicit":
-            vectors = explicit_vectors(ensemble.manifest.class_map, spec, weights_of(settings)[name])
-            student.guidance.vectors.copy_(vectors)  # type: ignore[operator, union-attr]
 
 
 def begun_from(settings: RunConfig, source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Ensemble:
