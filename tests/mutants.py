@@ -651,6 +651,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "IoU counts hits twice in the union",
     ),
     Mutant(
+        "scoring/areas.py",
+        "true_share = weight @ within",
+        "true_share = weight @ within.T",
+        "scoring/test_areas.py",
+        "areas are those of the points' rows",
+    ),
+    Mutant(
+        "scoring/areas.py",
+        "degrees = np.where(points > 1, points - 1.0, np.nan)",
+        "degrees = np.where(points > 1, points * 1.0, np.nan)",
+        "scoring/test_areas.py",
+        "the variance of a stratum is divided by its points, not by one less",
+    ),
+    Mutant(
+        "scoring/strata.py",
+        "times /= self._rates[top : top + len(labels), None]",
+        "times *= self._rates[top : top + len(labels), None]",
+        "scoring/test_strata.py",
+        "small pixels are drawn rather than large ones",
+    ),
+    Mutant(
         "scoring/protocol.py",
         "kept[list(excluded)] = 0",
         "kept[:, list(excluded)] = 0",

@@ -82,7 +82,7 @@ def labels_onto(
     """
     if not path.exists():
         raise InputError(f"{path}: no such label file")
-    ids = _meanings(path, classes, values)
+    ids = meanings_of(path, classes, values)
     if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
     return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
@@ -225,26 +225,14 @@ def _joined(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _polygons(
     path: Path, grid: Grid, classes: ClassMap, attribute: str, values: Mapping[int | str, int]
 ) -> PolygonLabels:
-    import geopandas  # only where polygons are given
-
-    try:
-        frame = geopandas.read_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as polygons ({first_line(error)})") from error
-    if attribute not in frame.columns:
-        known = ", ".join(str(name) for name in frame.columns if name != "geometry")
-        raise InputError(
-            f"{path}: has no attribute {attribute!r} (found: {known})",
-            hint="name another one: attribute: in data.yaml, --attribute of `co2s evaluate`",
-        )
+    frame = read_features(path, attribute)
     frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
     if frame.empty:
-        raise InputError(f"{path}: holds no polygon")
-    if grid.crs is not None and frame.crs is None:
-        raise InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
-    if grid.crs is not None:
-        frame = frame.to_crs(grid.crs.to_wkt())
-    ids = [_class_of(path, value, classes, values) for value in frame[attribute]]
+        raise InputError(
+            f"{path}: holds no polygon", hint="points of a sample are for `co2s evaluate MAP POINTS --areas`"
+        )
+    frame = onto_crs(path, frame, grid)
+    ids = [class_of(path, value, classes, values) for value in frame[attribute]]
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
     shapes = shapely.transform(
         frame.geometry.make_valid().to_numpy(),
@@ -253,7 +241,41 @@ def _polygons(
     return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes))
 
 
-def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
+def read_features(path: Path, attribute: str) -> Any:
+    """All features of a vector file as a GeoDataFrame.
+
+    Raises:
+        InputError: cannot be read, or has no such attribute.
+    """
+    import geopandas  # only where vectors are given
+
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read as vectors ({first_line(error)})") from error
+    if attribute not in frame.columns:
+        known = ", ".join(str(name) for name in frame.columns if name != "geometry")
+        raise InputError(
+            f"{path}: has no attribute {attribute!r} (found: {known})",
+            hint="name another one: attribute: in data.yaml, --attribute of `co2s evaluate`",
+        )
+    return frame
+
+
+def onto_crs(path: Path, frame: Any, grid: Grid) -> Any:
+    """A GeoDataFrame in the CRS of a grid, as it is where the grid has none.
+
+    Raises:
+        InputError: the file does not say its CRS.
+    """
+    if grid.crs is None:
+        return frame
+    if frame.crs is None:
+        raise InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
+    return frame.to_crs(grid.crs.to_wkt())
+
+
+def class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
     if values:
         key = _as_number(value)
@@ -269,7 +291,7 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
     )
 
 
-def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
+def meanings_of(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
     """Class id of each value, `IGNORE` for "not labelled"; whole numbers written as text are numbers."""
     ids: dict[int | str, int] = {}
     for value, meaning in values.items():
