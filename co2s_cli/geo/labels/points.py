@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import shapely
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.labels import Meaning, class_of, meanings_of, onto_crs, read_features
+from co2s_cli.geo.labels.labels import Meaning, class_of, meanings_of
+from co2s_cli.geo.labels.polygon_file import no_attribute, on_grid, read_features, said
 
 MAP_CLASS = "map_class"
 """Field with the name of the class that the map had when the point was drawn."""
@@ -43,10 +43,11 @@ def read_points(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, va
     Raises:
         InputError: missing, unreadable, no points, or with a meaning that is no class.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file of points")
+    frame = read_features(path, "points")
+    if attribute not in frame.columns:
+        raise no_attribute(path, frame, attribute)
     meanings = meanings_of(path, classes, values)
-    frame = onto_crs(path, read_features(path, attribute), grid)
+    frame = on_grid(path, frame, grid)
     shapes = frame.geometry.to_numpy()
     if not len(frame) or not (shapely.get_type_id(shapes) == shapely.GeometryType.POINT).all():
         raise InputError(
@@ -54,16 +55,16 @@ def read_points(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, va
             hint="co2s sample-points draws them; polygons are judged without --areas",
         )
     cols, rows = grid.place_of(shapely.get_x(shapes), shapely.get_y(shapes))
-    ids = [IGNORE if _empty(value) else class_of(path, value, classes, meanings) for value in frame[attribute]]
-    drawn_as = [None if _empty(value) else str(value) for value in frame.get(MAP_CLASS, ())]
+    told = _told(frame, attribute)
+    ids = [IGNORE if value is None else class_of(path, value, classes, meanings) for value in told]
     return LabelledPoints(
         np.floor(rows).astype(np.int64),
         np.floor(cols).astype(np.int64),
         np.array(ids, np.uint8),
-        tuple(drawn_as) if drawn_as else None,
+        tuple(_told(frame, MAP_CLASS)) if MAP_CLASS in frame.columns else None,
     )
 
 
-def _empty(value: Any) -> bool:
-    """Whether a field holds nothing: null, NaN or blanks."""
-    return bool(pandas.isna(value)) or (isinstance(value, str) and not value.strip())
+def _told(frame: Any, attribute: str) -> list[Any]:
+    """Values of a field; None where it holds nothing."""
+    return [value if there else None for value, there in zip(frame[attribute], said(frame[attribute]), strict=True)]
