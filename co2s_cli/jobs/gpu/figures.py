@@ -194,9 +194,16 @@ def training(bench: Bench, tell: Tell) -> None:
         tell(name, _run_of(bench, name.replace(", ", "-"), compile=compiled))
 
 
-def _run_of(bench: Bench, name: str, *, steps: int = 40, **flags: Any) -> dict[str, Any]:
+def _run_of(bench: Bench, name: str, **flags: Any) -> dict[str, Any]:
     """Figures of the second half of a run: the first one warms up."""
-    sizes = {"crop": bench.crop, "batch": bench.batch, "steps": steps, "val_every": steps, "log_every": 10}
+    steps = 40 if bench.on_cuda else 2
+    sizes = {
+        "crop": bench.crop,
+        "batch": bench.batch,
+        "steps": steps,
+        "val_every": steps,
+        "log_every": min(10, steps // 2),
+    }
     plain = {"clip_weights": "none", "dino_weights": "none"} if bench.networks == "base" else {"preset": "tiny"}
     data = replace(bench, side=min(bench.side, 2048)).sample().data
     values = {"data": str(data), "out": bench.folder / name, "device": str(bench.device), "precision": "bf16"}

@@ -7,7 +7,7 @@ import pytest
 
 from co2s_cli.errors import InterruptError
 from co2s_cli.jobs.gpu import __main__ as command
-from co2s_cli.jobs.gpu import proof
+from co2s_cli.jobs.gpu import proof, task
 
 
 @pytest.fixture
@@ -82,9 +82,14 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path, said, monkeypatch):
     assert told["staging"]["figures"] == {"part": {"value": 1}}
 
 
+def test_a_check_that_means_nothing_there_ends_with_a_code_of_its_own(tmp_path, capsys):
+    assert task.main(["device memory", "cpu", str(tmp_path), "small", str(tmp_path)]) == task.SKIPPED
+    assert "for CUDA devices" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_check_runs_as_a_process(tmp_path):
-    result = proof.run(tmp_path, device="cpu", small=True, only=["staging", "MPS"])
-    assert [(one.name, one.state) for one in result.outcomes] == [("staging", "passed"), ("MPS", "skipped")]
+    result = proof.run(tmp_path, device="cpu", small=True, only=["staging"])
+    assert [(one.name, one.state) for one in result.outcomes] == [("staging", "passed")]
     assert result.outcomes[0].figures == {"staging": {"batches": 7}}
-    assert "no MPS device" in (tmp_path / proof.REPORT).read_text()
+    assert "| staging | passed |" in (tmp_path / proof.REPORT).read_text()
