@@ -191,8 +191,12 @@ class RunConfig(Settings):
     labeled_noise: float = Field(0.0, ge=0, le=1)
     """Largest standard deviation of noise in labelled crops, in parts of the range."""
 
-    val_every: int | None = Field(None, ge=1)
-    """Steps between validations; a tenth of the run if not given."""
+    val_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
+    """Steps between validations, or epoch: after each pass over the unlabelled images; a tenth of the run if not
+    given."""
+    select: Literal["fused", "students"] = "fused"
+    """Whose best validation keeps a model file: that of the fused map alone (best.safetensors), or as in the released
+    code that of each student too (best-clip.safetensors and best-dino.safetensors, one student in each)."""
     eval_tile: int | None = Field(None, ge=32)
     """Side of the windows of validation; the crop if not given."""
     eval_overlap: float = Field(0.25, ge=0, le=0.9)
