@@ -33,8 +33,8 @@ demo: setup  ## label the sample scene
 bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, with machine and date
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-gpu: setup  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
-	$(BIN)/python -m co2s_cli.jobs.gpu build/gpu
+gpu:  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli.jobs.gpu build/gpu
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.ema import EMA, Ema
+from co2s_cli.training.model_files import LAST, BestFile, best_files
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
@@ -30,8 +31,6 @@ from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep, run_students, total_loss
 
 log = logging.getLogger(__name__)
-
-BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class Course:
     """Whether losses are divided by the counts of all ranks."""
     half_files: bool
     """Whether model files hold halves; the state for a resume never does."""
+    select_students: bool
+    """Whether each student keeps its own best file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,11 @@ class Engine:
         """Steps done."""
         self._waited = 0.0
         """Seconds in which the next batch was not ready."""
+        self.best_files = best_files(
+            tuple(pair.students), select_students=course.select_students, averaged=ema is not None
+        )
         self.best: dict[str, float] = {}
+        """mIoU and step of each best file, by `BestFile.key`; empty before the first validation."""
         self.tally: ValidationCounts | None = None
         """The last validation of this call."""
         self.mean: ValidationCounts | None = None
@@ -277,16 +282,16 @@ class Engine:
         self.validate()
         assert self.tally is not None
         found = findings(self.tally, self.mean, guided=self.guided)
-        best = [prefix for prefix, _, _ in self._kept() if self._improved(found, prefix)]
+        improved = [file for file in self.best_files if self._improved(found, file)]
         if records is not None:
             records.add(self.step, found)
             scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
             shown = "  ".join(f"{name} {found[f'{name}/miou']:.3f}" for name in scored)
-            log.info("step %d  validation mIoU: %s", self.step, shown)
+            log.info("step %d  validation mIoU: %s%s", self.step, shown, _best_so_far(improved))
             warning = drifting(*read(self._folder))
             if warning:
                 log.warning(warning)
-        self._save(best=best)
+        self._save(improved)
 
     def _refuse_broken(self) -> None:
         """Stop where a gradient was no number in the last step, of which no loss has told yet."""
@@ -294,22 +299,23 @@ class Engine:
         if not torch.stack(whole).all():
             raise _diverged(self.step, "the weights hold values that are no numbers")
 
-    def _improved(self, found: Mapping[str, float], prefix: str) -> bool:
-        """Whether a validation beats all earlier ones of its kind; if so it is kept in mind."""
-        miou = found[f"{prefix}{FUSED}/miou"]
-        if miou <= self.best.get(f"{prefix}miou", -1.0):
+    def _improved(self, found: Mapping[str, float], file: BestFile) -> bool:
+        """Whether a validation beats all earlier ones by the mIoU of a file; if so it is the best from now on."""
+        miou = found[file.figure]
+        if miou <= self.best.get(file.key("miou"), -1.0):
             return False
-        self.best |= {f"{prefix}step": float(self.step), f"{prefix}miou": miou}
+        self.best |= {file.key("step"): float(self.step), file.key("miou"): miou}
         return True
 
-    def _save(self, *, best: Collection[str] = ()) -> None:
+    def _save(self, improved: Collection[BestFile] = ()) -> None:
         """Write the models, then the state: what a killed run leaves behind is never older than its state."""
         if not self._runtime.leads:
             return
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
-            for name in [BEST, LAST] if prefix in best else [LAST]:
-                weights.save(model, self._folder / (prefix + name), half=self._course.half_files)
+            contents = {file.name: file.content(model) for file in improved if file.prefix == prefix}
+            for name, content in {**contents, prefix + LAST: model}.items():
+                weights.save(content, self._folder / name, half=self._course.half_files)
         State(
             step=self.step,
             manifest=self._manifest.model_dump_json(),
@@ -331,6 +337,12 @@ class Engine:
         if tally is not None and self.validated == self.step:
             training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
         return self._manifest.model_copy(update={"training": training})
+
+
+def _best_so_far(improved: Collection[BestFile]) -> str:
+    """The end of a log line: whose validation is the best so far."""
+    names = ", ".join(file.prefix + file.scored for file in improved)
+    return f"  (best so far: {names})" if names else ""
 
 
 def _diverged(step: int, found: str) -> ConfigError:
