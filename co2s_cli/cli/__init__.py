@@ -38,6 +38,7 @@ def main(
 from co2s_cli.cli import (  # noqa: E402
     distill,  # noqa: F401 - each registers its command on `app`
     evaluate,  # noqa: F401
+    fetch,  # noqa: F401
     import_,  # noqa: F401
     info,  # noqa: F401
     init,  # noqa: F401
