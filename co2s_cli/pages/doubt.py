@@ -37,7 +37,12 @@ def least_sure(doubt: NDArray[np.float32], labels: NDArray[np.uint8], count: int
     """
     side = max(4, -(-max(doubt.shape) // _ACROSS))
     rows, cols = doubt.shape[0] // side, doubt.shape[1] // side
-    cells = doubt[: rows * side, : cols * side].reshape(rows, side, cols, side).swapaxes(1, 2).reshape(rows, cols, -1)
+    cells = (
+        doubt[: rows * side, : cols * side]
+        .reshape(rows, side, cols, side)
+        .swapaxes(1, 2)
+        .reshape(rows, cols, side * side)
+    )
     known = ~np.isnan(cells)
     mean = np.where(known, cells, 0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)
     mean[2 * known.sum(axis=2) < side * side] = -np.inf
