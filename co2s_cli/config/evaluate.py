@@ -58,8 +58,8 @@ class EvaluateConfig(Settings):
     classes: Annotated[Path | None, Flag(panel="Input")] = None
     """data.yaml whose classes the ids in the truth are, and in the map where that has no names of its own."""
     protocol: Annotated[Literal["plain", "mask", "dwl", "published"], Flag(panel="Scores")] = "plain"
-    """plain: classes that occur; mask: without the pixels of --exclude; dwl: with them, without their row; published:
-    every class, an absent one as 0, and a model's windows as in the Co2S code."""
+    """plain: classes that the truth holds; mask: without the pixels of --exclude; dwl: with them, without their row;
+    published: every class, an absent one as 0, and a model's windows as in the Co2S code."""
     exclude: Annotated[Names, Flag(panel="Scores", metavar="NAME,…")] = ()
     """Classes that --protocol mask or dwl leaves out, by name."""
     missing: Annotated[Literal["skip", "wrong"], Flag(panel="Scores")] = "skip"
