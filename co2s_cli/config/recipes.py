@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup": 0,
         "schedule": "cycle",
         "scale": (1.0, 1.0),
+        "headroom": 0.5,  # the brightest 2 % of a scene are often a class: towns, sand, foam
         "balance": "uniform",  # a crop in n shows the rarest of n classes at its centre
         "flips": "both",
         "rotate": True,

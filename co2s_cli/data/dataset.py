@@ -20,7 +20,7 @@ from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
 from co2s_cli.data.survey import Block
 from co2s_cli.errors import InputError
-from co2s_cli.geo.read.scaling import Scaling, band_statistics, scaling_for, widest
+from co2s_cli.geo.read.scaling import Scaling, band_statistics, training_scaling
 from co2s_cli.models.manifest import ModelScaling
 from co2s_cli.tiling import Window
 
@@ -67,13 +67,14 @@ def assemble(
     ratio: float | None = None,
     with_unlabeled: bool = True,
     balance: Balance = "none",
+    headroom: float = 0.0,
     name: str = "data.yaml",
 ) -> Dataset:
     """Open everything that `config`, called `name`, names and refuse what cannot be trained on.
 
     `ratio`: the share of the labelled images that keep their labels, the others become unlabelled ones; where that is
     less than one image, the share of the labelled places. `balance`: how often each class is at the
-    centre of a labelled crop.
+    centre of a labelled crop. `headroom`: by how much ranges of the bands are widened on both sides, in parts of them.
 
     Raises:
         InputError: unreadable or unfit images and labels, no labels, no unlabelled data, or validation that trains.
@@ -87,7 +88,7 @@ def assemble(
     if not blocks:
         raise InputError(f"{name}: every label lies where it validates, nothing is left to learn from")
     unlabeled = _unlabeled(config, labeled, roles) if with_unlabeled else []
-    scaling = _scaling(config, [*labeled, *unlabeled])
+    scaling = _scaling(config, [*labeled, *unlabeled], headroom)
     index = None if balance == "none" else ClassIndex(drawn, balance)
     items = [survey.item_of(block, labeled, view.crop) for block in drawn]
     counts = tuple(np.sum([block.counts for block in blocks], axis=0).tolist())
@@ -149,8 +150,8 @@ def _validates(source: Source) -> bool:
     return Window(0, 0, source.scene.height, source.scene.width) in source.holdout
 
 
-def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
-    """The ranges of data.yaml, else those of the images: the widest over all of them."""
+def _scaling(config: DataConfig, sources: Sequence[Source], headroom: float) -> ModelScaling:
+    """The ranges of data.yaml, else those of the images: the widest over all of them, and `headroom` beyond them."""
     of_type = {source.scene.dtype: source.scene.source for source in reversed(sources)}
     if len(of_type) > 1:
         both = " and ".join(f"{dtype} ({of_type[dtype]})" for dtype in sorted(of_type))
@@ -160,10 +161,9 @@ def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
         if config.scaling.dtype != dtype:
             raise InputError(f"{sources[0].scene.source}: samples are {dtype}, data.yaml scales {config.scaling.dtype}")
         return _model_scaling(config.scaling)
-    blank = ModelScaling(low=(), high=())
-    found = [scaling_for(source.scene, "auto", blank) for source in (sources[:1] if dtype == "uint8" else sources)]
-    one = widest(found)
-    return ModelScaling.model_validate({"dtype": dtype, "low": one.low, "high": one.high})
+    room = 0.0 if dtype == "uint8" else headroom
+    one = training_scaling([source.scene for source in sources], room)
+    return ModelScaling.model_validate({"dtype": dtype, "low": one.low, "high": one.high, "headroom": room})
 
 
 def _model_scaling(entry: ScalingEntry) -> ModelScaling:

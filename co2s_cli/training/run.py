@@ -162,6 +162,7 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         ratio=settings.labeled_ratio,
         with_unlabeled=with_unlabeled,
         balance=settings.balance,
+        headroom=settings.headroom,
         name=settings.data,
     )
 
