@@ -96,7 +96,7 @@ def test_the_speed_is_that_of_whole_windows(monkeypatch):
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
     rate, device = speed.pixels_per_second(2.0)
     assert len(ran) == 3, "one to warm up, two within the time"
-    assert rate == 2 * 128**2 / 4.0
+    assert rate == 2 * 256**2 / 4.0
     assert device in ("cpu", "cuda:0", "mps")
 
 
