@@ -9,7 +9,7 @@ import co2s_cli
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
     "errors": 0, "log": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0,
-    "files": 1, "tiling": 1, "colors": 1, "config": 1,
+    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "config": 1,
     "geo": 2, "models": 2,
     "data": 3, "inference": 3,
     "scoring": 4,

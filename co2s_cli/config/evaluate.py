@@ -78,6 +78,8 @@ class EvaluateConfig(Settings):
     published data set leaves out."""
     missing: Annotated[Literal["skip", "wrong"], Flag(panel="Scores")] = "skip"
     """Labelled pixels where the map has no class. skip: left out, and their share is told; wrong: they are wrong."""
+    areas: Annotated[bool, Flag(panel="Scores")] = False
+    """TRUTH is points of a stratified random sample: areas and accuracies with 95 % intervals."""
     tolerance: Annotated[float, Flag(panel="Scores")] = Field(3.0, ge=0, le=100)
     """Pixels within which a border counts as met."""
     confidence: Annotated[str | None, Flag(panel="Input", metavar="RASTER")] = None
@@ -108,9 +110,9 @@ class EvaluateConfig(Settings):
         if self.model is not None:
             self._check_apart("--model", {"truth", "attribute", "values", "classes", "confidence"})
         else:
-            self._check_apart(
-                "MAP TRUTH", {"root", "splits", "split", "fusion", "tile", "overlap", "batch", "device", "precision"}
-            )
+            self._check_apart("MAP TRUTH", _OF_MODELS)
+        if self.areas:
+            self._check_apart("--areas", {"model", "protocol", "exclude", "missing", "tolerance", "confidence", "bins"})
         if self.protocol == "published":
             self._check_apart("--protocol published", {"overlap"})
         if self.protocol in ("mask", "dwl") and not self.left_out:

@@ -86,7 +86,7 @@ def labels_onto(
     """
     if not path.exists():
         raise InputError(f"{path}: no such label file")
-    ids = _meanings(path, classes, values)
+    ids = meanings_of(path, classes, values)
     if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
     return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
@@ -233,7 +233,7 @@ def _polygons(
     if attribute not in frame.columns:
         raise no_attribute(path, frame, attribute)
     frame = _with_values(path, frame, attribute)
-    ids = [_class_of(path, value, classes, values) for value in frame[attribute]]
+    ids = [class_of(path, value, classes, values) for value in frame[attribute]]
     shapes = in_pixels(path, frame, grid)
     return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes))
 
@@ -250,7 +250,7 @@ def _with_values(path: Path, frame: Any, attribute: str) -> Any:
     return kept
 
 
-def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
+def class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
     if values:
         key = _as_number(value)
@@ -266,7 +266,7 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
     )
 
 
-def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
+def meanings_of(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
     """Class id of each value, `IGNORE` for "not labelled"; whole numbers written as text are numbers."""
     ids: dict[int | str, int] = {}
     for value, meaning in values.items():

@@ -62,20 +62,33 @@ def read_polygons(path: Path) -> Any:
     Raises:
         InputError: missing, unreadable, or without polygons.
     """
-    import geopandas  # only where polygons are given
-
-    if not path.exists():
-        raise InputError(f"{path}: no such file of polygons")
-    try:
-        frame = geopandas.read_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as polygons ({first_line(error)})") from error
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise InputError(f"{path}: holds a table without geometry, polygons are wanted")
+    frame = read_features(path, "polygons")
     kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
     frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
     if frame.empty:
-        raise InputError(f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""))
+        raise InputError(
+            f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
+            hint="points of a sample are for `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
+        )
+    return frame
+
+
+def read_features(path: Path, wanted: str) -> Any:
+    """All features in a vector file, as a GeoDataFrame; `wanted` is the word of messages for what they should be.
+
+    Raises:
+        InputError: missing, unreadable, or without geometry.
+    """
+    import geopandas  # only where vectors are given
+
+    if not path.exists():
+        raise InputError(f"{path}: no such file of {wanted}")
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read as {wanted} ({first_line(error)})") from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise InputError(f"{path}: holds a table without geometry, {wanted} are wanted")
     return frame
 
 
