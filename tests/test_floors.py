@@ -20,6 +20,7 @@ FLOORS = {
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
     "data": {"landscape": 0, "": 1},
+    "jobs": {"": 0, "gpu": 1},
     "training": {"": 0, "methods": 0},  # methods are made of the losses beside them, and the engine runs methods
 }
 """Floors of the rooms within a room; "" are the files that stand beside them."""
