@@ -44,6 +44,7 @@ from co2s_cli.cli import (  # noqa: E402
     init,  # noqa: F401
     predict,  # noqa: F401
     pseudo_label,  # noqa: F401
+    report,  # noqa: F401
     sample,  # noqa: F401
     sample_points,  # noqa: F401
     train,  # noqa: F401
