@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from co2s_cli.config import load
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.health.finding import Finding
 
@@ -37,7 +38,7 @@ def pixels_per_second(seconds: float) -> tuple[float, str]:
     from co2s_cli.models.weights import default_path
 
     device = pick_device("auto")
-    model = load_model(default_path(), MapConfig(scenes=["-"]), device, pick_precision("auto", device))
+    model = load_model(default_path(), load(MapConfig, None, {"scenes": ["-"]}), device, pick_precision("auto", device))
     _run(model)
     windows, start = 0, time.perf_counter()
     while windows == 0 or time.perf_counter() - start < seconds:
