@@ -806,6 +806,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "mask leaves out what the map says in place of what is true",
     ),
     Mutant(
+        "scoring/protocol.py",
+        "return [class_id for class_id in range(len(matrix)) if class_id not in excluded]",
+        "return list(range(len(matrix)))",
+        "scoring/test_protocol.py",
+        "the published protocol scores the classes that the paper leaves out",
+    ),
+    Mutant(
+        "config/evaluate.py",
+        "return self.published.excluded",
+        "return ()",
+        "scoring/test_area_map.py",
+        "the classes that a paper does not score are scored",
+    ),
+    Mutant(
+        "config/protocol.py",
+        'PRESETS if protocol.command == "train" else DISTILL_PRESETS',
+        "PRESETS",
+        "scoring/test_area_map.py",
+        "data sets of RS-MTDF are judged by windows of Co2S",
+    ),
+    Mutant(
         "data/splits.py",
         "parts[tile not in chosen].append(item)",
         "parts[item not in items[:count]].append(item)",

@@ -13,13 +13,14 @@ FLOORS = {
     "geo": 2, "models": 2,
     "data": 3, "inference": 3,
     "scoring": 4,
-    "pseudo": 5, "training": 5,
+    "health": 5, "pages": 5, "pseudo": 5, "training": 5,
     "jobs": 6,
     "cli": 7,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
     "data": {"landscape": 0, "": 1},
+    "jobs": {"": 0, "gpu": 1},
     "training": {"": 0, "methods": 0},  # methods are made of the losses beside them, and the engine runs methods
 }
 """Floors of the rooms within a room; "" are the files that stand beside them."""

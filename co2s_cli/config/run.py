@@ -29,6 +29,13 @@ def _none(value: Any) -> Any:
     return None if str(value) == "none" else value
 
 
+def timm_name(network: str, weights: str) -> tuple[str, ...]:
+    """`NETWORK.TAG` of a network whose `weights` are a tag, or `auto`: the tag in its name; none where they are not."""
+    name, _, own = network.partition(".")
+    tag = own if weights == "auto" else weights
+    return (f"{name}.{tag}",) if tag and tag != "none" and not Path(tag).suffix else ()
+
+
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 
 
@@ -216,6 +223,16 @@ class RunConfig(Settings):
     def deciding(self) -> dict[str, Any]:
         """The settings that the numbers of a run depend on, as plain values."""
         return self.model_dump(mode="json", exclude=set(RESUMABLE))
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Weights that the run begins with by name, `NETWORK.TAG` of timm or `NETWORK:TAG` of open_clip."""
+        return timm_name(self.student, self.student_weights) if self.student and self.init is None else ()
+
+    @property
+    def weight_flags(self) -> str:
+        """How files are named in place of such weights."""
+        return "--student-weights FILE"
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> RunConfig:

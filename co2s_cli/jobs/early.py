@@ -27,6 +27,7 @@ from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
 from co2s_cli.locks import check_free
 from co2s_cli.models import weights
+from co2s_cli.models.hub import find_weights, missing, reachable
 from co2s_cli.models.manifest import Manifest
 
 
@@ -77,6 +78,7 @@ def check_run(settings: RunConfig) -> None:
         find_protocol(settings.data)
     elif settings.labels is None:
         _check_data(Path(settings.data))
+    _check_pretrained(settings)
 
 
 def check_evaluate(settings: EvaluateConfig) -> None:
@@ -102,6 +104,14 @@ def _check_scene(sources: Sequence[str], manifest: Manifest, settings: MapConfig
 
 def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
     return settings.models if isinstance(settings, DistillConfig) else ()
+
+
+def _check_pretrained(settings: RunConfig) -> None:
+    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries."""
+    known = [find_weights(name) for name in settings.pretrained]
+    absent = [item for item in known if item is not None and item.cached() is None]
+    if absent and not reachable(absent[0].address):
+        raise missing(absent, flags=settings.weight_flags)
 
 
 def _check_data(path: Path) -> None:

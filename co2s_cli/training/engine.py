@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -125,6 +125,8 @@ class Engine:
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
         self.step = 0
         """Steps done."""
+        self._waited = 0.0
+        """Seconds in which the next batch was not ready."""
         self.best_files = best_files(
             tuple(pair.students), select_students=course.select_students, averaged=ema is not None
         )
@@ -160,7 +162,7 @@ class Engine:
         batches = self._loader.batches(self.step * course.accumulate, last * course.accumulate)
         try:
             while self.step < last:
-                parts = self._advance([next(batches) for _ in range(course.accumulate)])
+                parts = self._advance(self._drawn(batches))
                 self._progress.advance(loss=f"{parts['loss']:.3f}")
                 if self.step % course.log_every == 0 or self.step == last:
                     self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
@@ -181,6 +183,13 @@ class Engine:
         self.tally, self.validated = self._validate(self._pair), self.step
         if self._ema is not None:
             self.mean = self._validate(self._ema.module)
+
+    def _drawn(self, batches: Iterator[DrawnBatch]) -> list[DrawnBatch]:
+        """The batches of the next step; the time that they are waited for is counted."""
+        began = time.perf_counter()
+        drawn = [next(batches) for _ in range(self._course.accumulate)]
+        self._waited += time.perf_counter() - began
+        return drawn
 
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
@@ -263,7 +272,8 @@ class Engine:
         speed = done / max(seconds, 1e-9)
         images = speed * course.accumulate * self._loader.images * self._runtime.ranks
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
-        records.add_timing(self.step, {"images_per_second": images, "seconds": seconds, "gpu_gb": memory})
+        timing = {"images_per_second": images, "seconds": seconds, "waited": self._waited, "gpu_gb": memory}
+        records.add_timing(self.step, timing)
         left = duration((last - self.step) / max(speed, 1e-9))
         log.info(
             "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",

@@ -177,11 +177,11 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
 
 
 def _described_data(settings: RunConfig) -> DataConfig:
-    if settings.root is not None:
-        known = find_protocol(settings.data)
-        resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
-        return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
-    return read_data(Path(settings.data))
+    if settings.root is None:
+        return read_data(Path(settings.data))
+    known = find_protocol(settings.data)
+    resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
+    return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
 
 
 def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:

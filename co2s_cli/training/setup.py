@@ -63,18 +63,6 @@ def engine_for(
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
-    plan = Plan(
-        seed=settings.seed,
-        batch=settings.batch,
-        crop=settings.crop,
-        rank=runtime.rank,
-        ranks=runtime.ranks,
-        views=method.wants.strong,
-        partner=settings.cutmix_partner,
-        strength=strength_of(settings, data.bands),
-        labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
-        rgb=rgb_places(data.bands),
-    )
     sliding = sliding_of(settings)
 
     def validate(model: Ensemble) -> ValidationCounts:
@@ -95,7 +83,7 @@ def engine_for(
     return Engine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=runtime.device.type == "cuda"),
+        loader_of(settings, data, runtime, views=method.wants.strong),
         course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
         runtime,
         folder=folder,
@@ -106,6 +94,24 @@ def engine_for(
         guided=lesson.guide is not None,
         half=precision == "fp16" and runtime.device.type == "cuda",
     )
+
+
+def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops."""
+    plan = Plan(
+        seed=settings.seed,
+        batch=settings.batch,
+        crop=settings.crop,
+        rank=runtime.rank,
+        ranks=runtime.ranks,
+        views=views,
+        partner=settings.cutmix_partner,
+        strength=strength_of(settings, data.bands),
+        labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
+        rgb=rgb_places(data.bands),
+    )
+    pinned = runtime.device.type == "cuda"
+    return Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned)
 
 
 def student_steps(
