@@ -9,17 +9,18 @@ import co2s_cli
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
     "errors": 0, "log": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0,
-    "files": 1, "tiling": 1, "config": 1,
+    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "config": 1,
     "geo": 2, "models": 2,
     "data": 3, "inference": 3,
     "scoring": 4,
-    "pseudo": 5, "training": 5,
+    "health": 5, "pages": 5, "pseudo": 5, "training": 5,
     "jobs": 6,
     "cli": 7,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
     "data": {"landscape": 0, "": 1},
+    "jobs": {"": 0, "gpu": 1},
     "training": {"": 0, "methods": 0},  # methods are made of the losses beside them, and the engine runs methods
 }
 """Floors of the rooms within a room; "" are the files that stand beside them."""

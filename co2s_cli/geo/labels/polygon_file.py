@@ -1,0 +1,171 @@
+"""A file of polygons: its attributes, which of them can name the classes, and where polygons of two classes overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from co2s_cli.classes import MAX_CLASSES
+from co2s_cli.errors import InputError
+from co2s_cli.geo.gdal import first_line
+from co2s_cli.geo.grid import Grid
+
+_LISTED = 12
+"""Attributes that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A column of a file of polygons."""
+
+    name: str
+    kind: Literal["text", "whole numbers", "other"]
+    values: tuple[Any, ...]
+    """The different values, text or whole numbers in their order; empty ones left out."""
+    polygons: int
+    """Polygons that have a value."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can name classes: text or whole numbers, 2 to 255 different ones, and some on several polygons."""
+        return self.kind != "other" and 2 <= len(self.values) <= MAX_CLASSES and len(self.values) < self.polygons
+
+    def told(self) -> str:
+        """Name, number of values, and what tells that it fits."""
+        count = len(self.values)
+        return f"{self.name} ({count} value{'s' * (count != 1)}{', fits' if self.fits else ''})"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two polygons of different classes that share ground."""
+
+    first: int
+    second: int
+    """Positions among the polygons, from 0."""
+    area: float
+    """Shared area in the unit of the shapes."""
+    share: float
+    """The same as a share of the smaller polygon."""
+
+
+def read_polygons(path: Path) -> Any:
+    """The polygons in a vector file, as a GeoDataFrame.
+
+    Raises:
+        InputError: missing, unreadable, or without polygons.
+    """
+    frame = read_features(path, "polygons")
+    kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
+    frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
+    if frame.empty:
+        raise InputError(
+            f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
+            hint="points of a sample are for `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
+        )
+    return frame
+
+
+def read_features(path: Path, wanted: str) -> Any:
+    """All features in a vector file, as a GeoDataFrame; `wanted` is the word of messages for what they should be.
+
+    Raises:
+        InputError: missing, unreadable, or without geometry.
+    """
+    import geopandas  # only where vectors are given
+
+    if not path.exists():
+        raise InputError(f"{path}: no such file of {wanted}")
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read as {wanted} ({first_line(error)})") from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise InputError(f"{path}: holds a table without geometry, {wanted} are wanted")
+    return frame
+
+
+def in_pixels(path: Path, frame: Any, grid: Grid) -> NDArray[Any]:
+    """The polygons as valid shapely geometries in pixels (column, row) of `grid`, reprojected where its CRS differs."""
+    a, b, c, d, e, f = tuple(~grid.transform)[:6]
+    pixels: NDArray[Any] = shapely.transform(
+        on_grid(path, frame, grid).geometry.make_valid().to_numpy(),
+        lambda xy: np.column_stack((a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f)),
+    )
+    return pixels
+
+
+def touching(shapes: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
+    """Which shapes (n,), in pixels of `grid`, share ground with it."""
+    shared: NDArray[np.bool_] = shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
+    return shared
+
+
+def on_grid(path: Path, frame: Any, grid: Grid) -> Any:
+    """The polygons in the CRS of `grid`; as they are where that has none."""
+    if grid.crs is None:
+        return frame
+    if frame.crs is None:
+        raise InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
+    return frame.to_crs(grid.crs.to_wkt())
+
+
+def other_crs(frame: Any, grid: Grid) -> str | None:
+    """The CRS of the polygons where it is another than the grid's; None where both are the same or one has none."""
+    if frame.crs is None or grid.crs is None or CRS.from_user_input(frame.crs.to_wkt()) == grid.crs:
+        return None
+    return str(frame.crs.to_string())
+
+
+def said(column: Any) -> Any:
+    """Which values of a column are neither missing nor blank text."""
+    return column.notna() & (column.astype(str).str.strip() != "")
+
+
+def attributes_of(frame: Any) -> tuple[Attribute, ...]:
+    """Every attribute of a file of polygons, in the order of the file."""
+    return tuple(_attribute(str(name), frame[name]) for name in frame.columns if name != frame.geometry.name)
+
+
+def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
+    """What is told of an attribute that a file of polygons does not have."""
+    attributes = attributes_of(frame)
+    listed = ", ".join(item.told() for item in attributes[:_LISTED]) + (", …" if len(attributes) > _LISTED else "")
+    fitting = next((item.name for item in attributes if item.fits), "NAME")
+    return InputError(
+        f"{path}: has no attribute {attribute!r} (found: {listed or 'none'})",
+        hint=f"name another one: --attribute {fitting}, or attribute: {fitting} in data.yaml",
+    )
+
+
+def overlaps(shapes: Sequence[Any], class_ids: Sequence[int]) -> list[Overlap]:
+    """Pairs of polygons of different classes that overlap, the largest shared area first."""
+    geometries, ids = np.asarray(shapes, dtype=object), np.asarray(class_ids)
+    first, second = shapely.STRtree(geometries).query(geometries, predicate="intersects")
+    differ = (first < second) & (ids[first] != ids[second])
+    first, second = first[differ], second[differ]
+    shared: NDArray[np.float64] = shapely.area(shapely.intersection(geometries[first], geometries[second]))
+    smaller = np.minimum(shapely.area(geometries[first]), shapely.area(geometries[second]))
+    order = [index for index in np.argsort(-shared, kind="stable") if shared[index] > 0]
+    return [
+        Overlap(int(first[at]), int(second[at]), float(shared[at]), float(shared[at] / smaller[at])) for at in order
+    ]
+
+
+def _attribute(name: str, column: Any) -> Attribute:
+    values = column[said(column)]
+    if values.empty:
+        return Attribute(name, "other", (), 0)
+    distinct = list(values.unique())
+    if all(isinstance(value, str) for value in distinct):
+        return Attribute(name, "text", tuple(sorted(distinct)), len(values))
+    if values.dtype.kind in "iuf" and all(float(value).is_integer() for value in distinct):
+        return Attribute(name, "whole numbers", tuple(sorted(int(value) for value in distinct)), len(values))
+    return Attribute(name, "other", tuple(map(str, distinct)), len(values))
