@@ -1,8 +1,8 @@
 """Few labels: what a user would pick instead beside what `co2s train --preset small` makes of the same labels.
 
 Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same batches, with
-the same balanced crops, rate, schedule and twice the steps; the `local` student alone; the preset's students from labels
-alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8 bands), a
+the same balanced crops, rate, schedule and twice the steps; the `local` student alone; the preset's students from
+labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8 bands), a
 sixteenth and an eighth of the labels of india-s2, and made-up landscapes, each with several seeds. What is scored are
 places that no row has seen a label of, by the last model of a run; nothing is chosen on them.
 

@@ -20,13 +20,13 @@ from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
-from co2s_cli.scoring.validation import FUSED, ValidationCounts
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
 from co2s_cli.training.ema import EMA, Ema
-from co2s_cli.training.model_files import LAST, BestFile, best_files
+from co2s_cli.training.model_files import FINAL, LAST, BestFile, best_files
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
 from co2s_cli.training.runtime import Runtime, without_sync
-from co2s_cli.training.schedule import one_cycle, poly
+from co2s_cli.training.schedule import one_cycle, phase, poly
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep, run_students, total_loss
 
@@ -38,6 +38,9 @@ class Course:
     """How long a run is, and how its steps are made."""
 
     steps: int
+    """All of them."""
+    refit: int
+    """The last ones, in which the labels that validated teach as well: nothing is validated in them."""
     lr: float
     backbone_lr: float
     decoder_lr: float
@@ -150,7 +153,10 @@ class Engine:
             self._ema.n_averaged.fill_(state.step)
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
-        self.step, self.best = state.step, state.best
+        self.step, self.best, self.validated = state.step, state.best, state.validated
+        blank = nothing_counted(tuple(self._pair.students), len(self._manifest.classes))
+        counts = {prefix: blank.filled(vector.numpy()) for prefix, vector in state.counts.items()}
+        self.tally, self.mean = counts.get(""), counts.get(EMA)
 
     def fit(self, until: int) -> None:
         """Train up to `until` steps done, or to the end of the course."""
@@ -166,9 +172,9 @@ class Engine:
                 self._progress.advance(loss=f"{parts['loss']:.3f}")
                 if self.step % course.log_every == 0 or self.step == last:
                     self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
-                if self.step % course.val_every == 0 or self.step == course.steps:
+                if self._validates():
                     self._check(records)
-                elif self.step == last:
+                elif self.step == last or self.step % course.val_every == 0:
                     self._refuse_broken()
                     self._save()
         finally:
@@ -176,6 +182,11 @@ class Engine:
             self._progress.close()
             if records is not None:
                 records.close()
+
+    def _validates(self) -> bool:
+        """Whether a validation follows the last step."""
+        honest = self._course.steps - self._course.refit
+        return self.step == honest or (self.step < honest and self.step % self._course.val_every == 0)
 
     def validate(self) -> None:
         """Take the tallies of what there is now; records, best and state stay as they are."""
@@ -194,10 +205,11 @@ class Engine:
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
+        step, steps = phase(self.step, course.steps, course.refit)
         factor = (
-            one_cycle(self.step, course.steps)
+            one_cycle(step, steps)
             if course.schedule == "cycle"
-            else poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+            else poly(step, steps, lag=course.lr_lag, warmup=course.warmup)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
@@ -318,7 +330,8 @@ class Engine:
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
             contents = {file.name: file.content(model) for file in improved if file.prefix == prefix}
-            for name, content in {**contents, prefix + LAST: model}.items():
+            final = {prefix + FINAL: model} if self._course.refit and self.step == self._course.steps else {}
+            for name, content in {**contents, **final, prefix + LAST: model}.items():
                 weights.save(content, self._folder / name, half=self._course.half_files)
         State(
             step=self.step,
@@ -329,6 +342,8 @@ class Engine:
             scaler=self._scaler.state_dict(),
             best=self.best,
             settings=self._settings,
+            validated=self.validated,
+            counts={prefix: torch.from_numpy(tally.vector()) for prefix, _, tally in self._kept() if tally is not None},
         ).save(self._folder)
 
     def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:

@@ -56,9 +56,10 @@ def engine_for(
     *,
     folder: Path,
     steps: int,
+    refit: int = 0,
     progress: Progress,
 ) -> Engine:
-    """The engine of a run of `steps` steps."""
+    """The engine of a run of `steps` steps, in the last `refit` of which all labels teach."""
     rules = rules_of(settings, data, steps, runtime)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
@@ -83,8 +84,8 @@ def engine_for(
     return Engine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        loader_of(settings, data, runtime, views=method.wants.strong),
-        course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
+        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=steps - refit),
+        course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, runtime)),
         runtime,
         folder=folder,
         settings={**settings.deciding(), "processes": runtime.ranks},
@@ -96,8 +97,11 @@ def engine_for(
     )
 
 
-def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
-    """The batches of this rank, with `views` strong views of the unlabelled crops."""
+def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops.
+
+    From step `whole_from` on all labels are drawn from, where the data holds some back until then.
+    """
     plan = Plan(
         seed=settings.seed,
         batch=settings.batch,
@@ -111,7 +115,10 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
         rgb=rgb_places(data.bands),
     )
     pinned = runtime.device.type == "cuda"
-    return Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned)
+    return Loader(
+        data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned,
+        whole=data.whole, whole_from=whole_from * settings.accumulate,
+    )  # fmt: skip
 
 
 def student_steps(
@@ -152,11 +159,12 @@ def epoch_steps_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     return steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
 
 
-def course_of(settings: RunConfig, steps: int, *, epoch_steps: int) -> Course:
+def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: int = 0) -> Course:
     """Length and pace of the run."""
-    tenth = max(1, -(-steps // 10))
+    tenth = max(1, -(-(steps - refit) // 10))
     return Course(
         steps=steps,
+        refit=refit,
         lr=settings.lr,
         backbone_lr=settings.backbone_lr,
         decoder_lr=settings.decoder_lr,
