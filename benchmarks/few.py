@@ -2,9 +2,9 @@
 
 Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same batches, with
 the same balanced crops, rate, schedule and twice the steps; the `local` student alone; the preset's students from
-labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8 bands), a
-sixteenth and an eighth of the labels of india-s2, and made-up landscapes, each with several seeds. What is scored are
-places that no row has seen a label of, by the last model of a run; nothing is chosen on them.
+labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8
+bands), a sixteenth and an eighth of the labels of india-s2, and made-up landscapes, each with several seeds. What is
+scored are places that no row has seen a label of, by the last model of a run; nothing is chosen on them.
 
     python benchmarks/few.py --shared ../shared/data --columns landsat india_1_8 --rows forest unet co2s
 

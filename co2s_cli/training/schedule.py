@@ -30,7 +30,7 @@ def one_cycle(step: int, total: int, *, rise: float = 0.3) -> float:
 
 
 def phase(step: int, steps: int, refit: int) -> tuple[int, int]:
-    """Step within its part of a run of `steps`, and the steps of that part; the last `refit` are a part of their own."""
+    """Step within its part of a run of `steps`, and the steps of that part; the last `refit` are one of their own."""
     first = steps - refit
     return (step, first) if step < first else (step - first, refit)
 
