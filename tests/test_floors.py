@@ -13,7 +13,7 @@ FLOORS = {
     "geo": 2, "models": 2,
     "data": 3, "inference": 3,
     "scoring": 4,
-    "pages": 5, "pseudo": 5, "training": 5,
+    "health": 5, "pages": 5, "pseudo": 5, "training": 5,
     "jobs": 6,
     "cli": 7,
 }  # fmt: skip
