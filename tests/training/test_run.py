@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from support.training import landscape, quick
 
 from co2s_cli.config.train import resumed
@@ -14,7 +15,7 @@ from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError,
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
 from co2s_cli.training.engine import Engine
-from co2s_cli.training.model_files import BEST, LAST
+from co2s_cli.training.model_files import BEST, FINAL, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.state import STATE, State
@@ -175,3 +176,35 @@ def test_resume_with_other_processes_tells_with_how_many(data, tmp_path, monkeyp
     with pytest.raises(ConfigError, match=f"began with {began} processes, now there are 2") as caught:
         train.run(resumed(out, {"resume": True}, []))
     assert way in caught.value.hint
+
+
+def shared_out(data, folder):
+    """The same data with a share of its labels to validate with."""
+    content = yaml.safe_load(data.read_text())
+    path = data.parent / f"{folder.name}.yaml"
+    path.write_text(yaml.safe_dump({**content, "val": 0.3}))
+    return path
+
+
+def test_in_the_end_all_labels_teach_where_a_share_of_them_validated(data, tmp_path):
+    """Stopped in the middle of the steps after the last validation, too, the run ends in the same bits."""
+    share = shared_out(data, tmp_path)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    told = train.run(quick(share, whole, "refit=0.5", "val_every=2", steps=4))
+    assert (told.steps, told.step, told.model.name) == (6, 6, "final.safetensors")
+    report = json.loads((whole / "report.json").read_text())
+    assert report["validated_step"] == 4
+    assert max(report["best"]["best.safetensors"].values()) <= 4
+    train.run(quick(share, parts, "refit=0.5", "val_every=2", steps=4, stop_after=5))
+    assert not (parts / FINAL).exists()
+    train.run(resumed(parts, {"resume": True}, []))
+    for name in (BEST, LAST, FINAL, "report.json"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+    without = train.run(quick(share, tmp_path / "without", "val_every=2", steps=4))
+    assert without.model.read_bytes() == (whole / BEST).read_bytes()
+    assert without.final is None
+
+
+def test_files_that_validate_never_teach(data, tmp_path):
+    told = train.run(quick(data, tmp_path / "run", "refit=0.5", steps=2))
+    assert (told.steps, told.final, told.model.name) == (2, None, BEST)
