@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,14 +20,12 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
 from co2s_cli.classes import IGNORE, ClassMap, few_of
-from co2s_cli.errors import InputError
-from co2s_cli.geo.gdal import first_line, reading
+from co2s_cli.errors import InputError, shown
+from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
+from co2s_cli.geo.read.polygons import is_vector, read_polygons, to_crs
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
-
-VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
-"""Suffixes of vector files; every other label file is a raster."""
 
 Meaning = Mapping[int | str, int | str | None]
 """Value in the labels → class by name or id, or None for "not labelled"."""
@@ -86,11 +85,6 @@ def labels_onto(
     if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
     return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
-
-
-def is_vector(path: Path) -> bool:
-    """Whether a label file holds polygons, by its suffix."""
-    return path.suffix.lower() in VECTORS
 
 
 def values_in(path: Path) -> NDArray[Any]:
@@ -225,29 +219,19 @@ def _joined(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _polygons(
     path: Path, grid: Grid, classes: ClassMap, attribute: str, values: Mapping[int | str, int]
 ) -> PolygonLabels:
-    import geopandas  # only where polygons are given
-
-    try:
-        frame = geopandas.read_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as polygons ({first_line(error)})") from error
+    frame = read_polygons(path)
     if attribute not in frame.columns:
-        known = ", ".join(str(name) for name in frame.columns if name != "geometry")
+        known = few_of(str(name) for name in frame.columns if name != "geometry")
         raise InputError(
-            f"{path}: has no attribute {attribute!r} (found: {known})",
+            f"{path}: has no attribute {shown(attribute)} (found: {known})",
             hint="name another one: attribute: in data.yaml, --attribute of `co2s evaluate`",
         )
-    frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
-    if frame.empty:
-        raise InputError(f"{path}: holds no polygon")
-    if grid.crs is not None and frame.crs is None:
-        raise InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
     if grid.crs is not None:
-        frame = frame.to_crs(grid.crs.to_wkt())
+        frame = to_crs(frame, grid.crs.to_wkt(), path)
     ids = [_class_of(path, value, classes, values) for value in frame[attribute]]
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
     shapes = shapely.transform(
-        frame.geometry.make_valid().to_numpy(),
+        frame.geometry.to_numpy(),
         lambda xy: np.column_stack((a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f)),
     )
     return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes))
@@ -255,16 +239,17 @@ def _polygons(
 
 def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
+    plain = int(value) if isinstance(value, Real) and float(value).is_integer() else value
     if values:
-        key = _as_number(value)
-        if key in values:
+        key = _as_number(plain) if isinstance(plain, str | int) else None
+        if key is not None and key in values:
             return values[key]
-    elif isinstance(value, str) and value in classes.names:
-        return classes.id_of(value)
-    elif not isinstance(value, str) and value is not None and 0 <= value < len(classes) and int(value) == value:
-        return int(value)
+    elif isinstance(plain, str) and plain in classes.names:
+        return classes.id_of(plain)
+    elif isinstance(plain, int) and 0 <= plain < len(classes):
+        return plain
     raise InputError(
-        f"{path}: {value!r} is no class (known: {few_of(values or classes.names)})",
+        f"{path}: {shown(plain)} is no class (known: {few_of(values or classes.names)})",
         hint=_MEANING,
     )
 
