@@ -8,8 +8,8 @@ import co2s_cli
 
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
-    "errors": 0, "log": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0,
-    "files": 1, "tiling": 1,
+    "errors": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0,
+    "files": 1, "tiling": 1, "log": 1,
     "config": 2,
     "geo": 3, "models": 3,
     "data": 4, "inference": 4,

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from co2s_cli.errors import ConfigError, printable, shown
+from co2s_cli.errors import ConfigError, one_line, shown
 from co2s_cli.files import read_text
 
 MAX_DEPTH = 50
@@ -83,11 +83,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = parse_yaml(read_text(path))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not YAML ({_in_one_line(error)})") from error
+        raise ConfigError(f"{path}: is not YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: wants 'key: value' lines, found {type(values).__name__}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
-
-
-def _in_one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split()))[:200]

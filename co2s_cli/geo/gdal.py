@@ -13,7 +13,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from co2s_cli.errors import InputError
+from co2s_cli.errors import InputError, one_line
 from co2s_cli.files import check_readable
 from co2s_cli.geo.sources import is_local
 from co2s_cli.limits import MAX_BANDS
@@ -73,8 +73,7 @@ def reading(source: str) -> Iterator[Any]:
 
 def first_line(error: BaseException) -> str:
     """The most telling line of a GDAL error: rasterio keeps the cause behind 'see previous exception'."""
-    told = error.__cause__ or error
-    return " ".join(str(told).split())[:300]
+    return one_line(error.__cause__ or error)
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ def _check_transform(name: str, transform: Affine, shape: tuple[int, int]) -> No
     on_earth = np.isfinite([a, b, c, d, e, f]).all() and max(map(abs, corners)) <= MAX_COORDINATE
     if not (on_earth and min(sides) >= MIN_PIXEL_SIZE and abs(a * e - b * d) > 1e-9 * sides[0] * sides[1]):
         raise InputError(
-            f"{name}: its georeference is damaged (pixels of {sides[0]:.4g} × {sides[1]:.4g}, from {c:.8g}, {f:.8g} on)",
+            f"{name}: its georeference is damaged, pixels of {sides[0]:.4g} × {sides[1]:.4g} at {c:.8g}, {f:.8g}",
             hint="give it the right one, for example with gdal_edit.py -a_ullr, or take it away with -unsetgt",
         )
 

@@ -239,7 +239,7 @@ def _polygons(
 
 def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
-    plain = int(value) if isinstance(value, Real) and float(value).is_integer() else value
+    plain = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else value
     if values:
         key = _as_number(plain) if isinstance(plain, str | int) else None
         if key is not None and key in values:
