@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo quick test mutants check bench clean
+.PHONY: setup demo quick test mutants check bench gpu clean
 
 setup: .venv/.done
 
@@ -32,6 +32,9 @@ demo: setup  ## label the sample scene
 
 bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, with machine and date
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+gpu:  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli.jobs.gpu build/gpu
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

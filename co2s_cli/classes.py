@@ -14,11 +14,12 @@ MAX_CLASSES = IGNORE
 
 Color = tuple[int, int, int]
 
-_PALETTE: tuple[Color, ...] = (
+PALETTE: tuple[Color, ...] = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75),
     (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (174, 199, 232), (255, 187, 120),
     (152, 223, 138), (255, 152, 150), (197, 176, 213), (196, 156, 148),
 )  # fmt: skip
+"""Colours of classes that have none of their own, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
     unknown = set(item) - {"name", "color", "prompts"}
     if "name" not in item or unknown:
         raise ValueError(f"class {position}: wants name, color, prompts; got {', '.join(sorted(item))}")
-    color, prompts = item.get("color") or _PALETTE[position % len(_PALETTE)], item.get("prompts") or ()
+    color, prompts = item.get("color") or PALETTE[position % len(PALETTE)], item.get("prompts") or ()
     if not isinstance(color, list | tuple) or not isinstance(prompts, list | tuple):
         raise ValueError(f"class {item['name']}: color and prompts are lists, got {color!r} and {prompts!r}")  # noqa: TRY004 - outside data
     color = tuple(int(value) for value in color)

@@ -2,13 +2,18 @@
 
 import contextlib
 import os
+import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from co2s_cli.errors import InputError, OutputError, shown
 from co2s_cli.limits import MAX_TEXT_BYTES
+
+TEMPORARY = ".co2s."
+"""How the names of all temporary folders begin."""
 
 
 def check_readable(path: Path | str) -> None:
@@ -67,25 +72,42 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path`; rename it to `path` at the end, remove it after an exception.
+    """Give a temporary name beside `path`; rename it to `path` at the end, remove it after an exception.
 
-    The suffix is kept, because writers choose their format by it. The file gets the permissions of any new file in
-    the folder: some writers would keep it from everybody but its owner.
+    It lies in a new folder that only this user may enter and whose name nobody can guess, so that no link can wait
+    there. The file keeps its own name, because writers choose their format by it, and gets the permissions of any new
+    file: some writers would keep it from everybody but its owner.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    folder = None
     try:
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+        temporary = folder / path.name
         temporary.touch()
         permissions = temporary.stat().st_mode
         temporary.unlink()
         yield temporary
         temporary.chmod(permissions)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a file that has its name may be empty after a power cut
         temporary.replace(path)
     except OSError as error:
         if error.errno is None:  # GDAL's, which may be about what was read
             raise
         raise OutputError(f"{path}: could not be written ({error.strerror})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left of a file of this name; only for who alone writes it."""
+    for folder in path.parent.glob(f"{_prefix(path)}*"):
+        shutil.rmtree(folder, ignore_errors=True)  # which follows no links
+
+
+def _prefix(path: Path) -> str:
+    """Of the folders in which `path` is written: short, since the name itself may be as long as names can be."""
+    return f"{TEMPORARY}{zlib.crc32(os.fsencode(path.name)):08x}."
 
 
 def write_text(path: Path, text: str) -> None:

@@ -62,6 +62,7 @@ METHODS, SCHEDULE = "training/test_methods.py", "training/test_schedule.py"
 SETUP, PROTOCOL, AUGMENT = "training/test_setup.py", "data/test_protocol.py", "data/test_augment.py"
 RUNNER, SLIDING, STORE, PRODUCTS = (f"inference/test_{name}.py" for name in ("runner", "sliding", "store", "products"))
 VALIDITY, READER = "geo/read/test_validity.py", "geo/read/test_reader.py"
+MODEL_FILES = "training/test_model_files.py"
 SELF_TRAINING = "training/methods/self_training.py"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -265,11 +266,46 @@ MUTANTS: tuple[Mutant, ...] = (
         "on one GPU a step has a quarter of the published batch",
     ),
     Mutant(
-        "training/run.py",
+        "training/setup.py",
         "ranks=runtime.ranks * settings.accumulate",
         "ranks=runtime.ranks",
         PROTOCOL,
         "accumulation makes a run four times as long",
+    ),
+    Mutant(
+        "config/recipes.py",
+        '"epochs": 80,\n        "val_every": "epoch",',
+        '"epochs": 80,',
+        SETUP,
+        "the published run validates ten times, not every epoch",
+    ),
+    Mutant(
+        "config/recipes.py",
+        '"select": "students"',
+        '"select": "fused"',
+        SETUP,
+        "the published run keeps no best file of each student",
+    ),
+    Mutant(
+        "training/model_files.py",
+        'return f"{self.prefix}{self.scored}/miou"',
+        'return f"{self.prefix}{FUSED}/miou"',
+        MODEL_FILES,
+        "the best file of a student is that of the best fused map",
+    ),
+    Mutant(
+        "training/model_files.py",
+        "return model if self.scored == FUSED else alone(model, self.scored)",
+        "return model",
+        MODEL_FILES,
+        "the best file of a student holds all students",
+    ),
+    Mutant(
+        "training/engine.py",
+        "self.step, self.best = state.step, state.best",
+        "self.step = state.step",
+        MODEL_FILES,
+        "a resumed run forgets its best validations and overwrites their files",
     ),
     Mutant(
         "published/whdld.yaml",
@@ -574,10 +610,66 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "inference/store.py",
-        "return all(tile_tags(self.path(unit, plane)) is not None for plane in self.planes)",
+        "return all(self._is_whole(self.path(unit, plane)) for plane in self.planes)",
         "return all(self.path(unit, plane).exists() for plane in self.planes)",
         STORE,
         "a part that is cut short counts as finished",
+    ),
+    Mutant(
+        "inference/store.py",
+        "tags.get(PART_TAG) == self._identity(path) and checksum_holds(path)",
+        "tags.get(PART_TAG) == self._identity(path)",
+        STORE,
+        "a part with a changed byte counts as finished",
+    ),
+    Mutant(
+        "inference/store.py",
+        "tags.get(PART_TAG) == self._identity(path) and",
+        "PART_TAG in tags and",
+        STORE,
+        "a part of another map or place counts as finished",
+    ),
+    Mutant(
+        "inference/store.py",
+        "if plain.pop(_DIGEST) == key_of(plain):",
+        "if plain.pop(_DIGEST):",
+        STORE,
+        "a damaged journal is believed",
+    ),
+    Mutant(
+        "inference/store.py",
+        "    if foreign:\n",
+        "    if False:\n",
+        STORE,
+        "files of others are taken for parts",
+    ),
+    Mutant(
+        "inference/mapping.py",
+        "if not checksum_holds(path):",
+        "if False:",
+        "jobs/test_predict.py",
+        "a damaged map counts as done",
+    ),
+    Mutant(
+        "geo/checksum.py",
+        "file.seek(position + len(UNSET))",
+        "file.seek(0, 2)",
+        "geo/test_checksum.py",
+        "what stands behind the checksum may change",
+    ),
+    Mutant(
+        "locks.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "test_locks.py",
+        "two processes write into one folder",
+    ),
+    Mutant(
+        "locks.py",
+        'return pid.isdecimal() and _owner(int(pid)).endswith(f" {process}")',
+        "return pid.isdecimal() and psutil.pid_exists(int(pid))",
+        "test_locks.py",
+        "a process that took the number of a dead one is taken for it",
     ),
     Mutant(
         "inference/store.py",
@@ -651,11 +743,53 @@ MUTANTS: tuple[Mutant, ...] = (
         "IoU counts hits twice in the union",
     ),
     Mutant(
+        "scoring/areas.py",
+        "true_share = weight @ within",
+        "true_share = weight @ within.T",
+        "scoring/test_areas.py",
+        "areas are those of the points' rows",
+    ),
+    Mutant(
+        "scoring/areas.py",
+        "degrees = np.where(points > 1, points - 1.0, np.nan)",
+        "degrees = np.where(points > 1, points * 1.0, np.nan)",
+        "scoring/test_areas.py",
+        "the variance of a stratum is divided by its points, not by one less",
+    ),
+    Mutant(
+        "scoring/strata.py",
+        "times /= self._rates[top : top + len(labels), None]",
+        "times *= self._rates[top : top + len(labels), None]",
+        "scoring/test_strata.py",
+        "small pixels are drawn rather than large ones",
+    ),
+    Mutant(
         "scoring/protocol.py",
         "kept[list(excluded)] = 0",
         "kept[:, list(excluded)] = 0",
         "scoring/test_protocol.py",
         "mask leaves out what the map says in place of what is true",
+    ),
+    Mutant(
+        "scoring/protocol.py",
+        "return [class_id for class_id in range(len(matrix)) if class_id not in excluded]",
+        "return list(range(len(matrix)))",
+        "scoring/test_protocol.py",
+        "the published protocol scores the classes that the paper leaves out",
+    ),
+    Mutant(
+        "config/evaluate.py",
+        "return self.published.excluded",
+        "return ()",
+        "scoring/test_area_map.py",
+        "the classes that a paper does not score are scored",
+    ),
+    Mutant(
+        "config/protocol.py",
+        'PRESETS if protocol.command == "train" else DISTILL_PRESETS',
+        "PRESETS",
+        "scoring/test_area_map.py",
+        "data sets of RS-MTDF are judged by windows of Co2S",
     ),
     Mutant(
         "data/splits.py",

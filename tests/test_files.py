@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from co2s_cli.errors import OutputError
-from co2s_cli.files import appearing, check_output, check_writable
+from co2s_cli.files import appearing, check_output, check_writable, clear_leftovers
 
 
 def test_a_file_appears_at_the_end_only(tmp_path):
@@ -14,10 +14,36 @@ def test_a_file_appears_at_the_end_only(tmp_path):
     with appearing(final) as temporary:
         temporary.write_text("whole")
         assert not final.exists()
-        assert temporary.suffix == ".tif"
-        assert temporary.parent == tmp_path
+        assert temporary.name == "out.tif"
+        assert temporary.parent.parent == tmp_path
     assert final.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [final]
+
+
+def test_nobody_can_know_or_enter_the_temporary_folder(tmp_path):
+    with appearing(tmp_path / "out.tif") as first, appearing(tmp_path / "out.tif") as second:
+        assert first.parent != second.parent
+        assert first.parent.stat().st_mode & 0o077 == 0
+        first.write_text("first")
+        second.write_text("second")
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
+    path = tmp_path / f"{'n' * 251}.tif"
+    with appearing(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_only_what_was_left_of_the_same_file_is_cleared(tmp_path):
+    mine, other = tmp_path / "out.tif", tmp_path / "other.tif"
+    with appearing(other) as beside, appearing(mine) as temporary:
+        beside.write_text("whole")
+        clear_leftovers(mine)
+        assert not temporary.parent.exists()
+        temporary.parent.mkdir()
+        temporary.write_text("whole")
+    assert other.exists()
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path):

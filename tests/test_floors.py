@@ -9,18 +9,19 @@ import co2s_cli
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
     "errors": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0,
-    "files": 1, "tiling": 1, "log": 1,
+    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "log": 1,
     "config": 2,
     "geo": 3, "models": 3,
     "data": 4, "inference": 4,
     "scoring": 5,
-    "pseudo": 6, "training": 6,
+    "pages": 6, "pseudo": 6, "training": 6,
     "jobs": 7,
     "cli": 8,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
     "data": {"landscape": 0, "": 1},
+    "jobs": {"": 0, "gpu": 1},
     "training": {"": 0, "methods": 0},  # methods are made of the losses beside them, and the engine runs methods
 }
 """Floors of the rooms within a room; "" are the files that stand beside them."""

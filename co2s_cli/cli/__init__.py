@@ -38,11 +38,15 @@ def main(
 from co2s_cli.cli import (  # noqa: E402
     distill,  # noqa: F401 - each registers its command on `app`
     evaluate,  # noqa: F401
+    fetch,  # noqa: F401
     import_,  # noqa: F401
     info,  # noqa: F401
+    init,  # noqa: F401
     predict,  # noqa: F401
     pseudo_label,  # noqa: F401
+    report,  # noqa: F401
     sample,  # noqa: F401
+    sample_points,  # noqa: F401
     train,  # noqa: F401
     vectorize,  # noqa: F401
 )

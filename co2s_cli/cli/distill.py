@@ -5,7 +5,7 @@ from typing import Any
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.options import Config, Json, command
-from co2s_cli.cli.runs import Extra, echo_run, in_one_voice
+from co2s_cli.cli.runs import Extra, checked_run, echo_run, in_one_voice
 from co2s_cli.config.distill import DistillConfig, resumed, settings_of
 
 
@@ -15,9 +15,7 @@ def distill(flags: dict[str, Any], extra: Extra = None, config: Config = None, a
     with in_one_voice():
         resumes = "resume" in flags and "out" in flags
         settings = resumed(flags["out"], flags, extra or []) if resumes else settings_of(config, flags, extra or [])
-        from co2s_cli.jobs import early
-
-        early.check_run(settings)
+        settings = checked_run(settings)
         from co2s_cli.jobs import distill as job  # torch loads in seconds: after all that can be refused without it
 
         echo_run(job.run(settings, progress=watcher()), as_json=as_json)

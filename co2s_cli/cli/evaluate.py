@@ -12,6 +12,7 @@ from co2s_cli.config import load
 from co2s_cli.config.evaluate import EvaluateConfig
 
 if TYPE_CHECKING:
+    from co2s_cli.jobs.areas import AreasResult
     from co2s_cli.jobs.evaluate import EvaluateResult
 
 
@@ -20,9 +21,16 @@ def evaluate(flags: dict[str, Any], config: Config = None, as_json: Json = False
     """Say how right MAP is by TRUTH, or a model by the labels of a data.yaml.
 
     `co2s evaluate MAP TRUTH` counts block by block, in the same memory at any size. `co2s evaluate --model M data.yaml`
-    maps the labelled areas first, as predict would. Classes are matched by name where both sides have names.
+    maps the labelled areas first, as predict would. `co2s evaluate MAP POINTS --areas` corrects the areas of the map by
+    a stratified random sample. Classes are matched by name where both sides have names.
     """
     settings = load(EvaluateConfig, config, flags)
+    if settings.areas:
+        from co2s_cli.jobs import areas
+
+        estimated = areas.run(settings, progress=watcher())
+        echo_result(estimated, as_json=as_json, text="" if as_json else described_areas(estimated))
+        return
     from co2s_cli.jobs import early
     from co2s_cli.jobs import evaluate as job  # after parsing: --help must not wait for GDAL
 
@@ -38,4 +46,13 @@ def described(result: EvaluateResult) -> str:
     students = [(f"mean IoU of {name} alone", percent(value)) for name, value in result.students.items()]
     lines = [f"{result.source} by {result.truth}, protocol {result.verdict.protocol}"]
     lines += [*table(class_rows(result.verdict)), "", *table([*summary(result.verdict), *students])]
+    return "\n".join([*lines, str(result.out)] if result.out else lines)
+
+
+def described_areas(result: AreasResult) -> str:
+    """The estimates of a sample as lines for people."""
+    from co2s_cli.scoring.area_verdict import area_rows, summary_rows
+
+    lines = [f"{result.source} by {result.sample}, 95 % intervals"]
+    lines += [*table(area_rows(result.verdict)), "", *table(summary_rows(result.verdict))]
     return "\n".join([*lines, str(result.out)] if result.out else lines)

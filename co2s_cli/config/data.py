@@ -148,6 +148,9 @@ class DataConfig(Settings):
         return ClassMap.of(self.classes)
 
 
+_NEAR = 2
+"""Folders up to which a path is written as seen from the data.yaml: a run in runs/a sees the scene beside runs."""
+
 E = TypeVar("E", LabeledEntry, UnlabeledEntry)
 
 
@@ -160,7 +163,7 @@ def read_data(path: Path) -> DataConfig:
     if not path.exists():
         raise InputError(
             f"{path}: no such file",
-            hint="`co2s sample DIR` writes a data.yaml with a comment on each line, to train on or to copy from",
+            hint="`co2s init SCENE --labels polygons.gpkg` writes one, `co2s sample DIR` one with made-up scenes",
         )
     return placed(load(DataConfig, path, {}), path.parent)
 
@@ -173,6 +176,16 @@ def placed(data: DataConfig, folder: Path) -> DataConfig:
 def relative(data: DataConfig, folder: Path) -> DataConfig:
     """`data` with every path as seen from `folder`: what a data.yaml in it says."""
     return _with_paths(data, lambda path: Path(os.path.relpath(path.resolve(), folder.resolve())))
+
+
+def portable(data: DataConfig, folder: Path) -> DataConfig:
+    """`data` with paths as seen from `folder` where they are near, so that both may move together, else whole ones."""
+
+    def move(path: Path) -> Path:
+        seen = Path(os.path.relpath(path.resolve(), folder.resolve()))
+        return path.resolve() if seen.parts.count("..") > _NEAR else seen
+
+    return _with_paths(data, move)
 
 
 def _with_paths(data: DataConfig, move: Callable[[Path], Path]) -> DataConfig:

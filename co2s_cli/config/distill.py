@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.protocol import training_of
 from co2s_cli.config.recipes import DISTILL_PRESETS, FROM_MODELS
-from co2s_cli.config.run import RunConfig, resumed_as, settled, written
+from co2s_cli.config.run import RunConfig, resumed_as, settled, timm_name, written
 from co2s_cli.errors import ConfigError
 
 _PATCH = re.compile(r"patch(\d+)")
@@ -92,10 +92,28 @@ class DistillConfig(RunConfig):
         return "+".join([*["mtdf"] * bool(self.foundations), *["compress"] * bool(self.models)])
 
     @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Those of the student and of its teachers."""
+        return (*super().pretrained, *(name for teacher in self.foundations for name in _teacher_weights(teacher)))
+
+    @property
+    def weight_flags(self) -> str:
+        """How files are named in place of such weights."""
+        return "--student-weights FILE, --teacher NAME:FILE"
+
+    @property
     def sources(self) -> tuple[Path, ...]:
         """Where the weights come from, those of the teachers among them."""
         named = (Path(text.partition(":")[2]) for text in self.foundations)
         return (*super().sources, *self.models, *named)
+
+
+def _teacher_weights(teacher: str) -> tuple[str, ...]:
+    """The weights of a foundation model by name; none where they are a file, or none are wanted."""
+    network, _, weights = teacher.partition(":")
+    if "dino" in network:
+        return timm_name(network, weights or "auto")
+    return () if weights in ("", "none") or Path(weights).suffix else (teacher,)
 
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> DistillConfig:

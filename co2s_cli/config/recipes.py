@@ -35,6 +35,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_resize": 512,
         "scale_rule": "fitted",
         "epochs": 80,
+        "val_every": "epoch",
+        "select": "students",
     },
     "tiny": {
         "clip": "tiny-clip",
@@ -91,6 +93,7 @@ DISTILL_PRESETS: dict[str, dict[str, Any]] = {
         "eval_overlap": 0.0,
         "eval_resize": 518,
         "epochs": 60,
+        "val_every": "epoch",
     },
     "tiny": {
         "student": "tiny-student",

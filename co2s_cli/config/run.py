@@ -29,6 +29,13 @@ def _none(value: Any) -> Any:
     return None if str(value) == "none" else value
 
 
+def timm_name(network: str, weights: str) -> tuple[str, ...]:
+    """`NETWORK.TAG` of a network whose `weights` are a tag, or `auto`: the tag in its name; none where they are not."""
+    name, _, own = network.partition(".")
+    tag = own if weights == "auto" else weights
+    return (f"{name}.{tag}",) if tag and tag != "none" and not Path(tag).suffix else ()
+
+
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 
 
@@ -39,7 +46,13 @@ class RunConfig(Settings):
 
     data: Annotated[str, Argument("DATA")] = "data.yaml"
     """data.yaml, or with --root a published data set (whdld, loveda, potsdam, gid15, mer, msl; for distill loveda-dwl,
-    potsdam-dwl, deepglobe) or the YAML file of a protocol of your own."""
+    potsdam-dwl, deepglobe) or the YAML file of a protocol of your own; with --labels a scene."""
+    labels: Annotated[Path | None, Flag(panel="Labels")] = None
+    """Polygons of the classes: DATA is then a scene, and data.yaml is written into the run folder, as by co2s init."""
+    attribute: Annotated[str | None, Flag(panel="Labels")] = None
+    """Attribute of --labels that names the class; if not given class, else the only one that can."""
+    overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
+    """Polygons of --labels of different classes that cover each other: refuse, or the last one in the file wins."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
     """Folder of a published data set, with its folders of images and labels."""
     splits: Annotated[Path | None, Flag(panel="Input")] = None
@@ -178,8 +191,12 @@ class RunConfig(Settings):
     labeled_noise: float = Field(0.0, ge=0, le=1)
     """Largest standard deviation of noise in labelled crops, in parts of the range."""
 
-    val_every: int | None = Field(None, ge=1)
-    """Steps between validations; a tenth of the run if not given."""
+    val_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
+    """Steps between validations, or epoch: after each pass over the unlabelled images; a tenth of the run if not
+    given."""
+    select: Literal["fused", "students"] = "fused"
+    """Whose best validation keeps a model file: that of the fused map alone (best.safetensors), or as in the released
+    code that of each student too (best-clip.safetensors and best-dino.safetensors, one student in each)."""
     eval_tile: int | None = Field(None, ge=32)
     """Side of the windows of validation; the crop if not given."""
     eval_overlap: float = Field(0.25, ge=0, le=0.9)
@@ -203,12 +220,26 @@ class RunConfig(Settings):
         """Where the weights come from that the run begins with; of tags and the like, paths that lead nowhere."""
         return (*([self.init] if self.init else []), Path(self.student_weights))
 
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Weights that the run begins with by name, `NETWORK.TAG` of timm or `NETWORK:TAG` of open_clip."""
+        return timm_name(self.student, self.student_weights) if self.student and self.init is None else ()
+
+    @property
+    def weight_flags(self) -> str:
+        """How files are named in place of such weights."""
+        return "--student-weights FILE"
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> RunConfig:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("steps and epochs exclude each other")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale wants 0 < smallest <= largest, found {self.scale}")
+        if self.labels is not None and self.root is not None:
+            raise ValueError("--labels goes with a scene, --root with a published data set")
+        if self.labels is None and (self.attribute is not None or self.overlaps != "refuse"):
+            raise ValueError("--attribute and --overlaps belong to --labels, polygons for a scene")
         if self.data in published_names() and self.root is None:
             raise ValueError(f"data set {self.data} wants --root, the folder with its images and labels")
         return self

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.protocol import training_of
 from co2s_cli.config.recipes import PRESETS
-from co2s_cli.config.run import RunConfig, resumed_as, settled, written
-from co2s_cli.students import Fusion, StudentName
+from co2s_cli.config.run import RunConfig, resumed_as, settled, timm_name, written
+from co2s_cli.students import DEFAULT_STUDENTS, Fusion, StudentName
 
 
 def _names(value: Any) -> Any:
@@ -67,6 +67,24 @@ class TrainConfig(RunConfig):
     def sources(self) -> tuple[Path, ...]:
         """Where the weights come from, those of the pair among them."""
         return (*super().sources, Path(self.clip_weights.rpartition("=")[2]), Path(self.dino_weights))
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Those of the students that are new."""
+        if self.student is not None or self.init is not None:
+            return super().pretrained
+        students = self.students or DEFAULT_STUDENTS
+        tag, dino = self.clip_weights, "none" if self.dino_init == "random" else self.dino_weights
+        by_name = {
+            "clip": () if tag == "none" or Path(tag).suffix else (f"{self.clip}:{tag}",),
+            "dino": timm_name(self.dino, dino),
+        }
+        return tuple(name for student in students for name in by_name.get(student, ()))
+
+    @property
+    def weight_flags(self) -> str:
+        """How files are named in place of such weights."""
+        return super().weight_flags if self.student else "--clip-weights FILE, --dino-weights FILE"
 
     @model_validator(mode="after")
     def _one_student_has_no_peer(self) -> TrainConfig:

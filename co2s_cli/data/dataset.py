@@ -15,7 +15,7 @@ from co2s_cli.config.data import DataConfig, ScalingEntry
 from co2s_cli.config.protocol import published_names
 from co2s_cli.data import survey
 from co2s_cli.data.balance import Balance, ClassIndex
-from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of
+from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of, tell_sides
 from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
 from co2s_cli.data.survey import Block
@@ -81,6 +81,8 @@ def assemble(
     config, classes = with_bands(config), config.class_map
     labeled, weighted = by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
     roles = roles_of(config, labeled, view.crop, seed, ratio)
+    if roles.taught:
+        tell_sides(classes, roles.taught, roles.judged)
     weighted = holding_out(weighted, roles.held)
     more = blocks_left(weighted, classes, view.crop, first=len(roles.labeled))
     drawn, blocks, labeled = evenly(roles.blocks, more), [*roles.blocks, *more], [*roles.labeled, *weighted]

@@ -47,6 +47,8 @@ class Roles:
     """What validates."""
     held: list[Area]
     """What no training crop shows: the areas, and where those were drawn the rim around them."""
+    taught: list[Block]
+    """Where labels train that are told of beside those that validate; empty where data.yaml names what validates."""
     judged: list[Block]
     """The labels of what validates."""
     spare: list[Source]
@@ -64,22 +66,20 @@ def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ra
     keep = len(labeled) if ratio is None else int(len(labeled) * ratio + 1e-9)
     labeled, rest = draw(labeled, keep, seed) if keep else (labeled, labeled)
     blocks = _labeled_blocks(labeled, classes, crop)
+    taught = blocks if isinstance(config.val, float) else []
     if areas:
         labeled = _kept_apart(labeled, blocks, areas)
-        if isinstance(config.val, float):
-            tell_sides(classes, blocks, judged)
     elif isinstance(config.val, float):
         places = _places(labeled, blocks, len(classes))
         hint = _way_to_more(places, labeled, crop)
-        kept, judged = held_out(places, config.val, seed, hint=hint)
-        tell_sides(classes, kept, judged)
+        taught, judged = held_out(places, config.val, seed, hint=hint)
         held = [_area(labeled[block.source], block.cell) for block in judged]
         areas = [_area(labeled[block.source], block.core) for block in judged if block.core]
         labeled = holding_out(labeled, held)
-        blocks = _elsewhere(_blocks_kept(labeled, blocks, kept, len(classes), crop), labeled, held)
+        blocks = _elsewhere(_blocks_kept(labeled, blocks, taught, len(classes), crop), labeled, held)
     if ratio is not None and not keep:
         labeled, blocks = _share_of_places(labeled, blocks, ratio, seed, hint=_way_to_more(blocks, labeled, crop))
-    return Roles(labeled, blocks, areas, held, judged, [replace(source, labels=None) for source in rest])
+    return Roles(labeled, blocks, areas, held, taught, judged, [replace(source, labels=None) for source in rest])
 
 
 def _chips_held_out(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from co2s_cli.geo.write.mosaic import make_mosaic
 from co2s_cli.geo.write.raster import (
     BLOCK,
     Layer,
-    appear,
     class_layer,
     fraction_layer,
     probability_layer,
@@ -49,15 +49,15 @@ def write_rasters(
     writer = _PlaneWriter(job, classes, tags, creation)
     progress.start("writing", len(writer.planes), "raster")
     with contextlib.ExitStack() as stack:
-        for plane in writer.planes:
-            stack.enter_context(unfinished(job.target.outputs[plane.name]))
+        parts = [  # they appear in the reverse order
+            stack.enter_context(unfinished(job.target.outputs[plane.name], layer_of(plane, classes)))
+            for plane in writer.planes
+        ]
         counts = np.zeros(256, np.int64)
-        with ThreadPoolExecutor(min(len(writer.planes), cores(1)), "raster") as pool:
-            for plane_counts in pool.map(writer.make, writer.planes):
+        with ThreadPoolExecutor(min(len(parts), cores(1)), "raster") as pool:
+            for plane_counts in pool.map(writer.make, writer.planes, parts):
                 counts += plane_counts
                 progress.advance()
-        for plane in reversed(writer.planes):
-            appear(job.target.outputs[plane.name], layer_of(plane, classes))
     progress.close()
     return counts
 
@@ -76,31 +76,30 @@ class _PlaneWriter:
         """The planes that are written, the classes first."""
         return [plane for plane in self.job.product.planes if plane.name in self.job.target.outputs]
 
-    def make(self, plane: Plane) -> NDArray[np.int64]:
-        """Make one raster; how often each class id occurs, (256,), zeros for a plane of fractions."""
+    def make(self, plane: Plane, part: Path) -> NDArray[np.int64]:
+        """Make one raster under the name `part`; how often each class id occurs, (256,), zeros for fractions."""
         scene, limit = self.job.scene.scene, self.job.memory.limit
         with environment(assembly_cache(scene.original.width, self.planes, limit)):  # all threads share the cache
-            return self._resampled(plane) if scene.is_resampled else self._mosaic(plane)
+            return self._resampled(plane, part) if scene.is_resampled else self._mosaic(plane, part)
 
-    def _mosaic(self, plane: Plane) -> NDArray[np.int64]:
+    def _mosaic(self, plane: Plane, part: Path) -> NDArray[np.int64]:
         """The parts as they are, put together by GDAL."""
-        job, path = self.job, self.job.target.outputs[plane.name]
+        job = self.job
         make_mosaic(
-            path,
+            part,
             job.parts.tiles(job.units, plane),
             grid=job.scene.scene.original,
             layer=layer_of(plane, self.classes),
             tags=self.tags,
             creation=self.creation,
-            scratch=job.folder / f"{plane.name}.vrt",
         )
         return job.parts.counts(job.units, plane) if plane.kind == "class" else np.zeros(256, np.int64)
 
-    def _resampled(self, plane: Plane) -> NDArray[np.int64]:
+    def _resampled(self, plane: Plane, part: Path) -> NDArray[np.int64]:
         """The parts brought back to the scene's own pixels, strip by strip."""
         job, counts = self.job, np.zeros(256, np.int64)
-        path, layer = job.target.outputs[plane.name], layer_of(plane, self.classes)
-        with rows_of_raster(path, job.scene.scene.original, layer, self.tags, self.creation) as writer:
+        layer = layer_of(plane, self.classes)
+        with rows_of_raster(part, job.scene.scene.original, layer, self.tags, self.creation) as writer:
             for row, strip in _on_original(job.parts.strips(job.units, plane), plane, job.scene):
                 writer.write(row, strip)
                 if plane.kind == "class":

@@ -21,6 +21,7 @@ from co2s_cli import __version__
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import Co2sError, OutputError
+from co2s_cli.geo.checksum import checksum_holds
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import store
@@ -140,7 +141,7 @@ def make_map(context: MapContext, target: Target) -> MapResult:
     with store.locked(target.out) as folder:
         journal, notes = Journal.read(folder), JournalNotes(folder)
         engine, facts = settle(context, scene, journal, notes)
-        if journal is None and settings.resume and target.out.exists() and _is_same(context, target, facts):
+        if journal is None and settings.resume and target.out.exists() and _is_done(context, target, facts):
             return _complete(context, target, scene)
         if journal is not None and journal.key != store.key_of(facts):
             _drop(context, folder, journal, facts)
@@ -155,8 +156,8 @@ def make_map(context: MapContext, target: Target) -> MapResult:
         state = "resumed" if journal else "made"
         result = _result(context, job, device=engine.device, pace=pace, counts=counts, seconds=seconds, state=state)
         log.info("%s: %s in %.1f s (%.2f Mpx/s)", target.out, state, seconds, result.megapixels_per_second)
-        _make_beside(context, job)
-        store.forget(folder)
+        _make_beside(context, target, scene)
+        store.clear(folder)
         return result
 
 
@@ -208,27 +209,34 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in _HIDDEN}
 
 
-def _is_same(context: MapContext, target: Target, facts: Mapping[str, Any]) -> bool:
-    """Whether a map that is whole is the one that would be made; another one must be allowed to go."""
-    with reading(str(target.out)) as dataset:
-        same = bool(dataset.tags().get(KEY_TAG) == store.key_of(facts))
-    if not same and not context.settings.overwrite:
-        raise OutputError(
-            f"{target.out}: is whole, but was made from something else or with other settings",
-            hint="add --overwrite to make it anew, or choose another name",
-        )
-    return same
+def _is_done(context: MapContext, target: Target, facts: Mapping[str, Any]) -> bool:
+    """Whether all rasters are whole and those that would be made; others must be allowed to go."""
+    paths = [target.outputs[plane.name] for plane in context.product.planes if plane.name in target.outputs]
+    for path in paths:
+        problem = _problem(path, store.key_of(facts))
+        if problem and not context.settings.overwrite:
+            raise OutputError(f"{path}: {problem}", hint="add --overwrite to make it anew, or choose another name")
+        if problem:
+            return False
+    return True
+
+
+def _problem(path: Path, key: str) -> str | None:
+    """What keeps a raster from being done; None where it is whole and was made under `key`."""
+    if not path.exists():
+        return "is missing beside its map"
+    if not checksum_holds(path):
+        return "does not match its own checksum, so it is damaged or was changed after it was made"
+    with reading(str(path)) as dataset:
+        same = dataset.tags().get(KEY_TAG) == key
+    return None if same else "is whole, but was made from something else or with other settings"
 
 
 def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
-    """A map that is whole and the same: what is missing beside it is made of it."""
+    """A map that is done: what is missing beside it is made of it."""
     rasters = {plane.name for plane in context.product.planes}
-    missing = {name for name, path in target.beside.items() if not path.exists()}
-    if rasters & missing:
-        names = " and ".join(sorted(rasters & missing))
-        raise OutputError(f"{target.out}: is whole, but its {names} is missing", hint="add --overwrite")
-    beside = {name: path for name, path in target.beside.items() if name in rasters | missing}
-    context.beside.make(replace(target, beside=beside), scene)
+    beside = {name: path for name, path in target.beside.items() if name in rasters or not path.exists()}
+    _make_beside(context, replace(target, beside=beside), scene)
     return MapResult(target.source, target.outputs, "done")
 
 
@@ -373,14 +381,14 @@ def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
     return {**{name: int(counts[number]) for number, name in enumerate(classes.names)}, "": int(counts[IGNORE])}
 
 
-def _make_beside(context: MapContext, job: SceneJob) -> None:
+def _make_beside(context: MapContext, target: Target, scene: PreparedScene) -> None:
     """Make what is wanted beside the map; where that fails, the map is whole and stays."""
     try:
-        context.beside.make(job.target, job.scene)
+        context.beside.make(target, scene)
     except Co2sError as error:
-        store.forget(job.folder)
+        store.clear(folder_of(target.out))
         again = "the same command with --resume makes only what is missing"
         raise type(error)(
-            f"{job.target.out}: the map is whole and stays, but what is wanted beside it failed: {error.message}",
+            f"{target.out}: the map is whole and stays, but what is wanted beside it failed: {error.message}",
             hint=f"{error.hint}; {again}" if error.hint else again,
         ) from error

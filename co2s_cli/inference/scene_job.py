@@ -27,7 +27,7 @@ from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import Product
 from co2s_cli.inference.runner import Pace, Runner, ahead
 from co2s_cli.inference.stitch import BlendedStrip
-from co2s_cli.inference.store import Parts, UnitBuilder
+from co2s_cli.inference.store import Parts, UnitBuilder, key_of
 from co2s_cli.inference.targets import Target
 from co2s_cli.inference.workers import Report, Share
 from co2s_cli.tiling import Window
@@ -76,7 +76,7 @@ class SceneJob:
     @property
     def parts(self) -> Parts:
         """The finished units on disk."""
-        return Parts(self.folder, self.product.planes)
+        return Parts(self.folder, self.product.planes, key_of(self.facts))
 
     def missing(self) -> list[Window]:
         """The units that are not finished."""

@@ -68,14 +68,14 @@ def stitch(
     Windows without a valid pixel may be left out: a window that holds a valid pixel is never without one, so each
     valid pixel gets the sum of all its windows, in the same order in any area that holds it.
     """
-    ring = _RowRing(plan, area, depth, device)
+    ring = RowRing(plan, area, depth, device)
     for window in windows:
         yield from ring.release(plan.rows[window.down])
         ring.add(window)
     yield from ring.release(area.bottom)
 
 
-class _RowRing:
+class RowRing:
     """Ring buffer of the open rows of an area: row r lies at r modulo the number of rows that it holds."""
 
     def __init__(self, plan: Plan, area: Window, depth: int, device: torch.device | str) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import logging
-import os
+import re
 import shutil
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,27 +15,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from co2s_cli.errors import InputError, OutputError
+from co2s_cli.files import TEMPORARY, appearing, write_text
+from co2s_cli.geo.checksum import checksum_holds
 from co2s_cli.geo.write.mosaic import read_tile, tile_tags, write_tile
 from co2s_cli.inference.products import Plane
 from co2s_cli.inference.targets import folder_of
+from co2s_cli.locks import LOCK, OWNER, only_writer
 from co2s_cli.tiling import Window, spans
 
 log = logging.getLogger(__name__)
 
-JOURNAL, LOCK, OWNER = "journal.json", "lock", "lock.owner"
+JOURNAL = "journal.json"
 
 COUNTS_TAG = "CO2S_COUNTS"
 """Of a part with classes: how often each id from 0 to 255 occurs."""
 
+PART_TAG = "CO2S_PART"
+"""Of a part: its name and the key of the map that it belongs to."""
+
 PIECE_ROWS = 64
 """Rows that are read from a part at a time."""
 
-_NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of a file system on which flock does not work."""
+_DIGEST = "digest"
+"""Of a journal: digest of all else in it."""
+
+_PART = re.compile(r"\d+-\d+-\d+x\d+\.[a-z]+\.tif")
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -66,21 +70,29 @@ class Journal:
 
     @classmethod
     def read(cls, folder: Path) -> Journal | None:
-        """The journal in a folder; None where there is none, or a file that is no whole journal."""
-        try:
-            plain = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
-            return cls(dict(plain["facts"]), int(plain["band"]), int(plain["panel"]), tuple(plain["notes"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        """The journal in a folder; None where there is none.
+
+        Raises:
+            OutputError: it is damaged, or a file of another kind.
+        """
+        path = folder / JOURNAL
+        if not path.exists():
             return None
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            if plain.pop(_DIGEST) == key_of(plain):
+                return cls(plain["facts"], plain["band"], plain["panel"], tuple(plain["notes"]))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            pass  # a file of another kind
+        raise OutputError(
+            f"{path}: is damaged, or no journal of unfinished work",
+            hint=f"move {folder} away, and run the same command again",
+        )
 
     def write(self, folder: Path) -> None:
         """Replace the journal in a folder, in one step."""
-        temporary = folder / f"{JOURNAL}.{os.getpid()}.tmp"
-        try:
-            temporary.write_text(json.dumps(asdict(self), indent=1, default=str), encoding="utf-8")
-            temporary.replace(folder / JOURNAL)
-        except OSError as error:
-            raise OutputError(f"{folder}: could not be written ({error.strerror})") from error
+        plain = json.loads(json.dumps(asdict(self), default=str))
+        write_text(folder / JOURNAL, json.dumps({**plain, _DIGEST: key_of(plain)}, indent=1))
 
     def noted(self, note: str) -> Journal:
         """The same journal with one more note, unless it holds that already."""
@@ -115,95 +127,52 @@ class JournalNotes:
 def locked(out: Path) -> Iterator[Path]:
     """The folder of an output's unfinished work, made where it is missing, while this process alone holds its lock.
 
-    The kernel releases the lock when the process ends, however that happens. Where the file system has no such lock,
-    a file with the host and the process takes its place. A folder without unfinished work is removed at the end.
+    A folder without unfinished work is removed at the end.
 
     Raises:
-        OutputError: another process writes the output, or the folder cannot be made.
+        OutputError: another process writes the output, or the folder cannot be made or is not of this program.
     """
     folder = folder_of(out)
-    handle = _lock(folder, out)
-    try:
+    _check_ours(folder)
+    with only_writer(folder, out):
         yield folder
-    finally:
-        with contextlib.suppress(OSError):
-            (folder / OWNER).unlink(missing_ok=True)
-            if {path.name for path in folder.iterdir()} == {LOCK}:
-                shutil.rmtree(folder)
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
-def _lock(folder: Path, out: Path) -> int:
-    """A handle that holds the lock; tried again where another process removed the folder in between."""
-    path = folder / LOCK
-    while True:
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot write here ({error.strerror})") from error
-        try:
-            _hold(handle, folder, out)
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        except OutputError:
-            os.close(handle)
-            raise
-        os.close(handle)
+def _check_ours(folder: Path) -> None:
+    """Refuse a link, and a folder without a journal that holds more than the lock and temporary files of a run."""
+    if folder.is_symlink():
+        raise OutputError(f"{folder}: is a link, a folder for unfinished work is wanted", hint="remove the link")
+    if not folder.parent.is_dir():
+        raise OutputError(f"{folder}: cannot be made, there is no folder {folder.parent}")
+    if not folder.is_dir() or (folder / JOURNAL).is_file():
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith(TEMPORARY))
+    if foreign:
+        raise OutputError(
+            f"{folder}: is no folder of unfinished work, it holds {foreign[0]}",
+            hint="move that folder, or choose another name for the map",
+        )
 
 
-def _hold(handle: int, folder: Path, out: Path) -> None:
-    """Lock an open file by the kernel, or its folder by an owner file where the file system has no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise _in_use(out) from error
-    except OSError as error:
-        if error.errno not in _NO_FLOCK:
-            raise OutputError(f"{folder}: cannot be locked ({error.strerror})") from error
-        log.warning("%s: this file system has no locks (%s); a file %s is used instead", folder, error.strerror, OWNER)
-        _own(folder / OWNER, out)
-
-
-def _own(path: Path, out: Path) -> None:
-    """Create the owner file, or take it over from a process of this host that has ended."""
-    owner = f"{socket.gethostname()}:{os.getpid()}"
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(owner)
-    except FileExistsError:
-        host, _, pid = path.read_text(encoding="utf-8").rpartition(":")
-        if host != socket.gethostname():
-            raise OutputError(
-                f"{out}: process {pid} on {host or 'another host'} is writing it",
-                hint=f"if that process has ended, remove {path}",
-            ) from None
-        if pid.isdecimal() and int(pid) != os.getpid() and psutil.pid_exists(int(pid)):
-            raise _in_use(out) from None
-        path.write_text(owner, encoding="utf-8")
-
-
-def _in_use(out: Path) -> OutputError:
-    return OutputError(f"{out}: another process is writing it", hint="wait for it to end, or choose another name")
+def _is_ours(path: Path) -> bool:
+    """Whether a file in a folder of unfinished work is part of that, by its name."""
+    return path.name == JOURNAL or path.name.startswith(TEMPORARY) or bool(_PART.fullmatch(path.name))
 
 
 def clear(folder: Path) -> None:
-    """Remove everything but the lock."""
+    """Remove all of the unfinished work in a folder; its lock and foreign files stay."""
     for path in folder.iterdir():
-        if path.name not in (LOCK, OWNER):
-            path.unlink(missing_ok=True)
+        if _is_ours(path) and path.name not in (LOCK, OWNER):
+            _remove(path)
 
 
-def forget(folder: Path) -> None:
-    """Remove the folder of an output that is whole."""
-    shutil.rmtree(folder, ignore_errors=True)
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +181,8 @@ class Parts:
 
     folder: Path
     planes: tuple[Plane, ...]
+    key: str
+    """Digest of everything that decides the pixels of the map."""
 
     def path(self, unit: Window, plane: Plane) -> Path:
         """The file of a plane of a unit; its name says where the unit lies."""
@@ -222,32 +193,32 @@ class Parts:
         return {unit: self.path(unit, plane) for unit in units}
 
     def has(self, unit: Window) -> bool:
-        """Whether a unit is finished: all its files are there and whole."""
-        return all(tile_tags(self.path(unit, plane)) is not None for plane in self.planes)
+        """Whether a unit is finished: all its files are there, whole, and of this unit of this map."""
+        return all(self._is_whole(self.path(unit, plane)) for plane in self.planes)
+
+    def _is_whole(self, path: Path) -> bool:
+        tags = tile_tags(path)
+        return tags is not None and tags.get(PART_TAG) == self._identity(path) and checksum_holds(path)
+
+    def _identity(self, path: Path) -> str:
+        return f"{path.name} {self.key}"
 
     def keep_only(self, units: Sequence[Window]) -> None:
         """Remove unfinished files of a killed run, and units that are not among these."""
         wanted = {self.path(unit, plane) for unit in units for plane in self.planes}
-        for path in self.folder.glob("*.*"):
-            if path.suffix in (".tif", ".tmp") and path not in wanted:
+        for path in self.folder.iterdir():
+            if _PART.fullmatch(path.name) and path not in wanted:
                 path.unlink(missing_ok=True)
+            elif path.name.startswith(TEMPORARY) and path.name not in (LOCK, OWNER):
+                _remove(path)
 
     def write(self, unit: Window, planes: Mapping[str, NDArray[Any]]) -> None:
         """Store a unit from its planes, each (bands, rows, columns); a file appears whole under its name."""
         for plane in self.planes:
             path, bands = self.path(unit, plane), planes[plane.name]
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            tags = {COUNTS_TAG: json.dumps(_counts(bands).tolist())} if plane.kind == "class" else {}
-            try:
-                write_tile(temporary, bands, nodata=plane.blank, tags=tags)
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            except OSError as error:
-                raise OutputError(f"{path}: could not be written ({error.strerror})") from error
-            finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+            counts = {COUNTS_TAG: json.dumps(_counts(bands).tolist())} if plane.kind == "class" else {}
+            with appearing(path) as temporary:
+                write_tile(temporary, bands, nodata=plane.blank, tags={PART_TAG: self._identity(path), **counts})
 
     def counts(self, units: Iterable[Window], plane: Plane) -> NDArray[np.int64]:
         """How often each class id occurs in a plane of classes, (256,)."""
@@ -271,7 +242,9 @@ class Parts:
 
 
 def _damaged(path: Path) -> OutputError:
-    return OutputError(f"{path}: a finished part cannot be read again", hint="run the command again with --overwrite")
+    return OutputError(
+        f"{path}: a finished part cannot be read again", hint="run the same command again: it is made anew"
+    )
 
 
 def _counts(class_ids: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -19,12 +19,13 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.run import RunConfig
 from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
-from co2s_cli.errors import InputError, OutputError
+from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.geo.read.checks import check_exists
-from co2s_cli.geo.sources import expand_sources, is_local
+from co2s_cli.geo.sources import SUFFIXES, expand_sources, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
 from co2s_cli.models import weights
+from co2s_cli.models.hub import find_weights, missing, reachable
 from co2s_cli.models.manifest import Manifest
 
 
@@ -70,8 +71,9 @@ def check_run(settings: RunConfig) -> None:
         weights.read_manifest(model)
     if settings.root is not None:
         find_protocol(settings.data)
-    else:
+    elif settings.labels is None:
         _check_data(Path(settings.data))
+    _check_pretrained(settings)
 
 
 def check_evaluate(settings: EvaluateConfig) -> None:
@@ -99,8 +101,21 @@ def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
     return settings.models if isinstance(settings, DistillConfig) else ()
 
 
+def _check_pretrained(settings: RunConfig) -> None:
+    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries."""
+    known = [find_weights(name) for name in settings.pretrained]
+    absent = [item for item in known if item is not None and item.cached() is None]
+    if absent and not reachable(absent[0].address):
+        raise missing(absent, flags=settings.weight_flags)
+
+
 def _check_data(path: Path) -> None:
     """Open the header of every single image of a data.yaml; folders of chips are left to the job."""
+    if path.suffix.lower() in SUFFIXES:
+        raise ConfigError(
+            f"{path}: is a scene, a data.yaml is wanted",
+            hint=f"add --labels polygons.gpkg, or write one first: co2s init {path} --labels polygons.gpkg",
+        )
     data = with_bands(read_data(path))
     labeled: list[LabeledEntry] = [*data.labeled, *(data.val if isinstance(data.val, tuple) else ())]
     entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *data.unlabeled]

@@ -15,11 +15,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A scene of which nothing was made."""
+    """A scene of which not all was made."""
 
     source: str
     exit_code: int
     message: str
+    hint: str | None = None
+
+    def text(self) -> str:
+        """What is wrong and what to do."""
+        return self.message + (f" (hint: {self.hint})" if self.hint else "")
 
 
 def each(
@@ -41,8 +46,9 @@ def each(
         except Co2sError as error:
             if alone:
                 raise
-            log.error("%s: %s", target.source, error.message)  # noqa: TRY400 - the user's to mend, not a bug to trace
-            failed.append(Failure(target.source, error.exit_code, error.message))
+            failure = Failure(target.source, error.exit_code, error.message, error.hint)
+            log.error("%s: %s", target.source, failure.text())  # noqa: TRY400 - the user's to mend, not a bug to trace
+            failed.append(failure)
         except KeyboardInterrupt as error:
             progress.close()
             raise InterruptError(
@@ -54,5 +60,5 @@ def each(
 def check(failed: Sequence[Failure], scenes: int) -> None:
     """Raise where some of the scenes failed, with a list of them."""
     if failed:
-        listed = "".join(f"\n  {failure.source}: {failure.message}" for failure in failed)
+        listed = "".join(f"\n  {failure.source}: {failure.text()}" for failure in failed)
         raise PartialError(f"{len(failed)} of {scenes} scenes failed:{listed}")

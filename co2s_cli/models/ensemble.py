@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -19,13 +18,16 @@ from co2s_cli.students import STUDENT_NAMES, Fusion
 class Ensemble(nn.Module):
     """The students of one model, one to three, with its manifest."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, students: Mapping[str, nn.Module] | None = None) -> None:
+        """`students`: those that the manifest describes, where they are built already; else they are freshly drawn."""
         super().__init__()
         self.manifest = manifest
         self.digest = ""
         """SHA-256 of manifest and tensors as they were read; empty for a model that came from no file."""
         classes = len(manifest.classes)
-        self.students = nn.ModuleDict({name: build_student(spec, classes) for name, spec in manifest.students.items()})
+        if students is None:
+            students = {name: build_student(spec, classes) for name, spec in manifest.students.items()}
+        self.students = nn.ModuleDict(students)
 
     def members(self, images: Tensor) -> dict[str, Tensor]:
         """Class probabilities of each student, (B, N, H, W) in float32, for images (B, C, H, W) in [0, 1]."""
@@ -37,16 +39,12 @@ class Ensemble(nn.Module):
 
 
 def deployed(ensemble: Ensemble) -> Ensemble:
-    """The same model without what only training needs, as a copy; itself where there is nothing of the kind."""
+    """The same model without what only training needs, as another one; itself where there is nothing of the kind."""
     lean = {name: student.deployed() for name, student in ensemble.students.items()}  # type: ignore[operator]
     if all(lean[name] is student for name, student in ensemble.students.items()):
         return ensemble
-    copied = copy.deepcopy(ensemble)
-    copied.students = nn.ModuleDict(lean)
     specs = {name: student.spec for name, student in lean.items()}
-    copied.manifest = ensemble.manifest.model_copy(update={"students": specs})
-    copied.digest = ""
-    return copied
+    return Ensemble(ensemble.manifest.model_copy(update={"students": specs}), lean)
 
 
 def build_student(spec: StudentSpec, classes: int) -> Student:

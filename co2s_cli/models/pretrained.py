@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import open_clip
 import timm
-from timm.models import eva, load_state_dict_from_hf, vision_transformer
+from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 from co2s_cli.errors import ModelError
+from co2s_cli.models import hub
 from co2s_cli.models.backbone import TimmBackbone
 from co2s_cli.models.clip_tower import ClipBackbone
 from co2s_cli.models.clip_training import NONE, ClipWeights
+from co2s_cli.models.hub import HubWeights
 from co2s_cli.models.taps import Backbone
 from co2s_cli.models.weight_files import read_tensors
 
 _RGB = 3
-
-CONNECT_SECONDS = 5
-"""How long the host of weights has to answer."""
 
 
 def load_weights(backbone: Backbone, name: str, weights: str) -> None:
@@ -47,7 +42,7 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
             channels,
         )
     elif isinstance(backbone, TimmBackbone):
-        source = read_tensors(path) if path.suffix else _fetch_timm(name, weights)
+        source = read_tensors(path if path.suffix else fetch_timm(name, weights))
         _fill(
             backbone.vit,
             _timm_tensors(source, backbone.vit),
@@ -69,57 +64,52 @@ def fetch_clip(name: str, tag: str) -> Path:
     if not facts:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or NONE
         raise ModelError(f"{name}: open_clip has no weights {tag!r} for it (known: {known})")
-    return Path(_fetched(name, tag, facts, lambda: open_clip.download_pretrained(facts)))
+    weights = _clip_weights(name, tag)
+    return hub.fetch(weights) if weights else _from_address(name, tag, facts)
 
 
-def _fetch_timm(name: str, tag: str) -> dict[str, Tensor]:
-    """The tensors of a timm pretrained tag, from the cache or the network."""
+def fetch_timm(name: str, tag: str) -> Path:
+    """The file of a timm pretrained tag, from the cache or the network."""
     architecture = name.partition(".")[0]
     known = [item.partition(".")[2] for item in timm.list_pretrained(f"{architecture}.*")]
     if tag not in known:
         raise ModelError(f"{architecture}: timm has no weights {tag!r} for it (known: {', '.join(known) or NONE})")
-    facts: Any = timm.get_pretrained_cfg(f"{architecture}.{tag}")
-    where = {"hf_hub": facts.hf_hub_id}
-    return dict(_fetched(architecture, tag, where, lambda: load_state_dict_from_hf(facts.hf_hub_id, weights_only=True)))
+    return hub.fetch(_timm_weights(f"{architecture}.{tag}"))
 
 
-def _fetched(name: str, tag: str, facts: Mapping[str, Any], fetch: Callable[[], Any]) -> Any:
-    """What `fetch` brings, tried in the cache alone where the hub cannot be reached: its own retries take a minute."""
-    address = facts.get("url") or f"https://huggingface.co/{facts.get('hf_hub', '').strip('/')}"
-    offline, error = not reachable(address), None
+def weights_called(name: str) -> HubWeights | None:
+    """The weights that `NETWORK:TAG` of open_clip or `NETWORK.TAG` of timm names; None where neither has them."""
+    network, colon, tag = name.partition(":")
+    if colon:
+        return _clip_weights(network, tag)
+    return _timm_weights(name) if "." in name and name in timm.list_pretrained() else None
+
+
+def _clip_weights(name: str, tag: str) -> HubWeights | None:
+    """Those of an open_clip tag; None where they lie on no hub."""
+    repo, _, file = str((open_clip.get_pretrained_cfg(name, tag) or {}).get("hf_hub", "")).rpartition("/")
+    return hub.clip_weights(f"{name}:{tag}", repo, file) if repo else None
+
+
+def _timm_weights(name: str) -> HubWeights:
+    facts: Any = timm.get_pretrained_cfg(name)
+    return hub.timm_weights(name, facts.hf_hub_id)
+
+
+def _from_address(name: str, tag: str, facts: dict[str, Any]) -> Path:
+    """The file of a tag that lies on no hub; open_clip keeps it in `~/.cache/clip`."""
+    address = str(facts.get("url", ""))
+    stored = Path("~/.cache/clip").expanduser() / Path(urlsplit(address).path).name
+    if not stored.is_file() and not hub.reachable(address):
+        raise ModelError(
+            f"{name}: weights {tag!r} are not in the cache, and the network cannot be reached",
+            hint=f"fetch {address} into {stored.parent}, or name a file, or begin without: --preset small",
+        )
     try:
-        with _cache_only() if offline else contextlib.nullcontext():
-            return fetch()
-    except Exception as problem:  # noqa: BLE001 - hub, network and disk raise what they like
-        error = problem
-    said = "the network cannot be reached" if offline else _first_line(error)
-    raise ModelError(
-        f"{name}: weights {tag!r} are not in the cache, and {said}",
-        hint=f"fetch {address} on a machine with network access and name the file, or begin without: --preset tiny",
-    ) from error
-
-
-def reachable(address: str) -> bool:
-    """Whether the host of an address answers within seconds; behind a proxy that is for the proxy to find out."""
-    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
-        return True
-    try:
-        with socket.create_connection((urlsplit(address).hostname or "", 443), timeout=CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
-@contextlib.contextmanager
-def _cache_only() -> Iterator[None]:
-    """Let huggingface_hub look nowhere but into its cache."""
-    from huggingface_hub import constants
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+        return Path(open_clip.download_pretrained(facts))
+    except Exception as error:
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise ModelError(f"{name}: weights {tag!r} could not be fetched ({said})", hint=f"from {address}") from error
 
 
 def _image_tower(source: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -156,7 +146,3 @@ def filters_of(rgb: Tensor, channels: tuple[int, ...]) -> Tensor:
     rule, by which filters repeat over the bands.
     """
     return rgb[:, list(channels)] * (_RGB / len(channels))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

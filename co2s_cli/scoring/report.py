@@ -31,12 +31,17 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     check_writable(there)
 
 
-def write(folder: Path, verdict: Verdict, facts: Mapping[str, Any]) -> None:
-    """Write a report; `facts` says what was judged. A curve that an earlier report left goes."""
+def made_folder(folder: Path) -> None:
+    """Make the folder of a report where it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
+
+
+def write(folder: Path, verdict: Verdict, facts: Mapping[str, Any]) -> None:
+    """Write a report; `facts` says what was judged. A curve that an earlier report left goes."""
+    made_folder(folder)
     names = [one.name for one in verdict.classes]
     columns = [*names, NO_CLASS][: len(verdict.confusion[0])]
     matrix = np.array(verdict.confusion, np.int64)
@@ -53,23 +58,30 @@ def markdown(verdict: Verdict, facts: Mapping[str, Any]) -> str:
     lines = ["# Evaluation", ""]
     lines += [f"- {key}: {value}" for key, value in facts.items() if isinstance(value, str)]
     lines += [f"- protocol: {verdict.protocol}"]
-    lines += ["", "| | |", "|---|---:|", *(_line(row) for row in summary(verdict))]
+    lines += ["", "| | |", "|---|---:|", *(md_row(row) for row in summary(verdict))]
     header, *rows = class_rows(verdict)
-    lines += ["", _line(header), "|---|" + "---:|" * (len(header) - 1), *(_line(row) for row in rows), ""]
+    lines += [
+        "",
+        md_row(header),
+        "|---|" + "---:|" * (len(header) - 1),
+        *(md_row(row) for row in rows),
+        "",
+    ]
     lines += [f"- {remark}" for remark in facts.get("remarks", ())]
     lines += ["", "## Confusion", "", "Pixels by true class (row) and class on the map (column).", ""]
     names = [one.name for one in verdict.classes]
     columns = ["", *names, NO_CLASS][: len(verdict.confusion[0]) + 1]
-    lines += [_line(columns), "|---|" + "---:|" * (len(columns) - 1)]
+    lines += [md_row(columns), "|---|" + "---:|" * (len(columns) - 1)]
     lines += [
-        _line([name, *(f"{count:,}" for count in row)]) for name, row in zip(names, verdict.confusion, strict=True)
+        md_row([name, *(f"{count:,}" for count in row)]) for name, row in zip(names, verdict.confusion, strict=True)
     ]
     lines += ["", f"![confusion]({CONFUSION})"]
     lines += ["", f"![reliability]({RELIABILITY})"] if verdict.reliability is not None else []
     return "\n".join([*lines, ""])
 
 
-def _line(cells: Any) -> str:
+def md_row(cells: Any) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(str(cell).strip().replace("|", "\\|") for cell in cells) + " |"
 
 

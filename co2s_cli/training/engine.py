@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.ema import EMA, Ema
+from co2s_cli.training.model_files import LAST, BestFile, best_files
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
 from co2s_cli.training.runtime import Runtime, without_sync
@@ -30,8 +31,6 @@ from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep, run_students, total_loss
 
 log = logging.getLogger(__name__)
-
-BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class Course:
     """Whether losses are divided by the counts of all ranks."""
     half_files: bool
     """Whether model files hold halves; the state for a resume never does."""
+    select_students: bool
+    """Whether each student keeps its own best file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,13 @@ class Engine:
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
         self.step = 0
         """Steps done."""
+        self._waited = 0.0
+        """Seconds in which the next batch was not ready."""
+        self.best_files = best_files(
+            tuple(pair.students), select_students=course.select_students, averaged=ema is not None
+        )
         self.best: dict[str, float] = {}
+        """mIoU and step of each best file, by `BestFile.key`; empty before the first validation."""
         self.tally: ValidationCounts | None = None
         """The last validation of this call."""
         self.mean: ValidationCounts | None = None
@@ -151,7 +158,7 @@ class Engine:
         batches = self._loader.batches(self.step * course.accumulate, last * course.accumulate)
         try:
             while self.step < last:
-                parts = self._advance([next(batches) for _ in range(course.accumulate)])
+                parts = self._advance(self._drawn(batches))
                 self._progress.advance(loss=f"{parts['loss']:.3f}")
                 if self.step % course.log_every == 0 or self.step == last:
                     self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
@@ -172,6 +179,13 @@ class Engine:
         self.tally, self.validated = self._validate(self._pair), self.step
         if self._ema is not None:
             self.mean = self._validate(self._ema.module)
+
+    def _drawn(self, batches: Iterator[DrawnBatch]) -> list[DrawnBatch]:
+        """The batches of the next step; the time that they are waited for is counted."""
+        began = time.perf_counter()
+        drawn = [next(batches) for _ in range(self._course.accumulate)]
+        self._waited += time.perf_counter() - began
+        return drawn
 
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
@@ -254,7 +268,8 @@ class Engine:
         speed = done / max(seconds, 1e-9)
         images = speed * course.accumulate * self._loader.images * self._runtime.ranks
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
-        records.add_timing(self.step, {"images_per_second": images, "seconds": seconds, "gpu_gb": memory})
+        timing = {"images_per_second": images, "seconds": seconds, "waited": self._waited, "gpu_gb": memory}
+        records.add_timing(self.step, timing)
         left = duration((last - self.step) / max(speed, 1e-9))
         log.info(
             "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
@@ -267,16 +282,16 @@ class Engine:
         self.validate()
         assert self.tally is not None
         found = findings(self.tally, self.mean, guided=self.guided)
-        best = [prefix for prefix, _, _ in self._kept() if self._improved(found, prefix)]
+        improved = [file for file in self.best_files if self._improved(found, file)]
         if records is not None:
             records.add(self.step, found)
             scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
             shown = "  ".join(f"{name} {found[f'{name}/miou']:.3f}" for name in scored)
-            log.info("step %d  validation mIoU: %s", self.step, shown)
+            log.info("step %d  validation mIoU: %s%s", self.step, shown, _best_so_far(improved))
             warning = drifting(*read(self._folder))
             if warning:
                 log.warning(warning)
-        self._save(best=best)
+        self._save(improved)
 
     def _refuse_broken(self) -> None:
         """Stop where a gradient was no number in the last step, of which no loss has told yet."""
@@ -284,22 +299,23 @@ class Engine:
         if not torch.stack(whole).all():
             raise _diverged(self.step, "the weights hold values that are no numbers")
 
-    def _improved(self, found: Mapping[str, float], prefix: str) -> bool:
-        """Whether a validation beats all earlier ones of its kind; if so it is kept in mind."""
-        miou = found[f"{prefix}{FUSED}/miou"]
-        if miou <= self.best.get(f"{prefix}miou", -1.0):
+    def _improved(self, found: Mapping[str, float], file: BestFile) -> bool:
+        """Whether a validation beats all earlier ones by the mIoU of a file; if so it is the best from now on."""
+        miou = found[file.figure]
+        if miou <= self.best.get(file.key("miou"), -1.0):
             return False
-        self.best |= {f"{prefix}step": float(self.step), f"{prefix}miou": miou}
+        self.best |= {file.key("step"): float(self.step), file.key("miou"): miou}
         return True
 
-    def _save(self, *, best: Collection[str] = ()) -> None:
+    def _save(self, improved: Collection[BestFile] = ()) -> None:
         """Write the models, then the state: what a killed run leaves behind is never older than its state."""
         if not self._runtime.leads:
             return
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
-            for name in [BEST, LAST] if prefix in best else [LAST]:
-                weights.save(model, self._folder / (prefix + name), half=self._course.half_files)
+            contents = {file.name: file.content(model) for file in improved if file.prefix == prefix}
+            for name, content in {**contents, prefix + LAST: model}.items():
+                weights.save(content, self._folder / name, half=self._course.half_files)
         State(
             step=self.step,
             manifest=self._manifest.model_dump_json(),
@@ -321,6 +337,12 @@ class Engine:
         if tally is not None and self.validated == self.step:
             training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
         return self._manifest.model_copy(update={"training": training})
+
+
+def _best_so_far(improved: Collection[BestFile]) -> str:
+    """The end of a log line: whose validation is the best so far."""
+    names = ", ".join(file.prefix + file.scored for file in improved)
+    return f"  (best so far: {names})" if names else ""
 
 
 def _diverged(step: int, found: str) -> ConfigError:

@@ -71,6 +71,10 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
     lines += [
         f"- {key.replace('_', ' ')}: {value}" for key, value in content.items() if not isinstance(value, dict | list)
     ]
+    best = content.get("best")
+    if best:
+        lines += ["", "| best model | step | mean IoU % |", "|---|---|---|"]
+        lines += [f"| {name} | {kept['step']:.0f} | {_percent(kept['miou'])} |" for name, kept in best.items()]
     found = content.get("validation")
     if not found:
         return "\n".join([*lines, "", "Not validated in this call.", ""])

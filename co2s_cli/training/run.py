@@ -25,13 +25,14 @@ from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
 from co2s_cli.files import appearing, check_writable
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.engine import BEST, LAST, Engine
+from co2s_cli.training.engine import Engine
+from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
 from co2s_cli.training.runtime import Runtime, started
-from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.setup import Lesson, engine_for
+from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
 from co2s_cli.training.state import STATE, State
 
 DEFAULT_STEPS = 4000
@@ -39,9 +40,7 @@ DEFAULT_STEPS = 4000
 LARGEST_SHRINKING = 4.0
 """By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
 
-_WRITTEN = (
-    *(prefix + name for prefix in ("", EMA) for name in (BEST, LAST)), METRICS, TIMING, STATE, *report.WRITTEN
-)  # fmt: skip
+_WRITTEN = (*MODEL_FILES, METRICS, TIMING, STATE, *report.WRITTEN)
 """What a run writes, and a new one in its folder must not find."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
@@ -56,7 +55,9 @@ class RunResult:
     model: Path
     """The last model."""
     best: Path | None
-    """The one with the best validation; None before the first validation."""
+    """The one with the best validation of all students together; None before the first validation."""
+    best_students: dict[str, Path]
+    """Of each student the file with its own best validation, where the run keeps them."""
     step: int
     """Steps done."""
     steps: int
@@ -167,20 +168,18 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
 
 
 def _described_data(settings: RunConfig) -> DataConfig:
-    if settings.root is not None:
-        known = find_protocol(settings.data)
-        resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
-        return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
-    return read_data(Path(settings.data))
+    if settings.root is None:
+        return read_data(Path(settings.data))
+    known = find_protocol(settings.data)
+    resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
+    return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
 
 
 def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     """Steps of a run whose settings do not say them."""
     if settings.epochs is None:
         return DEFAULT_STEPS
-    images = len(data.unlabeled or data.labeled)
-    # batches that make one step together are what so many GPUs would see of it
-    return settings.epochs * steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
+    return settings.epochs * epoch_steps_of(settings, data, runtime)
 
 
 def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:
@@ -222,6 +221,11 @@ def _result(engine: Engine, out: Path, steps: int) -> RunResult:
         out=out,
         model=out / LAST,
         best=out / BEST if engine.best else None,
+        best_students={
+            file.prefix + file.scored: out / file.name
+            for file in engine.best_files
+            if engine.best and file.scored != FUSED
+        },
         step=engine.step,
         steps=steps,
         best_miou=engine.best.get("miou"),
@@ -254,7 +258,11 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, resul
         "step": result.step,
         "steps": result.steps,
         "validated_step": engine.validated or None,
-        "best": engine.best,
+        "best": {
+            file.name: {what: engine.best[file.key(what)] for what in ("step", "miou")}
+            for file in engine.best_files
+            if file.key("step") in engine.best
+        },
         "labeled_images": len(data.labeled.sources),
         "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,

@@ -27,6 +27,7 @@ from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, Engine
 from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.runtime import Runtime
+from co2s_cli.training.schedule import steps_per_epoch
 from co2s_cli.training.step import Guide, Passes, StudentStep
 
 _HEAVIEST = 1_000_000
@@ -62,18 +63,6 @@ def engine_for(
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
-    plan = Plan(
-        seed=settings.seed,
-        batch=settings.batch,
-        crop=settings.crop,
-        rank=runtime.rank,
-        ranks=runtime.ranks,
-        views=method.wants.strong,
-        partner=settings.cutmix_partner,
-        strength=strength_of(settings, data.bands),
-        labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
-        rgb=rgb_places(data.bands),
-    )
     sliding = sliding_of(settings)
 
     def validate(model: Ensemble) -> ValidationCounts:
@@ -94,8 +83,8 @@ def engine_for(
     return Engine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=runtime.device.type == "cuda"),
-        course_of(settings, steps),
+        loader_of(settings, data, runtime, views=method.wants.strong),
+        course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
         runtime,
         folder=folder,
         validate=validate,
@@ -104,6 +93,24 @@ def engine_for(
         guided=lesson.guide is not None,
         half=precision == "fp16" and runtime.device.type == "cuda",
     )
+
+
+def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops."""
+    plan = Plan(
+        seed=settings.seed,
+        batch=settings.batch,
+        crop=settings.crop,
+        rank=runtime.rank,
+        ranks=runtime.ranks,
+        views=views,
+        partner=settings.cutmix_partner,
+        strength=strength_of(settings, data.bands),
+        labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
+        rgb=rgb_places(data.bands),
+    )
+    pinned = runtime.device.type == "cuda"
+    return Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned)
 
 
 def student_steps(
@@ -137,8 +144,16 @@ def strength_of(settings: RunConfig, bands: Sequence[str]) -> Strength:
     return Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur, own)
 
 
-def course_of(settings: RunConfig, steps: int) -> Course:
+def epoch_steps_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
+    """Steps of one pass over the unlabelled images, or over the labelled ones where there are no others."""
+    images = len(data.unlabeled or data.labeled)
+    # batches that make one step together are what so many GPUs would see of it
+    return steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
+
+
+def course_of(settings: RunConfig, steps: int, *, epoch_steps: int) -> Course:
     """Length and pace of the run."""
+    tenth = max(1, -(-steps // 10))
     return Course(
         steps=steps,
         lr=settings.lr,
@@ -151,10 +166,11 @@ def course_of(settings: RunConfig, steps: int) -> Course:
         schedule=settings.schedule,
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
-        val_every=settings.val_every or max(1, -(-steps // 10)),
+        val_every=epoch_steps if settings.val_every == "epoch" else settings.val_every or tenth,
         log_every=settings.log_every,
         shared_counts=settings.denominators == "all",
         half_files=settings.half_files,
+        select_students=settings.select == "students",
     )
 
 

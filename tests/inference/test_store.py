@@ -1,10 +1,5 @@
 """The folder of unfinished work: its lock, its journal, and units that come back as they went in."""
 
-import errno
-import os
-import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,9 +9,9 @@ from hypothesis import strategies as st
 
 from co2s_cli import tiling
 from co2s_cli.errors import OutputError
-from co2s_cli.inference import store
 from co2s_cli.inference.products import Plane
-from co2s_cli.inference.store import Journal, JournalNotes, Parts, UnitBuilder, clear, folder_of, forget, key_of, locked
+from co2s_cli.inference.store import Journal, JournalNotes, Parts, UnitBuilder, clear, folder_of, key_of, locked
+from co2s_cli.locks import LOCK
 
 PLANES = (Plane("class", "class"), Plane("probabilities", "probabilities", "float32", 3))
 
@@ -35,10 +30,21 @@ def test_a_journal_comes_back_as_it_went(tmp_path):
     assert again.notes == ("halved",)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"facts": {}}'])
-def test_a_journal_that_was_cut_off_counts_as_none(tmp_path, content):
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 10**5, '{"facts": {}}', '{"digest": []}'])
+def test_a_journal_that_is_damaged_or_foreign_is_refused_and_stays(tmp_path, content):
     (tmp_path / "journal.json").write_text(content)
-    assert Journal.read(tmp_path) is None
+    with pytest.raises(OutputError, match=r"journal.json: is damaged, or no journal") as caught:
+        Journal.read(tmp_path)
+    assert f"move {tmp_path} away" in caught.value.hint
+    assert (tmp_path / "journal.json").read_text() == content
+
+
+def test_every_change_of_a_journal_is_noticed(tmp_path):
+    Journal({"tile": 64, "scaling": [[0.0], [1.0]]}, band=512, panel=1024).write(tmp_path)
+    path = tmp_path / "journal.json"
+    path.write_text(path.read_text().replace("1024", "1023"))
+    with pytest.raises(OutputError, match="is damaged"):
+        Journal.read(tmp_path)
 
 
 def test_a_lock_leaves_nothing_where_nothing_was_begun(tmp_path):
@@ -49,40 +55,52 @@ def test_a_lock_leaves_nothing_where_nothing_was_begun(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unfinished_work_stays_and_can_be_cleared_and_forgotten(tmp_path):
+def test_unfinished_work_stays_and_can_be_cleared(tmp_path):
     out = tmp_path / "map.tif"
     with locked(out) as folder:
-        (folder / "0-0-1x1.part").write_text("")
-    assert (folder / "0-0-1x1.part").exists()
+        Journal({}, 1, 1).write(folder)
+        (folder / "0-0-1x1.class.tif").write_text("")
     with locked(out) as folder:
+        assert (folder / "0-0-1x1.class.tif").exists()
         clear(folder)
-        assert [path.name for path in folder.iterdir()] == ["lock"]
-        forget(folder)
+        assert [path.name for path in folder.iterdir()] == [LOCK]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_one_holds_the_lock(tmp_path):
-    out = tmp_path / "map.tif"
-    with locked(out), pytest.raises(OutputError, match="another process is writing it"), locked(out):
-        pass
-    with locked(out):
-        pass
+@pytest.mark.parametrize("name", ["notes.txt", "0-0-1x1.class.tif", "journal.json.bak"])
+def test_a_folder_that_this_program_did_not_make_is_refused_and_untouched(tmp_path, name):
+    folder = folder_of(tmp_path / "map.tif")
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"is no folder of unfinished work, it holds {name}"):
+        locked(tmp_path / "map.tif").__enter__()
+    assert [path.read_text() for path in folder.iterdir()] == ["mine"]
 
 
-def test_the_lock_dies_with_its_process(tmp_path):
+def test_files_of_others_in_a_folder_of_ours_stay(tmp_path):
     out = tmp_path / "map.tif"
-    code = (
-        "import os, sys, pathlib; from co2s_cli.inference.store import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
-    )
-    assert process.stdout.readline() == b"held\n"
-    with pytest.raises(OutputError), locked(out):
+    with locked(out) as folder:
+        Journal({}, 1, 1).write(folder)
+        for name in ("notes.txt", "0-0-1x1.class.tif"):
+            (folder / name).write_text("")
+    with locked(out) as folder:
+        Parts(folder, PLANES, "key").keep_only([])
+        clear(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_link_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    folder_of(tmp_path / "map.tif").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="is a link"):
+        locked(tmp_path / "map.tif").__enter__()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_only_one_holds_the_lock_and_its_message_names_the_output(tmp_path):
+    out = tmp_path / "map.tif"
+    with locked(out), pytest.raises(OutputError, match=r"map.tif: another process is writing it"), locked(out):
         pass
-    process.kill()
-    process.communicate()
     with locked(out):
         pass
 
@@ -104,7 +122,7 @@ def scene_of(height, width):
 @given(height=st.integers(1, 50), width=st.integers(1, 30), data=st.data())
 def test_strips_of_any_height_become_units_and_units_the_whole(tmp_path_factory, height, width, data):
     band, panel = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))
-    parts = Parts(tmp_path_factory.mktemp("parts"), PLANES)
+    parts = Parts(tmp_path_factory.mktemp("parts"), PLANES, "key")
     planes = scene_of(height, width)
     units = tiling.blocks(height, width, band=band, panel=panel)
     for chain in tiling.chains(units):
@@ -134,7 +152,7 @@ def test_rows_without_a_valid_pixel_are_blank():
 
 
 def test_a_part_that_is_cut_short_or_foreign_counts_as_missing(tmp_path):
-    parts = Parts(tmp_path, PLANES)
+    parts = Parts(tmp_path, PLANES, "key")
     (unit,) = tiling.blocks(8, 8, band=8, panel=8)
     assert not parts.has(unit)
     parts.write(unit, scene_of(8, 8))
@@ -149,8 +167,30 @@ def test_a_part_that_is_cut_short_or_foreign_counts_as_missing(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
+def test_a_part_with_one_changed_byte_counts_as_missing(tmp_path):
+    parts = Parts(tmp_path, PLANES, "key")
+    (unit,) = tiling.blocks(8, 8, band=8, panel=8)
+    parts.write(unit, scene_of(8, 8))
+    path = parts.path(unit, PLANES[1])
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 37):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert not parts.has(unit), place
+
+
+def test_a_part_of_another_map_or_of_another_place_counts_as_missing(tmp_path):
+    parts = Parts(tmp_path, PLANES, "key")
+    first, second = tiling.blocks(16, 8, band=8, panel=8)
+    parts.write(first, scene_of(8, 8))
+    assert parts.has(first)
+    assert not Parts(tmp_path, PLANES, "other").has(first)
+    for plane in PLANES:
+        parts.path(second, plane).write_bytes(parts.path(first, plane).read_bytes())
+    assert not parts.has(second)
+
+
 def test_a_part_with_damaged_data_is_an_output_error(tmp_path):
-    parts = Parts(tmp_path, PLANES)
+    parts = Parts(tmp_path, PLANES, "key")
     (unit,) = tiling.blocks(8, 8, band=8, panel=8)
     parts.write(unit, scene_of(8, 8))
     path = parts.path(unit, PLANES[1])
@@ -161,7 +201,7 @@ def test_a_part_with_damaged_data_is_an_output_error(tmp_path):
 
 
 def test_parts_know_how_often_each_class_occurs(tmp_path):
-    parts, planes = Parts(tmp_path, PLANES), scene_of(20, 30)
+    parts, planes = Parts(tmp_path, PLANES, "key"), scene_of(20, 30)
     units = tiling.blocks(20, 30, band=8, panel=16)
     for unit in units:
         parts.write(unit, {name: array[:, unit.slices[0], unit.slices[1]] for name, array in planes.items()})
@@ -169,56 +209,10 @@ def test_parts_know_how_often_each_class_occurs(tmp_path):
 
 
 def test_no_folder_is_an_output_error(tmp_path):
-    parts = Parts(tmp_path / "gone", PLANES)
+    parts = Parts(tmp_path / "gone", PLANES, "key")
     (unit,) = tiling.blocks(8, 8, band=8, panel=8)
     with pytest.raises(OutputError, match="could not be written"):
         parts.write(unit, scene_of(8, 8))
-
-
-@pytest.fixture
-def no_flock(monkeypatch):
-    """A file system without kernel locks."""
-
-    def refused(*_):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    monkeypatch.setattr(store.fcntl, "flock", refused)
-
-
-@pytest.mark.usefixtures("no_flock")
-def test_without_kernel_locks_a_file_names_the_owner_and_goes_with_it(tmp_path, caplog):
-    out = tmp_path / "map.tif"
-    with locked(out) as folder:
-        assert (folder / "lock.owner").read_text() == f"{socket.gethostname()}:{os.getpid()}"
-    assert "this file system has no locks" in caplog.text
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_flock")
-def test_an_owner_file_of_a_living_process_or_of_another_host_refuses_that_of_a_dead_one_does_not(tmp_path):
-    out, host = tmp_path / "map.tif", socket.gethostname()
-    owner = folder_of(out) / "lock.owner"
-    owner.parent.mkdir()
-    owner.write_text(f"{host}:{os.getppid()}")
-    with pytest.raises(OutputError, match="another process is writing it"), locked(out):
-        pass
-    owner.write_text("elsewhere:17")
-    with pytest.raises(OutputError, match="process 17 on elsewhere is writing it") as caught, locked(out):
-        pass
-    assert str(owner) in caught.value.hint
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    owner.write_text(f"{host}:{int(ended.stdout)}")
-    with locked(out):
-        assert owner.read_text() == f"{host}:{os.getpid()}"
-
-
-def test_a_lock_that_fails_otherwise_tells_the_reason(tmp_path, monkeypatch):
-    def refused(*_):
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(store.fcntl, "flock", refused)
-    with pytest.raises(OutputError, match="cannot be locked"), locked(tmp_path / "map.tif"):
-        pass
 
 
 def test_notes_of_many_threads_are_all_in_the_journal(tmp_path):

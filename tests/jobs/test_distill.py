@@ -22,7 +22,7 @@ from co2s_cli.jobs import distill, train
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.engine import BEST, LAST
+from co2s_cli.training.model_files import BEST, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.state import State
 

@@ -59,7 +59,7 @@ def _models_are_read_once(monkeypatch):
     monkeypatch.setattr(models, "load_model", load_model)
 
 
-READ, REAL_LOAD = {}, models.load_model
+READ, REAL_LOAD, REAL_WRITE = {}, models.load_model, store.Parts.write
 
 
 @pytest.fixture
@@ -476,15 +476,16 @@ def test_a_full_disk_is_an_output_error_and_what_is_finished_stays(tmp_path, mod
 
     def full(handle):
         written.append(handle)
-        if len(written) == 3:
+        if len(written) == 4:  # the first is the journal
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        run(wide, out, model)
+    with monkeypatch.context() as patch:
+        patch.setattr("co2s_cli.files.os.fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            run(wide, out, model)
     assert not out.exists()
     assert len(list(targets.folder_of(out).glob("*.class.tif"))) >= 2  # others may be on their way at the same time
-    assert not list(targets.folder_of(out).glob("*.tmp"))
+    assert not list(targets.folder_of(out).glob(".co2s.*"))
     assert run(wide, out, model).state == "resumed"
     assert out.read_bytes() == whole.read_bytes()
 
@@ -503,8 +504,70 @@ def test_what_belongs_to_a_whole_map_is_made_again_if_it_is_gone(tmp_path, model
     assert run(scene, tmp_path / "map.tif", model, **wanted, resume=True).state == "done"
     assert wanted["preview"].exists()
     wanted["confidence"].unlink()
-    with pytest.raises(OutputError, match="its confidence is missing"):
+    with pytest.raises(OutputError, match=r"sure.tif: is missing beside its map"):
         run(scene, tmp_path / "map.tif", model, **wanted, resume=True)
+    assert run(scene, tmp_path / "map.tif", model, **wanted, resume=True, overwrite=True).state == "made"
+
+
+def flip(path, place):
+    """Change one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["map.tif", "sure.tif"])
+@pytest.mark.parametrize("damage", [lambda path: flip(path, -300), lambda path: path.write_bytes(b"II*")])
+def test_a_map_or_what_belongs_to_it_is_done_only_if_its_checksum_holds(tmp_path, model, scene, name, damage):
+    wanted = {"confidence": tmp_path / "sure.tif"}
+    run(scene, tmp_path / "map.tif", model, **wanted)
+    whole = (tmp_path / name).read_bytes()
+    damage(tmp_path / name)
+    damaged = (tmp_path / name).read_bytes()
+    with pytest.raises(OutputError, match=rf"{name}: does not match its own checksum") as caught:
+        run(scene, tmp_path / "map.tif", model, **wanted, resume=True)
+    assert "--overwrite" in caught.value.hint
+    assert (tmp_path / name).read_bytes() == damaged
+    assert run(scene, tmp_path / "map.tif", model, **wanted, resume=True, overwrite=True).state == "made"
+    assert (tmp_path / name).read_bytes() == whole
+
+
+def test_a_raster_of_another_map_beside_it_is_not_done(tmp_path, model, scene):
+    run(scene, tmp_path / "map.tif", model, confidence=tmp_path / "sure.tif")
+    run(scene, tmp_path / "other.tif", model, confidence=tmp_path / "sure.tif", tile=128, overwrite=True)
+    with pytest.raises(OutputError, match=r"sure.tif: is whole, but was made from something else"):
+        run(scene, tmp_path / "map.tif", model, confidence=tmp_path / "sure.tif", resume=True)
+
+
+def test_damaged_and_forged_parts_are_made_anew_and_no_others(tmp_path, model, wide, monkeypatch):
+    whole, out = tmp_path / "whole.tif", tmp_path / "map.tif"
+    first = run(wide, whole, model)
+    with pytest.raises(InterruptError):
+        run(wide, out, model, progress=Interrupting(after=first.read - 1))
+    parts = sorted(targets.folder_of(out).glob("*.class.tif"))
+    assert len(parts) >= 3
+    flip(parts[0], -9)
+    write_raster(parts[1], noise((1, 64, 330)))
+    written = []
+
+    def write(self, unit, planes):
+        written.append(self.path(unit, self.planes[0]).name)
+        REAL_WRITE(self, unit, planes)
+
+    monkeypatch.setattr(store.Parts, "write", write)
+    assert run(wide, out, model).state == "resumed"
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path.name for path in parts} & set(written) == {path.name for path in parts[:2]}
+
+
+def test_a_folder_of_parts_that_this_program_did_not_make_is_refused(tmp_path, model, scene):
+    folder = targets.folder_of(tmp_path / "map.tif")
+    folder.mkdir()
+    (folder / "0-0-150x170.class.tif").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is no folder of unfinished work"):
+            run(scene, tmp_path / "map.tif", model, overwrite=overwrite)
+    assert names(folder) == ["0-0-150x170.class.tif"]
 
 
 def test_notes_of_a_run_out_of_memory_travel_to_the_report(tmp_path, model, scene, monkeypatch):
@@ -548,15 +611,39 @@ def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene,
     with monkeypatch.context() as patch:
         patch.setattr("co2s_cli.geo.write.preview.write_preview", broken)
         patch.setattr("co2s_cli.jobs.vectorize.run", broken)
-        with pytest.raises(
-            OutputError, match=r"map.tif: the map is whole and stays, .* failed: no room for it"
-        ) as caught:
-            run(scene, tmp_path / "map.tif", model, **beside)
-    assert "--resume" in caught.value.hint
+        for again in (False, True):
+            with pytest.raises(
+                OutputError, match=r"map.tif: the map is whole and stays, .* failed: no room for it"
+            ) as caught:
+                run(scene, tmp_path / "map.tif", model, **beside, resume=again)
+            assert "--resume" in caught.value.hint
     assert (pixels(tmp_path / "map.tif") < 4).all()
     assert not targets.folder_of(tmp_path / "map.tif").exists()
     assert run(scene, tmp_path / "map.tif", model, **beside, resume=True).state == "done"
     assert beside[wish].exists()
+
+
+def test_of_several_scenes_those_whose_polygons_fail_late_keep_their_maps(tmp_path, model, scene, monkeypatch):
+    other = write_raster(tmp_path / "other.tif", noise((3, 30, 30)))
+    folders = {name: tmp_path / name for name in ("maps", "polygons")}
+    for folder in folders.values():
+        folder.mkdir()
+    chosen = {"vector": folders["polygons"], "resume": True}
+
+    def broken(settings, _):
+        raise ResourceError("too many regions", hint="raise --min-area")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("co2s_cli.jobs.vectorize.run", broken)
+        result = run([scene, other], folders["maps"], model, **chosen)
+    with pytest.raises(
+        PartialError, match=r"(?s)scene.tif: the map is whole and stays.*raise --min-area; the same comm"
+    ):
+        result.check()
+    assert {"scene.tif", "other.tif"} <= set(names(folders["maps"]))
+    monkeypatch.setattr("co2s_cli.inference.mapping._compute", lambda *_: pytest.fail("the map is computed again"))
+    assert [made.state for made in run([scene, other], folders["maps"], model, **chosen).maps] == ["done", "done"]
+    assert names(folders["polygons"]) == ["other.gpkg", "other.qml", "scene.gpkg", "scene.qml"]
 
 
 def test_polygons_that_memory_does_not_allow_are_refused_before_any_compute(tmp_path, model, scene, monkeypatch):

@@ -166,15 +166,15 @@ def test_a_file_that_does_not_say_how_it_was_trained_is_refused(tmp_path):
 
 
 def test_a_missing_weight_is_told_at_once_where_there_is_no_network(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "reachable", lambda address: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(pretrained.hub, "reachable", lambda address: False)
     asked = []
     monkeypatch.setattr("socket.getaddrinfo", lambda *host, **_: asked.append(host))
     for fetch, file in (
         (lambda: pretrained.fetch_clip("ViT-B-16", "laion2b_s34b_b88k"), "laion/CLIP-ViT-B-16"),
-        (lambda: pretrained._fetch_timm("vit_base_patch16_dinov3_qkvb", "lvd1689m"), "vit_base_patch16_dinov3"),
+        (lambda: pretrained.fetch_timm("vit_base_patch16_dinov3_qkvb", "lvd1689m"), "vit_base_patch16_dinov3"),
     ):
-        with pytest.raises(ModelError, match="network cannot be reached") as caught:
+        with pytest.raises(ModelError, match="cannot be reached") as caught:
             fetch()
         assert file in caught.value.hint
     assert not asked

@@ -11,7 +11,8 @@ from support.training import landscape, quick
 from co2s_cli.config.train import resumed
 from co2s_cli.errors import ConfigError, InterruptError
 from co2s_cli.jobs import train
-from co2s_cli.training.engine import BEST, LAST, Engine
+from co2s_cli.training.engine import Engine
+from co2s_cli.training.model_files import BEST, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.state import STATE, State

@@ -53,7 +53,7 @@ def test_numbers_that_make_no_sense_are_refused(text):
 
 def test_the_published_preset_is_the_released_behaviour():
     settings = settings_of(None, {"preset": "published"}, [])
-    course, sliding = course_of(settings, 100), sliding_of(settings)
+    course, sliding = course_of(settings, 100, epoch_steps=7), sliding_of(settings)
     assert (course.lr_lag, course.clip_norm, course.shared_counts) == (1, 0, False)
     assert (course.lr, course.backbone_lr, course.decoder_lr, course.weight_decay) == (1e-4, 0.01, 10, 0.01)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("logits", "flat", 213, 512)
@@ -62,13 +62,21 @@ def test_the_published_preset_is_the_released_behaviour():
     assert (method.stability_grad, method.stability_in_padding) == (False, True)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("random", "published", "same")
     assert (settings.precision, settings.scale_rule, settings.epochs) == ("fp32", "fitted", 80)
+    assert (course.val_every, course.select_students) == (7, True)
 
 
 def test_the_default_preset_differs_where_the_table_of_the_methods_says_so():
     settings = settings_of(None, {}, [])
-    course, sliding = course_of(settings, 100), sliding_of(settings)
+    course, sliding = course_of(settings, 100, epoch_steps=7), sliding_of(settings)
     assert (course.lr_lag, course.clip_norm, course.shared_counts) == (0, 1, True)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("probabilities", "smooth", 192, None)
     method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
     assert (method.stability_grad, method.stability_in_padding) == (True, False)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("pretrained", "own", "other")
+    assert (course.val_every, course.select_students) == (10, False)
+
+
+@pytest.mark.parametrize("text", ["val_every=0", "val_every=often", "select=both"])
+def test_validations_are_so_many_steps_apart_or_an_epoch(text):
+    with pytest.raises(ConfigError, match=text.partition("=")[0]):
+        settings_of(None, {}, [text])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,14 +24,17 @@ from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import InputError, shown
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
-from co2s_cli.geo.read.polygons import is_vector, read_polygons, to_crs
+from co2s_cli.geo.labels.polygon_file import in_pixels, no_attribute, said
+from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
+
+log = logging.getLogger(__name__)
 
 Meaning = Mapping[int | str, int | str | None]
 """Value in the labels → class by name or id, or None for "not labelled"."""
 
-_NO_CLASS = ("", "none", "null", "ignore")
+NO_CLASS = ("", "none", "null", "ignore")
 """Words for "not labelled", in any case, where no class has that name."""
 
 _MEANING = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
@@ -81,7 +85,7 @@ def labels_onto(
     """
     if not path.exists():
         raise InputError(f"{path}: no such label file")
-    ids = _meanings(path, classes, values)
+    ids = meanings_of(path, classes, values)
     if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
     return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
@@ -221,23 +225,26 @@ def _polygons(
 ) -> PolygonLabels:
     frame = read_polygons(path)
     if attribute not in frame.columns:
-        known = few_of(str(name) for name in frame.columns if name != "geometry")
-        raise InputError(
-            f"{path}: has no attribute {shown(attribute)} (found: {known})",
-            hint="name another one: attribute: in data.yaml, --attribute of `co2s evaluate`",
-        )
-    if grid.crs is not None:
-        frame = to_crs(frame, grid.crs.to_wkt(), path)
-    ids = [_class_of(path, value, classes, values) for value in frame[attribute]]
-    a, b, c, d, e, f = tuple(~grid.transform)[:6]
-    shapes = shapely.transform(
-        frame.geometry.to_numpy(),
-        lambda xy: np.column_stack((a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f)),
-    )
+        raise no_attribute(path, frame, attribute)
+    frame = _with_values(path, frame, attribute)
+    ids = [class_of(path, value, classes, values) for value in frame[attribute]]
+    shapes = in_pixels(path, frame, grid)
     return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes))
 
 
-def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
+def _with_values(path: Path, frame: Any, attribute: str) -> Any:
+    """The polygons whose attribute says something; the others are not labelled."""
+    kept = frame[said(frame[attribute])]
+    if kept.empty:
+        raise InputError(f"{path}: no polygon says its {attribute}, every value is empty")
+    if len(kept) < len(frame):
+        log.warning(
+            "%s: %d of %d polygons say no %s and are left out", path, len(frame) - len(kept), len(frame), attribute
+        )
+    return kept
+
+
+def class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
     plain = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else value
     if values:
@@ -254,7 +261,7 @@ def _class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | s
     )
 
 
-def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
+def meanings_of(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
     """Class id of each value, `IGNORE` for "not labelled"; whole numbers written as text are numbers."""
     ids: dict[int | str, int] = {}
     for value, meaning in values.items():
@@ -271,11 +278,11 @@ def _meanings(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str,
 
 
 def _meaning_id(path: Path, classes: ClassMap, value: int | str, meaning: int | str | None) -> int:
-    """Class id of one meaning: a class by name, else by id (also as text), else one of `_NO_CLASS`."""
+    """Class id of one meaning: a class by name, else by id (also as text), else one of `NO_CLASS`."""
     if isinstance(meaning, str) and meaning in classes.names:
         return classes.id_of(meaning)
     number = None if meaning is None else _as_number(meaning)
-    if number is None or number == IGNORE or str(number).lower() in _NO_CLASS:
+    if number is None or number == IGNORE or str(number).lower() in NO_CLASS:
         return IGNORE
     if isinstance(number, int) and 0 <= number < len(classes):
         return number

@@ -19,7 +19,7 @@ from rasterio.warp import transform_bounds
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.gdal import FAILURES, first_line
 from co2s_cli.geo.grid import Grid, show_bounds
-from co2s_cli.geo.read.polygons import no_crs, read_polygons, to_crs
+from co2s_cli.geo.read.features import no_crs, read_polygons, to_crs
 from co2s_cli.tiling import Window
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _box(bounds: Bounds) -> Any:
 
 def read_area(file: Path, grid: Grid) -> Any:
     """The union of all polygons of a vector file, in the grid's CRS; in its own where the grid has none."""
-    shapes = read_polygons(file).geometry
+    shapes = read_polygons(file).geometry.make_valid()
     if grid.crs is None:
         return polygons_of(shapes.union_all())
     if shapes.crs is None:

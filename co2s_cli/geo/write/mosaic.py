@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError, OutputError
+from co2s_cli.files import TEMPORARY
+from co2s_cli.geo.checksum import CHECKSUM_TAG, UNSET, store_checksum
 from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset, reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read.checks import check_whole
@@ -20,7 +23,9 @@ from co2s_cli.tiling import Window
 
 
 def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[str, str]) -> None:
-    """Write bands (bands, rows, columns) as a GeoTIFF without place; GDAL compresses them outside of Python's lock.
+    """Write bands (bands, rows, columns) as a GeoTIFF without place, with its checksum.
+
+    GDAL compresses them outside of Python's lock.
 
     Raises:
         OutputError: the file cannot be written.
@@ -31,8 +36,9 @@ def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[
             str(path), "w", driver="GTiff", count=count, height=height, width=width, dtype=bands.dtype.name,
             nodata=nodata, **TILED,
         ) as dataset:  # fmt: skip
-            dataset.update_tags(**tags)
+            dataset.update_tags(**tags, **{CHECKSUM_TAG: UNSET})
             dataset.write(bands)
+        store_checksum(path)
     except FAILURES as error:
         raise OutputError(f"{path}: could not be written ({first_line(error)})") from error
 
@@ -54,32 +60,31 @@ def read_tile(path: Path, top: int, bottom: int) -> NDArray[Any]:
 
 
 def make_mosaic(
-    path: Path,
+    part: Path,
     tiles: Mapping[Window, Path],
     *,
     grid: Grid,
     layer: Layer,
     tags: Mapping[str, str],
     creation: Mapping[str, str],
-    scratch: Path,
 ) -> None:
-    """Make the unfinished file of `path` a COG of tiles that cover the grid.
-
-    `scratch` becomes a virtual raster of the tiles; it stands in their folder.
-    """
-    create_dataset(scratch, grid, layer, tags, driver="VRT").close()
-    document = ElementTree.parse(scratch)  # noqa: S314 - GDAL wrote it
-    for band in document.getroot().iter("VRTRasterBand"):
-        band.attrib |= {"blockXSize": str(BLOCK), "blockYSize": str(BLOCK)}
-        band.extend(_source(window, tile, band.attrib) for window, tile in tiles.items())
-    document.write(scratch)
-    make_cog(scratch, path, layer, creation)
+    """Make the unfinished file `part` a COG of tiles that cover the grid and lie in one folder."""
+    folder = next(iter(tiles.values())).parent
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as scratch:
+        virtual = Path(scratch) / "tiles.vrt"
+        create_dataset(virtual, grid, layer, tags, driver="VRT").close()
+        document = ElementTree.parse(virtual)  # noqa: S314 - GDAL wrote it
+        for band in document.getroot().iter("VRTRasterBand"):
+            band.attrib |= {"blockXSize": str(BLOCK), "blockYSize": str(BLOCK)}
+            band.extend(_source(window, tile, band.attrib) for window, tile in tiles.items())
+        document.write(virtual)
+        make_cog(virtual, part, layer, creation)
 
 
 def _source(window: Window, tile: Path, band: Mapping[str, str]) -> ElementTree.Element:
     """A tile as a source of a band of a virtual raster; with its properties, GDAL opens it only to read its pixels."""
     source = ElementTree.Element("SimpleSource")
-    ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = tile.name
+    ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = f"../{tile.name}"
     ElementTree.SubElement(source, "SourceBand").text = band["band"]
     size = {"RasterXSize": str(window.width), "RasterYSize": str(window.height), "DataType": band["dataType"]}
     ElementTree.SubElement(source, "SourceProperties", size, BlockXSize=str(BLOCK), BlockYSize=str(BLOCK))

@@ -20,7 +20,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, InputError, OutputError
-from co2s_cli.files import appearing
+from co2s_cli.files import appearing, clear_leftovers
+from co2s_cli.geo.checksum import CHECKSUM_TAG, UNSET, store_checksum
 from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset, reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.legend import STEPS
@@ -111,10 +112,8 @@ def raster(
     Raises:
         OutputError: no room, no permission, or a file that does not come out whole.
     """
-    with unfinished(path):
-        with rows_of_raster(path, grid, layer, tags, creation or {}) as writer:
-            yield writer
-        appear(path, layer)
+    with unfinished(path, layer) as part, rows_of_raster(part, grid, layer, tags, creation or {}) as writer:
+        yield writer
 
 
 def copy_class_raster(source: Path, path: Path, grid: Grid, classes: ClassMap) -> None:
@@ -131,36 +130,36 @@ def copy_class_raster(source: Path, path: Path, grid: Grid, classes: ClassMap) -
 
 @contextlib.contextmanager
 def rows_of_raster(
-    path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], creation: Mapping[str, str]
+    part: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], creation: Mapping[str, str]
 ) -> Iterator[RasterWriter]:
-    """Take all rows of a raster, then make them the unfinished file of `path`, which has yet to appear."""
-    raw = path.with_name(f".{path.name}.rows.tif")
+    """Take all rows of a raster, then make them the unfinished file `part`."""
+    raw = part.with_suffix(".raw")
     with create_dataset(raw, grid, layer, tags, driver="GTiff", bigtiff="if_safer", **TILED) as dataset:
         writer = RasterWriter(dataset, grid, layer)
         yield writer
     if writer.rows != grid.height:
         raise ValueError(f"{writer.rows} of {grid.height} rows written")
-    make_cog(raw, path, layer, creation, scratch=raw)
+    make_cog(raw, part, layer, creation, scratch=raw)
 
 
 @contextlib.contextmanager
-def unfinished(path: Path) -> Iterator[None]:
-    """Name the output in errors, and remove its unfinished files at the end, whether it has appeared or not.
+def unfinished(path: Path, layer: Layer) -> Iterator[Path]:
+    """Give a temporary name for a raster; at the end it and what belongs to it appear under their final names.
 
     Raises:
         OutputError: no room, no permission, or a file that does not come out whole.
     """
     try:
-        _clear(path)
-        yield
+        clear_leftovers(path)
+        with appearing(path) as part:
+            yield part
+            _put_sidecars(path, part, layer)
     except (*FAILURES, OSError) as error:
         raise OutputError(f"{path}: could not be written ({first_line(error)})") from error
-    finally:
-        _clear(path)
 
 
 def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], **options: Any) -> Any:
-    """An empty dataset open for writing, with the place, the names, the colours and the tags of a raster."""
+    """An empty dataset open for writing: place, names, colours and tags of a raster, and room for its checksum."""
     place = {"gcps": grid.gcps, "crs": grid.gcp_crs} if grid.gcps else {"crs": grid.crs, "transform": grid.transform}
     dataset = open_dataset(
         str(path), "w", height=grid.height, width=grid.width, count=len(layer.names), dtype=layer.dtype,
@@ -170,15 +169,17 @@ def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str]
     dataset.scales = (layer.scale,) * len(layer.names)
     if layer.classes is not None:
         dataset.write_colormap(1, styles.palette(layer.classes))
-    dataset.update_tags(**tags)
+    dataset.update_tags(**tags, **{CHECKSUM_TAG: UNSET})
     return dataset
 
 
 def make_cog(
-    source: Path, path: Path, layer: Layer, creation: Mapping[str, str], *, scratch: Path | None = None
+    source: Path, part: Path, layer: Layer, creation: Mapping[str, str], *, scratch: Path | None = None
 ) -> None:
-    """Make the unfinished file of `path` a COG of the pixels of `source`; `scratch` is removed as soon as possible."""
-    part = _unfinished_file(path)
+    """Make the unfinished file `part` a COG of the pixels of `source`, with its checksum.
+
+    `scratch` is removed as soon as possible.
+    """
     ids = layer.resampling == "mode"
     # ids next to each other have no gradient to predict; amounts are so noisy that more effort costs 6 times the time
     # for a sixth of the size
@@ -199,34 +200,18 @@ def make_cog(
             check_whole(str(part), dataset)
     except InputError as error:
         raise OSError(f"the file is not whole, is the disk full? {error.message}") from error
+    store_checksum(part)
 
 
-def appear(path: Path, layer: Layer) -> None:
-    """Put the raster and what belongs to it under their final names; sidecars first, so that a raster seen is whole."""
-    part = _unfinished_file(path)
+def _put_sidecars(path: Path, part: Path, layer: Layer) -> None:
+    """Put what belongs to a raster under its final names, before the raster itself: one that is seen is whole."""
     for suffix in (".aux.xml", ".ovr", ".msk"):  # what belonged to a raster of this name before
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     if layer.classes is not None:
         for target, text in styles.sidecars(path, layer.classes).items():
-            unfinished = part.with_name(part.name + target.suffix)
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(target)
-    part.replace(path)
-
-
-def _unfinished_file(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part.tif")
-
-
-def _clear(path: Path) -> None:
-    """Remove unfinished files of this output, also GDAL's own and those of a run that was killed."""
-    for stage in ("rows", "part"):
-        for left in path.parent.glob(f".{_literal(path.name)}.{stage}.tif*"):
-            left.unlink(missing_ok=True)
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+            temporary = part.with_name(target.name)
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(target)
 
 
 _SWITCH = "YES|NO"

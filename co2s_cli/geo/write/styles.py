@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -90,16 +90,58 @@ def polygon_qml(classes: dict[int, LandClass], raster_style: Iterable[ET.Element
     return _DOCTYPE + _text(root)
 
 
+def point_qml(classes: ClassMap, attribute: str) -> str:
+    """Points to be filled in: hollow until `attribute` holds a class, then in its colour; a form with the classes."""
+    root = ET.Element("qgis", version="3.16", styleCategories="Symbology|Forms")
+    _add_form(root, classes, attribute)
+    renderer = ET.SubElement(
+        root,
+        "renderer-v2",
+        type="categorizedSymbol", attr=attribute, symbollevels="0", enableorderby="0", forceraster="0",
+    )  # fmt: skip
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    colours = [(item.name, item.name, (*item.color, 255)) for item in classes.classes]
+    for number, (value, label, color) in enumerate([*colours, ("", "to do", (255, 255, 255, 0))]):
+        ET.SubElement(
+            categories, "category", value=value, type="string", symbol=str(number), label=label, render="true"
+        )
+        symbols.append(_symbol("marker", str(number), "SimpleMarker", _marker(color)))
+    ET.SubElement(root, "blendMode").text = "0"
+    ET.SubElement(root, "layerGeometryType").text = "0"  # points
+    return _DOCTYPE + _text(root)
+
+
+def _marker(color: tuple[int, int, int, int]) -> dict[str, str]:
+    ring = "255,0,255,255" if color[3] == 0 else "0,0,0,255"  # no imagery has much magenta
+    return {
+        "name": "circle",
+        "color": ",".join(map(str, color)),
+        "outline_color": ring,
+        "outline_width": "0.5",
+        "size": "3",
+    }
+
+
+def _add_form(root: ET.Element, classes: ClassMap, attribute: str) -> None:
+    """A list of the classes to choose from, for one field."""
+    field = ET.SubElement(ET.SubElement(root, "fieldConfiguration"), "field", name=attribute)
+    config = ET.SubElement(ET.SubElement(field, "editWidget", type="ValueMap"), "config")
+    choices = ET.SubElement(ET.SubElement(config, "Option", type="Map"), "Option", type="List", name="map")
+    for name in classes.names:
+        ET.SubElement(ET.SubElement(choices, "Option", type="Map"), "Option", type="QString", name=name, value=name)
+
+
 def _fill(name: str, item: LandClass) -> ET.Element:
     """A plain fill; no outline, so that neighbours meet as pixels do."""
-    symbol = ET.Element("symbol", type="fill", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
-    layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+    color = ",".join(map(str, (*item.color, 255)))
+    return _symbol("fill", name, "SimpleFill", {"color": color, "style": "solid", "outline_style": "no"})
+
+
+def _symbol(kind: str, name: str, layer_class: str, properties: Mapping[str, str]) -> ET.Element:
+    symbol = ET.Element("symbol", type=kind, name=name, alpha="1", clip_to_extent="1", force_rhr="0")
+    layer = ET.SubElement(symbol, "layer", {"class": layer_class, "enabled": "1", "locked": "0", "pass": "0"})
     options = ET.SubElement(layer, "Option", type="Map")
-    for key, value in (
-        ("color", ",".join(map(str, (*item.color, 255)))),
-        ("style", "solid"),
-        ("outline_style", "no"),
-    ):
+    for key, value in properties.items():
         ET.SubElement(options, "Option", name=key, type="QString", value=value)
         ET.SubElement(layer, "prop", k=key, v=value)  # QGIS before 3.26 reads these
     return symbol

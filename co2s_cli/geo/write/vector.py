@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -93,6 +93,7 @@ class Schema:
     """No feature, for the names and types of the fields."""
     decimals: int
     """Of longitudes and latitudes in texts."""
+    geometry: Literal["Polygon", "Point"] = "Polygon"
 
 
 def format_of(out: Path) -> VectorFormat:
@@ -144,8 +145,8 @@ def _write_with_gdal(path: str, target: VectorFormat, schema: Schema, tables: It
     with _stream(schema.empty, tables) as stream, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")  # a raster without CRS is no surprise here
         pyogrio.raw.write_arrow(
-            stream, path, layer=schema.layer, driver=target.driver, geometry_name=_GEOMETRY, geometry_type="Polygon",
-            crs=schema.crs, dataset_options=dict(target.dataset_options),
+            stream, path, layer=schema.layer, driver=target.driver, geometry_name=_GEOMETRY,
+            geometry_type=schema.geometry, crs=schema.crs, dataset_options=dict(target.dataset_options),
             layer_options={**target.layer_options, **rounding},
         )  # fmt: skip
 
@@ -178,7 +179,7 @@ def _write_parquet(path: Path, schema: Schema, tables: Iterator[Table]) -> None:
     """Write GeoParquet 1.1 with a row group for each table."""
     column = {
         "encoding": "WKB",
-        "geometry_types": ["Polygon"],
+        "geometry_types": [schema.geometry],
         "orientation": "counterclockwise",
         "crs": None if schema.crs is None else CRS.from_wkt(schema.crs).to_json_dict(),
     }

@@ -12,7 +12,7 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.errors import OutputError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.write.mosaic import make_mosaic, read_tile, tile_tags, write_tile
-from co2s_cli.geo.write.raster import appear, class_layer, fraction_layer, probability_layer, raster, unfinished
+from co2s_cli.geo.write.raster import class_layer, fraction_layer, probability_layer, raster, unfinished
 
 CLASSES = ClassMap.of(["water", "forest", "field"])
 LAYERS = {
@@ -47,10 +47,9 @@ def test_tiles_and_rows_make_the_same_file(tmp_path, name, place, panel):
         tiles[unit] = tmp_path / f"{unit.row}-{unit.col}.tif"
         write_tile(tiles[unit], bands[:, unit.slices[0], unit.slices[1]], nodata=layer.nodata, tags={})
     path = tmp_path / "tiles.tif"
-    with unfinished(path):
-        make_mosaic(path, tiles, grid=grid, layer=layer, tags=tags, creation={}, scratch=tmp_path / "all.vrt")
+    with unfinished(path, layer) as part:
+        make_mosaic(part, tiles, grid=grid, layer=layer, tags=tags, creation={})
         assert not path.exists()
-        appear(path, layer)
     assert path.read_bytes() == (tmp_path / "rows.tif").read_bytes()
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(), bands)

@@ -18,7 +18,7 @@ from co2s_cli.errors import OutputError
 from co2s_cli.geo.gdal import open_dataset
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.legend import STEPS
-from co2s_cli.geo.write.raster import class_layer, fraction_layer, probability_layer, raster
+from co2s_cli.geo.write.raster import class_layer, fraction_layer, probability_layer, raster, unfinished
 
 CLASSES = ClassMap.of(["water", {"name": "trees", "color": [1, 2, 3]}, "roofs & roads"])
 UTM = CRS.from_epsg(32633)
@@ -85,9 +85,12 @@ def test_a_class_raster_is_a_cog_with_palette_tags_and_overviews_by_mode(tmp_pat
     assert (coarse[:, 301:] == 1).all()  # nodata is no class that could win
 
 
-def test_after_success_nothing_lies_beside_the_map_but_names_and_style(tmp_path):
-    (tmp_path / ".map.tif.rows.tif").write_text("of a run that was killed")
-    (tmp_path / ".map.tif.part.tif.ovr.tmp").write_text("of a run that was killed")
+def test_after_success_nothing_lies_beside_the_map_but_names_and_style(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("co2s_cli.files.shutil.rmtree", lambda *_, **__: None)  # as if it was killed
+        with pytest.raises(ZeroDivisionError), unfinished(tmp_path / "map.tif", class_layer(CLASSES)) as part:
+            part.write_text(str(1 / 0))
+    assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "map.tif.ovr").write_text("overviews of an older map")
     write(tmp_path / "map.tif", GRIDS["north-up"], labels(GRIDS["north-up"]))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["map.qml", "map.tif", "map.tif.aux.xml"]

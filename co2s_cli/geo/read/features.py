@@ -1,9 +1,9 @@
-"""Read polygons from a vector file of any kind: whatever is wrong with the file is one `InputError` that names it."""
+"""Read a vector file of any kind: whatever is wrong with it is one `InputError` that names it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from shapely.errors import ShapelyError
@@ -12,9 +12,6 @@ from co2s_cli.errors import InputError
 from co2s_cli.files import check_readable
 from co2s_cli.geo.gdal import first_line
 from co2s_cli.limits import MAX_COORDINATE
-
-if TYPE_CHECKING:
-    import geopandas
 
 VECTORS = frozenset({".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
 """Suffixes of vector files; every other label file is a raster."""
@@ -28,40 +25,53 @@ def is_vector(path: Path) -> bool:
     return path.suffix.lower() in VECTORS
 
 
-def read_polygons(path: Path) -> geopandas.GeoDataFrame:
-    """The polygons of a vector file, valid, with their attributes.
+def read_polygons(path: Path) -> Any:
+    """The polygons in a vector file, as a GeoDataFrame.
 
     Raises:
-        InputError: unreadable, of several layers, without polygons, or with coordinates out of this world.
+        InputError: missing, unreadable, or without polygons.
     """
-    import geopandas  # slow to import, and only wanted where polygons are given
+    frame = read_features(path, "polygons")
+    kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
+    polygons = frame[frame.geom_type.isin(("Polygon", "MultiPolygon")) & ~frame.is_empty]
+    if polygons.empty:
+        raise InputError(
+            f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
+            hint="points of a sample are for `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
+        )
+    return polygons
+
+
+def read_features(path: Path, wanted: str) -> Any:
+    """All features in a vector file, as a GeoDataFrame; `wanted` is the word of messages for what they should be.
+
+    Raises:
+        InputError: missing, unreadable, of several layers, without geometry, or with coordinates out of this world.
+    """
+    import geopandas  # slow to import, and only wanted where vectors are given
 
     check_readable(path)
     try:
         frame = _table(path)
-        if not isinstance(frame, geopandas.GeoDataFrame) or frame.empty:
-            raise InputError(f"{path}: polygons wanted, found no geometry")
-        polygons = frame[frame.geom_type.isin(("Polygon", "MultiPolygon")) & ~frame.is_empty]
-        if polygons.empty:
-            kinds = ", ".join(sorted(set(frame.geom_type.dropna()))) or "no geometry"
-            raise InputError(f"{path}: polygons wanted, found {kinds}")
-        if not (np.abs(polygons.total_bounds) <= MAX_COORDINATE).all():
+        if not isinstance(frame, geopandas.GeoDataFrame):
+            raise InputError(f"{path}: holds a table without geometry, {wanted} are wanted")
+        if not frame.empty and (np.abs(frame.total_bounds) > MAX_COORDINATE).any():
             raise InputError(f"{path}: has coordinates beyond ±{MAX_COORDINATE:g}")
-        return polygons.set_geometry(polygons.geometry.make_valid())
     except _FAILURES as error:
-        raise InputError(f"{path}: cannot be read as polygons ({first_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as {wanted} ({first_line(error)})") from error
+    return frame
 
 
-def to_crs(polygons: Any, wkt: str, path: Path) -> Any:
-    """Polygons of `path` (a series or a table) in the CRS `wkt`.
+def to_crs(features: Any, wkt: str, path: Path) -> Any:
+    """Features of `path` (a series or a table) in the CRS `wkt`.
 
     Raises:
         InputError: they have no CRS, or no coordinates in that one.
     """
-    if polygons.crs is None:
+    if features.crs is None:
         raise no_crs(path)
     try:
-        moved = polygons.to_crs(wkt)
+        moved = features.to_crs(wkt)
     except _FAILURES as error:
         raise InputError(f"{path}: cannot be brought to the scene's CRS ({first_line(error)})") from error
     if not np.isfinite(moved.total_bounds).all():
@@ -70,7 +80,7 @@ def to_crs(polygons: Any, wkt: str, path: Path) -> Any:
 
 
 def no_crs(path: Path) -> InputError:
-    """What is wrong with a file of polygons that could lie anywhere."""
+    """What is wrong with a file of features that could lie anywhere."""
     return InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
 
 

@@ -1,0 +1,52 @@
+"""`co2s init`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from co2s_cli.cli import app
+from co2s_cli.cli.common import echo_result, table
+from co2s_cli.cli.options import Config, Json, command
+from co2s_cli.config import load
+from co2s_cli.config.init import InitConfig
+from co2s_cli.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from co2s_cli.jobs.init import InitResult, SceneLine
+
+
+@command(app, "init", InitConfig, example="co2s init scene.tif --labels polygons.gpkg --attribute class")
+def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
+    """Write the data.yaml that trains on each SCENE and a few polygons, and say what they hold and what is thin."""
+    settings = load(InitConfig, config, flags)
+    from co2s_cli.jobs import init as job  # after parsing: --help must not wait for rasterio
+
+    result = job.run(settings)
+    echo_result(result, as_json=as_json, text="" if as_json else described(result))
+
+
+def described(result: InitResult) -> str:
+    """The result as lines for people; the file that was written is the last one."""
+    lines = [_of_scene(scene) for scene in result.scenes]
+    lines += ["", *table(_rows(result)), ""]
+    lines += [f"note: {remark}" for remark in result.remarks]
+    lines += [f"thin: {line}" for line in result.thin]
+    lines += [f"next: co2s train {result.out} --out runs/first --preset small", str(result.out)]
+    return printable("\n".join(lines))
+
+
+def _of_scene(scene: SceneLine) -> str:
+    size = f"{scene.width} × {scene.height} px"
+    resolution = f" of {scene.ground_resolution:.4g} m" if scene.ground_resolution else ""
+    bands = f"{len(scene.bands)} band{'s' * (len(scene.bands) != 1)} ({', '.join(scene.bands)})"
+    return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} polygons"
+
+
+def _rows(result: InitResult) -> Iterator[tuple[str, ...]]:
+    yield (result.attribute, "color", "polygons", "pixels", "train", "validate")
+    for item in result.classes:
+        color = "#{:02x}{:02x}{:02x}".format(*item.color)
+        counts = (item.polygons, item.pixels, item.train_pixels, item.val_pixels)
+        yield (item.name, color, *(f"{count:,}" for count in counts))

@@ -1,0 +1,170 @@
+"""A first data.yaml for scenes and polygons: its classes, what validates, what is thin, and its commented text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from co2s_cli.classes import Color, few_of
+from co2s_cli.colors import colors_for
+from co2s_cli.config.data import DataConfig
+from co2s_cli.data.survey import Block
+from co2s_cli.errors import InputError
+from co2s_cli.geo.labels.labels import NO_CLASS
+from co2s_cli.geo.labels.polygon_file import Attribute
+
+FEW_PLACES = 5
+"""Places below which a class is called thin: one in five validates."""
+FEW_PIXELS = 100
+"""Pixels below which a class is called thin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """The classes that the values of an attribute name."""
+
+    names: tuple[str, ...]
+    """Class names by id."""
+    values: dict[int | str, int | str | None]
+    """Value → class name, or None for "not labelled"; empty where each value is the name of its class."""
+
+    @classmethod
+    def of(cls, attribute: Attribute) -> Legend:
+        """One class for each value; spellings that differ in case and blanks alone are one class.
+
+        Whole numbers, also as text, become `class 1`; the words of `NO_CLASS` stand for no class.
+        """
+        known: dict[str, str] = {}
+        values: dict[int | str, int | str | None] = {}
+        for value in attribute.values:
+            text = " ".join(str(value).split())
+            key = text.casefold()
+            values[value] = None if key in NO_CLASS else known.setdefault(key, _class_name(text))
+        plain = all(value == name for value, name in values.items())
+        return cls(tuple(known.values()), {} if plain else values)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """What the polygons say of one class."""
+
+    name: str
+    color: Color
+    polygons: int
+    pixels: int
+    train_pixels: int
+    train_places: int
+    """Polygons near each other are one place."""
+    val_pixels: int
+    val_places: int
+
+    def thin(self) -> str | None:
+        """What there is too little of, with what helps; None where there is enough."""
+        places = self.train_places + self.val_places
+        if not self.pixels:
+            return f"{self.name}: its polygons cover no pixel's centre, draw larger ones"
+        if not self.val_pixels:
+            return f"{self.name}: cannot be validated, all its labels lie in one place; draw more of it elsewhere"
+        if places < FEW_PLACES:
+            return f"{self.name}: labelled in {places} places; with {FEW_PLACES} or more its figures mean something"
+        if self.pixels < FEW_PIXELS:
+            return f"{self.name}: {self.pixels} pixels are labelled; draw larger polygons, or more of them"
+        return None
+
+
+def class_facts(
+    legend: Legend, polygons: Sequence[int], train: Sequence[Block], val: Sequence[Block]
+) -> list[ClassFacts]:
+    """The facts of each class; `polygons` are counted by class."""
+    counts = [np.array([block.counts for block in side]).reshape(-1, len(legend.names)) for side in (train, val)]
+    train_pixels, val_pixels = (side.sum(axis=0).tolist() for side in counts)
+    train_places, val_places = ((side > 0).sum(axis=0).tolist() for side in counts)
+    return [
+        ClassFacts(
+            name=name,
+            color=color,
+            polygons=polygons[class_id],
+            pixels=train_pixels[class_id] + val_pixels[class_id],
+            train_pixels=train_pixels[class_id],
+            train_places=train_places[class_id],
+            val_pixels=val_pixels[class_id],
+            val_places=val_places[class_id],
+        )
+        for class_id, (name, color) in enumerate(zip(legend.names, colors_for(legend.names), strict=True))
+    ]
+
+
+def check_legend(source: str, attribute: Attribute, legend: Legend) -> None:
+    """Refuse an attribute that names fewer than two classes.
+
+    Raises:
+        InputError: with the values that it has.
+    """
+    if len(legend.names) >= 2:
+        return
+    values = few_of(attribute.values) or "none"
+    raise InputError(
+        f"{source}: attribute {attribute.name} names {len(legend.names)} class{'es' * (not legend.names)} "
+        f"(values: {values}), two at least are wanted",
+        hint="draw polygons of what is no such place, too, as a class of its own, or name another --attribute",
+    )
+
+
+_TEXT = """\
+# {origin}
+# Correct what is wrong here, then: co2s train {name} --out runs/first --preset small
+# Paths are relative to this file. Every key: docs/data.md
+
+# Rename or recolour as you like; new names want `values:` below. `prompts:` are words for the default preset's CLIP.
+classes:
+{classes}
+
+# Images with labels. `values:` says what a value of the attribute means: {{pond: water, unknown: none}}
+{labeled}
+# What is learnt from without labels; add more scenes of the same sensor here.
+{unlabeled}
+# Share of the labels that validates, drawn as whole polygons; or files: [{{image: …, labels: …}}]
+{val}
+# What the model sees, by the names in the file{known}. Delete what it shall not see; images that it maps need these.
+{bands}"""
+
+
+def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, origin: str, known: Sequence[str]) -> str:
+    """The text of the file called `name`; `origin` is its first line, `known` are common names of the bands."""
+    entries = config.model_dump(mode="json", exclude_defaults=True)
+    values = [entry.values for entry in config.labeled]  # JSON would make texts of keys that are numbers
+    labeled = [
+        {**entry, "attribute": item.attribute, **({"values": dict(meaning)} if meaning else {})}
+        for entry, item, meaning in zip(entries["labeled"], config.labeled, values, strict=True)
+    ]
+    return _TEXT.format(
+        origin=origin,
+        name=name,
+        classes="\n".join(_class_line(item) for item in facts),
+        labeled=_lines({"labeled": labeled}),
+        unlabeled=_lines({"unlabeled": [entry.image for entry in config.unlabeled]}),
+        val=f"val: {config.val}\n",
+        known=f" ({', '.join(known)})" if known else "",
+        bands=_lines({"bands": list(config.bands)}),
+    )
+
+
+def _class_line(item: ClassFacts) -> str:
+    told = (
+        f"{item.polygons} polygons, {item.pixels:,} pixels: {item.train_pixels:,} train, {item.val_pixels:,} validate"
+    )
+    entry = {"name": item.name, "color": list(item.color)}
+    line = yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10_000)
+    return f"- {line.strip()}  # {told}"
+
+
+def _class_name(text: str) -> str:
+    return f"class {text}" if text.lstrip("-").isdecimal() else text
+
+
+def _lines(part: dict[str, Any]) -> str:
+    return yaml.safe_dump(part, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)

@@ -1,0 +1,63 @@
+"""One check or measurement as a process: `python -m co2s_cli.jobs.gpu.task NAME DEVICE FOLDER [small] SCRATCH`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from co2s_cli import log
+from co2s_cli.jobs.gpu.bench import Bench, NotMetError, SkippedError, append_line
+from co2s_cli.jobs.gpu.figures import FIGURES
+from co2s_cli.jobs.gpu.maps import CHECKS as MAPS
+from co2s_cli.jobs.gpu.runs import CHECKS as RUNS
+
+SKIPPED = 5
+"""Exit code of a check that means nothing on the device."""
+
+TRACE = "trace.json"
+
+
+def bench_of(name: str, device: str, scratch: Path, *, small: bool) -> Bench:
+    """Where a check or measurement works: made-up land of 1,024² for checks, of 20,000² for measurements."""
+    if small:
+        return Bench(torch.device(device), scratch, side=128, tile=64, crop=64)
+    if name in FIGURES:
+        return Bench(torch.device(device), scratch, side=20_000, tile=512, crop=512, batch=8, networks="base")
+    return Bench(torch.device(device), scratch)
+
+
+def perform(name: str, bench: Bench, folder: Path) -> None:
+    """Make a check or a measurement; its figures are lines of `NAME.jsonl` in `folder` as soon as they are known."""
+
+    def tell(figure: str, values: dict[str, Any]) -> None:
+        append_line(folder / f"{name}.jsonl", {figure: values})
+
+    checks = MAPS | RUNS
+    if name in checks:
+        tell(name, checks[name](bench))
+    else:
+        FIGURES[name](bench, tell)
+    if (bench.folder / TRACE).exists():
+        shutil.copyfile(bench.folder / TRACE, folder / TRACE)
+
+
+def main(arguments: list[str]) -> int:
+    """Perform what the command line names; the exit code."""
+    name, device, folder, *size, scratch = arguments
+    log.setup(-1)
+    warnings.simplefilter("ignore")  # of libraries: the last line on stderr is to be what went wrong
+    try:
+        perform(name, bench_of(name, device, Path(scratch), small=bool(size)), Path(folder))
+    except (SkippedError, NotMetError) as error:
+        sys.stderr.write(f"{error}\n")
+        return SKIPPED if isinstance(error, SkippedError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

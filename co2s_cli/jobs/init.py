@@ -1,0 +1,301 @@
+"""Write the data.yaml that trains on scenes and polygons, and tell what these hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from co2s_cli import __version__
+from co2s_cli.classes import IGNORE
+from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, portable
+from co2s_cli.config.init import InitConfig
+from co2s_cli.config.run import RunConfig
+from co2s_cli.data.draft import ClassFacts, Legend, check_legend, class_facts, data_yaml
+from co2s_cli.data.roles import Roles, roles_of
+from co2s_cli.data.sources import Source, labeled_sources, with_bands
+from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.files import check_output, write_text
+from co2s_cli.geo.labels.labels import PolygonLabels
+from co2s_cli.geo.labels.polygon_file import (
+    Attribute,
+    attributes_of,
+    in_pixels,
+    no_attribute,
+    on_grid,
+    other_crs,
+    overlaps,
+    touching,
+)
+from co2s_cli.geo.read.bands import common_names
+from co2s_cli.geo.read.features import is_vector, read_polygons
+from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.sources import expand_sources
+
+log = logging.getLogger(__name__)
+
+_USUAL_ATTRIBUTE = "class"
+_COVERED = 0.1
+"""Share of the smaller polygon from which on an overlap is no slip of the hand along a common border."""
+
+R = TypeVar("R", bound=RunConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneLine:
+    """What is told of a scene."""
+
+    source: str
+    height: int
+    width: int
+    bands: tuple[str, ...]
+    ground_resolution: float | None
+    """Metres per pixel."""
+    polygons: int
+    """Polygons that lie on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """What was written, and what the polygons say."""
+
+    out: Path
+    scenes: tuple[SceneLine, ...]
+    attribute: str
+    classes: tuple[ClassFacts, ...]
+    bands: tuple[str, ...]
+    """Names of the bands that the model will see."""
+    remarks: tuple[str, ...]
+    """What is worth knowing and stops nothing."""
+    thin: tuple[str, ...]
+    """Of what there is too little, with what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Polygons:
+    """The file of polygons and what its attribute means."""
+
+    path: Path
+    frame: Any
+    attribute: Attribute
+    legend: Legend
+
+
+def run(settings: InitConfig) -> InitResult:
+    """Look at scenes and polygons, and write the data.yaml that trains on them.
+
+    Raises:
+        InputError: polygons that cannot be trained on, or scenes that cannot be read.
+        OutputError: the file exists or cannot be written.
+    """
+    check_output(settings.out, overwrite=settings.overwrite)
+    result, text = drafted(settings)
+    write_text(settings.out, text)
+    return result
+
+
+def drafted(settings: InitConfig) -> tuple[InitResult, str]:
+    """What is told of scenes and polygons, and the text of their data.yaml; nothing is written."""
+    polygons = _opened(settings)
+    scenes = [Scene.open(source) for source in expand_sources(settings.scenes)]
+    lines = [_scene_line(scene, polygons) for scene in scenes]
+    if not any(line.polygons for line in lines):
+        raise _outside(polygons, scenes)
+    config = _config(scenes, lines, polygons)
+    sources = labeled_sources(config.labeled, config.class_map, config.bands)
+    remarks = [*_remarks(polygons, scenes, lines), *_check_overlaps(polygons, sources, settings)]
+    facts = class_facts(polygons.legend, *_counted(config, sources))
+    text = data_yaml(
+        portable(config, settings.out.parent),
+        facts,
+        name=settings.out.name,
+        origin=f"By co2s init {__version__}: {settings.labels.name}, attribute {polygons.attribute.name}.",
+        known=_common(config.bands),
+    )
+    thin = tuple(line for item in facts if (line := item.thin()))
+    result = InitResult(
+        settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.bands, tuple(remarks), thin
+    )
+    return result, text
+
+
+def for_run(settings: R) -> R:
+    """Settings of a run on a scene and `--labels`, with the data.yaml that is written into its folder for them.
+
+    Others are handed back as they are. Of several processes each writes the same file, whole or not at all.
+
+    Raises:
+        ConfigError, InputError, OutputError: as `run`; or the folder's data.yaml is another one.
+    """
+    if settings.labels is None or settings.resume:
+        return settings
+    if settings.out is None:
+        raise ConfigError("--labels wants --out, the folder of the run: data.yaml is written into it")
+    out = settings.out / "data.yaml"
+    draft = InitConfig(
+        scenes=[settings.data],
+        labels=settings.labels,
+        attribute=settings.attribute,
+        overlaps=settings.overlaps,
+        out=out,
+    )
+    result, text = drafted(draft)
+    if out.exists() and not settings.overwrite and out.read_text(encoding="utf-8") != text:
+        raise OutputError(
+            f"{out}: is another data.yaml than the one for {settings.data} and {settings.labels}",
+            hint=f"train on it (co2s train {out} --out {settings.out}), or replace it with --overwrite",
+        )
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
+    for remark in result.remarks:
+        log.info("%s", remark)
+    for thin in result.thin:
+        log.warning("thin: %s", thin)
+    return settings.model_copy(update={"data": str(out), "labels": None, "attribute": None, "overlaps": "refuse"})
+
+
+def _opened(settings: InitConfig) -> _Polygons:
+    path = settings.labels
+    if path.exists() and not is_vector(path):
+        raise InputError(
+            f"{path}: polygons are wanted (.gpkg, .geojson, .shp, …)",
+            hint="name a raster of labels in data.yaml by hand: labeled: [{image: …, labels: …, values: {1: water}}]",
+        )
+    frame = read_polygons(path)
+    attribute = _class_attribute(path, frame, settings.attribute)
+    legend = Legend.of(attribute)
+    check_legend(str(path), attribute, legend)
+    return _Polygons(path, frame, attribute, legend)
+
+
+def _class_attribute(path: Path, frame: Any, wanted: str | None) -> Attribute:
+    """The attribute that is asked for, else `class`, else the only one that can name classes."""
+    attributes = attributes_of(frame)
+    by_name = {attribute.name: attribute for attribute in attributes}
+    if wanted is None and _USUAL_ATTRIBUTE not in by_name:
+        fitting = [attribute for attribute in attributes if attribute.fits]
+        if len(fitting) == 1:
+            return fitting[0]
+        raise no_attribute(path, frame, _USUAL_ATTRIBUTE)
+    name = wanted or _USUAL_ATTRIBUTE
+    if name not in by_name:
+        raise no_attribute(path, frame, name)
+    attribute = by_name[name]
+    if attribute.kind == "other" and attribute.values:
+        raise InputError(
+            f"{path}: attribute {name} holds neither text nor whole numbers (such as {attribute.values[0]})",
+            hint=no_attribute(path, frame, name).hint,
+        )
+    return attribute
+
+
+def _scene_line(scene: Scene, polygons: _Polygons) -> SceneLine:
+    shapes = in_pixels(polygons.path, polygons.frame, scene.grid)
+    return SceneLine(
+        source=scene.source,
+        height=scene.height,
+        width=scene.width,
+        bands=scene.names,
+        ground_resolution=scene.ground_resolution,
+        polygons=int(touching(shapes, scene.grid).sum()),
+    )
+
+
+def _outside(polygons: _Polygons, scenes: Sequence[Scene]) -> InputError:
+    """What is told where no polygon lies on any scene: where both lie, in one CRS."""
+    first = scenes[0]
+    frame = on_grid(polygons.path, polygons.frame, first.grid)
+    boxes = [" ".join(f"{value:.6g}" for value in box) for box in (frame.total_bounds, first.grid.bounds())]
+    systems = [crs.to_string() if crs else "no CRS" for crs in (polygons.frame.crs, first.crs)]
+    more = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
+    return InputError(
+        f"{polygons.path}: none of its {len(frame)} polygons lies on {first.source}{more} "
+        f"(polygons at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
+        hint=f"is one of the two said to be in a wrong CRS? (polygons: {systems[0]}, scene: {systems[1]})",
+    )
+
+
+def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Polygons) -> DataConfig:
+    """The data.yaml, its paths as the user named them."""
+    labeled = [
+        LabeledEntry(
+            image=scene.source,
+            labels=polygons.path,
+            attribute=polygons.attribute.name,
+            values=polygons.legend.values,
+        )
+        for scene, line in zip(scenes, lines, strict=True)
+        if line.polygons
+    ]
+    colored = class_facts(polygons.legend, [0] * len(polygons.legend.names), (), ())
+    return with_bands(
+        DataConfig(
+            classes=tuple({"name": item.name, "color": item.color} for item in colored),
+            labeled=tuple(labeled),
+            unlabeled=tuple(UnlabeledEntry(image=scene.source) for scene in scenes),
+        )
+    )
+
+
+def _counted(config: DataConfig, sources: list[Source]) -> tuple[list[int], list[Any], list[Any]]:
+    """Polygons by class, and the places that train and that validate, as a run with its own defaults draws them."""
+    counts = np.zeros(len(config.classes), np.int64)
+    for source in sources:
+        assert isinstance(source.labels, PolygonLabels)
+        ids = source.labels.ids[touching(source.labels.shapes, source.scene.grid)]
+        counts += np.bincount(ids[ids != IGNORE], minlength=len(counts))
+    crop, seed = (RunConfig.model_fields[name].default for name in ("crop", "seed"))
+    roles: Roles = roles_of(config, sources, crop, seed, None)
+    return counts.tolist(), roles.taught, roles.judged
+
+
+def _check_overlaps(polygons: _Polygons, sources: Sequence[Source], settings: InitConfig) -> list[str]:
+    """Refuse polygons of different classes that cover each other; what is said of them where the later one wins."""
+    labels = sources[0].labels
+    assert isinstance(labels, PolygonLabels)
+    shared = overlaps(list(labels.shapes), labels.ids.tolist())
+    covered = [pair for pair in shared if pair.share >= _COVERED and pair.area >= 1]
+    if not covered:
+        return []
+    pair = covered[0]
+    first, second = (_class_of(polygons, labels.ids[at]) for at in (pair.first, pair.second))
+    told = (
+        f"{polygons.path}: {len(covered)} overlap{'s' * (len(covered) != 1)} of polygons of different classes, "
+        f"the largest of polygon {pair.first + 1} ({first}) with {pair.second + 1} ({second}): {pair.area:.0f} pixels"
+    )
+    if settings.overlaps == "refuse":
+        raise InputError(told, hint="mend them, or let the later polygon of the file win with --overlaps last")
+    return [f"{told}; the later one wins"]
+
+
+def _class_of(polygons: _Polygons, class_id: int) -> str:
+    return "not labelled" if class_id == IGNORE else polygons.legend.names[class_id]
+
+
+def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[SceneLine]) -> list[str]:
+    count = len(polygons.frame)
+    theirs = other_crs(polygons.frame, scenes[0].grid)
+    remarks = (
+        [f"{polygons.path}: is in {theirs}, reprojected to the scene's {scenes[0].crs.to_string()}"] if theirs else []
+    )
+    outside = count - max(line.polygons for line in lines)
+    if outside > 0 and len(scenes) == 1:
+        remarks.append(f"{polygons.path}: {outside} of {count} polygons lie outside of {scenes[0].source}")
+    empty = count - polygons.attribute.polygons
+    if empty:
+        remarks.append(
+            f"{polygons.path}: {empty} of {count} polygons say no {polygons.attribute.name} and are left out"
+        )
+    if len(set(polygons.legend.values.values()) - {None}) < len([v for v in polygons.legend.values.values() if v]):
+        remarks.append(f"{polygons.path}: values that differ in case or blanks alone are one class (see values:)")
+    return remarks
+
+
+def _common(bands: Sequence[str]) -> list[str]:
+    """Common names of bands that have others in the file, as `B4 = red`."""
+    pairs = zip(bands, common_names(bands), strict=True)
+    return [f"{name} = {common}" for name, common in pairs if common and common != name.lower()]

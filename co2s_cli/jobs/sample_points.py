@@ -1,0 +1,93 @@
+"""Draw a stratified random sample of a map, whose points a person then labels."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from co2s_cli.config.sample_points import SamplePointsConfig
+from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.files import check_output
+from co2s_cli.geo.gdal import environment
+from co2s_cli.geo.labels.points import MAP_CLASS
+from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.geo.write import vector
+from co2s_cli.geo.write.points import write_points
+from co2s_cli.jobs.areas import classes_of
+from co2s_cli.progress import SILENT, Progress
+from co2s_cli.scoring.strata import ClassTotals, StratifiedDraw, strips
+
+log = logging.getLogger(__name__)
+
+_CACHE = 256 * 10**6
+"""Bytes of GDAL's block cache, which by itself grows with the machine."""
+
+_READABLE = (".gpkg", ".fgb", ".geojson")
+"""Formats in which points can be edited and read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledClass:
+    """One class of the map, and its part of the sample."""
+
+    id: int
+    name: str
+    map_pixels: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePointsResult:
+    """What was drawn."""
+
+    out: Path
+    style: Path
+    points: int
+    classes: tuple[SampledClass, ...]
+
+
+def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePointsResult:
+    """Draw the points and write them with their style.
+
+    Raises:
+        Co2sError: what is wrong with the settings, the map or the output.
+    """
+    if settings.out.suffix.lower() not in _READABLE:
+        vector.format_of(settings.out)
+        raise ConfigError(f"{settings.out}: points are written to be edited, wanted is one of {' '.join(_READABLE)}")
+    for path in (settings.out, settings.out.with_suffix(".qml")):
+        check_output(path, overwrite=settings.overwrite)
+    raster = ClassRaster.open(settings.source)
+    row_areas = raster.grid.pixel_areas()
+    totals, draw = ClassTotals.empty(row_areas), StratifiedDraw(settings.per_class, settings.seed, row_areas)
+    with environment(_CACHE), raster.reader() as reader:
+        for top, labels in strips(reader, raster.grid.shape, progress):
+            totals.add(top, labels)
+            draw.add(top, labels)
+    progress.close()
+    if not totals.occurring:
+        raise InputError(f"{settings.source}: has no class anywhere, all of it is nodata")
+    places = draw.places()
+    counts = np.bincount(places[:, 0], minlength=256)
+    names = classes_of(raster, totals)
+    style = write_points(settings.out, places, grid=raster.grid, classes=names, drawn_as=MAP_CLASS)
+    classes = tuple(
+        SampledClass(class_id, names.names[class_id], int(totals.pixels[class_id]), int(counts[class_id]))
+        for class_id in totals.occurring
+    )
+    _tell(settings, classes)
+    return SamplePointsResult(settings.out, style, len(places), classes)
+
+
+def _tell(settings: SamplePointsConfig, classes: tuple[SampledClass, ...]) -> None:
+    for item in classes:
+        if item.points < settings.per_class:
+            log.warning("%s: covers %d pixels, every one of them is in the sample", item.name, item.map_pixels)
+    log.info(
+        "%d points in %d classes: write into `class` what is true at each of them, without looking at the map; then "
+        "co2s evaluate %s %s --areas",
+        sum(item.points for item in classes), len(classes), settings.source, settings.out,
+    )  # fmt: skip

@@ -1,0 +1,236 @@
+"""`co2s init` from the command line: the data.yaml that it writes, what it tells, and its refusals."""
+
+import json
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+import yaml
+from support.polygons import BOXES, frame, landcover, polygon
+from support.rasters import UTM, write_raster
+
+from co2s_cli.config.data import read_data
+
+POLYGONS = sum(map(len, BOXES.values()))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    landcover(tmp_path)
+    return tmp_path
+
+
+def replaced(**columns):
+    """The polygons in polygons.gpkg with other columns."""
+    polygons = frame()
+    for name, values in columns.items():
+        polygons[name] = values
+    polygons.to_file("polygons.gpkg")
+
+
+def test_a_data_yaml_is_written_that_says_what_is_there(co2s, folder):
+    result = co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["thin"] == told["remarks"] == []
+    assert [item["polygons"] for item in told["classes"]] == [6, 5, 6]
+    assert all(item["pixels"] == 100 * item["polygons"] for item in told["classes"])
+    assert all(item["train_pixels"] + item["val_pixels"] == item["pixels"] for item in told["classes"])
+    assert all(item["val_pixels"] and item["train_pixels"] for item in told["classes"])
+    text = (folder / "data.yaml").read_text()
+    assert "Forest, color: [34, 120, 50]}  # 6 polygons, 600 pixels" in text
+    content = yaml.safe_load(text)
+    assert content["labeled"] == [{"image": "scene.tif", "labels": "polygons.gpkg", "attribute": "class"}]
+    assert content["unlabeled"] == ["scene.tif"]
+    assert content["bands"] == ["red", "green", "blue"]
+    assert read_data(folder / "data.yaml").class_map.names == ("Forest", "built-up", "water")
+
+
+def test_people_read_a_table_and_the_next_command(co2s, folder):
+    lines = co2s("init", "scene.tif", "--labels", "polygons.gpkg").stdout.splitlines()
+    assert lines[0] == "scene.tif: 128 × 128 px of 10 m, 3 bands (red, green, blue); 17 polygons"
+    assert any(line.split()[:4] == ["water", "#4285c8", "6", "600"] for line in lines)
+    assert lines[-2:] == ["next: co2s train data.yaml --out runs/first --preset small", "data.yaml"]
+
+
+def test_numbers_get_names_and_zero_stays_a_class(co2s, folder):
+    codes = [{"water": 0, "Forest": 7, "built-up": 3}[name] for name in frame()["class"]]
+    replaced(code=codes)
+    assert co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--attribute", "code").exit_code == 0
+    data = read_data(folder / "data.yaml")
+    assert data.class_map.names == ("class 0", "class 3", "class 7")
+    assert data.labeled[0].values == {0: "class 0", 3: "class 3", 7: "class 7"}
+
+
+def test_spellings_are_one_class_and_words_for_nothing_none(co2s, folder):
+    replaced(**{"class": ["Water", "water ", "none", *frame()["class"][3:-1], None]})
+    result = co2s("init", "scene.tif", "--labels", "polygons.gpkg")
+    assert result.exit_code == 0, result.output
+    data = read_data(folder / "data.yaml")
+    assert data.labeled[0].values["none"] is None
+    assert data.labeled[0].values["water "] == data.labeled[0].values["Water"] == "Water"
+    assert "1 of 17 polygons say no class" in result.stdout
+    assert "differ in case or blanks alone" in result.stdout
+
+
+def test_polygons_of_another_crs_are_reprojected(co2s, folder):
+    co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--json", "--out", "same.yaml")
+    frame().to_crs(4326).to_file("degrees.geojson")
+    result = co2s("init", "scene.tif", "--labels", "degrees.geojson", "--json")
+    told = json.loads(result.stdout)
+    assert told["remarks"] == ["degrees.geojson: is in EPSG:4326, reprojected to the scene's EPSG:32633"]
+    assert [item["pixels"] for item in told["classes"]] == pytest.approx([600, 500, 600], abs=15)
+
+
+def test_a_scene_without_polygons_is_unlabelled(co2s, folder):
+    pixels = np.full((3, 64, 64), 100, np.uint8)
+    write_raster("other.tif", pixels, **{**UTM, "transform": UTM["transform"].translation(900_000, 5_000_000)})
+    assert co2s("init", "scene.tif", "other.tif", "--labels", "polygons.gpkg").exit_code == 0
+    data = read_data(folder / "data.yaml")
+    assert [entry.image for entry in data.labeled] == [str(folder / "scene.tif")]
+    assert len(data.unlabeled) == 2
+
+
+def test_what_is_thin_is_told(co2s, folder):
+    polygons = frame()
+    keep = [*range(7), 8, 12]
+    polygons.iloc[keep].to_file("polygons.gpkg")
+    thin = json.loads(co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--json").stdout)["thin"]
+    assert len(thin) == 2
+    assert thin[0].startswith("Forest: labelled in 2 places")
+    assert thin[1].startswith("built-up: cannot be validated")
+
+
+@pytest.mark.parametrize("words", [("init", "scene.tif"), ("train", "scene.tif", "--out", "run")])
+def test_an_unknown_attribute_is_told_with_those_that_fit(co2s, folder, words):
+    replaced(id=list(range(POLYGONS)))
+    result = co2s(*words, "--labels", "polygons.gpkg", "--attribute", "kind")
+    assert result.exit_code == 3
+    assert "has no attribute 'kind' (found: class (3 values, fits), id (17 values))" in result.stderr
+    assert "hint: name another one: --attribute class" in result.stderr
+    assert not (folder / "run").exists()
+
+
+def test_the_only_attribute_that_fits_is_taken(co2s, folder):
+    replaced(id=list(range(POLYGONS)))
+    polygons = geopandas.read_file("polygons.gpkg").rename(columns={"class": "land"})
+    polygons.to_file("renamed.gpkg")
+    result = co2s("init", "scene.tif", "--labels", "renamed.gpkg", "--json")
+    assert json.loads(result.stdout)["attribute"] == "land"
+    polygons.assign(other=polygons["land"]).to_file("two.gpkg")
+    result = co2s("init", "scene.tif", "--labels", "two.gpkg", "--out", "two.yaml")
+    assert "(found: land (3 values, fits), id (17 values), other (3 values, fits))" in result.stderr
+
+
+def test_one_class_is_refused(co2s, folder):
+    replaced(**{"class": ["water"] * POLYGONS})
+    result = co2s("init", "scene.tif", "--labels", "polygons.gpkg")
+    assert result.exit_code == 3
+    assert "attribute class names 1 class (values: water), two at least are wanted" in result.stderr
+    assert not (folder / "data.yaml").exists()
+
+
+def test_polygons_outside_are_refused_with_both_places(co2s, folder):
+    frame().translate(xoff=1e5).to_frame("geometry").assign(**{"class": list(frame()["class"])}).to_file(
+        "polygons.gpkg"
+    )
+    result = co2s("init", "scene.tif", "--labels", "polygons.gpkg")
+    assert result.exit_code == 3
+    assert "none of its 17 polygons lies on scene.tif" in result.stderr
+    assert "(polygons: EPSG:32633, scene: EPSG:32633)" in result.stderr
+
+
+def test_overlaps_are_refused_or_the_later_polygon_wins(co2s, folder):
+    polygons = frame()
+    polygons.loc[POLYGONS] = ["Forest", polygon(5, 5)]
+    polygons.to_file("polygons.gpkg")
+    result = co2s("init", "scene.tif", "--labels", "polygons.gpkg")
+    assert result.exit_code == 3
+    assert "1 overlap of polygons of different classes, the largest of polygon 1 (water) with 18 (Forest): 81" in (
+        result.stderr
+    )
+    told = json.loads(co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--overlaps", "last", "--json").stdout)
+    assert "the later one wins" in told["remarks"][0]
+    assert [item["pixels"] for item in told["classes"]] == [700, 500, 519]
+
+
+def test_a_slip_along_a_border_is_no_overlap(co2s, folder):
+    polygons = frame()
+    polygons.loc[POLYGONS] = ["Forest", polygon(13.5, 4)]
+    polygons.to_file("polygons.gpkg")
+    assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["init", "scene.tif", "--labels", "scene.tif"], 3, "polygons are wanted"),
+        (["init", "none.tif", "--labels", "polygons.gpkg"], 3, "none.tif: no such file"),
+        (["init", "scene.tif"], 2, "--labels is missing"),
+        (["init", "--labels", "polygons.gpkg"], 2, "SCENE is missing"),
+        (["train", "scene.tif"], 2, "scene.tif: is a scene, a data.yaml is wanted"),
+        (["train", "scene.tif", "--labels", "polygons.gpkg"], 2, "--labels wants --out"),
+        (["train", "scene.tif", "--attribute", "class", "--out", "run"], 2, "belong to --labels"),
+        (["train", "whdld", "--labels", "polygons.gpkg", "--root", ".", "--out", "run"], 2, "--root with a published"),
+    ],
+)
+def test_refusals(co2s, folder, words, code, said):
+    result = co2s(*words)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+
+
+def test_a_file_that_exists_is_kept(co2s, folder):
+    (folder / "data.yaml").write_text("mine")
+    assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 4
+    assert (folder / "data.yaml").read_text() == "mine"
+    assert co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--overwrite").exit_code == 0
+
+
+def test_shapes_that_are_invalid_or_multiple_count(co2s, folder):
+    bow = shapely.Polygon([UTM["transform"] @ xy for xy in ((0, 20), (10, 30), (10, 20), (0, 30))])
+    polygons = frame()
+    polygons.loc[POLYGONS] = ["water", shapely.MultiPolygon([polygon(118, 0), polygon(118, 20)])]
+    polygons.loc[POLYGONS + 1] = ["water", bow]
+    polygons.to_file("polygons.gpkg")
+    told = json.loads(co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--json").stdout)
+    assert told["classes"][2]["pixels"] > 600 + 200
+
+
+TINY = ("--preset", "tiny", "--steps", 2, *(w for t in ("crop=32", "batch=1", "workers=1") for w in ("--set", t)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [False, True])
+def test_from_a_scene_and_polygons_to_a_map(co2s, folder, at_once):
+    if at_once:
+        result = co2s("train", "scene.tif", "--labels", "polygons.gpkg", "--out", "runs/a", *TINY)
+        again = co2s("train", "--resume", "--out", "runs/a")
+        assert again.exit_code == 0, again.output
+    else:
+        assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 0
+        result = co2s("train", "data.yaml", "--out", "runs/a", *TINY)
+    assert result.exit_code == 0, result.output
+    data = "runs/a/data.yaml" if at_once else "data.yaml"
+    assert read_data(folder / data).unlabeled[0].image == str(
+        (folder / data).parent / ("../../" * at_once) / "scene.tif"
+    )
+    told = co2s("predict", "scene.tif", "--model", "runs/a/last.safetensors", "--out", "map.tif")
+    assert told.exit_code == 0, told.output
+    assert co2s("evaluate", "map.tif", "polygons.gpkg", "--classes", data).exit_code == 0
+
+
+@pytest.mark.slow
+def test_from_a_real_scene_and_its_polygons_to_a_map(co2s, shared, tmp_path, monkeypatch):
+    source = shared / "data" / "few-landsat"
+    if not source.is_dir():
+        pytest.skip("no few-landsat here")
+    monkeypatch.chdir(tmp_path)
+    small = ("--preset", "small", "--steps", 2, "--set", "crop=64", "--set", "batch=1")
+    result = co2s("train", source / "scene.tif", "--labels", source / "polygons.gpkg", "--out", "runs/a", *small)
+    assert result.exit_code == 0, result.output
+    assert "thin: urban: labelled in 2 places" in result.stderr
+    result = co2s("predict", source / "scene.tif", "--model", "runs/a/last.safetensors", "--out", "map.tif")
+    assert result.exit_code == 0, result.output

@@ -1,0 +1,75 @@
+"""What a file of polygons holds: attributes that can name classes, overlaps, and where the polygons lie."""
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from rasterio.crs import CRS
+from support.polygons import frame, polygon
+from support.rasters import UTM
+
+from co2s_cli.errors import InputError
+from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, other_crs, overlaps, touching
+from co2s_cli.geo.read.features import read_polygons
+
+GRID = Grid(128, 128, UTM["transform"], CRS.from_string(UTM["crs"]))
+
+
+def test_attributes_tell_their_values_and_whether_they_fit():
+    count = len(frame())
+    polygons = frame(
+        id=list(range(count)),
+        code=[1, 2, *[None] * (count - 3), 2],
+        note=["", " ", *["seen"] * (count - 2)],
+        area=[0.5] * count,
+        date=pd.to_datetime(["2020-01-01"] * count),
+    )
+    by_name = {item.name: item for item in attributes_of(polygons)}
+    assert by_name["class"].values == ("Forest", "built-up", "water")
+    assert by_name["code"].kind == "whole numbers"
+    assert by_name["code"].values == (1, 2)
+    assert by_name["code"].polygons == 3
+    assert {name for name, item in by_name.items() if item.fits} == {"class", "code"}
+    assert by_name["note"].told() == "note (1 value)"
+    assert by_name["class"].told() == "class (3 values, fits)"
+
+
+def test_overlaps_are_those_of_different_classes_the_largest_first():
+    shapes = [
+        shapely.box(0, 0, 10, 10),
+        shapely.box(8, 0, 18, 10),
+        shapely.box(0, 5, 10, 15),
+        shapely.box(18, 0, 20, 10),
+    ]
+    pairs = overlaps(shapes, [0, 1, 0, 0])
+    assert [(pair.first, pair.second, pair.area) for pair in pairs] == [(0, 1, 20.0), (1, 2, 10.0)]
+    assert pairs[0].share == pytest.approx(0.2)
+
+
+def test_polygons_come_in_pixels_whatever_their_crs():
+    shapes = in_pixels("p.gpkg", frame().to_crs(4326), GRID)
+    np.testing.assert_allclose(shapes[0].bounds, (4, 4, 14, 14), atol=1e-3)
+    assert other_crs(frame(), GRID) is None
+    assert other_crs(frame().to_crs(4326), GRID) == "EPSG:4326"
+    assert other_crs(frame(), Grid(5, 5, UTM["transform"])) is None
+
+
+def test_touching_are_those_that_share_ground_with_the_grid():
+    shapes = in_pixels(
+        "p.gpkg", geopandas.GeoDataFrame(geometry=[polygon(0, 0), polygon(200, 0)], crs=UTM["crs"]), GRID
+    )
+    assert touching(shapes, GRID).tolist() == [True, False]
+
+
+def test_what_holds_no_polygon_is_refused(tmp_path):
+    points = geopandas.GeoDataFrame({"class": ["water"]}, geometry=[shapely.Point(0, 0)], crs=UTM["crs"])
+    points.to_file(tmp_path / "points.gpkg")
+    with pytest.raises(InputError, match=r"holds no polygon \(found: Point\)"):
+        read_polygons(tmp_path / "points.gpkg")
+    with pytest.raises(InputError, match="no such file"):
+        read_polygons(tmp_path / "none.gpkg")
+    (tmp_path / "text.gpkg").write_text("no database")
+    with pytest.raises(InputError, match="cannot be read as polygons"):
+        read_polygons(tmp_path / "text.gpkg")
