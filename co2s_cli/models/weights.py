@@ -78,6 +78,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
         pair.load_state_dict(own, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
         raise ModelError(f"{path}: manifest and tensors do not fit ({one_line(error)})") from error
+    _check_numbers(path, own)
     pair.digest = digest
     try:
         return pair.eval().to(device)
@@ -109,7 +110,7 @@ def _check_sizes(manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
 def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     """Write the model file, whole or not at all; returns its digest.
 
-    What only training needs is left out (see `pair.deployed`).
+    What only training needs is left out (see `pair.deployed`). Weights that are no finite numbers are refused.
     `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
     """
     import torch
@@ -121,6 +122,7 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     pair = deployed(pair)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
+    _check_numbers(path, tensors)
     manifest = pair.manifest.model_dump_json()
     digest = digest_of(manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": manifest, "digest": digest}
@@ -131,6 +133,16 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
         except SafetensorError as error:
             raise OutputError(f"{path}: could not be written ({error})") from error
     return digest
+
+
+def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite: a map of them has no class anywhere."""
+    for name, tensor in tensors.items():
+        if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
+            raise ModelError(
+                f"{path}: {name} holds values that are no finite numbers",
+                hint="the training has diverged, or half precision is too small for it: use an earlier model file",
+            )
 
 
 def _in_order(path: Path, metadata: Mapping[str, str]) -> None:

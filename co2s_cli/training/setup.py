@@ -87,6 +87,7 @@ def engine_for(
         course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
         runtime,
         folder=folder,
+        settings={**settings.deciding(), "processes": runtime.ranks},
         validate=validate,
         progress=progress,
         ema=ema,

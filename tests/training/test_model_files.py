@@ -37,7 +37,8 @@ def engine_of(model, folder, *extra):
     course = course_of(settings_of(None, {}, list(extra)), 4, epoch_steps=1)
     runtime = Runtime(torch.device("cpu"))
     made = Engine(
-        load(model), {}, None, course, runtime, folder=folder, validate=lambda _: counts(SCORES[made.step]),
+        load(model), {}, None, course, runtime, folder=folder, settings={},
+        validate=lambda _: counts(SCORES[made.step]),
         progress=SILENT,
     )  # fmt: skip
     return made
