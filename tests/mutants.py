@@ -301,9 +301,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "the best file of a student holds all students",
     ),
     Mutant(
+        "training/schedule.py",
+        "(step - first, refit)",
+        "(step, steps)",
+        ("tests/training/test_schedule.py",),
+        "the steps in which all labels teach go on at the end of the first cycle",
+    ),
+    Mutant(
         "training/engine.py",
-        "self.step, self.best = state.step, state.best",
-        "self.step = state.step",
+        "self.step, self.best, self.validated = state.step, state.best, state.validated",
+        "self.step, self.validated = state.step, state.validated",
         MODEL_FILES,
         "a resumed run forgets its best validations and overwrites their files",
     ),
