@@ -304,7 +304,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "training/schedule.py",
         "(step - first, refit)",
         "(step, steps)",
-        ("tests/training/test_schedule.py",),
+        "tests/training/test_schedule.py",
         "the steps in which all labels teach go on at the end of the first cycle",
     ),
     Mutant(
