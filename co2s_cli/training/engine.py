@@ -85,7 +85,7 @@ def mean_values(losses: Sequence[StudentLoss], batches: int) -> dict[str, float]
     return means
 
 
-class Engine:
+class TrainingEngine:
     """One run on one rank."""
 
     def __init__(

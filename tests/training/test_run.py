@@ -13,7 +13,7 @@ from co2s_cli.config.train import resumed
 from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
-from co2s_cli.training.engine import Engine
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.runtime import Runtime
@@ -94,7 +94,7 @@ def test_overwrite_leaves_nothing_of_the_old_report(data, tmp_path, monkeypatch)
     def dies(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "fit", dies)
+    monkeypatch.setattr(TrainingEngine, "fit", dies)
     with pytest.raises(InterruptError) as caught:
         train.run(quick(data, out, steps=1, overwrite=True))
     assert caught.value.hint == "no state was whole yet: start anew with --overwrite"
@@ -104,7 +104,7 @@ def test_overwrite_leaves_nothing_of_the_old_report(data, tmp_path, monkeypatch)
 def test_an_interrupted_run_is_resumed_from_its_state(data, tmp_path, monkeypatch):
     out = tmp_path / "run"
     train.run(quick(data, out, "val_every=4", stop_after=1))
-    monkeypatch.setattr(Engine, "_advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(TrainingEngine, "_advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(InterruptError) as caught:
         train.run(resumed(out, {"resume": True}, []))
     assert caught.value.hint == f"co2s train --resume --out {out}"
@@ -150,7 +150,7 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
     out = tmp_path / "run"
     train.run(quick(data, out, "val_every=3", "lr=1e-5", steps=3, stop_after=1))
     before = (out / STATE).read_bytes()
-    advance = Engine._advance
+    advance = TrainingEngine._advance
 
     def breaking(engine, batches):
         found = advance(engine, batches)
@@ -158,7 +158,7 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
             next(engine._pair.parameters()).fill_(torch.nan if engine.step == (stop or 3) else 0.01)
         return found
 
-    monkeypatch.setattr(Engine, "_advance", breaking)
+    monkeypatch.setattr(TrainingEngine, "_advance", breaking)
     with pytest.raises(ConfigError, match=f"step {stop or 3}: the weights hold"):
         train.run(resumed(out, {"resume": True, **({"stop_after": stop - 1} if stop else {})}, []))
     assert (out / STATE).read_bytes() == before
