@@ -53,6 +53,12 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, last, tile - overlap), last]
 
 
+def window_count(height: int, width: int, *, tile: int, overlap: int) -> int:
+    """Number of windows of `Plan.of`, without making them."""
+    down, across = (-(-max(length - tile, 0) // (tile - overlap)) + 1 for length in (height, width))
+    return down * across
+
+
 @dataclass(frozen=True, slots=True)
 class TilePlan:
     """All windows of a scene: one lattice of equal squares, the same whatever is later computed of it, and where."""

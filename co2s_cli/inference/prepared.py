@@ -18,7 +18,7 @@ from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scaling import Scaling, scaling_for
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.runner import Lattice
-from co2s_cli.inference.targets import open_scene
+from co2s_cli.inference.targets import open_scene, window_of
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import TilePlan, Window
 
@@ -47,8 +47,8 @@ class PreparedScene:
         scene = open_scene(source, manifest, settings)
         aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
-        tile = settings.tile or manifest.tile
-        plan = TilePlan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
+        tile, overlap = window_of(settings, manifest)
+        plan = TilePlan.of(scene.height, scene.width, tile=tile, overlap=overlap)
         with scene.reader() as reader:
             may = _may_be_valid(plan, reader, aoi)
             block = reader.raster.block_shape[1] * scene.width // scene.original.width

@@ -20,7 +20,7 @@ from co2s_cli.data.roles import Roles, roles_of
 from co2s_cli.data.sources import Source, labeled_sources, with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output, write_text
-from co2s_cli.geo.labels.labels import PolygonLabels, is_vector
+from co2s_cli.geo.labels.labels import PolygonLabels
 from co2s_cli.geo.labels.polygon_file import (
     Attribute,
     attributes_of,
@@ -29,10 +29,10 @@ from co2s_cli.geo.labels.polygon_file import (
     on_grid,
     other_crs,
     overlaps,
-    read_polygons,
     touching,
 )
 from co2s_cli.geo.read.bands import common_names
+from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import expand_sources
 
