@@ -301,11 +301,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "the best file of a student holds all students",
     ),
     Mutant(
-        "training/schedule.py",
-        "(step - first, refit)",
-        "(step, steps)",
-        "tests/training/test_schedule.py",
-        "the steps in which all labels teach go on at the end of the first cycle",
+        "training/engine.py",
+        "self._pair.load_state_dict(self._initial)",
+        "pass",
+        "training/test_run.py",
+        "all labels teach the weights of the first half, not new ones",
     ),
     Mutant(
         "training/engine.py",

@@ -133,9 +133,9 @@ class RunConfig(Settings):
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of a student's gradient; 0 = any."""
 
-    refit: float = Field(0.0, ge=0, le=2)
-    """Steps that follow, in parts of the run, in which the labels that validated teach as well, where `val` is a share
-    of the labels: they make final.safetensors, which nothing is left to validate. 0 = none."""
+    refit: bool = False
+    """Where `val` is a share of the labels: run as often again from the beginning, with the labels that validated among
+    those that teach. That makes final.safetensors, which nothing is left to validate."""
 
     threshold: float = Field(0.95, ge=0, le=1)
     """Confidence from which a pseudo-label counts."""

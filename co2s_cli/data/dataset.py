@@ -19,7 +19,7 @@ from co2s_cli.data.balance import Balance, ClassIndex
 from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of, tell_sides
 from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
-from co2s_cli.data.survey import Block
+from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scaling import Scaling, band_statistics, training_scaling
 from co2s_cli.models.manifest import ModelScaling
@@ -123,7 +123,13 @@ def assemble(
 
 
 def _labeled_pool(
-    sources: Sequence[Source], blocks: Sequence[Block], *, trusted: int, scaling: Scaling, view: View, balance: Balance
+    sources: Sequence[Source],
+    blocks: Sequence[LabelBlock],
+    *,
+    trusted: int,
+    scaling: Scaling,
+    view: View,
+    balance: Balance,
 ) -> Pool:
     """What labelled crops are drawn from; the labels of the first `trusted` sources have no weights."""
     drawn = evenly(*(list(part) for part in _parted(blocks, trusted)))
@@ -131,7 +137,7 @@ def _labeled_pool(
     return Pool(sources, [survey.item_of(block, sources, view.crop) for block in drawn], scaling, view, classes=index)
 
 
-def _parted(blocks: Sequence[Block], first: int) -> tuple[list[Block], list[Block]]:
+def _parted(blocks: Sequence[LabelBlock], first: int) -> tuple[list[LabelBlock], list[LabelBlock]]:
     """Blocks of the first sources, and those of the others."""
     return [one for one in blocks if one.source < first], [one for one in blocks if one.source >= first]
 
@@ -217,7 +223,9 @@ def _remark_missing(classes: ClassMap, counts: Sequence[int]) -> None:
         log.warning("no label of class %s trains: the model cannot learn it", ", ".join(missing))
 
 
-def _digest(facts: Sequence[object], sources: Sequence[Source], areas: Sequence[Area], blocks: Sequence[Block]) -> str:
+def _digest(
+    facts: Sequence[object], sources: Sequence[Source], areas: Sequence[Area], blocks: Sequence[LabelBlock]
+) -> str:
     total = hashlib.sha256()
     for fact in facts:
         total.update(f"{fact!r}\n".encode())

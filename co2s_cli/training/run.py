@@ -29,7 +29,7 @@ from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.engine import Engine
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
 from co2s_cli.training.runtime import Runtime, started
@@ -87,8 +87,8 @@ def conduct(
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
         steps = settings.steps or length_of(settings, data, runtime)
-        refit = round(settings.refit * steps) if data.whole else 0
-        steps += refit
+        refit = data.whole is not None
+        steps *= 1 + refit
         before = _manifest_of(out, settings, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
         engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, refit=refit, progress=progress)
@@ -178,7 +178,7 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         with_unlabeled=with_unlabeled,
         balance=settings.balance,
         headroom=settings.headroom,
-        refit=settings.refit > 0,
+        refit=settings.refit,
         name=settings.data,
     )
 
@@ -215,7 +215,7 @@ def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime
     return manifest
 
 
-def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
+def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
     until = steps if settings.stop_after is None else engine.step + settings.stop_after
     try:
         if engine.step < steps:
@@ -230,7 +230,7 @@ def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: st
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 
-def _result(engine: Engine, out: Path, steps: int, *, refit: int) -> RunResult:
+def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
         facts = tally.facts() if tally else {}
@@ -272,7 +272,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, result: RunResult) -> None:
+def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngine, result: RunResult) -> None:
     facts = {
         "method": settings.lesson,
         "preset": settings.preset,

@@ -29,12 +29,6 @@ def one_cycle(step: int, total: int, *, rise: float = 0.3) -> float:
     return last + (1 - last) * (1 + math.cos(math.pi * past)) / 2
 
 
-def phase(step: int, steps: int, refit: int) -> tuple[int, int]:
-    """Step within its part of a run of `steps`, and the steps of that part; the last `refit` are one of their own."""
-    first = steps - refit
-    return (step, first) if step < first else (step - first, refit)
-
-
 def begun(step: int, total: int, *, start: float, over: float) -> float:
     """Weight of what unlabelled pixels teach at `step`: 0 before the share `start` of the run, 1 after `over` more."""
     if start == 0 and over == 0:

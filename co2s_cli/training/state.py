@@ -43,6 +43,8 @@ class State:
     """The best validation so far; empty before the first."""
     settings: dict[str, Any]
     """What the numbers of the run depend on: its settings, and "processes", how many there are."""
+    initial: dict[str, Tensor] = field(default_factory=dict)
+    """The weights that the run began with, as long as it is to begin with them again."""
     validated: int = 0
     """Steps that were done at the last validation."""
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class State:
             "scaler": self.scaler,
             "best": self.best,
             "settings": self.settings,
+            "initial": self.initial,
             "validated": self.validated,
             "counts": self.counts,
         }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from co2s_cli.config import distill
 from co2s_cli.config.train import settings_of
-from co2s_cli.training.schedule import begun, one_cycle, phase, poly, ramp, steps_per_epoch
+from co2s_cli.training.schedule import begun, one_cycle, poly, ramp, steps_per_epoch
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,3 @@ def test_unlabelled_pixels_come_to_count_after_the_start():
     assert begun(0, 100, start=0.0, over=0.0) == 1
     found = [begun(step, 100, start=0.3, over=0.1) for step in (0, 29, 30, 34, 39, 99)]
     assert found == pytest.approx([0, 0, 0.1, 0.5, 1, 1])
-
-
-def test_the_last_steps_are_a_part_of_their_own():
-    assert [phase(step, 6, 2) for step in range(6)] == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 2), (1, 2)]
-    assert [phase(step, 2, 0) for step in range(2)] == [(0, 2), (1, 2)]
