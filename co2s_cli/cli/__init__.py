@@ -37,6 +37,7 @@ def main(
 
 from co2s_cli.cli import (  # noqa: E402
     distill,  # noqa: F401 - each registers its command on `app`
+    doctor,  # noqa: F401
     evaluate,  # noqa: F401
     fetch,  # noqa: F401
     import_,  # noqa: F401
@@ -44,6 +45,7 @@ from co2s_cli.cli import (  # noqa: E402
     init,  # noqa: F401
     predict,  # noqa: F401
     pseudo_label,  # noqa: F401
+    report,  # noqa: F401
     sample,  # noqa: F401
     sample_points,  # noqa: F401
     train,  # noqa: F401

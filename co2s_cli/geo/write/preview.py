@@ -17,6 +17,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.files import appearing
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read.picture import stretched
 from co2s_cli.geo.read.scene import Scene
 
 _DPI = 100
@@ -43,7 +44,7 @@ def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap
     labels = read_labels(map_path, shape)
     figure = _figure(own.grid, shape)
     picture, legend = figure.axes
-    _draw_picture(picture, own.grid, _background(own, patch.pixels, patch.valid), _veil(labels, classes))
+    _draw_picture(picture, own.grid, stretched(own, patch.pixels, patch.valid), _veil(labels, classes))
     _draw_scale(picture, own.grid, shape)
     _draw_legend(legend, classes, class_areas(labels, own.grid, classes), title=map_path.name)
     with appearing(path) as temporary:
@@ -78,19 +79,6 @@ def _figure(grid: Grid, shape: tuple[int, int]) -> Figure:
     figure.add_axes((0, 0, share, 1)).set_axis_off()
     figure.add_axes((share, 0, 1 - share, 1)).set_axis_off()
     return figure
-
-
-def _background(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The image (h, w, 3) in [0, 1], stretched between its 2nd and 98th percentile; white where it is not valid."""
-    known = {name.lower(): position for position, name in enumerate(scene.names)}
-    colors = [known[name] for name in ("red", "green", "blue") if name in known]
-    chosen = colors if len(colors) == 3 else [0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]
-    image = np.ones((*valid.shape, 3))
-    for channel, band in enumerate(chosen):
-        low, high = np.percentile(pixels[band][valid], (2, 98)) if valid.any() else (0, 1)
-        stretched = (pixels[band].astype(np.float64) - low) / (high - low) if high > low else np.full(valid.shape, 0.5)
-        image[..., channel] = np.where(valid, np.clip(stretched, 0, 1), 1)
-    return image
 
 
 def _veil(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.float64]:
