@@ -178,7 +178,7 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     """
     totals = torch.stack([term.total for term in terms.values()])
     counts = torch.stack([term.count for term in terms.values()])
-    weight = torch.tensor([term.weight for term in terms.values()], device=totals.device)
+    weight = torch.tensor([term.weight for term in terms.values()]).to(totals.device, non_blocking=True)
     if not shared:
         values = totals / counts.clamp_min(1e-12)
         return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
@@ -304,6 +304,6 @@ def channel_masks(
         rng = np.random.default_rng([seed, stream, step, slot, student])
         drawn.append([(rng.random(width) >= dropped) / (1 - dropped) for width in widths])
     return [
-        torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device)
+        torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device, non_blocking=True)
         for index in range(len(widths))
     ]
