@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import TextIO
 
+from co2s_cli.errors import printable
+
 OURS = "co2s_cli"
 
 
@@ -22,6 +24,14 @@ class Handler(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
+class _Printable(logging.Formatter):
+    """Messages repeat names from files that anybody may have made: their control characters are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return printable(super().format(record))
+
+
 def setup(amount: int) -> None:
     """Send log records to stderr: ours from INFO, other libraries' from ERROR; each `-v` shows more, each `-q` less.
 
@@ -31,7 +41,7 @@ def setup(amount: int) -> None:
     if os.environ.get("RANK", "0").strip() not in ("0", ""):
         amount = min(amount, -2)
     handler = Handler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Printable("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_level(logging.ERROR, amount))

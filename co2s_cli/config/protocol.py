@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.base import Settings, load
+from co2s_cli.config.recipes import DISTILL_PRESETS, PRESETS
 from co2s_cli.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class Training(Settings):
     """Passes over the unlabelled images."""
     scale_rule: Literal["own", "fitted", "long"] = "own"
     """What the random scale multiplies."""
-    eval_resize: int = Field(0, ge=0)
-    """Short side of the images in validation; 0 = as they are."""
+    eval_resize: int | None = Field(None, ge=0)
+    """Short side of the images in validation; 0 = as they are; None = as the preset says."""
 
 
 class TrainingProtocol(Settings):
@@ -97,10 +98,10 @@ class TrainingProtocol(Settings):
         """The classes, names, colours and prompts."""
         return ClassMap.of(self.classes)
 
-    def shown_resolution(self, eval_resize: int) -> float | None:
+    def shown_resolution(self, eval_resize: int | None) -> float | None:
         """Metres per pixel at which a model sees the imagery whose short side is resized to `eval_resize` for it.
 
-        The random scales of `fitted` lie around the same resolution. 0 = images as they are.
+        The random scales of `fitted` lie around the same resolution. 0 or None = images as they are.
         """
         if self.ground_resolution is None or not (self.image_side and eval_resize):
             return self.ground_resolution
@@ -131,6 +132,15 @@ def find_protocol(name: str) -> TrainingProtocol:
     return load(TrainingProtocol, Path(name), {})
 
 
+def published_rules(protocol: TrainingProtocol | None) -> dict[str, Any]:
+    """Settings with which the code of a data set's paper validates; without a data set, that of Co2S."""
+    if protocol is None:
+        return PRESETS["published"]
+    presets = PRESETS if protocol.command == "train" else DISTILL_PRESETS
+    side = protocol.training.eval_resize
+    return {**presets["published"], **({} if side is None else {"eval_resize": side})}
+
+
 def training_of(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run by the protocol that `values` name as data; empty where they name none.
 
@@ -144,7 +154,7 @@ def training_of(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
         log.info("%s: is a protocol of co2s %s, length and batch of it do not count here", name, protocol.command)
         return {}
     training = protocol.training
-    settings = training.model_dump(exclude={"gpus"})
+    settings = training.model_dump(exclude={"gpus"}, exclude_none=True)
     if values.get("preset") == "tiny" or "accumulate" in values:
         return settings
     total, processes = training.batch * training.gpus, int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,6 +1,7 @@
-"""The keys of data.yaml for people and for editors, made from the settings: `python -m co2s_cli.config.reference docs`.
+"""Tables of the documents, made from settings and protocols: `python -m co2s_cli.config.reference docs`.
 
-`data.schema.json` is a JSON schema; of `data.md` everything below the line MARK is written anew.
+`data.schema.json` is the JSON schema of data.yaml; of `data.md` (its keys) and `papers.md` (the published protocols)
+everything below the line MARK is written anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from co2s_cli.config.data import DataConfig
+from co2s_cli.config.protocol import TrainingProtocol, find_protocol, published_names, published_rules
 
 MARK = "<!-- the rest is made by `python -m co2s_cli.config.reference docs` -->"
 
@@ -41,11 +43,12 @@ def data_keys() -> str:
 
 
 def write(folder: Path) -> None:
-    """Bring both files in `folder` up to date."""
+    """Bring the files in `folder` up to date."""
     (folder / "data.schema.json").write_text(schema_text(), encoding="utf-8")
-    page = folder / "data.md"
-    by_hand = page.read_text(encoding="utf-8").partition(MARK)[0]
-    page.write_text(f"{by_hand}{MARK}\n\n{data_keys()}", encoding="utf-8")
+    for name, made in MADE.items():
+        page = folder / name
+        by_hand = page.read_text(encoding="utf-8").partition(MARK)[0]
+        page.write_text(f"{by_hand}{MARK}\n\n{made()}", encoding="utf-8")
 
 
 def schema_text() -> str:
@@ -106,6 +109,38 @@ def _default(key: str, value: Mapping[str, Any], part: Mapping[str, Any]) -> str
         return "**wanted**"
     default = value.get("default")
     return "–" if default in (None, [], {}, "") else f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+def protocols() -> str:
+    """A table in Markdown of the published protocols, those of Co2S first, then where their data are."""
+    found = [(name, find_protocol(name)) for name in published_names()]
+    found.sort(key=lambda item: item[1].command, reverse=True)
+    head = ("data set", "command", "images", "classes", "not scored", "crop", "batch", "epochs", "short side", "mIoU")
+    rows = [head, ("---",) * len(head), *(_protocol_row(name, protocol) for name, protocol in found)]
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    sources = [f"- `{name}`: {it.title}. Data: {it.get}. Lists: {it.lists_from}." for name, it in found]
+    return "\n".join([*table, "", *sources, ""])
+
+
+def _protocol_row(name: str, protocol: TrainingProtocol) -> tuple[str, ...]:
+    training, images = protocol.training, protocol.images
+    side = published_rules(protocol)["eval_resize"]
+    return (
+        f"`{name}`",
+        protocol.command,
+        f"{images['train']} + {images['val']}",
+        str(len(protocol.classes)),
+        ", ".join(protocol.excluded) or "–",
+        str(training.crop),
+        f"{training.batch} × {training.gpus} GPUs",
+        str(training.epochs),
+        str(side or "as it is"),
+        ", ".join(f"{share}: {value:.1f}" for share, value in protocol.miou.items()) or "–",
+    )
+
+
+MADE = {"data.md": data_keys, "papers.md": protocols}
+"""What is below the line MARK of each page."""
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from co2s_cli.config.base import Settings, checked, load, read_yaml
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.protocol import published_names
-from co2s_cli.errors import ConfigError
+from co2s_cli.errors import ConfigError, OutputError
 
 
 def parse_ratio(value: Any) -> Any:
@@ -133,6 +133,10 @@ class RunConfig(Settings):
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of a student's gradient; 0 = any."""
 
+    refit: bool = False
+    """Where `val` is a share of the labels: run as often again from the beginning, with the labels that validated among
+    those that teach. That makes final.safetensors, which nothing is left to validate."""
+
     threshold: float = Field(0.95, ge=0, le=1)
     """Confidence from which a pseudo-label counts."""
     threshold_share: float = Field(0.0, ge=0, lt=1)
@@ -154,6 +158,9 @@ class RunConfig(Settings):
     denominators: Literal["all", "rank"] = "all"
     """What losses are divided by: the pixels of all processes, or as in the released code those of each by itself."""
 
+    headroom: float = Field(0.0, ge=0, le=10)
+    """How far the ranges of bands that are not 8 bits reach beyond the 2nd and 98th percentile, in parts of what lies
+    between: what is brighter or darker is cut off. Ranges named in data.yaml hold as they are."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest factor of the random scale."""
     scale_rule: Literal["own", "fitted", "long"] = "own"
@@ -220,6 +227,10 @@ class RunConfig(Settings):
         """Where the weights come from that the run begins with; of tags and the like, paths that lead nowhere."""
         return (*([self.init] if self.init else []), Path(self.student_weights))
 
+    def deciding(self) -> dict[str, Any]:
+        """The settings that the numbers of a run depend on, as plain values."""
+        return self.model_dump(mode="json", exclude=set(RESUMABLE))
+
     @property
     def pretrained(self) -> tuple[str, ...]:
         """Weights that the run begins with by name, `NETWORK.TAG` of timm or `NETWORK:TAG` of open_clip."""
@@ -278,14 +289,19 @@ def settled(
 
 def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: list[str], *, command: str) -> R:
     """The settings of the run that `command` began in `folder`; a flag that would change its numbers is refused."""
-    content = read_yaml(folder / "config.yaml")
-    began = (content.get("made_with") or {}).get("command", command)
-    if began != command:
+    try:
+        content = read_yaml(folder / "config.yaml")
+        made_with = content.get("made_with")
+        began = made_with.get("command", command) if isinstance(made_with, dict) else command
+        stored = {key: value for key, value in content.items() if key in kind.model_fields}
+        before = load(kind, None, {**stored, "out": folder}) if began == command else None
+    except ConfigError as error:
+        hint = "put it back as the run wrote it, or start a new run"
+        raise OutputError(f"{folder / 'config.yaml'}: is damaged: {error.message}", hint=hint) from error
+    if before is None:
         raise ConfigError(
             f"--resume: {folder} holds a run of co2s {began}", hint=f"co2s {began} --resume --out {folder}"
         )
-    stored = {key: value for key, value in content.items() if key in kind.model_fields}
-    before = load(kind, None, {**stored, "out": folder})
     after = load(kind, None, {**stored, **_parsed(extra), **flags, "out": folder})
     for name in kind.model_fields.keys() - RESUMABLE:
         old, new = getattr(before, name), getattr(after, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,8 +23,10 @@ _LOOKED_AT = 64
 _IGNORED = 255
 
 
-def data_of(protocol: TrainingProtocol, root: Path, splits: Path | None) -> DataConfig:
-    """The data set of a protocol in `root` with the published lists in `splits`.
+def data_of(
+    protocol: TrainingProtocol, root: Path, splits: Path | None, *, judged: Literal["val", "test"] = "val"
+) -> DataConfig:
+    """The data set of a protocol in `root` with the published lists in `splits`; the list `judged` validates.
 
     Without lists every chip is labelled; --labeled-ratio then takes labels away, and a tenth of the chips validates.
 
@@ -46,9 +49,10 @@ def data_of(protocol: TrainingProtocol, root: Path, splits: Path | None) -> Data
     classes, tile = tuple(protocol.class_map.plain()), protocol.tile
     if splits is None:
         return DataConfig(classes=classes, labeled=(labeled(None),), val=0.1, bands=RGB, tile=tile)
-    val = next((path for path in (splits / "val.txt", splits.parent / "val.txt") if path.is_file()), None)
+    name = f"{judged}.txt"
+    val = next((path for path in (splits / name, splits.parent / name) if path.is_file()), None)
     if val is None:
-        raise InputError(f"{splits}: neither it nor the folder around it holds val.txt")
+        raise InputError(f"{splits}: neither it nor the folder around it holds {name}")
     unlabeled = UnlabeledEntry(image=str(images), list=splits / "unlabeled.txt")
     return DataConfig(
         classes=classes,

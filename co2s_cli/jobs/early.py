@@ -6,6 +6,7 @@ stop the others, so that only the job knows what becomes of it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import SUFFIXES, expand_sources, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
 from co2s_cli.models.manifest import Manifest
@@ -49,6 +51,7 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
     Raises:
         Co2sError: as `jobs.pseudo_label.run` would.
     """
+    check_free(settings.out)
     manifest = _manifest(settings)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
@@ -56,11 +59,13 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
 
 
 def check_run(settings: RunConfig) -> None:
-    """Refuse a folder that holds a run, and weights, teachers or images that are missing or unfit.
+    """Refuse a folder that holds a run or is in use, and weights, teachers or images that are missing or unfit.
 
     Raises:
         Co2sError: as the training would.
     """
+    if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # else the first process of the run may hold it
+        check_free(settings.out)
     if settings.resume:
         return
     if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():

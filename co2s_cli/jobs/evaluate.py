@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.config.data import read_data
+from co2s_cli.config.data import DataConfig, read_data
 from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.data.protocol import data_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.labels.truth import Truth, open_truth, truth_legend
@@ -25,6 +26,7 @@ from co2s_cli.scoring import report, streamed
 from co2s_cli.scoring.calibration import Reliability
 from co2s_cli.scoring.counts import CountRules, MapCounts
 from co2s_cli.scoring.naming import Naming
+from co2s_cli.scoring.protocol import MASKING
 from co2s_cli.scoring.verdict import Judge, Verdict
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class EvaluateResult:
     """Mean IoU of each of a model's students alone."""
 
     def facts(self) -> dict[str, Any]:
-        """What was count_model, for the head of a report."""
+        """What was judged, for the head of a report."""
         students = {"students": self.students} if self.students else {}
         return {"map": self.source, "truth": self.truth, "remarks": list(self.remarks), **students}
 
@@ -74,7 +76,7 @@ def _of_map(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     path = _truth_of(settings)
     raster = ClassRaster.open(settings.source)
     naming = _naming(settings, raster.legend, path)
-    excluded = naming.ids(settings.exclude)
+    excluded = naming.ids(settings.left_out)
     scale = None if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=settings.values)
     remarks = _told(*naming.remarks(), *truth.remarks)
@@ -128,21 +130,21 @@ def _counted(
 
 
 def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
-    from co2s_cli.data.areas import areas_of  # these load torch, and a map can be count_model without it
+    from co2s_cli.data.areas import areas_of  # these load torch, and a map can be judged without it
     from co2s_cli.scoring.area_map import mapper_for
     from co2s_cli.scoring.model import count_model
 
-    model, data = _model_of(settings), read_data(Path(settings.source))
+    model, data = _model_of(settings), _data_of(settings)
     mapper = mapper_for(settings, model)
     manifest = mapper.pair.manifest
     naming = Naming.of(manifest.class_map, data.class_map)
-    excluded = naming.ids(settings.exclude)
+    excluded = naming.ids(settings.left_out)
     training = manifest.training
     if not data.bands:
         data = data.model_copy(update={"bands": manifest.bands})
     found = areas_of(
         data,
-        settings.split,
+        "labeled" if settings.split == "labeled" else "val",
         crop=training.get("crop", manifest.tile),
         seed=training.get("seed", 0),
         ratio=training.get("labeled_ratio"),
@@ -169,6 +171,14 @@ def _model_of(settings: EvaluateConfig) -> Path:
     return settings.model
 
 
+def _data_of(settings: EvaluateConfig) -> DataConfig:
+    """The data whose labels are the truth."""
+    if settings.published is None or settings.root is None:
+        return read_data(Path(settings.source))
+    judged: Literal["val", "test"] = "test" if settings.split == "test" else "val"
+    return data_of(settings.published, settings.root, settings.splits, judged=judged)
+
+
 def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> tuple[str, ...]:
     """A warning where the areas were drawn, and not as the model's training did."""
     if digest is None or digest == training.get("areas"):
@@ -183,7 +193,7 @@ def _judge(settings: EvaluateConfig, names: Mapping[int, str], excluded: tuple[i
 
 
 def _rules(settings: EvaluateConfig, excluded: tuple[int, ...]) -> CountRules:
-    left_out = excluded if settings.protocol == "mask" else ()
+    left_out = excluded if settings.protocol in MASKING else ()
     return CountRules(left_out, settings.missing == "wrong", settings.tolerance)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.evaluate import EvaluateConfig
-from co2s_cli.config.recipes import PRESETS
+from co2s_cli.config.protocol import published_rules
 from co2s_cli.data.roles import Area
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.read.scaling import scaling_for
@@ -92,12 +92,12 @@ def windows(settings: EvaluateConfig, own: int) -> Sliding:
     tile = settings.tile or own
     if settings.protocol != "published":
         return Sliding(tile, stride=stride_of(tile, settings.overlap), batch=settings.batch)
-    rules = PRESETS["published"]
+    rules = published_rules(settings.published)
     return Sliding(
         tile,
         stride=published_stride(tile, rules["eval_overlap"]),
         blend=rules["eval_blend"],
         taper=rules["eval_taper"],
-        short_side=rules["eval_resize"],
+        short_side=rules["eval_resize"] or None,
         batch=settings.batch,
     )

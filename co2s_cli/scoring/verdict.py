@@ -11,7 +11,7 @@ from co2s_cli.scoring.boundary import boundary_score
 from co2s_cli.scoring.calibration import Reliability
 from co2s_cli.scoring.counts import MapCounts
 from co2s_cli.scoring.matrix import Confusion, Scores
-from co2s_cli.scoring.protocol import Protocol, counted, scored, with_missing
+from co2s_cli.scoring.protocol import MASKING, Protocol, counted, scored, with_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Judge:
         size, out = len(self.names), self._places_out
         matrix = counted(self._told(tally.matrix), self.protocol, out)
         missing = tally.missing[list(self.names)]
-        if self.protocol == "mask":
+        if self.protocol in MASKING:
             missing[out] = 0
         lost, seen = int(missing.sum()), int(matrix.sum())
         if self.missing_is_wrong:

@@ -1,4 +1,8 @@
-"""The model files of a run: the last weights, and those of the best validation of all students and of each alone."""
+"""The model files of a run.
+
+The last weights, those of the best validation of all students and of each alone, and those that all labels have made in
+the end, the ones that validated among them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from co2s_cli.scoring.validation import FUSED
 from co2s_cli.students import STUDENT_NAMES
 from co2s_cli.training.ema import EMA
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, FINAL = "best.safetensors", "last.safetensors", "final.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,10 @@ class BestFile:
 
 _EVERY_BEST = tuple(BestFile(prefix, scored) for prefix in ("", EMA) for scored in (FUSED, *STUDENT_NAMES))
 
-MODEL_FILES = (LAST, EMA + LAST, *(name for file in _EVERY_BEST for name in (file.name, file.counts_name)))
+MODEL_FILES = (
+    *(prefix + name for prefix in ("", EMA) for name in (LAST, FINAL)),
+    *(name for file in _EVERY_BEST for name in (file.name, file.counts_name)),
+)
 """Every model file that a run may write, and the counts beside them."""
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 import yaml
 
 from co2s_cli import __version__
-from co2s_cli.config.base import read_yaml
 from co2s_cli.config.data import DataConfig, read_data
 from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.run import RunConfig
@@ -22,14 +22,15 @@ from co2s_cli.data.augment import BASE, Symmetry
 from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
-from co2s_cli.files import appearing, check_writable
+from co2s_cli.files import appearing, check_writable, clear_leftovers
+from co2s_cli.locks import only_writer
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.engine import Engine
-from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES
+from co2s_cli.training.engine import TrainingEngine
+from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
 from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
@@ -53,7 +54,10 @@ class RunResult:
 
     out: Path
     model: Path
-    """The last model."""
+    """The one to use: `final`, else `best`, else `last`."""
+    last: Path
+    final: Path | None
+    """The one that learnt from all labels in the end, those that validated too; None where no such steps are wanted."""
     best: Path | None
     """The one with the best validation of all students together; None before the first validation."""
     best_students: dict[str, Path]
@@ -78,18 +82,20 @@ def conduct(
         InterruptError: Ctrl-C; the last whole state stays.
     """
     out = _folder(settings)
-    with started(settings.device) as runtime:
+    with started(settings.device) as runtime, _only_writer(out, runtime):
         _check_folder(out, settings)
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
         steps = settings.steps or length_of(settings, data, runtime)
-        before = _manifest_of(out, data, runtime) if settings.resume else None
+        refit = data.whole is not None
+        steps *= 1 + refit
+        before = _manifest_of(out, settings, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
-        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
+        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, refit=refit, progress=progress)
         if settings.resume:
             engine.resume()
         else:  # from here on nothing is refused any more, and what an earlier run left may go
-            _make_folder(out, runtime)
+            _clear_folder(out, runtime)
             if runtime.leads:
                 _write_config(
                     out,
@@ -101,11 +107,23 @@ def conduct(
                     device=device_name(runtime.device),
                 )
         _fit(engine, settings, steps, out, command)
-        result = _result(engine, out, steps)
+        result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
             _report(out, settings, data, engine, result)
         runtime.wait()
     return result
+
+
+@contextlib.contextmanager
+def _only_writer(out: Path, runtime: Runtime) -> Iterator[None]:
+    """No other run writes into the folder while this one lasts; what killed ones left of their files goes."""
+    if not runtime.leads:
+        yield
+        return
+    with only_writer(out):
+        for name in ("config.yaml", *_WRITTEN):
+            clear_leftovers(out / name)
+        yield
 
 
 def check_scale(settings: RunConfig, data: Dataset) -> None:
@@ -145,14 +163,10 @@ def _check_folder(out: Path, settings: RunConfig) -> None:
             raise OutputError(f"{path}: the run begins with it, and would write over it", hint="another --out")
 
 
-def _make_folder(out: Path, runtime: Runtime) -> None:
-    """Make the run folder, without what an earlier run left in it; what no run writes there stays."""
+def _clear_folder(out: Path, runtime: Runtime) -> None:
+    """Take away what an earlier run left in the folder; what no run writes there stays."""
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{out}: cannot be made into a folder ({error.strerror})") from error
         check_writable(out)
         for old in [*(out / name for name in _WRITTEN), *out.glob("events.out.tfevents.*")]:
             old.unlink(missing_ok=True)
@@ -171,16 +185,18 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         ratio=settings.labeled_ratio,
         with_unlabeled=with_unlabeled,
         balance=settings.balance,
+        headroom=settings.headroom,
+        refit=settings.refit,
         name=settings.data,
     )
 
 
 def _described_data(settings: RunConfig) -> DataConfig:
-    if settings.root is not None:
-        known = find_protocol(settings.data)
-        resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
-        return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
-    return read_data(Path(settings.data))
+    if settings.root is None:
+        return read_data(Path(settings.data))
+    known = find_protocol(settings.data)
+    resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
+    return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
 
 
 def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
@@ -190,27 +206,29 @@ def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     return settings.epochs * epoch_steps_of(settings, data, runtime)
 
 
-def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:
-    """That of the run in a folder; refused on other data or with other processes: the batches would be others."""
-    before = read_yaml(out / "config.yaml").get("made_with", {}).get("processes")
+def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> Manifest:
+    """That of the run in a folder; refused with other settings, data or processes: the batches would be others."""
+    state = State.load(out, lazily=True)
+    state.check_settings(out, settings.deciding())
+    before = state.settings["processes"]
     if before != runtime.ranks:
         again = f"torchrun --nproc-per-node {before} -m co2s_cli …" if before != 1 else "the command without torchrun"
         raise ConfigError(
             f"--resume: the run began with {before} processes, now there are {runtime.ranks}",
             hint=f"go on with {again}, or start a new run",
         )
-    manifest = Manifest.model_validate_json(State.load(out, lazily=True).manifest)
+    manifest = Manifest.model_validate_json(state.manifest)
     if manifest.training.get("data") != data.digest:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
     return manifest
 
 
-def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
+def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
     until = steps if settings.stop_after is None else engine.step + settings.stop_after
     try:
         if engine.step < steps:
             engine.fit(until)
-        else:  # all that is missing may be the report
+        elif engine.tally is None:  # all that is missing may be the report
             engine.validate()
     except KeyboardInterrupt as error:
         whole = (out / STATE).is_file()
@@ -220,15 +238,19 @@ def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: st
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 
-def _result(engine: Engine, out: Path, steps: int) -> RunResult:
+def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
         facts = tally.facts() if tally else {}
         scores |= {prefix + name: facts[f"{name}/miou"] for name in (tally.told if tally else ())}
+    best = out / BEST if engine.best else None
+    final = out / FINAL if refit and engine.step == steps else None
     return RunResult(
         out=out,
-        model=out / LAST,
-        best=out / BEST if engine.best else None,
+        model=final or best or out / LAST,
+        last=out / LAST,
+        best=best,
+        final=final,
         best_students={
             file.prefix + file.scored: out / file.name
             for file in engine.best_files
@@ -258,7 +280,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, result: RunResult) -> None:
+def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngine, result: RunResult) -> None:
     facts = {
         "method": settings.lesson,
         "preset": settings.preset,

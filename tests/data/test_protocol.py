@@ -85,6 +85,16 @@ def test_the_prompts_are_the_released_ones_word_by_word(name):
     assert (sum(map(len, prompts)), digest) == PROMPTS[name]
 
 
+def test_the_list_that_is_judged_validates(tmp_path):
+    protocol = find_protocol("whdld")
+    lists = protocols.make(tmp_path, "whdld", protocol)
+    judged = {part: data_of(protocol, tmp_path, lists, judged=part).val[0].list.name for part in ("val", "test")}
+    assert judged == {"val": "val.txt", "test": "test.txt"}
+    (lists.parent / "test.txt").unlink()
+    with pytest.raises(InputError, match=r"nor the folder around it holds test\.txt"):
+        data_of(protocol, tmp_path, lists, judged="test")
+
+
 def test_potsdam_labels_from_0_and_from_1_are_told_apart(tmp_path):
     protocol = find_protocol("potsdam-dwl")
     counts = []
@@ -160,6 +170,8 @@ def test_protocols_of_distill_count_there_alone(tmp_path):
     flags = {"data": "deepglobe", "root": tmp_path, "teacher": "vit_base_patch14_dinov2.lvd142m"}
     settings = distill_settings.settings_of(None, flags, [])
     assert (settings.crop, settings.batch, settings.accumulate, settings.epochs) == (518, 8, 4, 60)
+    published = distill_settings.settings_of(None, {**flags, "preset": "published"}, [])
+    assert (settings.eval_resize, published.eval_resize) == (0, 518)
     other = distill_settings.settings_of(None, {**flags, "student": "vit_small_patch16_224"}, [])
     assert other.crop == 512
     assert train_settings.settings_of(None, {"data": "deepglobe", "root": tmp_path}, []).epochs is None
@@ -182,7 +194,15 @@ def test_each_protocol_is_trained_and_evaluated(tmp_path, name, co2s):
     assert report["validation"]["fused"]["pixels"] > 0
     native = protocol.ground_resolution
     shown = None if native is None else native * protocol.image_side / 64
-    assert read_manifest(out / "last.safetensors").ground_resolution == shown
+    model = out / "last.safetensors"
+    assert read_manifest(model).ground_resolution == shown
+    found = co2s(
+        "evaluate", name, "--model", model, "--root", flags["root"], "--splits", lists, "--split", "test",
+        "--protocol", "published", "--json",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    verdict = json.loads(found.stdout)["verdict"]
+    assert tuple(score["name"] for score in verdict["classes"] if not score["counts"]) == protocol.excluded
 
 
 def test_tiles_stay_on_one_side(tmp_path):

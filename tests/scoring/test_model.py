@@ -21,7 +21,7 @@ from co2s_cli.data.landscape import CLASSES
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.jobs import evaluate, train
 from co2s_cli.scoring import validation
-from co2s_cli.scoring.area_map import mapper_for, windows
+from co2s_cli.scoring.area_map import mapper_for
 from co2s_cli.scoring.counts import CountRules
 from co2s_cli.scoring.matrix import confusion
 from co2s_cli.scoring.model import count_model
@@ -167,13 +167,6 @@ def test_a_ratio_that_other_data_are_too_few_for_is_left_out(tmp_path):
         tmp_path / "t.safetensors", classes=tuple(CLASSES.plain()), training={"seed": 5, "labeled_ratio": 0.1}
     )
     assert evaluate.run(settings(landscape(tmp_path, val=0.3), trained)).verdict.pixels > 0
-
-
-def test_published_windows_are_those_of_the_paper(tmp_path, model):
-    found = windows(settings("data.yaml", model, protocol="published"), 512)
-    assert (found.tile, found.step, found.blend, found.taper, found.short_side) == (512, 426, "logits", "flat", 512)
-    own = windows(settings("data.yaml", model, tile=64, overlap=0.5), 512)
-    assert (own.tile, own.step, own.blend) == (64, 32, "probabilities")
 
 
 def test_published_scores_count_absent_classes(tmp_path, model):

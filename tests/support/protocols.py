@@ -45,6 +45,7 @@ def make(root: Path, name: str, protocol: TrainingProtocol, *, coding: str | Non
     for part, chosen in (("labeled", lines[:2]), ("unlabeled", lines[2:5])):
         (lists / f"{part}.txt").write_text("\n".join(chosen) + "\n")
     (lists.parent / "val.txt").write_text(lines[5] + "\n")
+    (lists.parent / "test.txt").write_text(lines[4] + "\n")
     return lists
 
 
