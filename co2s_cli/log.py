@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 
-from co2s_cli.errors import printable
+from co2s_cli.errors import printable, shortened
 
 OURS = "co2s_cli"
 
@@ -15,7 +15,7 @@ class _Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        return printable(super().format(record))
+        return shortened(printable(super().format(record)))
 
 
 def setup(amount: int) -> None:
