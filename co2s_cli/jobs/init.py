@@ -15,7 +15,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, portable
 from co2s_cli.config.init import InitConfig
 from co2s_cli.config.run import RunConfig
-from co2s_cli.data.draft import ClassFacts, Legend, check_legend, class_facts, data_yaml
+from co2s_cli.data.draft import AttributeClasses, ClassFacts, check_legend, class_facts, data_yaml
 from co2s_cli.data.roles import Roles, roles_of
 from co2s_cli.data.sources import Source, labeled_sources, with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
@@ -82,7 +82,7 @@ class _Polygons:
     path: Path
     frame: Any
     attribute: Attribute
-    legend: Legend
+    legend: AttributeClasses
 
 
 def run(settings: InitConfig) -> InitResult:
@@ -167,7 +167,7 @@ def _opened(settings: InitConfig) -> _Polygons:
         )
     frame = read_polygons(path)
     attribute = _class_attribute(path, frame, settings.attribute)
-    legend = Legend.of(attribute)
+    legend = AttributeClasses.of(attribute)
     check_legend(str(path), attribute, legend)
     return _Polygons(path, frame, attribute, legend)
 
