@@ -1,4 +1,8 @@
-"""The model files of a run: the last weights, and those of the best validation of all students and of each alone."""
+"""The model files of a run.
+
+The last weights, those of the best validation of all students and of each alone, and those that all labels have made in
+the end, the ones that validated among them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from co2s_cli.scoring.validation import FUSED
 from co2s_cli.students import STUDENT_NAMES
 from co2s_cli.training.ema import EMA
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, FINAL = "best.safetensors", "last.safetensors", "final.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class BestFile:
 MODEL_FILES = tuple(
     name
     for prefix in ("", EMA)
-    for name in (prefix + LAST, *(BestFile(prefix, scored).name for scored in (FUSED, *STUDENT_NAMES)))
+    for name in (prefix + LAST, prefix + FINAL, *(BestFile(prefix, scored).name for scored in (FUSED, *STUDENT_NAMES)))
 )
 """Every model file that a run may write."""
 

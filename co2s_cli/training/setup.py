@@ -56,10 +56,12 @@ def engine_for(
     *,
     folder: Path,
     steps: int,
+    refit: bool = False,
     progress: Progress,
 ) -> TrainingEngine:
-    """The engine of a run of `steps` steps."""
-    rules = rules_of(settings, data, steps, runtime)
+    """The engine of a run of `steps` steps, in whose second half all labels teach if `refit`."""
+    course = course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, runtime))
+    rules = rules_of(settings, data, course.judged, runtime)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
@@ -83,8 +85,8 @@ def engine_for(
     return TrainingEngine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        loader_of(settings, data, runtime, views=method.wants.strong),
-        course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
+        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=course.judged),
+        course,
         runtime,
         folder=folder,
         settings={**settings.deciding(), "processes": runtime.ranks},
@@ -96,8 +98,11 @@ def engine_for(
     )
 
 
-def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
-    """The batches of this rank, with `views` strong views of the unlabelled crops."""
+def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops.
+
+    From step `whole_from` on all labels are drawn from, where the data holds some back until then.
+    """
     plan = BatchPlan(
         seed=settings.seed,
         batch=settings.batch,
@@ -111,7 +116,10 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
         rgb=rgb_places(data.bands),
     )
     pinned = runtime.device.type == "cuda"
-    return Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned)
+    return Loader(
+        data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned,
+        whole=data.whole, whole_from=whole_from * settings.accumulate,
+    )  # fmt: skip
 
 
 def student_steps(
@@ -152,11 +160,12 @@ def epoch_steps_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     return steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
 
 
-def course_of(settings: RunConfig, steps: int, *, epoch_steps: int) -> Course:
+def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool = False) -> Course:
     """Length and pace of the run."""
-    tenth = max(1, -(-steps // 10))
+    tenth = max(1, -(-steps // (20 if refit else 10)))
     return Course(
         steps=steps,
+        refit=refit,
         lr=settings.lr,
         backbone_lr=settings.backbone_lr,
         decoder_lr=settings.decoder_lr,
