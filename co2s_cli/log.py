@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import TextIO
 
-from co2s_cli.errors import printable
+from co2s_cli.errors import printable, shortened
 
 OURS = "co2s_cli"
 
@@ -29,13 +29,14 @@ class _Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        return printable(super().format(record))
+        return shortened(printable(super().format(record)))
 
 
 def setup(amount: int) -> None:
     """Send log records to stderr: ours from INFO, other libraries' from ERROR; each `-v` shows more, each `-q` less.
 
-    Library warnings become log records, so that they obey the same rule instead of littering the terminal.
+    Library warnings become log records, so that they obey the same rule instead of littering the terminal; lines that
+    GDAL prints by itself are shown from `-vv` on.
     Under torchrun, ranks above 0 say only what goes wrong.
     """
     if os.environ.get("RANK", "0").strip() not in ("0", ""):
@@ -46,6 +47,8 @@ def setup(amount: int) -> None:
     root.handlers[:] = [handler]
     root.setLevel(_level(logging.ERROR, amount))
     logging.getLogger(OURS).setLevel(_level(logging.INFO, amount))
+    if amount < 2:  # GDAL and PROJ print what no handler takes; they read this before their first message
+        os.environ.setdefault("CPL_LOG", os.devnull)
     logging.captureWarnings(True)
     if not sys.warnoptions:
         warnings.simplefilter("default" if amount > 0 else "ignore")
