@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,19 @@ from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES
+from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
-from co2s_cli.training.runtime import Runtime, started
+from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
 from co2s_cli.training.state import STATE, State
 
 DEFAULT_STEPS = 4000
+
+SHORTEST, LONGEST = 50, 400
+"""Steps of a run whose length is counted in visits."""
+
+TRAINING_SHARE = 0.85
+"""Part of the minutes of a run that its steps may take; the rest is for validations, files and the report."""
 
 LARGEST_SHRINKING = 4.0
 """By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
@@ -54,7 +61,10 @@ class RunResult:
 
     out: Path
     model: Path
-    """The last model."""
+    """The one to use: `final`, else `best`, else `last`."""
+    last: Path
+    final: Path | None
+    """The one that learnt from all labels in the end, those that validated too; None where no such steps are wanted."""
     best: Path | None
     """The one with the best validation of all students together; None before the first validation."""
     best_students: dict[str, Path]
@@ -83,18 +93,28 @@ def conduct(
         _check_folder(out, settings)
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
-        steps = settings.steps or length_of(settings, data, runtime)
         before = _manifest_of(out, settings, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
-        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
+        refit = data.whole is not None
+        made = partial(engine_for, settings, data, lesson, runtime, folder=out, refit=refit, progress=progress)
+        steps = _begun_with(out) if settings.resume else length_of(settings, data, runtime, made) * (1 + refit)
+        engine = made(steps=steps)
         if settings.resume:
             engine.resume()
         else:  # from here on nothing is refused any more, and what an earlier run left may go
             _clear_folder(out, runtime)
             if runtime.leads:
-                _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
+                _write_config(
+                    out,
+                    settings,
+                    data,
+                    command=command,
+                    steps=steps,
+                    processes=runtime.ranks,
+                    device=device_name(runtime.device),
+                )
         _fit(engine, settings, steps, out, command)
-        result = _result(engine, out, steps)
+        result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
             _report(out, settings, data, engine, result)
         runtime.wait()
@@ -172,6 +192,8 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         ratio=settings.labeled_ratio,
         with_unlabeled=with_unlabeled,
         balance=settings.balance,
+        headroom=settings.headroom,
+        refit=settings.refit,
         name=settings.data,
     )
 
@@ -184,11 +206,27 @@ def _described_data(settings: RunConfig) -> DataConfig:
     return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
 
 
-def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
-    """Steps of a run whose settings do not say them."""
-    if settings.epochs is None:
-        return DEFAULT_STEPS
-    return settings.epochs * epoch_steps_of(settings, data, runtime)
+def length_of(
+    settings: RunConfig, data: Dataset, runtime: Runtime, made: Callable[..., TrainingEngine] | None = None
+) -> int:
+    """Steps of a run, of its first half where it is made again with all labels.
+
+    `made`: an engine of so many `steps`, to find the pace of this machine with.
+    """
+    if settings.epochs is not None:
+        return settings.epochs * epoch_steps_of(settings, data, runtime)
+    if settings.visits is not None:
+        crops = settings.batch * settings.accumulate * runtime.ranks
+        return min(max(SHORTEST, -(-settings.visits * data.places // crops)), LONGEST)
+    if settings.minutes is not None and made is not None:
+        seconds = runtime.mean(made(steps=2).seconds_a_step())
+        return max(1, int(settings.minutes * 60 * TRAINING_SHARE / seconds / (2 if data.whole else 1)))
+    return settings.steps or DEFAULT_STEPS
+
+
+def _begun_with(out: Path) -> int:
+    """Steps of the run in a folder."""
+    return int(State.load(out, lazily=True).settings["whole_run"])
 
 
 def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> Manifest:
@@ -213,7 +251,7 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
     try:
         if engine.step < steps:
             engine.fit(until)
-        else:  # all that is missing may be the report
+        elif engine.tally is None:  # all that is missing may be the report
             engine.validate()
     except KeyboardInterrupt as error:
         whole = (out / STATE).is_file()
@@ -223,15 +261,19 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 
-def _result(engine: TrainingEngine, out: Path, steps: int) -> RunResult:
+def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
         facts = tally.facts() if tally else {}
         scores |= {prefix + name: facts[f"{name}/miou"] for name in (tally.told if tally else ())}
+    best = out / BEST if engine.best else None
+    final = out / FINAL if refit and engine.step == steps else None
     return RunResult(
         out=out,
-        model=out / LAST,
-        best=out / BEST if engine.best else None,
+        model=final or best or out / LAST,
+        last=out / LAST,
+        best=best,
+        final=final,
         best_students={
             file.prefix + file.scored: out / file.name
             for file in engine.best_files
