@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, LandClass
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.errors import OutputError
 from co2s_cli.files import check_output
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream
@@ -89,7 +88,7 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
         source, merged_pixels = _sieve(settings, raster, plan, Path(scratch), progress)
         class_counts = _write(settings, raster, replace(plan, source=source), progress)
     progress.close()
-    style = _write_style(settings.out, raster, class_counts)
+    style = _write_style(settings, raster, class_counts)
     polygons = sum(count.polygons for count in class_counts)
     share = merged_pixels / (raster.grid.height * raster.grid.width)
     log.info(
@@ -115,9 +114,6 @@ def _check_outputs(settings: VectorizeConfig) -> None:
     if settings.out == vector.STDOUT:
         return
     check_output(settings.out, overwrite=settings.overwrite)
-    style = settings.out.with_suffix(".qml")
-    if styles.holds_polygon_style(style) and not settings.overwrite:
-        raise OutputError(f"{style}: exists and is not overwritten", hint="add --overwrite, or choose another name")
 
 
 def _sieve(
@@ -174,9 +170,14 @@ def _table(features: Features, names: tuple[str, ...], plan: VectorPlan) -> vect
     return vector.Table(features.geometry, columns)
 
 
-def _write_style(out: Path, raster: ClassRaster, class_counts: tuple[ClassCount, ...]) -> Path | None:
-    if out == vector.STDOUT:
+def _write_style(settings: VectorizeConfig, raster: ClassRaster, class_counts: tuple[ClassCount, ...]) -> Path | None:
+    """Write the style beside the polygons; one that is there, of another format or a user's own, stays."""
+    if settings.out == vector.STDOUT:
         return None
+    path = settings.out.with_suffix(".qml")
+    if styles.holds_polygon_style(path) and not settings.overwrite:
+        log.info("%s: is there already and stays; --overwrite writes it anew", path)
+        return path
     classes = {count.id: LandClass(count.name, raster.legend.colors[count.id]) for count in class_counts}
-    styles.write_polygon_style(out.with_suffix(".qml"), classes)
-    return out.with_suffix(".qml")
+    styles.write_polygon_style(path, classes)
+    return path
