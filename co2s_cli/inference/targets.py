@@ -132,7 +132,7 @@ def _check_stems(targets: list[Target]) -> None:
 
 
 def _check_names(target: Target) -> None:
-    """Refuse formats that nothing writes, and a scene that would be overwritten by its map."""
+    """Refuse formats that nothing writes."""
     for name, path in target.outputs.items():
         if name == "vector":
             from co2s_cli.geo.write import vector  # only where it is wanted: it loads in a second
@@ -142,5 +142,3 @@ def _check_names(target: Target) -> None:
             raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")
         elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:
             raise ConfigError(f"{path}: a GeoTIFF is written, so a name that ends in .tif is wanted")
-        if is_local(target.source) and path.exists() and Path(target.source).exists() and path.samefile(target.source):
-            raise OutputError(f"{path}: is the scene itself", hint="choose another name")

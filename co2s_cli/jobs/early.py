@@ -25,6 +25,7 @@ from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import SUFFIXES, expand_sources, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.jobs.paths import check_maps
 from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
@@ -39,6 +40,7 @@ def check_predict(settings: PredictConfig) -> None:
     """
     manifest = _manifest(settings)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
+    check_maps(settings, targets)
     if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):
         target = targets[0]
         target.check(overwrite=folder_of(target.out).exists())

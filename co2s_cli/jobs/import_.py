@@ -9,6 +9,7 @@ from co2s_cli.config.import_ import ImportConfig
 from co2s_cli.config.protocol import find_protocol
 from co2s_cli.errors import ConfigError
 from co2s_cli.files import check_output
+from co2s_cli.jobs.paths import check_outputs
 from co2s_cli.models import published, weights
 
 
@@ -27,6 +28,7 @@ def run(settings: ImportConfig) -> Result:
     """Read the checkpoints, check them against the data set, write the model file."""
     if settings.out.suffix != ".safetensors":
         raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
+    check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
     known = find_protocol(settings.dataset)
     checkpoints = [published.read(path) for path in settings.checkpoints]

@@ -35,6 +35,7 @@ from co2s_cli.geo.labels.polygon_file import (
 from co2s_cli.geo.read.bands import common_names
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import expand_sources
+from co2s_cli.jobs.paths import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def run(settings: InitConfig) -> InitResult:
         InputError: polygons that cannot be trained on, or scenes that cannot be read.
         OutputError: the file exists or cannot be written.
     """
+    check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
     result, text = drafted(settings)
     write_text(settings.out, text)
@@ -143,6 +145,7 @@ def for_run(settings: R) -> R:
         overlaps=settings.overlaps,
         out=out,
     )
+    check_outputs(draft)
     result, text = drafted(draft)
     if out.exists() and not settings.overwrite and out.read_text(encoding="utf-8") != text:
         raise OutputError(

@@ -47,17 +47,17 @@ class RoundFolder:
         """Every raster of a scene."""
         return {**self.cut_of(target), **{CANDIDATES if n == CLASS else n: p for n, p in target.outputs.items()}}
 
-    def check(self, targets: Sequence[Target], inputs: Iterable[str], *, overwrite: bool, resume: bool) -> None:
-        """Refuse to write over what this run reads, over a round that is whole, and over rasters of other origin.
+    def outputs(self, targets: Sequence[Target]) -> list[Path]:
+        """What is written beside the candidates."""
+        return [self.data, self.report, *(path for target in targets for path in self.cut_of(target).values())]
+
+    def check(self, targets: Sequence[Target], *, overwrite: bool, resume: bool) -> None:
+        """Refuse to write over a round that is whole, and over rasters of other origin.
 
         Raises:
             OutputError: what is there, and what can be done.
         """
-        read = {Path(name).resolve() for name in (*inputs, *(target.source for target in targets))}
         cut = [path for target in targets for path in self.cut_of(target).values()]
-        for path in (self.data, self.report, *cut):
-            if not read.isdisjoint({path.resolve(), path.parent.resolve()}):
-                raise OutputError(f"{path}: is read by this very run", hint="choose another --out")
         ours = resume and self.report.exists()
         if self.data.exists() and not (overwrite or ours):
             raise OutputError(

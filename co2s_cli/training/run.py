@@ -41,8 +41,11 @@ DEFAULT_STEPS = 4000
 LARGEST_SHRINKING = 4.0
 """By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
 
-_WRITTEN = (*MODEL_FILES, METRICS, TIMING, STATE, *report.WRITTEN)
-"""What a run writes, and a new one in its folder must not find."""
+_MADE = (*MODEL_FILES, METRICS, TIMING, STATE, *report.WRITTEN)
+"""What a run makes, and a new one in its folder must not find."""
+
+WRITTEN = ("config.yaml", *_MADE)
+"""Every file that a run writes under a name that is known before."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
 """Data, the manifest of the run that is resumed, this process → who learns and how."""
@@ -108,7 +111,7 @@ def _only_writer(out: Path, runtime: Runtime) -> Iterator[None]:
         yield
         return
     with only_writer(out):
-        for name in ("config.yaml", *_WRITTEN):
+        for name in WRITTEN:
             clear_leftovers(out / name)
         yield
 
@@ -144,10 +147,6 @@ def _check_folder(out: Path, settings: RunConfig) -> None:
         return
     if not settings.overwrite and (out / "config.yaml").exists():
         raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
-    written = {(out / name).resolve() for name in _WRITTEN}
-    for path in settings.sources:
-        if path.resolve() in written:
-            raise OutputError(f"{path}: the run begins with it, and would write over it", hint="another --out")
 
 
 def _clear_folder(out: Path, runtime: Runtime) -> None:
@@ -155,7 +154,7 @@ def _clear_folder(out: Path, runtime: Runtime) -> None:
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
         check_writable(out)
-        for old in [*(out / name for name in _WRITTEN), *out.glob("events.out.tfevents.*")]:
+        for old in [*(out / name for name in _MADE), *out.glob("events.out.tfevents.*")]:
             old.unlink(missing_ok=True)
     runtime.wait()
 
