@@ -14,7 +14,7 @@ from co2s_cli.models import published, weights
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ImportResult:
     """What was written."""
 
     out: Path
@@ -24,7 +24,7 @@ class Result:
     parameters: int
 
 
-def run(settings: ImportConfig) -> Result:
+def run(settings: ImportConfig) -> ImportResult:
     """Read the checkpoints, check them against the data set, write the model file."""
     if settings.out.suffix != ".safetensors":
         raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
@@ -39,7 +39,7 @@ def run(settings: ImportConfig) -> Result:
         trained_on=known.title,
         ground_resolution=known.shown_resolution(known.training.eval_resize),
     )
-    return Result(
+    return ImportResult(
         out=settings.out,
         digest=weights.save(pair, settings.out),
         students=tuple(pair.students),

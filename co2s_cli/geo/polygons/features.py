@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class GroundTransform:
     """How corners of pixels become coordinates and metres; plain data, so that it travels between processes."""
 
     transform: tuple[float, float, float, float, float, float]
@@ -36,7 +36,7 @@ class Ground:
     """CRS of the geometries as WKT where it is another one."""
 
     @classmethod
-    def of(cls, grid: Grid, target: CRS | None) -> Ground:
+    def of(cls, grid: Grid, target: CRS | None) -> GroundTransform:
         """The ground under a grid; `target` is the CRS wanted for the geometries."""
         transform = tuple(float(value) for value in tuple(grid.transform)[:6])
         if grid.crs is None:
@@ -97,7 +97,7 @@ class Features:
         return cls(np.zeros(0, object), np.zeros(0, np.int32), numbers, numbers, numbers, numbers, places, places)
 
 
-def describe(polygons: Polygons, ground: Ground, confidence_scale: float) -> Features:
+def describe(polygons: Polygons, ground: GroundTransform, confidence_scale: float) -> Features:
     """Features of complete polygons."""
     count, shapes = len(polygons.info.value), polygons.rings
     coordinates = ground.coordinates(shapes.points)
@@ -124,7 +124,7 @@ def _geometry(shapes: Rings, coordinates: Floats, *, backwards: bool) -> NDArray
     return np.asarray(shapely.polygons(lines, indices=shapes.region))
 
 
-def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) -> tuple[Floats, Floats]:
+def _measures(shapes: Rings, coordinates: Floats, ground: GroundTransform, count: int) -> tuple[Floats, Floats]:
     """Square metres and metres around each polygon; NaN where the raster has no CRS."""
     if ground.unit is None or not len(shapes.area):
         return np.full(count, np.nan), np.full(count, np.nan)
