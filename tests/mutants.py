@@ -658,6 +658,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "what stands behind the checksum may change",
     ),
     Mutant(
+        "geo/protected.py",
+        "names += _sources(_text_of_vrt(path), path.parent)",
+        "names += []",
+        "geo/test_protected.py",
+        "the scene behind a virtual raster is written over",
+    ),
+    Mutant(
+        "geo/protected.py",
+        "return status.st_dev, status.st_ino",
+        "return str(path)",
+        "geo/test_protected.py",
+        "a link to an input is written over",
+    ),
+    Mutant(
+        "jobs/paths.py",
+        'if panel != "Output"]',
+        'if panel == "Model"]',
+        "jobs/test_paths.py",
+        "labels, truth and confidence are written over",
+    ),
+    Mutant(
         "locks.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",

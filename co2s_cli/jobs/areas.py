@@ -20,7 +20,7 @@ from co2s_cli.jobs.paths import check_report
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import area_verdict
 from co2s_cli.scoring.area_verdict import AreaVerdict
-from co2s_cli.scoring.report import WRITTEN, check_folder
+from co2s_cli.scoring.report import check_folder
 from co2s_cli.scoring.strata import ClassTotals, strips
 from co2s_cli.tiling import Window
 
@@ -50,7 +50,7 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> AreasResult:
     Raises:
         Co2sError: what is wrong with the settings, the map, the points or the folder.
     """
-    check_report(settings, WRITTEN)
+    check_report(settings)
     if settings.out is not None:
         check_folder(settings.out, overwrite=settings.overwrite)
     raster = ClassRaster.open(settings.source)

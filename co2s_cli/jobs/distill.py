@@ -32,7 +32,7 @@ def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
         ConfigError, InputError, ModelError: data, teachers or weights that do not fit; all before the first step.
         InterruptError: Ctrl-C; the last whole state stays.
     """
-    check_run(settings, running.WRITTEN)
+    check_run(settings)
     return running.conduct(settings, partial(lesson, settings), command="distill", progress=progress)
 
 

@@ -25,7 +25,8 @@ from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import SUFFIXES, expand_sources, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
-from co2s_cli.jobs.paths import check_maps
+from co2s_cli.jobs.paths import check_maps, check_report
+from co2s_cli.jobs.paths import check_run as check_run_files
 from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
@@ -68,6 +69,7 @@ def check_run(settings: RunConfig) -> None:
     """
     if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # else the first process of the run may hold it
         check_free(settings.out)
+    check_run_files(settings)
     if settings.resume:
         return
     if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
@@ -89,6 +91,7 @@ def check_evaluate(settings: EvaluateConfig) -> None:
     Raises:
         Co2sError: as `jobs.evaluate.run` would.
     """
+    check_report(settings)
     if settings.model is not None:
         weights.read_manifest(settings.model)
 

@@ -63,7 +63,7 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult
     Raises:
         Co2sError: what is wrong with the settings, the map, the truth or the folder.
     """
-    check_report(settings, report.WRITTEN)
+    check_report(settings)
     if settings.out is not None:
         report.check_folder(settings.out, overwrite=settings.overwrite)
     with environment(_CACHE):

@@ -16,6 +16,8 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.geo.protected import Named, check_apart
 from co2s_cli.inference.targets import Target
 from co2s_cli.models import weights
+from co2s_cli.scoring.report import WRITTEN as REPORT_FILES
+from co2s_cli.training.names import WRITTEN
 
 
 def check_files(settings: Settings, outputs: Iterable[Named], inputs: Iterable[Named] = ()) -> None:
@@ -46,21 +48,21 @@ def check_maps(
     check_files(settings, [*rasters, *outputs], [*scenes, model, *inputs])
 
 
-def check_report(settings: EvaluateConfig, names: Iterable[str]) -> None:
-    """`check_files` for the files of these names in the folder of a report."""
+def check_report(settings: EvaluateConfig) -> None:
+    """`check_files` for the files of a report."""
     if settings.out is not None:
         described = settings.model is not None and Path(settings.source).is_file()
         data = files_of_data(Path(settings.source)) if described else []
-        check_files(settings, [("--out", settings.out / name) for name in names], data)
+        check_files(settings, [("--out", settings.out / name) for name in REPORT_FILES], data)
 
 
-def check_run(settings: RunConfig, names: Iterable[str]) -> None:
-    """`check_files` for the files of these names in the folder of a run, and all files of its data."""
+def check_run(settings: RunConfig) -> None:
+    """`check_files` for all that a run writes into its folder, and all files of its data."""
     if settings.out is None:  # a new folder
         return
     described = settings.root is None and settings.labels is None
     data = files_of_data(Path(settings.data)) if described else []
-    check_files(settings, [("--out", settings.out / name) for name in names], data)
+    check_files(settings, [("--out", settings.out / name) for name in WRITTEN], data)
 
 
 def files_of_data(path: Path) -> list[Named]:

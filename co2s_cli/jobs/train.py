@@ -29,7 +29,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
         pair = opened(settings, Ensemble(before)) if before else _first(settings, data)
         return Lesson(pair.to(runtime.device), METHODS[settings.method])
 
-    check_run(settings, running.WRITTEN)
+    check_run(settings)
     return running.conduct(
         settings, prepare, command="train", progress=progress, with_unlabeled=_wants_unlabeled(settings)
     )

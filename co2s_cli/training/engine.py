@@ -21,8 +21,9 @@ from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
-from co2s_cli.training.ema import EMA, Ema
-from co2s_cli.training.model_files import LAST, BestFile, best_files
+from co2s_cli.training.ema import Ema
+from co2s_cli.training.model_files import BestFile, best_files
+from co2s_cli.training.names import EMA, LAST
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
 from co2s_cli.training.runtime import Runtime, without_sync

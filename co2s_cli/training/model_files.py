@@ -8,10 +8,7 @@ from typing import Any
 
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.validation import FUSED
-from co2s_cli.students import STUDENT_NAMES
-from co2s_cli.training.ema import EMA
-
-BEST, LAST = "best.safetensors", "last.safetensors"
+from co2s_cli.training.names import BEST, EMA, best_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ class BestFile:
     @property
     def name(self) -> str:
         """File name in the run folder."""
-        return self.prefix + (BEST if self.scored == FUSED else f"best-{self.scored}.safetensors")
+        return self.prefix + (BEST if self.scored == FUSED else best_of(self.scored))
 
     @property
     def figure(self) -> str:
@@ -40,14 +37,6 @@ class BestFile:
     def content(self, model: Ensemble) -> Ensemble:
         """What of a model it holds."""
         return model if self.scored == FUSED else alone(model, self.scored)
-
-
-MODEL_FILES = tuple(
-    name
-    for prefix in ("", EMA)
-    for name in (prefix + LAST, *(BestFile(prefix, scored).name for scored in (FUSED, *STUDENT_NAMES)))
-)
-"""Every model file that a run may write."""
 
 
 def best_files(students: Sequence[str], *, select_students: bool, averaged: bool) -> tuple[BestFile, ...]:

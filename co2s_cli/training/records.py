@@ -10,9 +10,7 @@ from typing import Any
 from co2s_cli.errors import ModelError
 from co2s_cli.files import write_text
 from co2s_cli.scoring.validation import ValidationCounts
-from co2s_cli.training.ema import EMA
-
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+from co2s_cli.training.names import EMA, METRICS, TIMING
 
 
 class Records:

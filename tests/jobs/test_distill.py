@@ -21,8 +21,7 @@ from co2s_cli.errors import ConfigError, InputError, ModelError
 from co2s_cli.jobs import distill, train
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.training.ema import EMA
-from co2s_cli.training.model_files import BEST, LAST
+from co2s_cli.training.names import BEST, EMA, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.state import State
 
