@@ -302,8 +302,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "training/engine.py",
-        "self.step, self.best = state.step, state.best",
-        "self.step = state.step",
+        "self._pair.load_state_dict(self._initial)",
+        "pass",
+        "training/test_run.py",
+        "all labels teach the weights of the first half, not new ones",
+    ),
+    Mutant(
+        "training/engine.py",
+        "self.step, self.best, self.validated = state.step, state.best, state.validated",
+        "self.step, self.validated = state.step, state.validated",
         MODEL_FILES,
         "a resumed run forgets its best validations and overwrites their files",
     ),

@@ -133,6 +133,10 @@ class RunConfig(Settings):
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of a student's gradient; 0 = any."""
 
+    refit: bool = False
+    """Where `val` is a share of the labels: run as often again from the beginning, with the labels that validated among
+    those that teach. That makes final.safetensors, which nothing is left to validate."""
+
     threshold: float = Field(0.95, ge=0, le=1)
     """Confidence from which a pseudo-label counts."""
     threshold_share: float = Field(0.0, ge=0, lt=1)
@@ -154,6 +158,9 @@ class RunConfig(Settings):
     denominators: Literal["all", "rank"] = "all"
     """What losses are divided by: the pixels of all processes, or as in the released code those of each by itself."""
 
+    headroom: float = Field(0.0, ge=0, le=10)
+    """How far the ranges of bands that are not 8 bits reach beyond the 2nd and 98th percentile, in parts of what lies
+    between: what is brighter or darker is cut off. Ranges named in data.yaml hold as they are."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest factor of the random scale."""
     scale_rule: Literal["own", "fitted", "long"] = "own"

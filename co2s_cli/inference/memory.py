@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.geo.sources import is_local
-from co2s_cli.inference.engine import STAGES, Engine, repeatable
+from co2s_cli.inference.engine import STAGES, InferenceEngine, repeatable
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.stitch import STRIP_ROWS
 
@@ -39,7 +39,10 @@ PANEL_BYTES = 96_000_000
 """Bytes that a panel takes at most on the host."""
 
 SMALLEST_CACHE = 48_000_000
-"""Bytes of GDAL's block cache where memory is short."""
+"""Bytes of decoded blocks where memory is short: GDAL's cache and what the reading threads share."""
+
+GDAL_CACHE = 16_000_000
+"""Bytes of it that are GDAL's own where threads share blocks."""
 
 _REMOTE_READERS = 8
 """Threads of all processes that wait for the server of a scene which is an address."""
@@ -50,8 +53,8 @@ DEVICE_SHARE = 0.9
 QUEUED = 4
 """Strips of planes in memory at a time."""
 
-MAX_THREADS = 4
-"""Threads that read, and that write, at most: more wait for one another."""
+MAX_THREADS, MAX_THREADS_GPU = 4, 8
+"""Threads that read, and that write, at most, beside a model on the same processor and beside one on a GPU."""
 
 _SLACK = 48_000_000
 """Bytes of threads, queues and the interpreter, beside what is counted."""
@@ -108,7 +111,7 @@ class MemoryPlan:
     encoders: int
     """Threads that compress and write finished units, in each process."""
     cache: int
-    """Bytes of GDAL's block cache, in each process."""
+    """Bytes of decoded blocks, in each process."""
     remark: str | None
     """Why the limit is not the usual one."""
 
@@ -119,7 +122,7 @@ def cores(workers: int) -> int:
     return max(1, usable // workers)
 
 
-def pick_batch(engine: Engine, scene: PreparedScene) -> int:
+def pick_batch(engine: InferenceEngine, scene: PreparedScene) -> int:
     """Windows in a batch: one on a CPU, on a GPU a power of two that suits model and device.
 
     Only the device's whole memory and the peak of one window decide, so that it is the same in every run.
@@ -132,19 +135,21 @@ def pick_batch(engine: Engine, scene: PreparedScene) -> int:
 
 
 def plan_memory(
-    engine: Engine, scene: PreparedScene, *, limit: int | None, device_limit: int | None, workers: int
+    engine: InferenceEngine, scene: PreparedScene, *, limit: int | None, device_limit: int | None, workers: int
 ) -> MemoryPlan:
     """Panels and lanes for a scene under the limits, after one batch went through the model.
 
     Raises:
         ResourceError: not even one panel fits, with the smallest limit that works.
     """
-    width, threads = scene.lattice.plan.width, _reader_threads(scene.scene.source, workers)
+    width, threads = scene.lattice.plan.width, _reader_threads(scene.scene.source, workers, engine.device.type)
     needs = _host_needs(engine, scene, threads)
     least = smallest(needs, width)
     whole, remark = pick_limit(limit, least * workers, available())
     each = whole // workers
-    extra = min(max(0, _blocks_bytes(scene) * threads - SMALLEST_CACHE), (each - least) // 4)
+    blocks = _blocks_bytes(scene)
+    shared = scene.shared_blocks(blocks) is not None  # else each thread decodes them for itself
+    extra = min(max(0, blocks * (1 if shared else threads) + GDAL_CACHE - SMALLEST_CACHE), (each - least) // 4)
     needs = replace(needs, base=needs.base + extra)
     lanes = cores(workers) if engine.device.type == "cpu" else 1
     encoders, needs, host_fit = _with_encoders(
@@ -323,12 +328,13 @@ def _blocks_bytes(scene: PreparedScene) -> int:
     return int(rows * raster.original.width * len(raster.bands) * np.dtype(raster.dtype).itemsize)
 
 
-def _reader_threads(source: str, workers: int) -> int:
+def _reader_threads(source: str, workers: int, device: str) -> int:
     """Threads that read a scene: bound by cores where it is a local file, else by the answers of a server."""
-    return min(MAX_THREADS, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
+    most = MAX_THREADS_GPU if device == "cuda" else MAX_THREADS
+    return min(most, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
 
 
-def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNeeds:
+def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> MemoryNeeds:
     product, raster = engine.product, scene.scene
     area = scene.lattice.plan.tile**2
     patch = area * (len(raster.bands) * np.dtype(raster.dtype).itemsize + 1)
@@ -338,7 +344,7 @@ def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNee
     through = _host_peak(engine, scene)
     on_host = engine.device.type != "cuda"  # the memory of an MPS device is the host's
     return MemoryNeeds(
-        base=begin + SMALLEST_CACHE + _SLACK + threads * (engine.batch + 3) * patch + values,
+        base=begin + SMALLEST_CACHE + _SLACK + (threads * 4 + 2 * (engine.batch - 1)) * patch + values,
         lane=through + engine.batch * 2 * (patch + values) if on_host else (STAGES + 3) * engine.batch * patch,
         column=scene.lattice.plan.tile * ((product.depth * 4 if on_host else 0) + 1)
         + 2 * _unit_column(engine)
@@ -346,7 +352,7 @@ def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNee
     )
 
 
-def _unit_column(engine: Engine) -> int:
+def _unit_column(engine: InferenceEngine) -> int:
     """Bytes of one column of a unit, all planes together."""
     return GRAIN * sum(plane.pixel_bytes for plane in engine.product.planes)
 
@@ -356,14 +362,14 @@ def _sample_window(scene: PreparedScene) -> Sequence[tuple[int, NDArray[Any]]]:
     return [(0, np.zeros((len(raster.bands), tile, tile), raster.dtype))]
 
 
-def _host_peak(engine: Engine, scene: PreparedScene) -> int:
+def _host_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
     """Bytes that one batch takes in this process while it runs."""
     with repeatable(), peak() as most:
         engine.run(_sample_window(scene))
         return most()
 
 
-def _device_peak(engine: Engine, scene: PreparedScene) -> int:
+def _device_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
     """Bytes that one batch takes on a CUDA device beside the weights."""
     torch.cuda.synchronize(engine.device)
     begin = torch.cuda.memory_allocated(engine.device)
@@ -374,7 +380,7 @@ def _device_peak(engine: Engine, scene: PreparedScene) -> int:
     return int(torch.cuda.max_memory_allocated(engine.device)) - begin
 
 
-def _device_panel(engine: Engine, scene: PreparedScene, wanted: int | None) -> int:
+def _device_panel(engine: InferenceEngine, scene: PreparedScene, wanted: int | None) -> int:
     """The widest panel whose open rows fit into a CUDA device's memory beside the model and its batches."""
     plan, depth = scene.lattice.plan, engine.product.depth
     free, total = torch.cuda.mem_get_info(engine.device)

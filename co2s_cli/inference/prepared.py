@@ -17,10 +17,11 @@ from co2s_cli.geo.read.aoi import Aoi
 from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scaling import Scaling, scaling_for
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.shared import KEPT, SharedBlocks, piece_shape
 from co2s_cli.inference.runner import Lattice
-from co2s_cli.inference.targets import open_scene
+from co2s_cli.inference.targets import open_scene, window_of
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 
 _OVERVIEW_SIDE = 2048
 """Longer side of the overview from which blank windows are guessed."""
@@ -36,6 +37,8 @@ class PreparedScene:
     lattice: Lattice
     block_width: int
     """Columns of a block of the file, of the grid in use."""
+    piece_bytes: int
+    """Bytes of decoded pixels that readers would share as one piece."""
 
     @classmethod
     def open(cls, source: str, manifest: Manifest, settings: MapConfig) -> PreparedScene:
@@ -47,18 +50,28 @@ class PreparedScene:
         scene = open_scene(source, manifest, settings)
         aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
-        tile = settings.tile or manifest.tile
-        plan = Plan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
+        tile, overlap = window_of(settings, manifest)
+        plan = TilePlan.of(scene.height, scene.width, tile=tile, overlap=overlap)
         with scene.reader() as reader:
             may = _may_be_valid(plan, reader, aoi)
-            block = reader.raster.block_shape[1] * scene.width // scene.original.width
-        return cls(scene, aoi, scaling, Lattice(plan, may), block)
+            blocks = reader.raster.block_shape
+        pixel_bytes = len(scene.bands) * np.dtype(scene.dtype).itemsize + 1
+        piece_bytes = math.prod(piece_shape(blocks, scene.original.shape)) * pixel_bytes
+        block_width = blocks[1] * scene.width // scene.original.width
+        return cls(scene, aoi, scaling, Lattice(plan, may), block_width, piece_bytes)
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[_AreaReader]:
-        """A reader of its own for one thread; outside the area nothing is valid."""
-        with self.scene.reader() as reader:
+    def reader(self, shared: SharedBlocks | None = None) -> Iterator[_AreaReader]:
+        """A reader of its own for one thread; outside the area nothing is valid.
+
+        `shared` are decoded blocks of all readers of the scene.
+        """
+        with self.scene.reader(shared) as reader:
             yield _AreaReader(reader, self.aoi)
+
+    def shared_blocks(self, limit: int) -> SharedBlocks | None:
+        """Room for `limit` bytes of decoded blocks; None where the file's blocks are too large for that."""
+        return SharedBlocks(limit) if self.piece_bytes * KEPT <= limit else None
 
     def facts(self) -> dict[str, Any]:
         """What of the scene and the settings decides the pixels of a map."""
@@ -105,7 +118,7 @@ class _AreaReader:
         return patch if self._aoi is None else Patch(patch.pixels, patch.valid & self._aoi.mask(window))
 
 
-def _may_be_valid(plan: Plan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
+def _may_be_valid(plan: TilePlan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
     """Which windows may hold a valid pixel, as far as that can be told without reading any."""
     may = np.ones((len(plan.rows), len(plan.cols)), np.bool_)
     for down in range(len(plan.rows)):

@@ -15,12 +15,12 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, portable
 from co2s_cli.config.init import InitConfig
 from co2s_cli.config.run import RunConfig
-from co2s_cli.data.draft import ClassFacts, Legend, check_legend, class_facts, data_yaml
+from co2s_cli.data.draft import AttributeClasses, ClassFacts, check_legend, class_facts, data_yaml
 from co2s_cli.data.roles import Roles, roles_of
 from co2s_cli.data.sources import Source, labeled_sources, with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output, write_text
-from co2s_cli.geo.labels.labels import PolygonLabels, is_vector
+from co2s_cli.geo.labels.labels import PolygonLabels
 from co2s_cli.geo.labels.polygon_file import (
     Attribute,
     attributes_of,
@@ -29,10 +29,10 @@ from co2s_cli.geo.labels.polygon_file import (
     on_grid,
     other_crs,
     overlaps,
-    read_polygons,
     touching,
 )
 from co2s_cli.geo.read.bands import common_names
+from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import expand_sources
 from co2s_cli.jobs.paths import check_outputs
@@ -83,7 +83,7 @@ class _Polygons:
     path: Path
     frame: Any
     attribute: Attribute
-    legend: Legend
+    legend: AttributeClasses
 
 
 def run(settings: InitConfig) -> InitResult:
@@ -170,7 +170,7 @@ def _opened(settings: InitConfig) -> _Polygons:
         )
     frame = read_polygons(path)
     attribute = _class_attribute(path, frame, settings.attribute)
-    legend = Legend.of(attribute)
+    legend = AttributeClasses.of(attribute)
     check_legend(str(path), attribute, legend)
     return _Polygons(path, frame, attribute, legend)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from co2s_cli.errors import InputError, ModelError, OutputError, ResourceError
+from co2s_cli.errors import SHOWN_CHARACTERS, InputError, ModelError, OutputError, ResourceError, one_line, shown
 from co2s_cli.files import appearing
 from co2s_cli.models.manifest import FORMAT, Manifest
 
@@ -71,13 +71,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     if metadata.get("digest") != digest:
         raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
     try:
+        _check_sizes(manifest, tensors)
         pair = Ensemble(manifest)
         # copied: where a tensor lies in the file decides its alignment, and with that the last bits of what kernels sum
         own = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
         pair.load_state_dict(own, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
+        raise ModelError(f"{path}: manifest and tensors do not fit ({one_line(error)})") from error
     _check_numbers(path, own)
     pair.digest = digest
     try:
@@ -85,6 +85,26 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
+
+
+def _check_sizes(manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of other sizes than the manifest describes, before memory is taken for what it describes.
+
+    Raises:
+        ValueError: a tensor is missing, is not wanted, or has another shape.
+    """
+    import torch
+
+    from co2s_cli.models.ensemble import Ensemble
+
+    with torch.device("meta"):  # shapes without numbers
+        wanted = {name: tuple(tensor.shape) for name, tensor in Ensemble(manifest).state_dict().items()}
+    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(wanted.keys() | sizes.keys()):
+        if wanted.get(name) != sizes.get(name):
+            raise ValueError(
+                f"{name}: found {sizes.get(name, 'nothing')}, the manifest says {wanted.get(name, 'none')}"
+            )
 
 
 def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
@@ -170,16 +190,16 @@ def _parse(path: Path, metadata: dict[str, str]) -> Manifest:
     try:
         plain: dict[str, Any] = json.loads(metadata["manifest"])
         version = plain.get("format")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: its manifest is not JSON") from error
     if version != FORMAT:
-        raise ModelError(f"{path}: format {version!r}, this co2s reads format {FORMAT}", hint="upgrade co2s")
+        raise ModelError(f"{path}: format {shown(version)}, this co2s reads format {FORMAT}", hint="upgrade co2s")
     try:
         return Manifest.model_validate_json(metadata["manifest"])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: bad manifest ({where}: {first['msg']})") from error
+        raise ModelError(f"{path}: bad manifest ({where[:SHOWN_CHARACTERS]}: {one_line(first['msg'])})") from error
 
 
 def _hint(path: Path) -> str:

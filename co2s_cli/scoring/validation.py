@@ -95,7 +95,7 @@ def evaluate(
 
     `threshold` (N), by class, is the confidence from which on a pixel becomes a pseudo-label.
     """
-    total = _empty(tuple(ensemble.students), len(ensemble.manifest.classes))
+    total = nothing_counted(tuple(ensemble.students), len(ensemble.manifest.classes))
     vector = total.vector()
     parts = [part for area in areas for part in pieces(area, whole=sliding.short_side is not None)]
     for part in parts[rank::ranks]:
@@ -174,7 +174,8 @@ def _counted(
     )
 
 
-def _empty(students: Sequence[str], classes: int) -> ValidationCounts:
+def nothing_counted(students: Sequence[str], classes: int) -> ValidationCounts:
+    """Counts of no pixel."""
     blank = dict.fromkeys(students, 0)
     confusions = {name: np.zeros((classes, classes), np.int64) for name in (*students, FUSED)}
     return ValidationCounts(confusions, blank, dict(blank), dict(blank), 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -20,10 +21,10 @@ from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
-from co2s_cli.scoring.validation import FUSED, ValidationCounts
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.model_files import BestFile, best_files
-from co2s_cli.training.names import EMA, LAST
+from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
 from co2s_cli.training.runtime import Runtime, without_sync
@@ -39,6 +40,9 @@ class Course:
     """How long a run is, and how its steps are made."""
 
     steps: int
+    """All of them."""
+    refit: bool
+    """Whether their second half begins anew, with the labels that validated the first half; it is not validated."""
     lr: float
     backbone_lr: float
     decoder_lr: float
@@ -57,6 +61,11 @@ class Course:
     """Whether model files hold halves; the state for a resume never does."""
     select_students: bool
     """Whether each student keeps its own best file."""
+
+    @property
+    def judged(self) -> int:
+        """Steps until the last validation."""
+        return self.steps // 2 if self.refit else self.steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ def mean_values(losses: Sequence[StudentLoss], batches: int) -> dict[str, float]
     return means
 
 
-class Engine:
+class TrainingEngine:
     """One run on one rank."""
 
     def __init__(
@@ -124,6 +133,7 @@ class Engine:
         )
         self.optimizer = torch.optim.AdamW(groups, weight_decay=course.weight_decay)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
+        self._initial = copy.deepcopy(pair.state_dict()) if course.refit else {}
         self.step = 0
         """Steps done."""
         self._waited = 0.0
@@ -146,12 +156,16 @@ class Engine:
         if self._runtime.leads:
             refuse_older(self._folder, state.step, every=self._course.val_every)
         self._pair.load_state_dict(state.model)
+        self._initial = state.initial
         if self._ema is not None:
             self._ema.module.load_state_dict(state.ema)
             self._ema.n_averaged.fill_(state.step)
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
-        self.step, self.best = state.step, state.best
+        self.step, self.best, self.validated = state.step, state.best, state.validated
+        blank = nothing_counted(tuple(self._pair.students), len(self._manifest.classes))
+        counts = {prefix: blank.filled(vector.numpy()) for prefix, vector in state.counts.items()}
+        self.tally, self.mean = counts.get(""), counts.get(EMA)
 
     def fit(self, until: int) -> None:
         """Train up to `until` steps done, or to the end of the course."""
@@ -167,9 +181,9 @@ class Engine:
                 self._progress.advance(loss=f"{parts['loss']:.3f}")
                 if self.step % course.log_every == 0 or self.step == last:
                     self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
-                if self.step % course.val_every == 0 or self.step == course.steps:
+                if self._validates():
                     self._check(records)
-                elif self.step == last:
+                elif self.step == last or self.step % course.val_every == 0:
                     self._refuse_broken()
                     self._save()
         finally:
@@ -177,6 +191,23 @@ class Engine:
             self._progress.close()
             if records is not None:
                 records.close()
+
+    def _validates(self) -> bool:
+        """Whether a validation follows the last step."""
+        judged = self._course.judged
+        return self.step == judged or (self.step < judged and self.step % self._course.val_every == 0)
+
+    def _begin_anew(self) -> None:
+        """The weights of the beginning, for steps in which all labels teach.
+
+        Going on with the weights at hand was far worse: on few-landsat they ended at a mIoU of .81 and .61 by seed,
+        from the beginning at .84 and .78.
+        """
+        self._pair.load_state_dict(self._initial)
+        self.optimizer.state.clear()
+        if self._ema is not None:
+            self._ema.module.load_state_dict(self._initial)
+            self._ema.n_averaged.zero_()
 
     def validate(self) -> None:
         """Take the tallies of what there is now; records, best and state stay as they are."""
@@ -195,10 +226,13 @@ class Engine:
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
+        if self.step == course.judged and course.refit:
+            self._begin_anew()
+        step = self.step % course.judged
         factor = (
-            one_cycle(self.step, course.steps)
+            one_cycle(step, course.judged)
             if course.schedule == "cycle"
-            else poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+            else poly(step, course.judged, lag=course.lr_lag, warmup=course.warmup)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
@@ -258,7 +292,8 @@ class Engine:
         views = batch.to(self._runtime.device)
         losses = []
         with without_sync(*self._models.values(), wanted=not synced):
-            for name, terms in run_students(self._students, views, self.step, called=self._models):
+            step = self.step % self._course.judged
+            for name, terms in run_students(self._students, views, step, called=self._models):
                 loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 losses.append(StudentLoss(name, {part: term.weight for part, term in terms.items()}, values))
@@ -319,7 +354,8 @@ class Engine:
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
             contents = {file.name: file.content(model) for file in improved if file.prefix == prefix}
-            for name, content in {**contents, prefix + LAST: model}.items():
+            final = {prefix + FINAL: model} if self._course.refit and self.step == self._course.steps else {}
+            for name, content in {**contents, **final, prefix + LAST: model}.items():
                 weights.save(content, self._folder / name, half=self._course.half_files)
         State(
             step=self.step,
@@ -330,6 +366,9 @@ class Engine:
             scaler=self._scaler.state_dict(),
             best=self.best,
             settings=self._settings,
+            validated=self.validated,
+            initial=self._initial if self.step <= self._course.judged else {},
+            counts={prefix: torch.from_numpy(tally.vector()) for prefix, _, tally in self._kept() if tally is not None},
         ).save(self._folder)
 
     def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:

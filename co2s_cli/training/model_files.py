@@ -1,4 +1,8 @@
-"""The model files of a run: the last weights, and those of the best validation of all students and of each alone."""
+"""The model files of a run.
+
+The last weights, those of the best validation of all students and of each alone, and those that all labels have made in
+the end, the ones that validated among them.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ EMA = "ema-"
 
 CONFIG, STATE = "config.yaml", "state.pt"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, FINAL = "best.safetensors", "last.safetensors", "final.safetensors"
 REPORT = ("report.json", "report.md", "curves.png", "confusion.png")
 
 
@@ -16,9 +16,7 @@ def best_of(student: str) -> str:
     return f"best-{student}.safetensors"
 
 
-MODEL_FILES = tuple(
-    prefix + name for prefix in ("", EMA) for name in (LAST, BEST, *(best_of(student) for student in STUDENT_NAMES))
-)
+MODEL_FILES = tuple(prefix + name for prefix in ("", EMA) for name in (LAST, FINAL, BEST, *map(best_of, STUDENT_NAMES)))
 """Every model file that a run may write."""
 
 MADE = (*MODEL_FILES, METRICS, TIMING, STATE, *REPORT)

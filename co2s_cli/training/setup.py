@@ -15,7 +15,7 @@ from co2s_cli.config.base import read_yaml
 from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.dataset import Dataset
-from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.model import DTYPES, pick_precision
@@ -24,7 +24,7 @@ from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
-from co2s_cli.training.engine import Course, Engine
+from co2s_cli.training.engine import Course, TrainingEngine
 from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import steps_per_epoch
@@ -56,10 +56,12 @@ def engine_for(
     *,
     folder: Path,
     steps: int,
+    refit: bool = False,
     progress: Progress,
-) -> Engine:
-    """The engine of a run of `steps` steps."""
-    rules = rules_of(settings, data, steps, runtime)
+) -> TrainingEngine:
+    """The engine of a run of `steps` steps, in whose second half all labels teach if `refit`."""
+    course = course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, runtime))
+    rules = rules_of(settings, data, course.judged, runtime)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
@@ -80,11 +82,11 @@ def engine_for(
         summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
         return counts.filled(summed.cpu().numpy())
 
-    return Engine(
+    return TrainingEngine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        loader_of(settings, data, runtime, views=method.wants.strong),
-        course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
+        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=course.judged),
+        course,
         runtime,
         folder=folder,
         settings={**settings.deciding(), "processes": runtime.ranks},
@@ -96,9 +98,12 @@ def engine_for(
     )
 
 
-def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
-    """The batches of this rank, with `views` strong views of the unlabelled crops."""
-    plan = Plan(
+def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops.
+
+    From step `whole_from` on all labels are drawn from, where the data holds some back until then.
+    """
+    plan = BatchPlan(
         seed=settings.seed,
         batch=settings.batch,
         crop=settings.crop,
@@ -111,7 +116,10 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
         rgb=rgb_places(data.bands),
     )
     pinned = runtime.device.type == "cuda"
-    return Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned)
+    return Loader(
+        data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned,
+        whole=data.whole, whole_from=whole_from * settings.accumulate,
+    )  # fmt: skip
 
 
 def student_steps(
@@ -152,11 +160,12 @@ def epoch_steps_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     return steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
 
 
-def course_of(settings: RunConfig, steps: int, *, epoch_steps: int) -> Course:
+def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool = False) -> Course:
     """Length and pace of the run."""
-    tenth = max(1, -(-steps // 10))
+    tenth = max(1, -(-steps // (20 if refit else 10)))
     return Course(
         steps=steps,
+        refit=refit,
         lr=settings.lr,
         backbone_lr=settings.backbone_lr,
         decoder_lr=settings.decoder_lr,

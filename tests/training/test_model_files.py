@@ -14,7 +14,7 @@ from co2s_cli.config.train import settings_of
 from co2s_cli.jobs import train
 from co2s_cli.progress import SILENT
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
-from co2s_cli.training.engine import Engine
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import alone, best_files
 from co2s_cli.training.names import BEST, LAST, MODEL_FILES
 from co2s_cli.training.runtime import Runtime
@@ -25,10 +25,11 @@ SCORES = {1: (5, 2, 9), 2: (8, 2, 7), 3: (6, 7, 8), 4: (7, 3, 8)}
 
 
 def counts(right):
-    """Validation counts of two classes with so many right pixels of clip, dino and the fused map."""
+    """Validation counts of a tiny model's classes with so many right pixels of clip, dino and the fused map."""
     blank = {"clip": 0, "dino": 0}
     matrices = {
-        name: np.array([[number, 10 - number], [0, 0]]) for name, number in zip((*blank, FUSED), right, strict=True)
+        name: np.pad([[number, 10 - number]], [(0, 5), (0, 4)])
+        for name, number in zip((*blank, FUSED), right, strict=True)
     }
     return ValidationCounts(matrices, blank, blank, blank, 0, 10)
 
@@ -37,7 +38,7 @@ def engine_of(model, folder, *extra):
     """An engine that is asked to validate alone, at steps that the test sets."""
     course = course_of(settings_of(None, {}, list(extra)), 4, epoch_steps=1)
     runtime = Runtime(torch.device("cpu"))
-    made = Engine(
+    made = TrainingEngine(
         load(model), {}, None, course, runtime, folder=folder, settings={},
         validate=lambda _: counts(SCORES[made.step]),
         progress=SILENT,

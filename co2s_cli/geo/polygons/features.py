@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
-from co2s_cli.errors import ConfigError
+from co2s_cli.errors import ConfigError, InputError, shown
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.assemble import Polygons
 from co2s_cli.geo.polygons.chains import Index, spans
@@ -47,6 +47,8 @@ class GroundTransform:
         if crs.is_geographic and shape is not None:
             ellipsoid = (float(shape.semi_major_metre), float(shape.semi_minor_metre))
         other = None if target is None or target.equals(crs, ignore_axis_order=True) else target.to_wkt()
+        if other is not None:
+            transformer(crs.to_wkt(), other)
         return cls(transform, crs.to_wkt(), unit, ellipsoid, other)  # type: ignore[arg-type]
 
     @property
@@ -70,7 +72,10 @@ class GroundTransform:
         """(points, 2) the same places in the CRS that is written."""
         if self.target is None:
             return coordinates
-        return np.stack(_transformer(self.crs, self.target).transform(*coordinates.T), axis=1)
+        moved = np.stack(transformer(self.crs, self.target).transform(*coordinates.T), axis=1)
+        if not np.isfinite(moved).all():
+            raise InputError("some places of the class raster have no coordinates in the CRS that is to be written")
+        return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +183,22 @@ def known_crs(text: str) -> CRS:
     try:
         return CRS.from_user_input(text)
     except CRSError as error:
-        raise ConfigError(f"{text}: no such coordinate system", hint="name it as EPSG:32633, say") from error
+        raise ConfigError(f"{shown(text)}: no such coordinate system", hint="name it as EPSG:32633, say") from error
 
 
-def _transformer(source: str | None, target: str) -> Transformer:
-    return Transformer.from_crs(source, target, always_xy=True)
+def transformer(source: str | None, target: str) -> Transformer:
+    """What brings x and y in `source` (WKT) to `target` (WKT).
+
+    Raises:
+        InputError: there is no way between the two.
+    """
+    try:
+        return Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        raise InputError(
+            "the class raster's CRS says of no place where it is on earth, so that its polygons stay in it",
+            hint="write .gpkg, .fgb or .parquet without --dst-crs, or set its true CRS with gdal_edit.py -a_srs",
+        ) from error
 
 
 def _sums(groups: Index, values: Floats, count: int) -> Floats:

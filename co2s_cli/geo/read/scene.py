@@ -20,8 +20,10 @@ from co2s_cli.geo.read import checks
 from co2s_cli.geo.read import overview as decimate
 from co2s_cli.geo.read.bands import band_names, bands_of_model
 from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader
+from co2s_cli.geo.read.shared import SharedBlocks
 from co2s_cli.geo.read.validity import Rules, block_item
 from co2s_cli.geo.sources import is_local
+from co2s_cli.limits import MAX_SIDE
 
 SAME_RESOLUTION = 0.02
 """Ground resolutions that differ by less than this share are the same: a UTM pixel of 10 m measures 9.996 to 10.01."""
@@ -118,10 +120,11 @@ class Scene:
         return math.sqrt(size[0] * size[1]) if size else None
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[SceneReader]:
-        """A reader with a GDAL handle of its own, for one thread."""
+    def reader(self, shared: SharedBlocks | None = None) -> Iterator[SceneReader]:
+        """A reader with a GDAL handle of its own, for one thread; `shared` are decoded blocks of all its readers."""
         with reading(self.source) as dataset:
-            yield SceneReader(RasterReader(self.source, dataset, bands=self.bands, rules=self.rules), self.grid)
+            raster = RasterReader(self.source, dataset, bands=self.bands, rules=self.rules, shared=shared)
+            yield SceneReader(raster, self.grid)
 
     def on_original(self) -> Scene:
         """The same scene without resampling: its readers tell which pixels of the raster itself are valid."""
@@ -140,8 +143,13 @@ class Scene:
             )
         if all(abs(side / res - 1) <= SAME_RESOLUTION for side in size):
             return replace(self, grid=self.original)
-        height = max(1, round(self.original.height * size[1] / res))
-        width = max(1, round(self.original.width * size[0] / res))
+        sides = (self.original.height * size[1] / res, self.original.width * size[0] / res)
+        if not max(sides) <= MAX_SIDE:
+            raise InputError(
+                f"{self.source}: --res {res:g} makes {sides[1]:.3g} × {sides[0]:.3g} pixels of it, "
+                f"a raster has at most {MAX_SIDE} along a side"
+            )
+        height, width = (max(1, round(side)) for side in sides)
         return replace(self, grid=self.original.scaled(height, width))
 
     def overview(self, max_size: int) -> Patch:
