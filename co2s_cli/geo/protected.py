@@ -49,6 +49,11 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
             raise ConfigError(f"{flag} {path}: {other} writes the same file", hint="choose another name")
 
 
+def leads_to_file(text: str) -> bool:
+    """Whether a text is the name of a file, or holds one, so that it may be what a setting reads."""
+    return any(os.path.isfile(path) for path in _files_behind(text))
+
+
 def _identity(path: Path) -> object:
     """Equal for two names of one file or folder, whether it is there or not."""
     try:
@@ -77,8 +82,8 @@ def _files_behind(source: str) -> Iterator[Path]:
 
 def _paths_in(name: str) -> list[Path]:
     """The paths that a name holds: itself, or of `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files in it."""
-    if os.path.exists(name) or not _SEPARATORS.search(name):
-        return [Path(name)]
+    if not name or os.path.exists(name) or not _SEPARATORS.search(name):
+        return [Path(name)] if name else []
     paths = []
     for piece in filter(None, _SEPARATORS.split(name)):
         paths += [path for path in (Path(piece), *Path(piece).parents) if os.path.isfile(path)][:1]

@@ -23,6 +23,8 @@ _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
 
 _RASTER = (".tif", ".tiff")
 
+_THERE = "--resume keeps it if it is whole and the same, --overwrite replaces it; or choose another name"
+
 _LEAST_DISK = 0.02
 """Least share of its uncompressed bytes that a map was seen to take."""
 
@@ -45,7 +47,7 @@ class Target:
     def check(self, *, overwrite: bool) -> None:
         """Refuse outputs that exist or whose folder is missing or read-only."""
         for path in self.outputs.values():
-            check_output(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite, hint=_THERE)
 
     def check_disk(self, needed: int) -> None:
         """Refuse where surely less than what is needed is free on the disk of the map."""

@@ -39,9 +39,9 @@ def check_predict(settings: PredictConfig) -> None:
     Raises:
         Co2sError: as `jobs.predict.run` would.
     """
-    manifest = _manifest(settings)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
     check_maps(settings, targets)
+    manifest = _manifest(settings)
     if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):
         target = targets[0]
         target.check(overwrite=folder_of(target.out).exists())

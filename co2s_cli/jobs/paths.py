@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.config.flags import Flag, as_typed, on_command_line
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.run import RunConfig
-from co2s_cli.geo.protected import Named, check_apart
+from co2s_cli.geo.protected import Named, check_apart, leads_to_file
 from co2s_cli.inference.targets import Target
 from co2s_cli.models import weights
 from co2s_cli.scoring.report import WRITTEN as REPORT_FILES
@@ -82,7 +81,7 @@ def _paths(settings: Settings, *, texts: bool = False) -> Iterator[tuple[str, st
         entry = on_command_line(kind, name)
         panel = entry.panel if isinstance(entry, Flag) else None
         for value in _flat(getattr(settings, name)):
-            if isinstance(value, Path) or (texts and isinstance(value, str) and not os.path.isdir(value)):
+            if isinstance(value, Path) or (texts and isinstance(value, str) and leads_to_file(value)):
                 yield as_typed(kind, name), panel, value
 
 

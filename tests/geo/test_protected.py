@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from co2s_cli.errors import ConfigError
-from co2s_cli.geo.protected import check_apart
+from co2s_cli.geo.protected import check_apart, leads_to_file
 
 
 @pytest.fixture
@@ -60,6 +60,12 @@ def test_files_that_are_not_there_yet_are_compared_by_name(folder):
         check_apart([], [("--out", Path("sub/new.tif")), ("--sieved", Path("linked/new.tif"))])
     with pytest.raises(ConfigError, match="would be written over"):
         check_apart([("--init", "sub/later.tif")], [("--out", Path("linked/later.tif"))])
+
+
+def test_texts_that_name_no_file_are_no_inputs(folder):
+    assert not any(leads_to_file(text) for text in ("", ".", "class", "sub", "sub/new.tif", "NAME:none", "x" * 999))
+    assert all(leads_to_file(text) for text in ("scene.tif", "NAME:scene.tif", "outer.vrt"))
+    check_apart([("--set", "")], [("--out", Path("map.tif"))])
 
 
 def test_a_folder_that_is_read_takes_no_output(folder):
