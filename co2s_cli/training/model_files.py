@@ -12,7 +12,7 @@ from typing import Any
 
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.validation import FUSED
-from co2s_cli.training.names import BEST, EMA, best_of
+from co2s_cli.training.names import BEST, EMA, best_of, counts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class BestFile:
     def name(self) -> str:
         """File name in the run folder."""
         return self.prefix + (BEST if self.scored == FUSED else best_of(self.scored))
+
+    @property
+    def counts_name(self) -> str:
+        """File name of what was counted when it was validated."""
+        return counts_of(self.name)
 
     @property
     def figure(self) -> str:

@@ -16,8 +16,17 @@ def best_of(student: str) -> str:
     return f"best-{student}.safetensors"
 
 
-MODEL_FILES = tuple(prefix + name for prefix in ("", EMA) for name in (LAST, FINAL, BEST, *map(best_of, STUDENT_NAMES)))
-"""Every model file that a run may write."""
+def counts_of(model_file: str) -> str:
+    """The file with what was counted when a best model file was validated."""
+    return f"{model_file.removesuffix('.safetensors')}.json"
+
+
+_BEST_FILES = tuple(prefix + name for prefix in ("", EMA) for name in (BEST, *map(best_of, STUDENT_NAMES)))
+
+MODEL_FILES = (
+    *(prefix + name for prefix in ("", EMA) for name in (LAST, FINAL)), *_BEST_FILES, *map(counts_of, _BEST_FILES)
+)  # fmt: skip
+"""Every model file that a run may write, and the counts beside them."""
 
 MADE = (*MODEL_FILES, METRICS, TIMING, STATE, *REPORT)
 """What a run makes, and a new one in its folder must not find."""

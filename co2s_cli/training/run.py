@@ -30,7 +30,7 @@ from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, MADE, STATE, WRITTEN
-from co2s_cli.training.runtime import Runtime, started
+from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
 from co2s_cli.training.state import State
 
@@ -92,7 +92,15 @@ def conduct(
         else:  # from here on nothing is refused any more, and what an earlier run left may go
             _clear_folder(out, runtime)
             if runtime.leads:
-                _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
+                _write_config(
+                    out,
+                    settings,
+                    data,
+                    command=command,
+                    steps=steps,
+                    processes=runtime.ranks,
+                    device=device_name(runtime.device),
+                )
         _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
