@@ -21,7 +21,8 @@ from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.geo.read.checks import check_exists
-from co2s_cli.geo.sources import SUFFIXES, expand_sources, is_local
+from co2s_cli.geo.read.scenes import scene_sources
+from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
 from co2s_cli.models import weights
@@ -52,7 +53,7 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
     manifest = _manifest(settings)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
-    _check_scene(expand_sources(settings.scenes), manifest, settings)
+    _check_scene(scene_sources(settings.scenes), manifest, settings)
 
 
 def check_run(settings: RunConfig) -> None:

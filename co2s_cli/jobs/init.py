@@ -34,7 +34,7 @@ from co2s_cli.geo.labels.polygon_file import (
 )
 from co2s_cli.geo.read.bands import common_names
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.sources import expand_sources
+from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ def run(settings: InitConfig) -> InitResult:
 def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     """What is told of scenes and polygons, and the text of their data.yaml; nothing is written."""
     polygons = _opened(settings)
-    scenes = [Scene.open(source) for source in expand_sources(settings.scenes)]
+    tell_left_out(settings.scenes)
+    scenes = [Scene.open(source) for source in scene_sources(settings.scenes)]
     lines = [_scene_line(scene, polygons) for scene in scenes]
     if not any(line.polygons for line in lines):
         raise _outside(polygons, scenes)
