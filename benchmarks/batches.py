@@ -23,7 +23,7 @@ from torchvision.transforms import functional as tv
 from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.dataset import assemble
-from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.samples import View
 from co2s_cli.data.strong import StrongParams
 
@@ -64,7 +64,7 @@ def loader_of(folder: Path) -> Loader:
     names = tuple(f"class {index}" for index in range(6))
     config = DataConfig.model_validate({"classes": names, "labeled": [entry], "unlabeled": [entry.image]})
     data = assemble(config, view=View(CROP, (0.5, 2.0), "own"), seed=0)
-    return Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=BATCH, crop=CROP))
+    return Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=BATCH, crop=CROP))
 
 
 def seconds(work: Callable[[], object]) -> float:

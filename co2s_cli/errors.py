@@ -6,6 +6,10 @@ SHOWN_CHARACTERS = 80
 """Longest value that a message repeats."""
 
 
+FOREIGN_CHARACTERS = 300
+"""Longest text of another library that a message repeats."""
+
+
 def printable(text: str) -> str:
     """`text` with control characters and undecodable bytes escaped; line ends stay."""
     return "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in text)
@@ -15,6 +19,12 @@ def shown(value: Any) -> str:
     """A value as a message repeats it: its repr on one line, cut at 80 characters."""
     text = printable(repr(value)).replace("\n", "\\n")
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def one_line(error: BaseException | str) -> str:
+    """What a foreign error says, on one line, cut at 300 characters."""
+    text = printable(" ".join(str(error).split()))
+    return text if len(text) <= FOREIGN_CHARACTERS else text[: FOREIGN_CHARACTERS - 1] + "…"
 
 
 class Co2sError(Exception):

@@ -1,17 +1,52 @@
-"""Outputs that appear whole under their final name or not at all."""
+"""Files: inputs that can be read to their end, and outputs that appear whole under their name or not at all."""
 
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from co2s_cli.errors import OutputError
+from co2s_cli.errors import InputError, OutputError, shown
+from co2s_cli.limits import MAX_TEXT_BYTES
 
 TEMPORARY = ".co2s."
 """How the names of all temporary folders begin."""
+
+
+def check_readable(path: Path | str) -> None:
+    """Refuse what is neither a file nor a folder: missing, a pipe, a device, a name that no file can have.
+
+    Opening a pipe waits for whoever writes into it, and a device may never end.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{shown(str(path))}: cannot be read ({getattr(error, 'strerror', error)})") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: cannot be read (no regular file)")
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file in UTF-8.
+
+    Raises:
+        InputError: missing, no regular file, larger than 10 MB, or no text.
+    """
+    check_readable(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_TEXT_BYTES:
+            raise InputError(f"{path}: has {size} bytes, a text that is read here has at most {MAX_TEXT_BYTES}")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read (no text in UTF-8)") from error
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

@@ -5,7 +5,17 @@ import os
 import sys
 import warnings
 
+from co2s_cli.errors import printable
+
 OURS = "co2s_cli"
+
+
+class _Printable(logging.Formatter):
+    """Messages repeat names from files that anybody may have made: their control characters are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return printable(super().format(record))
 
 
 def setup(amount: int) -> None:
@@ -17,7 +27,7 @@ def setup(amount: int) -> None:
     if os.environ.get("RANK", "0").strip() not in ("0", ""):
         amount = min(amount, -2)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Printable("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_level(logging.ERROR, amount))

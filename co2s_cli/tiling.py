@@ -53,8 +53,14 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, last, tile - overlap), last]
 
 
+def window_count(height: int, width: int, *, tile: int, overlap: int) -> int:
+    """Number of windows of `Plan.of`, without making them."""
+    down, across = (-(-max(length - tile, 0) // (tile - overlap)) + 1 for length in (height, width))
+    return down * across
+
+
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TilePlan:
     """All windows of a scene: one lattice of equal squares, the same whatever is later computed of it, and where."""
 
     height: int
@@ -71,7 +77,7 @@ class Plan:
     """First column of each column of windows."""
 
     @classmethod
-    def of(cls, height: int, width: int, *, tile: int, overlap: int) -> Plan:
+    def of(cls, height: int, width: int, *, tile: int, overlap: int) -> TilePlan:
         """The windows that cover `height` × `width` pixels."""
         down, across = starts(height, tile, overlap), starts(width, tile, overlap)
         return cls(height, width, tile, overlap, tuple(down), tuple(across))

@@ -56,7 +56,7 @@ def test_what_is_no_settings_file_is_refused(tmp_path, text, words):
 
 
 def test_a_missing_settings_file_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
         load(Job, tmp_path / "none.yaml", {})
 
 

@@ -8,14 +8,15 @@ import co2s_cli
 
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
-    "errors": 0, "log": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0,
-    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "config": 1,
-    "geo": 2, "models": 2,
-    "data": 3, "inference": 3,
-    "scoring": 4,
-    "health": 5, "pages": 5, "pseudo": 5, "training": 5,
-    "jobs": 6,
-    "cli": 7,
+    "errors": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0,
+    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "log": 1,
+    "config": 2,
+    "geo": 3, "models": 3,
+    "data": 4, "inference": 4,
+    "scoring": 5,
+    "health": 6, "pages": 6, "pseudo": 6, "training": 6,
+    "jobs": 7,
+    "cli": 8,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.tiling import FLOOR, Plan, Window, around, blocks, chains, share, shares, spans, starts, taper
+from co2s_cli.tiling import FLOOR, TilePlan, Window, around, blocks, chains, share, shares, spans, starts, taper
 
 lengths = st.integers(1, 200)
 tiles = st.integers(1, 60)
@@ -44,7 +44,7 @@ def test_a_window_as_slices():
 @given(height=lengths, width=lengths, tile=tiles, data=st.data())
 def test_the_windows_that_meet_an_area_are_those_that_share_a_pixel_with_it(height, width, tile, data):
     overlap = data.draw(st.integers(0, tile - 1))
-    plan = Plan.of(height, width, tile=tile, overlap=overlap)
+    plan = TilePlan.of(height, width, tile=tile, overlap=overlap)
     row, col = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     area = Window(row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col)))
     rows, cols = plan.meeting(area)

@@ -79,7 +79,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     for row in rows:
-        grid.add_row("", *(escape(cell) for cell in row))
+        grid.add_row("", *(escape(printable(cell).replace("\n", "\\n")) for cell in row))
     console = Console(width=10_000, color_system=None)
     with console.capture() as captured:
         console.print(grid)

@@ -15,7 +15,7 @@ from co2s_cli.errors import InputError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from co2s_cli.jobs.info import ModelFacts, Result, SceneFacts
+    from co2s_cli.jobs.info import InfoResult, ModelFacts, SceneFacts
 
 
 @command(app, "info", InfoConfig, example="co2s info scene.tif --model model.safetensors")
@@ -31,7 +31,7 @@ def info(flags: dict[str, Any], config: Config = None, as_json: Json = False) ->
         raise InputError(f"{result.source}: does not fit {settings.model}, {count} reason{'s' * (count > 1)} above")
 
 
-def described(result: Result) -> str:
+def described(result: InfoResult) -> str:
     """The result as lines for people."""
     lines = [f"{result.source}: {result.kind}"]
     if result.scene is not None:

@@ -11,6 +11,10 @@ from pydantic import BeforeValidator, Field
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.units import Bytes, Nodata
+from co2s_cli.limits import MAX_BANDS
+
+_MAX_DIGITS = 9
+"""Of a band's number; longer ones name no band."""
 
 
 def parse_bands(value: Any) -> Any:
@@ -22,8 +26,10 @@ def parse_bands(value: Any) -> Any:
 def _band(text: str) -> list[int | str]:
     span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
     if span is None:
-        return [int(text) if text.isdecimal() else text]
-    first, last = int(span[1]), int(span[2])
+        return [int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else text]
+    first, last = (int(end[:_MAX_DIGITS]) for end in span.groups())
+    if abs(last - first) >= MAX_BANDS:
+        raise ValueError(f"wants at most {MAX_BANDS} bands")
     step = 1 if last >= first else -1
     return list(range(first, last + step, step))
 

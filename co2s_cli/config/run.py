@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from co2s_cli.config.base import Settings, checked, load, read_yaml
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.protocol import published_names
-from co2s_cli.errors import ConfigError
+from co2s_cli.errors import ConfigError, OutputError
 
 
 def parse_ratio(value: Any) -> Any:
@@ -220,6 +220,10 @@ class RunConfig(Settings):
         """Where the weights come from that the run begins with; of tags and the like, paths that lead nowhere."""
         return (*([self.init] if self.init else []), Path(self.student_weights))
 
+    def deciding(self) -> dict[str, Any]:
+        """The settings that the numbers of a run depend on, as plain values."""
+        return self.model_dump(mode="json", exclude=set(RESUMABLE))
+
     @property
     def pretrained(self) -> tuple[str, ...]:
         """Weights that the run begins with by name, `NETWORK.TAG` of timm or `NETWORK:TAG` of open_clip."""
@@ -238,6 +242,8 @@ class RunConfig(Settings):
             raise ValueError(f"scale wants 0 < smallest <= largest, found {self.scale}")
         if self.labels is not None and self.root is not None:
             raise ValueError("--labels goes with a scene, --root with a published data set")
+        if self.labels is not None and self.out is None:
+            raise ValueError("--labels wants --out, the folder of the run: data.yaml is written into it")
         if self.labels is None and (self.attribute is not None or self.overlaps != "refuse"):
             raise ValueError("--attribute and --overlaps belong to --labels, polygons for a scene")
         if self.data in published_names() and self.root is None:
@@ -278,14 +284,19 @@ def settled(
 
 def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: list[str], *, command: str) -> R:
     """The settings of the run that `command` began in `folder`; a flag that would change its numbers is refused."""
-    content = read_yaml(folder / "config.yaml")
-    began = (content.get("made_with") or {}).get("command", command)
-    if began != command:
+    try:
+        content = read_yaml(folder / "config.yaml")
+        made_with = content.get("made_with")
+        began = made_with.get("command", command) if isinstance(made_with, dict) else command
+        stored = {key: value for key, value in content.items() if key in kind.model_fields}
+        before = load(kind, None, {**stored, "out": folder}) if began == command else None
+    except ConfigError as error:
+        hint = "put it back as the run wrote it, or start a new run"
+        raise OutputError(f"{folder / 'config.yaml'}: is damaged: {error.message}", hint=hint) from error
+    if before is None:
         raise ConfigError(
             f"--resume: {folder} holds a run of co2s {began}", hint=f"co2s {began} --resume --out {folder}"
         )
-    stored = {key: value for key, value in content.items() if key in kind.model_fields}
-    before = load(kind, None, {**stored, "out": folder})
     after = load(kind, None, {**stored, **_parsed(extra), **flags, "out": folder})
     for name in kind.model_fields.keys() - RESUMABLE:
         old, new = getattr(before, name), getattr(after, name)

@@ -13,7 +13,10 @@ def parse_bytes(text: str | int) -> int:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(text), re.IGNORECASE)
     if match is None or match[2].lower() not in _BYTES:
         raise ValueError("wants a size such as 4GB, 512MB or 2GiB")
-    return int(float(match[1]) * _BYTES[match[2].lower()])
+    count = float(match[1]) * _BYTES[match[2].lower()]
+    if count >= 2**63:
+        raise ValueError("wants a size below 9 exabytes")
+    return int(count)
 
 
 def show_bytes(count: float) -> str:

@@ -13,6 +13,9 @@ from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.units import Bytes
 
+_MAX_AMOUNT = 1e15
+"""Pixels, metres or square metres: the surface of the earth has 5e14 m²."""
+
 _SQUARE_METRES = {"m2": 1.0, "m²": 1.0, "ha": 1e4, "km2": 1e6, "km²": 1e6}
 
 
@@ -58,7 +61,10 @@ def _parse(text: Any, units: dict[str, tuple[Any, float]], wanted: str) -> Amoun
     if match is None or match[2] not in units:
         raise ValueError(f"wants {wanted}")
     unit, factor = units[match[2]]
-    return Amount(float(match[1]) * factor, unit)
+    value = float(match[1]) * factor
+    if value > _MAX_AMOUNT:
+        raise ValueError(f"wants {wanted}, below {_MAX_AMOUNT:g}")
+    return Amount(value, unit)
 
 
 Area = Annotated[Amount, BeforeValidator(parse_area)]

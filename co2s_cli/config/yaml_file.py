@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from co2s_cli.errors import ConfigError, InputError, printable, shown
+from co2s_cli.errors import ConfigError, one_line, shown
+from co2s_cli.files import read_text
 
-MAX_BYTES = 10_000_000
 MAX_DEPTH = 50
 MAX_ALIASES = 100
 MAX_DIGITS = 20
@@ -82,26 +81,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: its content is no mapping in YAML.
     """
     try:
-        values = parse_yaml(_text(path))
+        values = parse_yaml(read_text(path))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not YAML ({_in_one_line(error)})") from error
+        raise ConfigError(f"{path}: is not YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: wants 'key: value' lines, found {type(values).__name__}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
-
-
-def _text(path: Path) -> str:
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
-            raise InputError(f"{path}: cannot be read ({kind})")
-        if facts.st_size > MAX_BYTES:
-            raise InputError(f"{path}: has {facts.st_size} bytes, a YAML file of settings has at most {MAX_BYTES}")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _in_one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split()))[:200]

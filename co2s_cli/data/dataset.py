@@ -19,7 +19,7 @@ from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, hold
 from co2s_cli.data.rounds import MergedLabels
 from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
-from co2s_cli.data.survey import Block
+from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scaling import Scaling, band_statistics, scaling_for, widest
 from co2s_cli.models.manifest import ModelScaling
@@ -121,7 +121,7 @@ def assemble(
     )
 
 
-def _counted(labeled: Sequence[Source], blocks: Sequence[Block], classes: int, crop: int) -> tuple[int, ...]:
+def _counted(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int, crop: int) -> tuple[int, ...]:
     """Labelled pixels by class; one that several entries of an image label counts once, as the last of them has it."""
     entries: dict[str, list[int]] = {}
     for index, source in enumerate(labeled):
@@ -209,7 +209,9 @@ def _remark_missing(classes: ClassMap, counts: Sequence[int]) -> None:
         log.warning("no label of class %s trains: the model cannot learn it", ", ".join(missing))
 
 
-def _digest(facts: Sequence[object], sources: Sequence[Source], areas: Sequence[Area], blocks: Sequence[Block]) -> str:
+def _digest(
+    facts: Sequence[object], sources: Sequence[Source], areas: Sequence[Area], blocks: Sequence[LabelBlock]
+) -> str:
     total = hashlib.sha256()
     for fact in facts:
         total.update(f"{fact!r}\n".encode())

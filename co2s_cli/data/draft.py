@@ -12,7 +12,7 @@ import yaml
 from co2s_cli.classes import Color, few_of
 from co2s_cli.colors import colors_for
 from co2s_cli.config.data import DataConfig
-from co2s_cli.data.survey import Block
+from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import NO_CLASS
 from co2s_cli.geo.labels.polygon_file import Attribute
@@ -24,7 +24,7 @@ FEW_PIXELS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Legend:
+class AttributeClasses:
     """The classes that the values of an attribute name."""
 
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Legend:
     """Value → class name, or None for "not labelled"; empty where each value is the name of its class."""
 
     @classmethod
-    def of(cls, attribute: Attribute) -> Legend:
+    def of(cls, attribute: Attribute) -> AttributeClasses:
         """One class for each value; spellings that differ in case and blanks alone are one class.
 
         Whole numbers, also as text, become `class 1`; the words of `NO_CLASS` stand for no class.
@@ -77,7 +77,7 @@ class ClassFacts:
 
 
 def class_facts(
-    legend: Legend, polygons: Sequence[int], train: Sequence[Block], val: Sequence[Block]
+    legend: AttributeClasses, polygons: Sequence[int], train: Sequence[LabelBlock], val: Sequence[LabelBlock]
 ) -> list[ClassFacts]:
     """The facts of each class; `polygons` are counted by class."""
     counts = [np.array([block.counts for block in side]).reshape(-1, len(legend.names)) for side in (train, val)]
@@ -98,7 +98,7 @@ def class_facts(
     ]
 
 
-def check_legend(source: str, attribute: Attribute, legend: Legend) -> None:
+def check_legend(source: str, attribute: Attribute, legend: AttributeClasses) -> None:
     """Refuse an attribute that names fewer than two classes.
 
     Raises:

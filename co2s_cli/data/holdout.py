@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.sources import Source
-from co2s_cli.data.survey import GAP, STRIP, Block, block_of
+from co2s_cli.data.survey import GAP, STRIP, LabelBlock, block_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import PolygonLabels
 
 
-def polygon_places(index: int, source: Source, classes: int) -> list[Block]:
+def polygon_places(index: int, source: Source, classes: int) -> list[LabelBlock]:
     """The polygons of a source, as blocks; those that lie within `2 GAP` pixels of each other are one.
 
     Empty where the labels are no polygons, where windows of the image are given, and where the polygons cannot be
@@ -35,8 +35,8 @@ def polygon_places(index: int, source: Source, classes: int) -> list[Block]:
 
 
 def held_out(
-    blocks: Sequence[Block], share: float, seed: int, *, hint: str = "label more places"
-) -> tuple[list[Block], list[Block]]:
+    blocks: Sequence[LabelBlock], share: float, seed: int, *, hint: str = "label more places"
+) -> tuple[list[LabelBlock], list[LabelBlock]]:
     """Blocks that train and blocks that validate: about `share` of the labelled pixels, drawn with `seed`.
 
     Each class that two blocks hold stands on both sides, where the other classes in these blocks allow it. Never all
@@ -54,14 +54,14 @@ def held_out(
     return train, [block for block, out in zip(blocks, chosen, strict=True) if out]
 
 
-def share_of(blocks: Sequence[Block], share: float, seed: int) -> list[Block]:
+def share_of(blocks: Sequence[LabelBlock], share: float, seed: int) -> list[LabelBlock]:
     """About `share` of the labelled pixels, drawn with `seed`; a larger share takes the same blocks and more."""
     chosen = _chosen(blocks, np.arange(len(blocks)), share, seed, most=len(blocks))
     return [block for block, kept in zip(blocks, chosen, strict=True) if kept]
 
 
 def _chosen(
-    blocks: Sequence[Block], able: NDArray[np.intp], share: float, seed: int, *, most: int, both: bool = False
+    blocks: Sequence[LabelBlock], able: NDArray[np.intp], share: float, seed: int, *, most: int, both: bool = False
 ) -> NDArray[np.bool_]:
     """Which blocks are drawn: `most` of the `able` ones at most, with `share` of the labelled pixels of all.
 

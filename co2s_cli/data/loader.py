@@ -28,7 +28,7 @@ BOXES, ORDER = 3, 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """How batches are put together."""
 
     seed: int
@@ -83,7 +83,7 @@ class Loader:
     """Batches from any step on, made ahead of time by threads."""
 
     def __init__(
-        self, labeled: Pool, unlabeled: Pool | None, plan: Plan, *, threads: int = 2, pinned: bool = False
+        self, labeled: Pool, unlabeled: Pool | None, plan: BatchPlan, *, threads: int = 2, pinned: bool = False
     ) -> None:
         self._labeled = labeled
         self._unlabeled = unlabeled if plan.views else None
@@ -192,12 +192,12 @@ def _stacked(tensors: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
     return like.new_empty((0, *like.shape))
 
 
-def _changes(plan: Plan, bands: int, rngs: Sequence[np.random.Generator]) -> tuple[BandChange, ...]:
+def _changes(plan: BatchPlan, bands: int, rngs: Sequence[np.random.Generator]) -> tuple[BandChange, ...]:
     """How the bands of the labelled crops change; empty where the plan wants no change."""
     if plan.labeled_bands == NO_NOISE:
         return ()
     return tuple(BandChange.draw(rng, bands, plan.labeled_bands) for rng in rngs)
 
 
-def _box(plan: Plan, step: int, slot: int, view: int) -> Box:
+def _box(plan: BatchPlan, step: int, slot: int, view: int) -> Box:
     return cutmix_box(plan.crop, np.random.default_rng([plan.seed, BOXES + view, step, slot]))

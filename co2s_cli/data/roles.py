@@ -14,7 +14,7 @@ from co2s_cli.data import survey
 from co2s_cli.data.holdout import held_out, polygon_places, share_of
 from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, within
 from co2s_cli.data.splits import draw, draw_tiles, tile_of
-from co2s_cli.data.survey import Block
+from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import Labels
 from co2s_cli.geo.read.scene import Scene
@@ -41,15 +41,15 @@ class Roles:
 
     labeled: list[Source]
     """Without weights; what validates is held out of them."""
-    blocks: list[Block]
+    blocks: list[LabelBlock]
     """Where their labels are."""
     areas: list[Area]
     """What validates."""
     held: list[Area]
     """What no training crop shows: the areas, and where those were drawn the rim around them."""
-    taught: list[Block]
+    taught: list[LabelBlock]
     """Where labels train that are told of beside those that validate; empty where data.yaml names what validates."""
-    judged: list[Block]
+    judged: list[LabelBlock]
     """The labels of what validates."""
     spare: list[Source]
     """Images of which a ratio has taken labels away, without any."""
@@ -100,7 +100,7 @@ def by_trust(sources: list[Source], val: tuple[LabeledEntry, ...] | float) -> tu
     return trusted, [source for source in sources if source.weights is not None]
 
 
-def evenly(trusted: list[Block], weighted: list[Block]) -> list[Block]:
+def evenly(trusted: list[LabelBlock], weighted: list[LabelBlock]) -> list[LabelBlock]:
     """Blocks to draw from: those without weights so often that about half of all draws show one of them.
 
     Pseudo-labels mostly cover all of a scene; beside them a few hand-made labels would hardly ever be seen.
@@ -109,7 +109,7 @@ def evenly(trusted: list[Block], weighted: list[Block]) -> list[Block]:
     return [*trusted * times, *weighted]
 
 
-def blocks_left(sources: Sequence[Source], classes: ClassMap, crop: int, *, first: int) -> list[Block]:
+def blocks_left(sources: Sequence[Source], classes: ClassMap, crop: int, *, first: int) -> list[LabelBlock]:
     """The blocks of sources that only train, numbered from `first`, without those that lie in what validates."""
     return [
         replace(block, source=first + block.source)
@@ -118,14 +118,14 @@ def blocks_left(sources: Sequence[Source], classes: ClassMap, crop: int, *, firs
     ]
 
 
-def _labeled_blocks(sources: Sequence[Source], classes: ClassMap, crop: int) -> list[Block]:
+def _labeled_blocks(sources: Sequence[Source], classes: ClassMap, crop: int) -> list[LabelBlock]:
     blocks = survey.labeled_blocks(sources, len(classes), crop)
     if sources and not blocks and not any(source.holdout for source in sources):
         raise InputError(f"{_names_of(sources)}: every pixel is ignored (255), nothing is labelled")
     return blocks
 
 
-def _judged_blocks(val: Sequence[Source], classes: ClassMap, crop: int) -> list[Block]:
+def _judged_blocks(val: Sequence[Source], classes: ClassMap, crop: int) -> list[LabelBlock]:
     """The labels of the images that validate, read here so that what is wrong with them is found before training."""
     blocks = survey.labeled_blocks(val, len(classes), crop)
     if val and not blocks:
@@ -140,7 +140,7 @@ def _names_of(sources: Sequence[Source]) -> str:
     return ", ".join(sorted({source.labels.source for source in sources if source.labels}))[:200]
 
 
-def _way_to_more(blocks: Sequence[Block], labeled: Sequence[Source], crop: int) -> str:
+def _way_to_more(blocks: Sequence[LabelBlock], labeled: Sequence[Source], crop: int) -> str:
     """What to do where there are too few blocks."""
     side = max((max(labeled[block.source].scene.grid.shape) for block in blocks), default=0)
     if 2 * _SMALLEST_CROP < side <= 2 * crop:
@@ -148,7 +148,7 @@ def _way_to_more(blocks: Sequence[Block], labeled: Sequence[Source], crop: int) 
     return "label more places"
 
 
-def _elsewhere(blocks: Sequence[Block], labeled: Sequence[Source], held: Sequence[Area]) -> list[Block]:
+def _elsewhere(blocks: Sequence[LabelBlock], labeled: Sequence[Source], held: Sequence[Area]) -> list[LabelBlock]:
     """The blocks without those whose place another source of the same image has given to the validation."""
     images = [resolved(source.scene.source) for source in labeled]
     taken = {(resolved(area.scene.source), area.window) for area in held}
@@ -156,8 +156,8 @@ def _elsewhere(blocks: Sequence[Block], labeled: Sequence[Source], held: Sequenc
 
 
 def _share_of_places(
-    labeled: Sequence[Source], blocks: Sequence[Block], ratio: float, seed: int, *, hint: str
-) -> tuple[list[Source], list[Block]]:
+    labeled: Sequence[Source], blocks: Sequence[LabelBlock], ratio: float, seed: int, *, hint: str
+) -> tuple[list[Source], list[LabelBlock]]:
     """The sources with labels in a share of their blocks alone, and these blocks."""
     if len(blocks) * ratio < 1:
         raise InputError(
@@ -180,7 +180,7 @@ def _area(source: Source, window: Window) -> Area:
     return Area(source.scene, source.labels, window)
 
 
-def _kept_apart(labeled: list[Source], blocks: Sequence[Block], areas: Sequence[Area]) -> list[Source]:
+def _kept_apart(labeled: list[Source], blocks: Sequence[LabelBlock], areas: Sequence[Area]) -> list[Source]:
     """The labelled sources with the validation on the same images held out; labels that lie in it are refused."""
     kept = holding_out(labeled, areas)
     for block in blocks:
@@ -212,9 +212,9 @@ def holding_out(sources: Sequence[Source], areas: Sequence[Area]) -> list[Source
     return [source.keeping_out(windows.get(resolved(source.scene.source), ())) for source in sources]
 
 
-def _places(labeled: Sequence[Source], blocks: Sequence[Block], classes: int) -> list[Block]:
+def _places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
     """What may validate: the polygons of a source, or its blocks where it has none."""
-    places: list[Block] = []
+    places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
         polygons = polygon_places(index, source, classes)
         places += polygons or [block for block in blocks if block.source == index]
@@ -222,8 +222,8 @@ def _places(labeled: Sequence[Source], blocks: Sequence[Block], classes: int) ->
 
 
 def _blocks_kept(
-    labeled: Sequence[Source], blocks: Sequence[Block], kept: Sequence[Block], classes: int, crop: int
-) -> list[Block]:
+    labeled: Sequence[Source], blocks: Sequence[LabelBlock], kept: Sequence[LabelBlock], classes: int, crop: int
+) -> list[LabelBlock]:
     """The blocks that train: those kept, and of sources that were split by polygons what is not held out."""
     known = {(block.source, block.cell) for block in blocks}
     split = {block.source for block in kept if (block.source, block.cell) not in known}
@@ -232,7 +232,7 @@ def _blocks_kept(
     return left + [block for index in sorted(split) for block in survey.blocks_of(index, labeled[index], classes, crop)]
 
 
-def tell_sides(classes: ClassMap, train: Sequence[Block], val: Sequence[Block]) -> None:
+def tell_sides(classes: ClassMap, train: Sequence[LabelBlock], val: Sequence[LabelBlock]) -> None:
     """Log the labelled pixels and places of each class that train and that validate; warn of those on one side."""
     sides = [np.array([block.counts for block in side]) for side in (train, val)]
     pixels, places = [side.sum(axis=0) for side in sides], [(side > 0).sum(axis=0) for side in sides]

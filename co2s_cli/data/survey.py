@@ -30,7 +30,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class LabelBlock:
     """A part of a source that holds labels."""
 
     source: int
@@ -51,7 +51,7 @@ def is_small(source: Source, crop: int) -> bool:
     return max(source.scene.height, source.scene.width) <= 2 * crop
 
 
-def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[Block]:
+def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[LabelBlock]:
     """The parts of the sources that hold labels: whole small images, blocks of half a crop of large ones.
 
     Reads every label once, so that a value that is no class is found before the first step. What is held out holds
@@ -60,12 +60,12 @@ def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[B
     return [block for index, source in enumerate(sources) for block in blocks_of(index, source, classes, crop)]
 
 
-def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[Block]:
+def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[LabelBlock]:
     """Those of one source."""
     return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(16, crop // 2)))
 
 
-def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[Block]:
+def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[LabelBlock]:
     if source.labels is None:
         raise ValueError(f"{source.scene.source}: has no labels")
     whole = Window(0, 0, source.scene.height, source.scene.width)
@@ -100,12 +100,12 @@ def _parts(window: Window, side: int) -> Iterator[Window]:
             yield Window(window.row + top, window.col + left, bottom - top, right - left)
 
 
-def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> Block:
+def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> LabelBlock:
     """The block of source `index` with the labels (h, w) of `cell`; `rim` pixels at its edge do not validate."""
     rows, cols = np.nonzero(labels != IGNORE)
     row, col = int(rows.min()), int(cols.min())
     inner = labels[rim : cell.height - rim, rim : cell.width - rim]
-    return Block(
+    return LabelBlock(
         source=index,
         cell=cell,
         near=Window(cell.row + row, cell.col + col, int(rows.max()) - row + 1, int(cols.max()) - col + 1),
@@ -131,6 +131,6 @@ def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
     return items
 
 
-def item_of(block: Block, sources: Sequence[Source], crop: int) -> Item:
+def item_of(block: LabelBlock, sources: Sequence[Source], crop: int) -> Item:
     """The labelled item of a block."""
     return Item(block.source, None if is_small(sources[block.source], crop) else block.near)

@@ -13,8 +13,10 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from co2s_cli.errors import InputError
+from co2s_cli.errors import InputError, one_line
+from co2s_cli.files import check_readable
 from co2s_cli.geo.sources import is_local
+from co2s_cli.limits import MAX_BANDS
 
 FAILURES = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises when GDAL fails: it has no common base, and some calls let GDAL's own class through."""
@@ -57,9 +59,13 @@ def open_dataset(source: str, mode: str = "r", **options: Any) -> Any:
 
 @contextlib.contextmanager
 def reading(source: str) -> Iterator[Any]:
-    """Open `source` for reading; what GDAL cannot open or read is an `InputError` that names it."""
+    """Open `source` for reading; what is no file, or GDAL cannot open or read, is an `InputError` that names it."""
+    if is_local(source) and os.path.lexists(source):
+        check_readable(source)
     try:
         with _remote_environment(source), open_dataset(source) as dataset:
+            if dataset.count > MAX_BANDS:
+                raise InputError(f"{source}: has {dataset.count} bands, at most {MAX_BANDS} are read")
             yield dataset
     except FAILURES as error:
         raise InputError(f"{source}: cannot be read ({first_line(error)})") from error
@@ -67,8 +73,7 @@ def reading(source: str) -> Iterator[Any]:
 
 def first_line(error: BaseException) -> str:
     """The most telling line of a GDAL error: rasterio keeps the cause behind 'see previous exception'."""
-    told = error.__cause__ or error
-    return " ".join(str(told).split())[:300]
+    return one_line(error.__cause__ or error)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from rasterio.warp import transform as warp_points
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES
+from co2s_cli.limits import MAX_COORDINATE, MIN_PIXEL_SIZE
 
 Numbers = NDArray[np.float64]
 
@@ -41,7 +42,12 @@ class Grid:
 
     @classmethod
     def of(cls, dataset: Any) -> Grid:
-        """The grid of an open rasterio dataset."""
+        """The grid of an open rasterio dataset.
+
+        Raises:
+            InputError: its georeference places no pixel anywhere.
+        """
+        _check_transform(dataset.name, dataset.transform, dataset.shape)
         points, points_crs = dataset.gcps
         return cls(
             height=dataset.height,
@@ -111,6 +117,19 @@ class Grid:
         a, b, c, d, e, f = tuple(self.transform)[:6]
         transform = Affine(a * wide, b * high, c, d * wide, e * high, f)
         return replace(self, height=height, width=width, transform=transform, gcps=(), gcp_crs=None)
+
+
+def _check_transform(name: str, transform: Affine, shape: tuple[int, int]) -> None:
+    """Refuse a transform that is not finite, is far out of this world, or has no inverse."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    height, width = shape
+    sides, corners = (np.hypot(a, d), np.hypot(b, e)), (c, f, c + a * width + b * height, f + d * width + e * height)
+    on_earth = np.isfinite([a, b, c, d, e, f]).all() and max(map(abs, corners)) <= MAX_COORDINATE
+    if not (on_earth and min(sides) >= MIN_PIXEL_SIZE and abs(a * e - b * d) > 1e-9 * sides[0] * sides[1]):
+        raise InputError(
+            f"{name}: its georeference is damaged, pixels of {sides[0]:.4g} × {sides[1]:.4g} at {c:.8g}, {f:.8g}",
+            hint="give it the right one, for example with gdal_edit.py -a_ullr, or take it away with -unsetgt",
+        )
 
 
 def show_bounds(bounds: Iterable[float]) -> str:

@@ -6,7 +6,8 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
-from co2s_cli.errors import InputError
+from co2s_cli.errors import InputError, shown
+from co2s_cli.files import read_text
 
 SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".ntf", ".png", ".jpg", ".jpeg"})
 """What counts as a scene inside a folder."""
@@ -34,7 +35,7 @@ def _expand(argument: str) -> list[str]:
     if not is_local(argument):
         return [argument]
     if argument.startswith("@"):
-        return expand_sources(_lines(Path(argument[1:])))
+        return [source for line in _lines(Path(argument[1:])) for source in _expand(line)]
     path = Path(argument)
     if path.is_dir():
         return _rasters(path)
@@ -58,12 +59,14 @@ def _rasters(folder: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of scenes ({error})") from error
-    lines = [line.strip() for line in text.splitlines()]
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
+    """The scenes that a list names, one a line; a list names no other list."""
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    sources = [line for line in lines if line and not line.startswith("#")]
+    if not sources:
         raise InputError(f"{path}: lists no scene")
-    return found
+    for line in sources:
+        if line.startswith("@"):
+            raise InputError(f"{path}: lists another list, {shown(line)}", hint="list its scenes themselves")
+        if "\0" in line:
+            raise InputError(f"{path}: is no list of scenes, a line is {shown(line)}")
+    return sources

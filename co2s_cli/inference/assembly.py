@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.geo.gdal import environment
-from co2s_cli.geo.write.map_back import WayBack
+from co2s_cli.geo.write.map_back import MapResampler
 from co2s_cli.geo.write.mosaic import make_mosaic
 from co2s_cli.geo.write.raster import (
     BLOCK,
@@ -123,7 +123,7 @@ def _on_original(
     scene = prepared.scene
     aoi = prepared.aoi.on(scene.original) if prepared.aoi else None
     with scene.on_original().reader() as reader:
-        for row, strip in WayBack.of(scene).stream(strips, mean=plane.kind != "class"):
+        for row, strip in MapResampler.of(scene).stream(strips, mean=plane.kind != "class"):
             window = Window(row, 0, strip.shape[-2], strip.shape[-1])
             valid = reader.valid(window) if aoi is None else reader.valid(window) & aoi.mask(window)
             yield row, np.where(valid, strip, np.array(plane.blank, strip.dtype))

@@ -25,7 +25,7 @@ STAGES = 3
 """Number of pinned buffers, and of batches that may be queued on a CUDA device at a time."""
 
 
-class Engine:
+class InferenceEngine:
     """Runs batches of windows; on a CPU several threads may call it at the same time."""
 
     def __init__(

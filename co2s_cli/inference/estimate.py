@@ -9,7 +9,7 @@ from pathlib import Path
 
 from co2s_cli import tiling
 from co2s_cli.config.units import show_bytes
-from co2s_cli.inference.engine import Engine, repeatable
+from co2s_cli.inference.engine import InferenceEngine, repeatable
 from co2s_cli.inference.mapping import MapContext, check_outputs, disk_needed, pick_memory, prepare, settle
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.scene_job import BAND
@@ -96,7 +96,7 @@ def estimate(context: MapContext, target: Target) -> Estimate:
     )
 
 
-def _seconds_per_window(engine: Engine, scene: PreparedScene) -> float:
+def _seconds_per_window(engine: InferenceEngine, scene: PreparedScene) -> float:
     """Time of one window, reading included, in one lane."""
     plan = scene.lattice.plan
     window = plan.window(len(plan.rows) // 2, len(plan.cols) // 2)

@@ -27,7 +27,7 @@ from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import store
 from co2s_cli.inference.assembly import write_rasters
-from co2s_cli.inference.engine import Engine
+from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.inference.memory import MemoryPlan, pick_batch, plan_memory
 from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
 from co2s_cli.inference.prepared import PreparedScene
@@ -181,7 +181,7 @@ def prepare(context: MapContext, target: Target) -> PreparedScene:
 
 def settle(
     context: MapContext, scene: PreparedScene, journal: Journal | None, note: Callable[[str], None] = log.warning
-) -> tuple[Engine, dict[str, Any]]:
+) -> tuple[InferenceEngine, dict[str, Any]]:
     """The engine of a scene, and all facts that decide the map's pixels.
 
     Precision and batch come from the settings, else from the journal of unfinished work, else from rules.
@@ -263,7 +263,7 @@ def _begin(
     target: Target,
     scene: PreparedScene,
     *,
-    engine: Engine,
+    engine: InferenceEngine,
     facts: dict[str, Any],
     journal: Journal | None,
     notes: JournalNotes,
@@ -301,7 +301,8 @@ def _log_plan(job: SceneJob) -> None:
     resolution = f" of {scene.ground_resolution:.4g} m" if scene.ground_resolution else ""
     log.debug(
         "%s: %d × %d px%s, %s, bands %s, masked by %s",
-        scene.source, scene.width, scene.height, resolution, scene.dtype, ", ".join(scene.names), scene.rules.describe(),
+        scene.source, scene.width, scene.height, resolution, scene.dtype, ", ".join(scene.names),
+        scene.rules.describe(),
     )  # fmt: skip
     ranges = dict.fromkeys(zip(job.scene.scaling.low, job.scene.scaling.high, strict=True))
     log.debug("values that become 0 and 1: %s", ", ".join(f"{low:g} to {high:g}" for low, high in ranges))
@@ -315,7 +316,7 @@ def _log_plan(job: SceneJob) -> None:
     )  # fmt: skip
 
 
-def pick_memory(context: MapContext, engine: Engine, scene: PreparedScene) -> MemoryPlan:
+def pick_memory(context: MapContext, engine: InferenceEngine, scene: PreparedScene) -> MemoryPlan:
     """Panels and lanes under the limits of the settings; a limit that had to be raised is logged."""
     settings = context.settings
     memory = plan_memory(
@@ -335,7 +336,7 @@ def disk_needed(scene: PreparedScene, product: Product) -> int:
     return planes * (seen + rows + original * 4 // 3)
 
 
-def _compute(context: MapContext, job: SceneJob, engine: Engine, notes: JournalNotes) -> Pace:
+def _compute(context: MapContext, job: SceneJob, engine: InferenceEngine, notes: JournalNotes) -> Pace:
     """Compute what is to be done: the first share in this process, the others in helpers."""
     progress, workers = context.progress, min(context.workers, max(1, len(job.todo)))
     progress.start("windows", sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers)), "window")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.geo.sources import is_local
-from co2s_cli.inference.engine import STAGES, Engine, repeatable
+from co2s_cli.inference.engine import STAGES, InferenceEngine, repeatable
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.stitch import STRIP_ROWS
 
@@ -119,7 +119,7 @@ def cores(workers: int) -> int:
     return max(1, usable // workers)
 
 
-def pick_batch(engine: Engine, scene: PreparedScene) -> int:
+def pick_batch(engine: InferenceEngine, scene: PreparedScene) -> int:
     """Windows in a batch: one on a CPU, on a GPU a power of two that suits model and device.
 
     Only the device's whole memory and the peak of one window decide, so that it is the same in every run.
@@ -132,7 +132,7 @@ def pick_batch(engine: Engine, scene: PreparedScene) -> int:
 
 
 def plan_memory(
-    engine: Engine, scene: PreparedScene, *, limit: int | None, device_limit: int | None, workers: int
+    engine: InferenceEngine, scene: PreparedScene, *, limit: int | None, device_limit: int | None, workers: int
 ) -> MemoryPlan:
     """Panels and lanes for a scene under the limits, after one batch went through the model.
 
@@ -328,7 +328,7 @@ def _reader_threads(source: str, workers: int) -> int:
     return min(MAX_THREADS, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
 
 
-def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNeeds:
+def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> MemoryNeeds:
     product, raster = engine.product, scene.scene
     area = scene.lattice.plan.tile**2
     patch = area * (len(raster.bands) * np.dtype(raster.dtype).itemsize + 1)
@@ -346,7 +346,7 @@ def _host_needs(engine: Engine, scene: PreparedScene, threads: int) -> MemoryNee
     )
 
 
-def _unit_column(engine: Engine) -> int:
+def _unit_column(engine: InferenceEngine) -> int:
     """Bytes of one column of a unit, all planes together."""
     return GRAIN * sum(plane.pixel_bytes for plane in engine.product.planes)
 
@@ -356,14 +356,14 @@ def _sample_window(scene: PreparedScene) -> Sequence[tuple[int, NDArray[Any]]]:
     return [(0, np.zeros((len(raster.bands), tile, tile), raster.dtype))]
 
 
-def _host_peak(engine: Engine, scene: PreparedScene) -> int:
+def _host_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
     """Bytes that one batch takes in this process while it runs."""
     with repeatable(), peak() as most:
         engine.run(_sample_window(scene))
         return most()
 
 
-def _device_peak(engine: Engine, scene: PreparedScene) -> int:
+def _device_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
     """Bytes that one batch takes on a CUDA device beside the weights."""
     torch.cuda.synchronize(engine.device)
     begin = torch.cuda.memory_allocated(engine.device)
@@ -374,7 +374,7 @@ def _device_peak(engine: Engine, scene: PreparedScene) -> int:
     return int(torch.cuda.max_memory_allocated(engine.device)) - begin
 
 
-def _device_panel(engine: Engine, scene: PreparedScene, wanted: int | None) -> int:
+def _device_panel(engine: InferenceEngine, scene: PreparedScene, wanted: int | None) -> int:
     """The widest panel whose open rows fit into a CUDA device's memory beside the model and its batches."""
     plan, depth = scene.lattice.plan, engine.product.depth
     free, total = torch.cuda.mem_get_info(engine.device)

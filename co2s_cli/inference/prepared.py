@@ -18,9 +18,9 @@ from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scaling import Scaling, scaling_for
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.inference.runner import Lattice
-from co2s_cli.inference.targets import open_scene
+from co2s_cli.inference.targets import open_scene, window_of
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 
 _OVERVIEW_SIDE = 2048
 """Longer side of the overview from which blank windows are guessed."""
@@ -47,8 +47,8 @@ class PreparedScene:
         scene = open_scene(source, manifest, settings)
         aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
-        tile = settings.tile or manifest.tile
-        plan = Plan.of(scene.height, scene.width, tile=tile, overlap=math.floor(tile * settings.overlap))
+        tile, overlap = window_of(settings, manifest)
+        plan = TilePlan.of(scene.height, scene.width, tile=tile, overlap=overlap)
         with scene.reader() as reader:
             may = _may_be_valid(plan, reader, aoi)
             block = reader.raster.block_shape[1] * scene.width // scene.original.width
@@ -105,7 +105,7 @@ class _AreaReader:
         return patch if self._aoi is None else Patch(patch.pixels, patch.valid & self._aoi.mask(window))
 
 
-def _may_be_valid(plan: Plan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
+def _may_be_valid(plan: TilePlan, reader: Any, aoi: Aoi | None) -> NDArray[np.bool_]:
     """Which windows may hold a valid pixel, as far as that can be told without reading any."""
     may = np.ones((len(plan.rows), len(plan.cols)), np.bool_)
     for down in range(len(plan.rows)):

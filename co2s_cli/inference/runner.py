@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from co2s_cli.geo.read.reader import Patch
-from co2s_cli.inference.engine import Engine, one_thread
+from co2s_cli.inference.engine import InferenceEngine, one_thread
 from co2s_cli.inference.stitch import BlendedStrip, BlendWeights, WindowValues, stitch
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class WindowKey:
 class Lattice:
     """The windows of a plan, and which of them may hold a valid pixel."""
 
-    plan: Plan
+    plan: TilePlan
     may: NDArray[np.bool_]
     """(rows of windows, columns of windows); False = surely no valid pixel: the window is neither read nor run."""
     ranks: NDArray[np.int64] = field(init=False)
@@ -193,7 +193,7 @@ class Runner:
     def __init__(
         self,
         lattice: Lattice,
-        engine: Engine,
+        engine: InferenceEngine,
         opened: Callable[[], AbstractContextManager[WindowReader]],
         *,
         lanes: int,

@@ -20,7 +20,7 @@ from torch import Tensor
 from co2s_cli import tiling
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.geo.gdal import environment
-from co2s_cli.inference.engine import Engine, repeatable
+from co2s_cli.inference.engine import InferenceEngine, repeatable
 from co2s_cli.inference.memory import MemoryPlan
 from co2s_cli.inference.model import LoadedModel, Precision, load_model, pick_device
 from co2s_cli.inference.prepared import PreparedScene
@@ -90,9 +90,9 @@ class SceneJob:
 
 def engine_of(
     model: LoadedModel, scene: PreparedScene, product: Product, *, batch: int = 1, note: Callable[[str], None]
-) -> Engine:
+) -> InferenceEngine:
     """The model for one scene and product."""
-    return Engine(
+    return InferenceEngine(
         model.members,
         product,
         scaling=scene.scaling,
@@ -112,7 +112,7 @@ def compute_share(job: SceneJob, share: Share, report: Report) -> None:
 
 
 def compute_units(
-    job: SceneJob, engine: Engine, units: Sequence[Window], step: Callable[[int, Pace], None] = lambda *_: None
+    job: SceneJob, engine: InferenceEngine, units: Sequence[Window], step: Callable[[int, Pace], None] = lambda *_: None
 ) -> Pace:
     """Compute and store some units; `step` is told how many more windows are done, and the pace so far."""
     runner = Runner(job.scene.lattice, engine, job.scene.reader, lanes=job.memory.lanes, threads=job.memory.threads)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from co2s_cli.geo.read.reader import reflected
 from co2s_cli.inference.stitch import BlendWeights, WindowValues, stitch
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Sliding:
         `view` hands out the pixels (C, tile, tile) of a window. The windows are those of the whole image, so the area
         has the values that it has in the map of all of it; those that do not touch the area are not asked for.
         """
-        plan = Plan.of(*of, tile=self.tile, overlap=self.tile - self.step)
+        plan = TilePlan.of(*of, tile=self.tile, overlap=self.tile - self.step)
         windows = self._values(logits, view, plan, area)
         first = next(windows)
         strips = stitch(
@@ -85,7 +85,7 @@ class Sliding:
         return F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
 
     def _values(
-        self, logits: Callable[[Tensor], Tensor], view: Callable[[Window], Tensor], plan: Plan, area: Window
+        self, logits: Callable[[Tensor], Tensor], view: Callable[[Window], Tensor], plan: TilePlan, area: Window
     ) -> Iterator[WindowValues]:
         """Weighted values of every window that touches the area, in row-major order."""
         weights: BlendWeights | None = None

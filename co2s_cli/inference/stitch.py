@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from co2s_cli import tiling
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 
 STRIP_ROWS = 32
 """Most rows of a strip: deciding planes from blended values takes memory in proportion."""
@@ -46,7 +46,7 @@ class BlendedStrip:
 class BlendWeights:
     """The weights of the blend on a device: those of all windows that hold a pixel add up to 1."""
 
-    def __init__(self, plan: Plan, device: torch.device | str = "cpu", *, flat: bool = False) -> None:
+    def __init__(self, plan: TilePlan, device: torch.device | str = "cpu", *, flat: bool = False) -> None:
         along = np.ones(plan.tile) if flat else tiling.taper(plan.tile, plan.overlap)
         self._rows = torch.from_numpy(tiling.shares(plan.height, plan.rows, along)).to(device)
         self._cols = torch.from_numpy(tiling.shares(plan.width, plan.cols, along)).to(device)
@@ -61,7 +61,7 @@ class BlendWeights:
 
 
 def stitch(
-    windows: Iterable[WindowValues], *, plan: Plan, area: Window, depth: int, device: torch.device | str = "cpu"
+    windows: Iterable[WindowValues], *, plan: TilePlan, area: Window, depth: int, device: torch.device | str = "cpu"
 ) -> Iterator[BlendedStrip]:
     """Finished rows of `area`, top to bottom without gaps, from its windows in row-major order.
 
@@ -78,7 +78,7 @@ def stitch(
 class RowRing:
     """Ring buffer of the open rows of an area: row r lies at r modulo the number of rows that it holds."""
 
-    def __init__(self, plan: Plan, area: Window, depth: int, device: torch.device | str) -> None:
+    def __init__(self, plan: TilePlan, area: Window, depth: int, device: torch.device | str) -> None:
         self._plan, self._area = plan, area
         self._size = min(plan.tile, area.height)
         self._sums = torch.zeros((depth, self._size, area.width), device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from co2s_cli.files import check_output
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import is_local
+from co2s_cli.limits import MAX_WINDOWS
 from co2s_cli.models.manifest import Manifest
+from co2s_cli.tiling import window_count
 
 _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
 """File suffix of outputs that are no rasters."""
@@ -85,9 +88,28 @@ def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | Non
 def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
     """A scene with the bands of a model, on the grid that it sees."""
     scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
+    _check_windows(scene, manifest, settings)
     if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
         return scene.with_bands_of(manifest.bands)
     return scene
+
+
+def _check_windows(scene: Scene, manifest: Manifest, settings: MapConfig) -> None:
+    """Refuse a scene of more windows than could be planned, or computed in a lifetime."""
+    tile, overlap = window_of(settings, manifest)
+    count = window_count(scene.height, scene.width, tile=tile, overlap=overlap)
+    if count > MAX_WINDOWS:
+        raise InputError(
+            f"{scene.source}: {scene.width} × {scene.height} pixels are {count} windows of {tile} pixels, "
+            f"at most {MAX_WINDOWS} are computed",
+            hint="cut the scene first, or take a coarser --res or a larger --tile",
+        )
+
+
+def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
+    """Side of a window, and pixels that neighbouring windows share."""
+    tile = settings.tile or manifest.tile
+    return tile, math.floor(tile * settings.overlap)
 
 
 def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:

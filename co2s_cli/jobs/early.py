@@ -6,6 +6,7 @@ stop the others, so that only the job knows what becomes of it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
 from co2s_cli.models.manifest import Manifest
@@ -50,6 +52,7 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
     Raises:
         Co2sError: as `jobs.pseudo_label.run` would.
     """
+    check_free(settings.out)
     manifest = _manifest(settings)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
@@ -57,11 +60,13 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
 
 
 def check_run(settings: RunConfig) -> None:
-    """Refuse a folder that holds a run, and weights, teachers or images that are missing or unfit.
+    """Refuse a folder that holds a run or is in use, and weights, teachers or images that are missing or unfit.
 
     Raises:
         Co2sError: as the training would.
     """
+    if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # else the first process of the run may hold it
+        check_free(settings.out)
     if settings.resume:
         return
     if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
@@ -74,7 +79,20 @@ def check_run(settings: RunConfig) -> None:
         find_protocol(settings.data)
     elif settings.labels is None:
         _check_data(Path(settings.data))
-    _check_pretrained(settings)
+
+
+def check_pretrained(settings: RunConfig) -> None:
+    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries.
+
+    Raises:
+        ModelError: with all of their addresses.
+    """
+    if settings.resume:
+        return
+    known = [find_weights(name) for name in settings.pretrained]
+    absent = [item for item in known if item is not None and item.cached() is None]
+    if absent and not reachable(absent[0].address):
+        raise missing(absent, flags=settings.weight_flags)
 
 
 def check_evaluate(settings: EvaluateConfig) -> None:
@@ -100,14 +118,6 @@ def _check_scene(sources: Sequence[str], manifest: Manifest, settings: MapConfig
 
 def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
     return settings.models if isinstance(settings, DistillConfig) else ()
-
-
-def _check_pretrained(settings: RunConfig) -> None:
-    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries."""
-    known = [find_weights(name) for name in settings.pretrained]
-    absent = [item for item in known if item is not None and item.cached() is None]
-    if absent and not reachable(absent[0].address):
-        raise missing(absent, flags=settings.weight_flags)
 
 
 def _check_data(path: Path) -> None:

@@ -13,7 +13,7 @@ from co2s_cli.models import published, weights
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ImportResult:
     """What was written."""
 
     out: Path
@@ -23,7 +23,7 @@ class Result:
     parameters: int
 
 
-def run(settings: ImportConfig) -> Result:
+def run(settings: ImportConfig) -> ImportResult:
     """Read the checkpoints, check them against the data set, write the model file."""
     if settings.out.suffix != ".safetensors":
         raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
@@ -37,7 +37,7 @@ def run(settings: ImportConfig) -> Result:
         trained_on=known.title,
         ground_resolution=known.shown_resolution(known.training.eval_resize),
     )
-    return Result(
+    return ImportResult(
         out=settings.out,
         digest=weights.save(pair, settings.out),
         students=tuple(pair.students),

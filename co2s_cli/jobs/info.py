@@ -61,7 +61,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class InfoResult:
     """What was found."""
 
     source: str
@@ -77,19 +77,19 @@ class Result:
     """What is worth knowing and stops nothing."""
 
 
-def run(settings: InfoConfig) -> Result:
+def run(settings: InfoConfig) -> InfoResult:
     """Look at a scene or at a model file; with `model`, at a scene and at the model it is meant for."""
     if Path(settings.source).suffix.lower() in MODEL_SUFFIXES:
         if settings.model is not None:
             raise ConfigError("--model compares a scene with a model, both given are models")
         facts = model_facts(Path(settings.source))
-        return Result(settings.source, "model", None, facts, None, (), ())
+        return InfoResult(settings.source, "model", None, facts, None, (), ())
     scene = Scene.open(settings.source)
     if settings.model is None:
-        return Result(settings.source, "scene", scene_facts(scene), None, None, (), tuple(scene.remarks()))
+        return InfoResult(settings.source, "scene", scene_facts(scene), None, None, (), tuple(scene.remarks()))
     manifest = weights.read_manifest(settings.model)
     found = problems(scene, manifest)
-    return Result(
+    return InfoResult(
         source=settings.source,
         kind="scene",
         scene=scene_facts(scene),

@@ -19,6 +19,7 @@ from co2s_cli.inference.products import CLASS
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -82,12 +83,14 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         failed = each(targets, lambda target: estimates.append(estimate(context, target)), progress)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
     inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
-    folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
-    folder.make(targets)
-    second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=len(targets) == 1)
-    made, failed = _candidates(targets, context, second)
-    lost = {failure.source for failure in failed}
-    labelled = second.label([target for target in targets if target.source not in lost], failed)
+    with only_writer(settings.out):
+        folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
+        folder.make(targets)
+        alone = len(targets) == 1
+        second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=alone)
+        made, failed = _candidates(targets, context, second)
+        lost = {failure.source for failure in failed}
+        labelled = second.label([target for target in targets if target.source not in lost], failed)
     scenes, total = labelled.scenes, labelled.total
     return PseudoLabelResult(model, labelled.data, folder.report, scenes, total, made, failed=labelled.failed)
 

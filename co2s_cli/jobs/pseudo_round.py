@@ -19,8 +19,9 @@ from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
 from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
 from co2s_cli.files import appearing
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.labels import VECTORS, Labels, open_labels
+from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.geo.read.features import VECTORS
 from co2s_cli.geo.read.scaling import scaling_for, widest
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES

@@ -15,7 +15,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.sample import SampleConfig
 from co2s_cli.data.landscape import BANDS, GROUND_RESOLUTION, TILE, Landscape
 from co2s_cli.data.landscape.annotator import Plot, Survey
-from co2s_cli.data.landscape.legend import Legend
+from co2s_cli.data.landscape.label_scheme import LabelScheme
 from co2s_cli.data.landscape.recipe import data_yaml
 from co2s_cli.errors import OutputError
 from co2s_cli.files import appearing, check_output
@@ -62,7 +62,7 @@ class _Task:
     """What the steps share."""
 
     settings: SampleConfig
-    legend: Legend
+    scheme: LabelScheme
     survey: Survey
 
     def path(self, name: str) -> Path:
@@ -98,7 +98,7 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
         ConfigError: classes that the landscape does not have.
         OutputError: outputs that exist, or that cannot be written.
     """
-    task = _Task(settings, Legend.parse(settings.classes), Survey(settings.seed, settings.size))
+    task = _Task(settings, LabelScheme.parse(settings.classes), Survey(settings.seed, settings.size))
     _check_outputs(task)
     with environment(_CACHE):
         seen = _paint(task, progress)
@@ -106,7 +106,7 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
         plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]
         polygons = _write_few(task, plots)
     with appearing(task.path(DATA)) as temporary:  # last: who finds it finds everything that it names
-        temporary.write_text(data_yaml(settings, task.legend.classes, val), encoding="utf-8")
+        temporary.write_text(data_yaml(settings, task.scheme.classes, val), encoding="utf-8")
     total = np.sum(list(seen.counts.values()), axis=0)
     return SampleResult(
         scene=task.path(SCENE),
@@ -114,7 +114,7 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
         few=task.path(FEW),
         few_polygons=task.path(FEW_POLYGONS),
         data=task.path(DATA),
-        shares=dict(zip(task.legend.classes.names, (total / max(total.sum(), 1)).tolist(), strict=True)),
+        shares=dict(zip(task.scheme.classes.names, (total / max(total.sum(), 1)).tolist(), strict=True)),
         few_share=sum(int((plot.labels != IGNORE).sum()) for plot in plots) / settings.size**2,
         polygons=polygons,
         val_windows=val,
@@ -133,7 +133,7 @@ def _check_outputs(task: _Task) -> None:
 
 def _paint(task: _Task, progress: Progress) -> _Seen:
     """Write scene and labels strip by strip, and remember what the few labels and the validation are chosen from."""
-    settings, classes = task.settings, task.legend.classes
+    settings, classes = task.settings, task.scheme.classes
     land = Landscape(settings.seed, settings.size, settings.bands, settings.dtype, settings.tilt)
     bands, seen = BANDS[: settings.bands], _Seen()
     starts = range(0, settings.size, TILE)
@@ -150,7 +150,7 @@ def _paint(task: _Task, progress: Progress) -> _Seen:
             for window, (pixels, ids) in zip(windows, pool.map(land.block, windows), strict=True):
                 scene.write(row, window.col, pixels)
                 here = strip[:, window.col : window.right]
-                task.legend.table.take(ids, out=here)
+                task.scheme.table.take(ids, out=here)
                 _remember(seen, task.survey, window, here, len(classes))
                 progress.advance()
             labels.write(row, strip)
@@ -170,7 +170,7 @@ def _remember(seen: _Seen, survey: Survey, window: Window, labels: NDArray[np.ui
 
 def _write_few(task: _Task, plots: list[Plot]) -> int:
     """Write the few labels as raster and as polygons; the number of polygons."""
-    classes, size = task.legend.classes, task.settings.size
+    classes, size = task.scheme.classes, task.settings.size
     with raster(task.path(FEW), grid=task.grid, layer=class_layer(classes), tags=task.tags) as few:
         for row in range(0, size, TILE):
             rows = np.full((min(TILE, size - row), size), IGNORE, dtype=np.uint8)

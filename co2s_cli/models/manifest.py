@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from co2s_cli.classes import ClassMap
+from co2s_cli.errors import shown
 from co2s_cli.students import STUDENT_NAMES, Fusion
 
 FORMAT: Literal[1] = 1
@@ -15,6 +16,21 @@ SINGLE: Final = "student"
 """Name of the student of a model that has one by design."""
 
 _Width = Annotated[int, Field(gt=0, le=16_384)]
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "image_size": (1, 4096),
+    "patch_size": (1, 256),
+    "width": (1, 16_384),
+    "embed_dim": (1, 16_384),
+    "output_width": (1, 16_384),
+    "layers": (1, 256),
+    "depth": (1, 256),
+    "heads": (1, 1024),
+    "num_heads": (1, 1024),
+    "mlp_ratio": (0.01, 64.0),
+    "norm_eps": (1e-12, 1.0),
+}
+"""Least and largest value of each size among a backbone's options; whole numbers where the largest is one."""
 
 
 class _Frozen(BaseModel):
@@ -58,22 +74,35 @@ class BackboneSpec(_Frozen):
         """For each band the channel (0 red, 1 green, 2 blue) whose pretrained filter and statistics it starts with."""
         return tuple(self.options.get("rgb", range(3)))
 
+    @field_validator("options")
+    @classmethod
+    def _sizes_are_sizes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        sizes = value.get("sizes", {})
+        if not isinstance(sizes, dict):
+            raise ValueError(f"sizes are names with numbers, found {shown(sizes)}")  # noqa: TRY004 - pydantic wants it
+        for name, (low, high) in _LIMITS.items():
+            size = sizes.get(name, value.get(name, low))
+            if type(size) not in (int, type(high)) or not low <= size <= high:
+                raise ValueError(f"{name} is {shown(size)}, wanted is a number from {low:g} to {high:g}")
+        channels = value.get("rgb", [])
+        if not isinstance(channels, list | tuple) or any(channel not in (0, 1, 2) for channel in channels):
+            raise ValueError(f"rgb is {shown(channels)}, wanted are channels 0, 1 or 2")
+        return value
+
     @model_validator(mode="after")
     def _statistics_are_usable(self) -> BackboneSpec:
         if len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
             raise ValueError(f"a mean and a positive std for each band are wanted, got {self.mean} and {self.std}")
-        if not float(self.options.get("norm_eps", 1)) > 0:
-            raise ValueError("norm_eps must be positive")
         return self
 
 
 class DecoderSpec(_Frozen):
     """Widths of the guided decoder; the defaults are the published ones."""
 
-    width: int = 128
-    skips: tuple[int, int] = (32, 16)
+    width: _Width = 128
+    skips: tuple[_Width, _Width] = (32, 16)
     """Channels kept of the deeper and of the shallower skip."""
-    ups: tuple[int, int] = (64, 32)
+    ups: tuple[_Width, _Width] = (64, 32)
     """Channels after the first and after the second upsampling."""
     similarity: float | None = None
     """Scale at which the similarity of pixels and class vectors itself joins the logits at first, learnt from there.
@@ -105,7 +134,7 @@ class GuidedSpec(_OnBackbone):
     taps: tuple[int, int, int]
     """Blocks (from 0) of the shallower skip, the deeper skip and the semantic map."""
     guidance: Literal["explicit", "implicit"]
-    guidance_width: int
+    guidance_width: _Width
     """Channels of a class vector and of the semantic map."""
     decoder: DecoderSpec = DecoderSpec()
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from co2s_cli.classes import ClassMap
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import InputError, ModelError, one_line
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import IMAGENET, BackboneSpec, DecoderSpec, GuidedSpec, Manifest, ModelScaling
 from co2s_cli.models.rope import HalfRope
+from co2s_cli.models.weight_files import check_stored
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ def read(path: Path) -> Checkpoint:
     if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
         raise ModelError(f'{path}: wants {{"model": tensors by name}}, as the published files hold')
     tensors = {str(name).removeprefix("module."): value for name, value in model.items()}
+    check_stored(path, tensors)
     for name, value in tensors.items():
         if not value.is_floating_point() or not value.isfinite().all():
             raise ModelError(f"{path}: {name} holds something else than finite floating-point numbers")
@@ -130,7 +132,7 @@ def assemble(
         pair = Ensemble(manifest)
         pair.load_state_dict(tensors, strict=True, assign=True)
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
-        raise ModelError(f"{files}: not the published layout ({' '.join(str(error).split())[:300]})") from error
+        raise ModelError(f"{files}: not the published layout ({one_line(error)})") from error
     return pair.eval()
 
 
@@ -152,7 +154,7 @@ def _spec(checkpoint: Checkpoint) -> GuidedSpec:
     try:
         return build(checkpoint.tensors)
     except KeyError as error:
-        raise ModelError(f"{checkpoint.path}: not the published layout (misses {error})") from error
+        raise ModelError(f"{checkpoint.path}: not the published layout (misses {one_line(error)})") from error
     except (IndexError, ValueError, TypeError) as error:
         raise ModelError(f"{checkpoint.path}: not the published layout (other shapes or too few blocks)") from error
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.errors import ModelError
+from co2s_cli.errors import ModelError, one_line
 from co2s_cli.models.clip_training import QUICK, training_of
 from co2s_cli.models.pretrained import clip_tensors
 
@@ -40,7 +40,7 @@ def class_vectors(classes: ClassMap, name: str, weights: str) -> Tensor:
     try:
         model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{weights}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{weights}: does not fit {name} ({one_line(error)})") from error
     tokenizer = open_clip.get_tokenizer(name)
     rows = [
         model.encode_text(tokenizer([TEMPLATE.format(word) for word in concepts(item)])).mean(dim=0)

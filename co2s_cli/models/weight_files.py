@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import InputError, ModelError, shown
 
 Activation = Literal["quickgelu", "gelu"]
 """What follows the first matrix of each MLP of a CLIP: OpenAI's approximation x · σ(1.702 x), or the exact GELU."""
@@ -84,7 +84,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     tensors = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ModelError(f"{path}: holds no tensors by name")
+    check_stored(path, tensors)
     return _from_transformers(tensors)
+
+
+def check_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are larger than their bytes in the file, sparse, or of complex numbers.
+
+    A saved tensor may repeat one number a million times in each direction: it takes memory as soon as it is copied.
+
+    Raises:
+        ModelError: there is such a tensor.
+    """
+    for name, tensor in tensors.items():
+        dense = tensor.layout == torch.strided and not tensor.is_complex()
+        if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            sizes = " × ".join(map(str, tensor.shape))
+            raise ModelError(f"{path}: {shown(name)} of {sizes} numbers is not stored as plain numbers")
 
 
 def activation_of(path: Path) -> Activation | None:
@@ -194,6 +210,6 @@ def _json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

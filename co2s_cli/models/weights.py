@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from co2s_cli.errors import InputError, ModelError, OutputError, ResourceError
+from co2s_cli.errors import SHOWN_CHARACTERS, InputError, ModelError, OutputError, ResourceError, one_line, shown
 from co2s_cli.files import appearing
 from co2s_cli.models.manifest import FORMAT, Manifest
 
@@ -71,13 +71,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     if metadata.get("digest") != digest:
         raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
     try:
+        _check_sizes(manifest, tensors)
         pair = Ensemble(manifest)
         # copied: where a tensor lies in the file decides its alignment, and with that the last bits of what kernels sum
         own = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
         pair.load_state_dict(own, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{path}: manifest and tensors do not fit ({reason})") from error
+        raise ModelError(f"{path}: manifest and tensors do not fit ({one_line(error)})") from error
+    _check_numbers(path, own)
     pair.digest = digest
     try:
         return pair.eval().to(device)
@@ -86,10 +87,30 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
         raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
 
 
+def _check_sizes(manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of other sizes than the manifest describes, before memory is taken for what it describes.
+
+    Raises:
+        ValueError: a tensor is missing, is not wanted, or has another shape.
+    """
+    import torch
+
+    from co2s_cli.models.ensemble import Ensemble
+
+    with torch.device("meta"):  # shapes without numbers
+        wanted = {name: tuple(tensor.shape) for name, tensor in Ensemble(manifest).state_dict().items()}
+    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(wanted.keys() | sizes.keys()):
+        if wanted.get(name) != sizes.get(name):
+            raise ValueError(
+                f"{name}: found {sizes.get(name, 'nothing')}, the manifest says {wanted.get(name, 'none')}"
+            )
+
+
 def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     """Write the model file, whole or not at all; returns its digest.
 
-    What only training needs is left out (see `pair.deployed`).
+    What only training needs is left out (see `pair.deployed`). Weights that are no finite numbers are refused.
     `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
     """
     import torch
@@ -101,6 +122,7 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     pair = deployed(pair)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
+    _check_numbers(path, tensors)
     manifest = pair.manifest.model_dump_json()
     digest = digest_of(manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": manifest, "digest": digest}
@@ -111,6 +133,16 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
         except SafetensorError as error:
             raise OutputError(f"{path}: could not be written ({error})") from error
     return digest
+
+
+def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite: a map of them has no class anywhere."""
+    for name, tensor in tensors.items():
+        if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
+            raise ModelError(
+                f"{path}: {name} holds values that are no finite numbers",
+                hint="the training has diverged, or half precision is too small for it: use an earlier model file",
+            )
 
 
 def _in_order(path: Path, metadata: Mapping[str, str]) -> None:
@@ -158,16 +190,16 @@ def _parse(path: Path, metadata: dict[str, str]) -> Manifest:
     try:
         plain: dict[str, Any] = json.loads(metadata["manifest"])
         version = plain.get("format")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: its manifest is not JSON") from error
     if version != FORMAT:
-        raise ModelError(f"{path}: format {version!r}, this co2s reads format {FORMAT}", hint="upgrade co2s")
+        raise ModelError(f"{path}: format {shown(version)}, this co2s reads format {FORMAT}", hint="upgrade co2s")
     try:
         return Manifest.model_validate_json(metadata["manifest"])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: bad manifest ({where}: {first['msg']})") from error
+        raise ModelError(f"{path}: bad manifest ({where[:SHOWN_CHARACTERS]}: {one_line(first['msg'])})") from error
 
 
 def _hint(path: Path) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.model_files import LAST, BestFile, best_files
 from co2s_cli.training.optimizer import parameter_groups
-from co2s_cli.training.records import Records, drifting, duration, findings, read, summary
+from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
@@ -85,7 +85,7 @@ def mean_values(losses: Sequence[StudentLoss], batches: int) -> dict[str, float]
     return means
 
 
-class Engine:
+class TrainingEngine:
     """One run on one rank."""
 
     def __init__(
@@ -97,6 +97,7 @@ class Engine:
         runtime: Runtime,
         *,
         folder: Path,
+        settings: Mapping[str, Any],
         validate: Callable[[Ensemble], ValidationCounts],
         progress: Progress,
         ema: Ema | None = None,
@@ -114,6 +115,7 @@ class Engine:
         self._course = course
         self._runtime = runtime
         self._folder = folder
+        self._settings = dict(settings)
         self._validate = validate
         self._progress = progress
         groups = parameter_groups(
@@ -140,6 +142,8 @@ class Engine:
     def resume(self) -> None:
         """Take up the last whole state of the run folder."""
         state = State.load(self._folder)
+        if self._runtime.leads:
+            refuse_older(self._folder, state.step, every=self._course.val_every)
         self._pair.load_state_dict(state.model)
         if self._ema is not None:
             self._ema.module.load_state_dict(state.ema)
@@ -324,6 +328,7 @@ class Engine:
             optimizer=self.optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
             best=self.best,
+            settings=self._settings,
         ).save(self._folder)
 
     def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:

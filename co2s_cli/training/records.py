@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from co2s_cli.errors import ModelError
+from co2s_cli.files import write_text
 from co2s_cli.scoring.validation import ValidationCounts
 from co2s_cli.training.ema import EMA
 
@@ -58,17 +60,33 @@ def read(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
 
 def _cut(path: Path, done: int) -> None:
     """Drop the lines of later steps, and a last line that was cut short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    if path.exists():
+        write_text(path, "".join(line + "\n" for step, line in _whole_lines(path) if step <= done))
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[float, str]]:
+    """Step and text of each line of a record up to the first that is none."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] > done:
-                break
-        except json.JSONDecodeError:
-            break
-        kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
+            yield float(json.loads(line)["step"]), line
+        except (ValueError, LookupError, TypeError):
+            return
+
+
+def refuse_older(folder: Path, step: int, *, every: int) -> None:
+    """Refuse a state of `step` steps where a later one was written, which happens `every` so many steps.
+
+    Raises:
+        ModelError: the records reach further than a run gets between two states.
+    """
+    path, due = folder / METRICS, (step // every + 1) * every
+    told = max((line_step for line_step, _ in _whole_lines(path)), default=0) if path.exists() else 0
+    if told > due:
+        raise ModelError(
+            f"{folder}: its state is of step {step}, but {METRICS} reaches step {told:.0f}, and a state of step {due} "
+            "was written",
+            hint=f"put the last state back, or remove {path} to go on from step {step}",
+        )
 
 
 def findings(tally: ValidationCounts, mean: ValidationCounts | None, *, guided: bool) -> dict[str, float]:

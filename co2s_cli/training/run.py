@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 import yaml
 
 from co2s_cli import __version__
-from co2s_cli.config.base import read_yaml
 from co2s_cli.config.data import DataConfig, read_data
 from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.run import RunConfig
@@ -22,13 +22,14 @@ from co2s_cli.data.augment import BASE, Symmetry
 from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
-from co2s_cli.files import appearing, check_writable
+from co2s_cli.files import appearing, check_writable, clear_leftovers
+from co2s_cli.locks import only_writer
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
-from co2s_cli.training.engine import Engine
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
 from co2s_cli.training.runtime import Runtime, started
@@ -78,18 +79,18 @@ def conduct(
         InterruptError: Ctrl-C; the last whole state stays.
     """
     out = _folder(settings)
-    with started(settings.device) as runtime:
+    with started(settings.device) as runtime, _only_writer(out, runtime):
         _check_folder(out, settings)
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
         steps = settings.steps or length_of(settings, data, runtime)
-        before = _manifest_of(out, data, runtime) if settings.resume else None
+        before = _manifest_of(out, settings, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
         engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
         if settings.resume:
             engine.resume()
         else:  # from here on nothing is refused any more, and what an earlier run left may go
-            _make_folder(out, runtime)
+            _clear_folder(out, runtime)
             if runtime.leads:
                 _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
         _fit(engine, settings, steps, out, command)
@@ -98,6 +99,18 @@ def conduct(
             _report(out, settings, data, engine, result)
         runtime.wait()
     return result
+
+
+@contextlib.contextmanager
+def _only_writer(out: Path, runtime: Runtime) -> Iterator[None]:
+    """No other run writes into the folder while this one lasts; what killed ones left of their files goes."""
+    if not runtime.leads:
+        yield
+        return
+    with only_writer(out):
+        for name in ("config.yaml", *_WRITTEN):
+            clear_leftovers(out / name)
+        yield
 
 
 def check_scale(settings: RunConfig, data: Dataset) -> None:
@@ -137,14 +150,10 @@ def _check_folder(out: Path, settings: RunConfig) -> None:
             raise OutputError(f"{path}: the run begins with it, and would write over it", hint="another --out")
 
 
-def _make_folder(out: Path, runtime: Runtime) -> None:
-    """Make the run folder, without what an earlier run left in it; what no run writes there stays."""
+def _clear_folder(out: Path, runtime: Runtime) -> None:
+    """Take away what an earlier run left in the folder; what no run writes there stays."""
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{out}: cannot be made into a folder ({error.strerror})") from error
         check_writable(out)
         for old in [*(out / name for name in _WRITTEN), *out.glob("events.out.tfevents.*")]:
             old.unlink(missing_ok=True)
@@ -182,22 +191,24 @@ def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     return settings.epochs * epoch_steps_of(settings, data, runtime)
 
 
-def _manifest_of(out: Path, data: Dataset, runtime: Runtime) -> Manifest:
-    """That of the run in a folder; refused on other data or with other processes: the batches would be others."""
-    before = read_yaml(out / "config.yaml").get("made_with", {}).get("processes")
+def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> Manifest:
+    """That of the run in a folder; refused with other settings, data or processes: the batches would be others."""
+    state = State.load(out, lazily=True)
+    state.check_settings(out, settings.deciding())
+    before = state.settings["processes"]
     if before != runtime.ranks:
         again = f"torchrun --nproc-per-node {before} -m co2s_cli …" if before != 1 else "the command without torchrun"
         raise ConfigError(
             f"--resume: the run began with {before} processes, now there are {runtime.ranks}",
             hint=f"go on with {again}, or start a new run",
         )
-    manifest = Manifest.model_validate_json(State.load(out, lazily=True).manifest)
+    manifest = Manifest.model_validate_json(state.manifest)
     if manifest.training.get("data") != data.digest:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
     return manifest
 
 
-def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
+def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
     until = steps if settings.stop_after is None else engine.step + settings.stop_after
     try:
         if engine.step < steps:
@@ -212,7 +223,7 @@ def _fit(engine: Engine, settings: RunConfig, steps: int, out: Path, command: st
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 
-def _result(engine: Engine, out: Path, steps: int) -> RunResult:
+def _result(engine: TrainingEngine, out: Path, steps: int) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
         facts = tally.facts() if tally else {}
@@ -250,7 +261,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _report(out: Path, settings: RunConfig, data: Dataset, engine: Engine, result: RunResult) -> None:
+def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngine, result: RunResult) -> None:
     facts = {
         "method": settings.lesson,
         "preset": settings.preset,

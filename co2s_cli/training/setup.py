@@ -15,7 +15,7 @@ from co2s_cli.config.base import read_yaml
 from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.dataset import Dataset
-from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.model import DTYPES, pick_precision
@@ -24,7 +24,7 @@ from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
-from co2s_cli.training.engine import Course, Engine
+from co2s_cli.training.engine import Course, TrainingEngine
 from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import steps_per_epoch
@@ -57,7 +57,7 @@ def engine_for(
     folder: Path,
     steps: int,
     progress: Progress,
-) -> Engine:
+) -> TrainingEngine:
     """The engine of a run of `steps` steps."""
     rules = rules_of(settings, data, steps, runtime)
     method = lesson.method(rules)
@@ -80,13 +80,14 @@ def engine_for(
         summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
         return counts.filled(summed.cpu().numpy())
 
-    return Engine(
+    return TrainingEngine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
         loader_of(settings, data, runtime, views=method.wants.strong),
         course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
         runtime,
         folder=folder,
+        settings={**settings.deciding(), "processes": runtime.ranks},
         validate=validate,
         progress=progress,
         ema=ema,
@@ -97,7 +98,7 @@ def engine_for(
 
 def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
     """The batches of this rank, with `views` strong views of the unlabelled crops."""
-    plan = Plan(
+    plan = BatchPlan(
         seed=settings.seed,
         batch=settings.batch,
         crop=settings.crop,

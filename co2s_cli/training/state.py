@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from co2s_cli.errors import InputError, ModelError
+from co2s_cli.errors import InputError, ModelError, OutputError, shown
 from co2s_cli.files import appearing
 
 STATE = "state.pt"
+
+_DAMAGES = (
+    pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What zipfile and torch raise of files that are damaged or of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class State:
     scaler: dict[str, Any]
     best: dict[str, float]
     """The best validation so far; empty before the first."""
+    settings: dict[str, Any]
+    """What the numbers of the run depend on: its settings, and "processes", how many there are."""
 
     def save(self, folder: Path) -> None:
         """Write it into a run folder."""
@@ -42,6 +54,7 @@ class State:
             "optimizer": self.optimizer,
             "scaler": self.scaler,
             "best": self.best,
+            "settings": self.settings,
         }
         with appearing(folder / STATE) as temporary:
             torch.save(content, temporary)
@@ -58,6 +71,31 @@ class State:
         if not path.is_file():
             raise InputError(f"{path}: no state of a run to resume", hint="start it without --resume")
         try:
+            _check_records(path)
             return cls(**torch.load(path, map_location="cpu", weights_only=True, mmap=lazily))
-        except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, KeyError) as error:
-            raise ModelError(f"{path}: is no whole state of a run", hint="start the run again") from error
+        except _DAMAGES as error:
+            raise ModelError(
+                f"{path}: is damaged, or no whole state of a run", hint="put a whole copy back, or start the run again"
+            ) from error
+
+    def check_settings(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Refuse settings that are not those of the run, which config.yaml was written with.
+
+        Raises:
+            OutputError: names the first that differs.
+        """
+        for name, value in settings.items():
+            if name in self.settings and self.settings[name] != value:
+                raise OutputError(
+                    f"{folder / 'config.yaml'}: {name} is {shown(value)}, the run in {STATE} "
+                    f"has {shown(self.settings[name])}",
+                    hint="config.yaml was changed or cut: put it back as the run wrote it, or start a new run",
+                )
+
+
+def _check_records(path: Path) -> None:
+    """Compare each record of the file with its checksum in the zip format, which torch writes and does not read."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)

@@ -17,7 +17,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import read_data
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import CLASSES, Landscape
-from co2s_cli.data.loader import Loader, Plan, item_at
+from co2s_cli.data.loader import BatchPlan, Loader, item_at
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import touch
 from co2s_cli.data.splits import draw
@@ -254,7 +254,7 @@ def equal(a, b):
 
 def test_a_batch_depends_on_seed_and_step_alone(data):
     def loader(seed=0):
-        return Loader(data.labeled, data.unlabeled, Plan(seed=seed, batch=2, crop=64), threads=2)
+        return Loader(data.labeled, data.unlabeled, BatchPlan(seed=seed, batch=2, crop=64), threads=2)
 
     in_order = list(loader().batches(0, 4))
     late = list(loader().batches(2, 4))
@@ -267,10 +267,10 @@ def test_a_batch_depends_on_seed_and_step_alone(data):
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_ranks_own_the_slots_of_the_doubled_batch(data, batch):
-    whole = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2 * batch, crop=64)).batch(5).to(CPU)
+    whole = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2 * batch, crop=64)).batch(5).to(CPU)
     for rank in range(2):
         part = (
-            Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=batch, crop=64, rank=rank, ranks=2))
+            Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=batch, crop=64, rank=rank, ranks=2))
             .batch(5)
             .to(CPU)
         )
@@ -287,7 +287,7 @@ def test_ranks_own_the_slots_of_the_doubled_batch(data, batch):
 
 @pytest.mark.parametrize(("batch", "partners"), [(2, [1, 0]), (3, [2, 1, 0]), (4, [3, 2, 1, 0])])
 def test_flipped_partners_mirror_the_batch_and_cost_no_extra_crop(data, batch, partners):
-    loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=batch, crop=64, partner="flip"))
+    loader = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=batch, crop=64, partner="flip"))
     made = loader.batch(0).to(CPU)
     assert made.partner.tolist() == partners
     assert len(made.weak) == batch
@@ -296,7 +296,7 @@ def test_flipped_partners_mirror_the_batch_and_cost_no_extra_crop(data, batch, p
 
 @pytest.mark.parametrize("partner", ["other", "same"])
 def test_the_partner_is_another_image_or_another_view_of_the_same(data, partner):
-    loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2, crop=64, partner=partner))
+    loader = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2, crop=64, partner=partner))
     batch = loader.batch(0).to(CPU)
     extra = 0 if partner == "other" else 2
     assert len(batch.weak) == 2 + extra
@@ -305,7 +305,7 @@ def test_the_partner_is_another_image_or_another_view_of_the_same(data, partner)
 
 
 def test_crops_travel_as_bytes_and_arrive_as_they_were_read(data):
-    loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2, crop=64))
+    loader = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2, crop=64))
     drawn = loader.batch(3)
     made = drawn.to(CPU)
     for name in ("images", "weak"):
@@ -322,7 +322,7 @@ def test_the_order_of_the_items_and_the_first_crops_are_drawn_from_other_numbers
     """NumPy takes [seed, stream, step] and [seed, stream, step, 0] for one seed."""
     drawn, real = [], np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda seed: (drawn.append(tuple(seed)), real(seed))[1])
-    plan = Plan(seed=123, batch=3, crop=64, partner="same")
+    plan = BatchPlan(seed=123, batch=3, crop=64, partner="same")
     loader = Loader(data.labeled, data.unlabeled, plan)
     for step in range(3):
         loader.batch(step)
@@ -332,7 +332,7 @@ def test_the_order_of_the_items_and_the_first_crops_are_drawn_from_other_numbers
 
 
 def test_without_strong_views_no_unlabelled_image_is_read(data):
-    loader = Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=2, crop=64, views=0))
+    loader = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2, crop=64, views=0))
     batch = loader.batch(0).to(CPU)
     assert batch.weak.shape == (0, 3, 64, 64)
     loader.release()

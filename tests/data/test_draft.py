@@ -2,7 +2,7 @@
 
 import pytest
 
-from co2s_cli.data.draft import ClassFacts, Legend, check_legend
+from co2s_cli.data.draft import AttributeClasses, ClassFacts, check_legend
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.polygon_file import Attribute
 
@@ -13,16 +13,20 @@ def attribute(*values, polygons=20):
 
 
 def test_names_that_are_values_need_no_meanings():
-    assert Legend.of(attribute("forest", "water")) == Legend(("forest", "water"), {})
+    assert AttributeClasses.of(attribute("forest", "water")) == AttributeClasses(("forest", "water"), {})
 
 
 def test_numbers_as_text_are_named_as_numbers_are():
-    assert Legend.of(attribute("1", "2")) == Legend(("class 1", "class 2"), {"1": "class 1", "2": "class 2"})
-    assert Legend.of(attribute(1, 2)) == Legend(("class 1", "class 2"), {1: "class 1", 2: "class 2"})
+    assert AttributeClasses.of(attribute("1", "2")) == AttributeClasses(
+        ("class 1", "class 2"), {"1": "class 1", "2": "class 2"}
+    )
+    assert AttributeClasses.of(attribute(1, 2)) == AttributeClasses(
+        ("class 1", "class 2"), {1: "class 1", 2: "class 2"}
+    )
 
 
 def test_spellings_join_and_words_for_nothing_are_no_class():
-    legend = Legend.of(attribute("None", "Water", "mixed  wood", "mixed wood", "water"))
+    legend = AttributeClasses.of(attribute("None", "Water", "mixed  wood", "mixed wood", "water"))
     assert legend.names == ("Water", "mixed wood")
     assert legend.values == {
         "None": None, "Water": "Water", "mixed  wood": "mixed wood", "mixed wood": "mixed wood", "water": "Water",
@@ -32,7 +36,7 @@ def test_spellings_join_and_words_for_nothing_are_no_class():
 def test_fewer_than_two_classes_are_refused():
     only = attribute("none", "water")
     with pytest.raises(InputError, match=r"names 1 class \(values: none, water\)"):
-        check_legend("p.gpkg", only, Legend.of(only))
+        check_legend("p.gpkg", only, AttributeClasses.of(only))
 
 
 @pytest.mark.parametrize(

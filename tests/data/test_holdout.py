@@ -16,14 +16,14 @@ from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.holdout import held_out, share_of
 from co2s_cli.data.samples import View
-from co2s_cli.data.survey import Block
+from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
 from co2s_cli.tiling import Window
 
 
 def blocks_of(counts):
     place = Window(0, 0, 8, 8)
-    return [Block(index, place, place, place, tuple(row), "") for index, row in enumerate(counts.tolist())]
+    return [LabelBlock(index, place, place, place, tuple(row), "") for index, row in enumerate(counts.tolist())]
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 7), st.floats(0.01, 0.99), st.floats(0, 0.95))

@@ -18,7 +18,7 @@ from co2s_cli.config.protocol import find_protocol, published_names
 from co2s_cli.config.run import parse_ratio
 from co2s_cli.data import dataset, roles
 from co2s_cli.data.dataset import assemble
-from co2s_cli.data.loader import Loader, Plan, item_at
+from co2s_cli.data.loader import BatchPlan, Loader, item_at
 from co2s_cli.data.protocol import data_of as published_data
 from co2s_cli.data.samples import View
 from co2s_cli.data.sources import Source
@@ -72,7 +72,7 @@ def data_of(folder, made=plain, *, labeled=3, unlabeled=6, side=SIDE, crop=SIDE)
 
 def batches(data, steps, *, crop=SIDE, seed=0, **plan):
     """The batches of the first steps."""
-    loader = Loader(data.labeled, data.unlabeled, Plan(seed=seed, crop=crop, **{"batch": 2, **plan}))
+    loader = Loader(data.labeled, data.unlabeled, BatchPlan(seed=seed, crop=crop, **{"batch": 2, **plan}))
     try:
         return [loader.batch(step).to(CPU) for step in range(steps)]
     finally:

@@ -13,7 +13,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import DataConfig, read_data, relative
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import Landscape
-from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.tiling import Window
@@ -35,7 +35,7 @@ def weighted(folder, *, weights="weights.tif", human=True, **changes):
 
 
 def loader(data, threads=1):
-    return Loader(data.labeled, data.unlabeled, Plan(seed=0, batch=4, crop=64, views=0), threads=threads)
+    return Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=4, crop=64, views=0), threads=threads)
 
 
 def test_crops_carry_the_weights_of_their_pixels(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 import rasterio
 import yaml
 
+from co2s_cli.locks import only_writer
+
 SCRIPT = """
 import json, sys
 class NoTorch:
@@ -48,6 +50,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 CASES = [
+    ("train good.yaml --preset tiny --out used", 4, "used: another process is writing it"),
+    ("pseudo-label scene.tif --out used", 4, "used: another process is writing it"),
     ("predict gone.tif --out a.tif", 3, "gone.tif: no such file"),
     ("predict broken.tif --out a.tif", 3, "broken.tif"),
     ("predict scene.tif --out map.tif --tile 3", 2, "--tile"),
@@ -73,7 +77,8 @@ CASES = [
 
 def test_torch_is_not_imported_to_refuse(folder):
     commands = [command for command, _, _ in CASES]
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *commands], capture_output=True, text=True, check=True)
+    with only_writer(folder / "used"):
+        done = subprocess.run([sys.executable, "-c", SCRIPT, *commands], capture_output=True, text=True, check=True)
     for (command, code, words), (found, errors) in zip(CASES, json.loads(done.stdout), strict=True):
         assert (found, errors.count("error: ")) == (code, 1), (command, errors)
         assert words in " ".join(errors.split()), (command, errors)

@@ -36,7 +36,7 @@ from co2s_cli.errors import (
 )
 from co2s_cli.inference import mapping, store, targets
 from co2s_cli.inference import model as models
-from co2s_cli.inference.engine import Engine
+from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.jobs import predict
 from co2s_cli.progress import Silent
 
@@ -577,8 +577,8 @@ def test_notes_of_a_run_out_of_memory_travel_to_the_report(tmp_path, model, scen
             raise torch.OutOfMemoryError
         return real(self, images)
 
-    real = Engine._forward
-    monkeypatch.setattr(Engine, "_forward", greedy)
+    real = InferenceEngine._forward
+    monkeypatch.setattr(InferenceEngine, "_forward", greedy)
     made = run(scene, tmp_path / "map.tif", model, batch=2)
     assert made.batch == 2
     assert len(made.notes) == 1

@@ -23,6 +23,7 @@ from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError,
 from co2s_cli.inference import model as models
 from co2s_cli.inference.store import folder_of
 from co2s_cli.jobs import predict, pseudo_label
+from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
 from co2s_cli.progress import Silent
 from co2s_cli.pseudo import labelling
@@ -112,6 +113,25 @@ def expected(rule, students):
     if rule == "both":
         return np.where(a == b, a, 255), np.minimum(sure_a, sure_b)
     return np.where(sure_b > sure_a, b, a), np.maximum(sure_a, sure_b)
+
+
+@pytest.mark.parametrize("kind", ["confidence", "candidates", "disagreement"])
+def test_another_cut_reads_no_damaged_raster_of_the_first(tmp_path, model, scene, kind):
+    out = tmp_path / "out"
+    run(scene, out, model, threshold=0.8)
+    damaged = out / kind / "scene.tif"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:])
+    with pytest.raises(OutputError, match=rf"{kind}/scene.tif: does not match its own checksum"):
+        run(scene, out, model, threshold=0.6, resume=True)
+    run(scene, out, model, threshold=0.6, overwrite=True)
+    assert damaged.read_bytes() == whole
+
+
+def test_two_rounds_do_not_write_into_one_folder(tmp_path, model, scene):
+    with only_writer(tmp_path / "out"), pytest.raises(OutputError, match="out: another process is writing it"):
+        run(scene, tmp_path / "out", model, overwrite=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("rule", ["any", "both", "surer"])

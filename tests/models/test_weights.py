@@ -75,6 +75,32 @@ def test_a_file_of_halves_is_half_the_size_and_loads_as_floats(model, tmp_path):
         torch.testing.assert_close(again.state_dict()[name], value.half().float(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_finite_numbers_are_neither_written_nor_loaded(model, tmp_path, value):
+    pair, path = model
+    name, tensor = next((name, tensor) for name, tensor in load_file(path).items() if tensor.ndim > 1)
+    tensor.view(-1)[3] = value
+    tensors = {**load_file(path), name: tensor}
+    with safe_open(path, framework="pt") as file:
+        digest = weights.digest_of(file.metadata()["manifest"], tensors)
+    broken = rewrite(path, tmp_path / "broken.safetensors", tensors={name: tensor}, metadata={"digest": digest})
+    with pytest.raises(ModelError, match=rf"broken.safetensors: {name} holds values that are no finite numbers"):
+        weights.load(broken)
+    pair = weights.load(path)
+    pair.state_dict()[name].view(-1)[3] = value
+    with pytest.raises(ModelError, match=r"new.safetensors: .* no finite numbers"):
+        weights.save(pair, tmp_path / "new.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.safetensors"]
+
+
+def test_weights_too_large_for_halves_are_not_written_as_halves(model, tmp_path):
+    pair = weights.load(model[1])
+    next(pair.parameters()).data.view(-1)[0] = 1e5
+    weights.save(pair, tmp_path / "whole.safetensors")
+    with pytest.raises(ModelError, match="no finite numbers"):
+        weights.save(pair, tmp_path / "half.safetensors", half=True)
+
+
 def test_the_manifest_is_read_without_torch(model):
     import subprocess
     import sys

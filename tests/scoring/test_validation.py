@@ -19,7 +19,7 @@ from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.scoring.validation import chances, evaluate
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 from co2s_cli.training.setup import sliding_of
 
 N = 6
@@ -94,7 +94,7 @@ def test_one_very_sure_window_wins_among_logits_and_loses_among_probabilities(pa
 def test_published_windows(length, tile, windows):
     published = sliding_of(settings(crop=tile, preset="published"))
     assert (published.tile, published.step) == (tile, 5 * tile // 6)
-    assert len(Plan.of(length, length, tile=tile, overlap=tile - published.step).rows) == windows
+    assert len(TilePlan.of(length, length, tile=tile, overlap=tile - published.step).rows) == windows
     assert (published.blend, published.taper, published.short_side) == ("logits", "flat", 512)
 
 

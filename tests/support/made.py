@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from co2s_cli.inference.engine import Engine
+from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.inference.products import LandCover
 from co2s_cli.inference.runner import Lattice, Runner
-from co2s_cli.tiling import Plan, Window
+from co2s_cli.tiling import TilePlan, Window
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def landcover(**settings):
 
 
 def engine(members, product, *, batch=1, **settings):
-    return Engine(
+    return InferenceEngine(
         members,
         product,
         scaling=settings.pop("scaling", Ranges()),
@@ -90,7 +90,7 @@ def engine(members, product, *, batch=1, **settings):
 
 
 def lattice(scene, *, tile, overlap):
-    plan = Plan.of(*scene.valid.shape, tile=tile, overlap=overlap)
+    plan = TilePlan.of(*scene.valid.shape, tile=tile, overlap=overlap)
     return Lattice(plan, np.ones((len(plan.rows), len(plan.cols)), bool))
 
 

@@ -239,13 +239,13 @@ def test_two_ranks_lose_what_one_with_the_doubled_batch_loses(data, tmp_path, ba
 DYING = """
 import os
 import signal
-from co2s_cli.training.engine import Engine
-alive = Engine._advance
+from co2s_cli.training.engine import TrainingEngine
+alive = TrainingEngine._advance
 def dying(engine, batches):
     if os.environ["RANK"] == "1" and engine.step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return alive(engine, batches)
-Engine._advance = dying
+TrainingEngine._advance = dying
 from co2s_cli.cli import app
 app()
 """

@@ -14,7 +14,7 @@ from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.progress import SILENT
 from co2s_cli.scoring.matrix import Scores, confusion
-from co2s_cli.training.engine import Engine, total_loss
+from co2s_cli.training.engine import TrainingEngine, total_loss
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
@@ -271,10 +271,18 @@ def test_each_trainable_parameter_is_in_one_group_of_its_rate():
 
 @pytest.mark.parametrize("preset", ["default", "published"])
 def test_rates_and_decay_of_a_run_are_the_published_ones_in_every_group(tmp_path, preset):
-    course = course_of(settings_of(None, {"preset": preset}, []), 100)
+    course = course_of(settings_of(None, {"preset": preset}, []), 100, epoch_steps=100)
     pair = new()
-    engine = Engine(
-        pair, trainees_of("co2s", pair), None, course, Runtime(CPU), folder=tmp_path, validate=None, progress=SILENT
+    engine = TrainingEngine(
+        pair,
+        trainees_of("co2s", pair),
+        None,
+        course,
+        Runtime(CPU),
+        folder=tmp_path,
+        settings={},
+        validate=None,
+        progress=SILENT,
     )
     groups = engine.optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == [0.01] * 5

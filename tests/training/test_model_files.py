@@ -14,7 +14,7 @@ from co2s_cli.config.train import settings_of
 from co2s_cli.jobs import train
 from co2s_cli.progress import SILENT
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
-from co2s_cli.training.engine import Engine
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES, alone, best_files
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of
@@ -36,8 +36,9 @@ def engine_of(model, folder, *extra):
     """An engine that is asked to validate alone, at steps that the test sets."""
     course = course_of(settings_of(None, {}, list(extra)), 4, epoch_steps=1)
     runtime = Runtime(torch.device("cpu"))
-    made = Engine(
-        load(model), {}, None, course, runtime, folder=folder, validate=lambda _: counts(SCORES[made.step]),
+    made = TrainingEngine(
+        load(model), {}, None, course, runtime, folder=folder, settings={},
+        validate=lambda _: counts(SCORES[made.step]),
         progress=SILENT,
     )  # fmt: skip
     return made

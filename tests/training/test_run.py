@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from support.training import landscape, quick
 
 from co2s_cli.config.train import resumed
-from co2s_cli.errors import ConfigError, InterruptError
+from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError
 from co2s_cli.jobs import train
-from co2s_cli.training.engine import Engine
+from co2s_cli.locks import only_writer
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.runtime import Runtime
@@ -27,6 +29,51 @@ def data(tmp_path_factory):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if "tfevents" not in path.name}
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(data, tmp_path):
+    out = tmp_path / "runs" / "first"
+    with only_writer(out), pytest.raises(OutputError, match="first: another process is writing it"):
+        train.run(quick(data, out, steps=1, overwrite=True))
+    with pytest.raises(InputError):
+        train.run(quick(tmp_path / "none.yaml", out, steps=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+CHANGES = [
+    ("seed: 0", "seed: 7", r"seed is 7, the run in state.pt has 0"),
+    ("crop: 64\n", "", r"crop is 256, the run in state.pt has 64"),
+    ("seed: 0", "seed: x", "is damaged: --seed: found 'x'"),
+    ("made_with:", "made_with", "is damaged: "),
+]
+
+
+def test_a_changed_config_is_refused_and_the_setting_named(data, tmp_path):
+    out = tmp_path / "run"
+    train.run(quick(data, out, stop_after=1))
+    before = contents(out)
+    config = before["config.yaml"].decode()
+    for old, new, words in CHANGES:
+        (out / "config.yaml").write_text(config.replace(old, new))
+        with pytest.raises(OutputError, match=f"config.yaml: {words}") as caught:
+            train.run(resumed(out, {"resume": True}, []))
+        assert "start a new run" in caught.value.hint
+    (out / "config.yaml").write_text(config)
+    assert contents(out) == before
+    train.run(resumed(out, {"resume": True, "workers": 2}, []))
+
+
+def test_an_older_state_beside_newer_records_is_refused(data, tmp_path):
+    out = tmp_path / "run"
+    train.run(quick(data, out, "val_every=1", "log_every=1", stop_after=1))
+    older = (out / STATE).read_bytes()
+    train.run(resumed(out, {"resume": True, "stop_after": 2}, []))
+    whole = contents(out)
+    (out / STATE).write_bytes(older)
+    with pytest.raises(ModelError, match=r"state is of step 1, but metrics.jsonl reaches step 3") as caught:
+        train.run(resumed(out, {"resume": True}, []))
+    assert "put the last state back" in caught.value.hint
+    assert contents(out) == {**whole, STATE: older}
 
 
 def test_a_refused_overwrite_leaves_the_run_that_is_there(data, tmp_path):
@@ -47,7 +94,7 @@ def test_overwrite_leaves_nothing_of_the_old_report(data, tmp_path, monkeypatch)
     def dies(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "fit", dies)
+    monkeypatch.setattr(TrainingEngine, "fit", dies)
     with pytest.raises(InterruptError) as caught:
         train.run(quick(data, out, steps=1, overwrite=True))
     assert caught.value.hint == "no state was whole yet: start anew with --overwrite"
@@ -57,7 +104,7 @@ def test_overwrite_leaves_nothing_of_the_old_report(data, tmp_path, monkeypatch)
 def test_an_interrupted_run_is_resumed_from_its_state(data, tmp_path, monkeypatch):
     out = tmp_path / "run"
     train.run(quick(data, out, "val_every=4", stop_after=1))
-    monkeypatch.setattr(Engine, "_advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(TrainingEngine, "_advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(InterruptError) as caught:
         train.run(resumed(out, {"resume": True}, []))
     assert caught.value.hint == f"co2s train --resume --out {out}"
@@ -103,7 +150,7 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
     out = tmp_path / "run"
     train.run(quick(data, out, "val_every=3", "lr=1e-5", steps=3, stop_after=1))
     before = (out / STATE).read_bytes()
-    advance = Engine._advance
+    advance = TrainingEngine._advance
 
     def breaking(engine, batches):
         found = advance(engine, batches)
@@ -111,7 +158,7 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
             next(engine._pair.parameters()).fill_(torch.nan if engine.step == (stop or 3) else 0.01)
         return found
 
-    monkeypatch.setattr(Engine, "_advance", breaking)
+    monkeypatch.setattr(TrainingEngine, "_advance", breaking)
     with pytest.raises(ConfigError, match=f"step {stop or 3}: the weights hold"):
         train.run(resumed(out, {"resume": True, **({"stop_after": stop - 1} if stop else {})}, []))
     assert (out / STATE).read_bytes() == before
@@ -122,8 +169,8 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
 def test_resume_with_other_processes_tells_with_how_many(data, tmp_path, monkeypatch, began, way):
     out = tmp_path / "run"
     train.run(quick(data, out, stop_after=1))
-    config = out / "config.yaml"
-    config.write_text(config.read_text().replace("processes: 1", f"processes: {began}"))
+    state = State.load(out)
+    replace(state, settings={**state.settings, "processes": began}).save(out)
     monkeypatch.setattr("co2s_cli.training.run.started", lambda _: nullcontext(Runtime(torch.device("cpu"), 0, 2)))
     with pytest.raises(ConfigError, match=f"began with {began} processes, now there are 2") as caught:
         train.run(resumed(out, {"resume": True}, []))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from co2s_cli.data.landscape.look import Look, look
 from co2s_cli.data.landscape.noise import Field, Floats
 from co2s_cli.data.landscape.palette import GRAIN, TINTS, Material
-from co2s_cli.data.landscape.plan import Plan
+from co2s_cli.data.landscape.plan import LandscapePlan
 from co2s_cli.data.landscape.sensor import MARGIN, relief, shadows
 from co2s_cli.data.landscape.spectrum import SPECTRUM, spectrum
 from co2s_cli.data.landscape.surface import Frame, survey
@@ -55,7 +55,7 @@ class Region:
     def of(cls, seed: int, frame: Frame) -> Region:
         """The land of `seed` in `frame`, without the frame's `MARGIN`."""
         seen = look(seed)
-        surface = survey(Plan(seed, seen), frame)
+        surface = survey(LandscapePlan(seed, seen), frame)
         inner = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
         material = surface.material[inner]
         light = relief(surface.height, seen)[inner] * (1 + frame.texture()[inner] * GRAIN.take(material))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from co2s_cli.data.landscape.ground import STREET, Cells, Ground, Mask, Nature, road, trees
+from co2s_cli.data.landscape.ground import STREET, Cells, GroundCover, Mask, Nature, road, trees
 from co2s_cli.data.landscape.noise import Floats, chance, uniform
 from co2s_cli.data.landscape.palette import Material
 
@@ -59,7 +59,7 @@ class Box:
         return np.where(self.inside, eaves + rise * np.float32(0.6), np.float32(0))
 
 
-def farm(d: District, ground: Ground) -> None:
+def farm(d: District, ground: GroundCover) -> None:
     """Parcels of one crop each, with rows and tramlines, grass and hedges between them, orchards here and there."""
     parcels = _parcels(d)
     _sow(d, ground, parcels)
@@ -83,7 +83,7 @@ def _parcels(d: District) -> Cells:
     return Cells(d.seed, (float(wide), float(long)), (60, 60), index, p, q, np.ones(p.size, np.bool_))
 
 
-def _sow(d: District, ground: Ground, parcels: Cells) -> None:
+def _sow(d: District, ground: GroundCover, parcels: Cells) -> None:
     way = np.where(parcels.true(5, 0.25), parcels.q, parcels.p)
     rows = np.sin(way * (np.float32(2 * np.pi) / parcels.draw(6, 3.4, 6.5)))
     lush = d.nature.patch * np.float32(0.10) + d.nature.grain * np.float32(0.03)
@@ -95,7 +95,7 @@ def _sow(d: District, ground: Ground, parcels: Cells) -> None:
     ground.height[:] = rows * np.float32(0.25)
 
 
-def _plant_orchards(ground: Ground, parcels: Cells) -> None:
+def _plant_orchards(ground: GroundCover, parcels: Cells) -> None:
     at = np.flatnonzero(parcels.true(7, 0.09))
     u, v = np.mod(parcels.p.take(at), 13) - np.float32(6.5), np.mod(parcels.q.take(at), 11) - np.float32(5.5)
     crown = 1 - (u * u + v * v) * np.float32(1 / 17)
@@ -105,7 +105,7 @@ def _plant_orchards(ground: Ground, parcels: Cells) -> None:
     ground.paint(at[tree], Material.CROWN, tint[tree], crown[tree] * 7)
 
 
-def homes(d: District, ground: Ground) -> None:
+def homes(d: District, ground: GroundCover) -> None:
     """Streets, and along them lots with a house, a drive, a garden, sometimes a pool."""
     lots = d.cells(62, 76)
     ground.cover(Material.GRASS, lots.draw(1))
@@ -126,7 +126,7 @@ def homes(d: District, ground: Ground) -> None:
     _streets_between(d, ground, lots, from_street)
 
 
-def _build_house(ground: Ground, lots: Cells, built: Mask, house: Box) -> None:
+def _build_house(ground: GroundCover, lots: Cells, built: Mask, house: Box) -> None:
     """A gabled house, at some lots with a wing."""
     eaves = lots.draw(12, 7, 11)
     wing = Box(
@@ -148,7 +148,7 @@ def _from_street(lots: Cells) -> Floats:
     return np.where(lots.index % lots.shape[1] % 2 == 0, lots.q + half, lots.q - half)
 
 
-def _streets_between(d: District, ground: Ground, lots: Cells, from_street: Floats) -> None:
+def _streets_between(d: District, ground: GroundCover, lots: Cells, from_street: Floats) -> None:
     line = (lots.index % lots.shape[1] + 1) // 2
     near = np.abs(from_street) < STREET.half + STREET.walk
     for number in range(1, (lots.shape[1] + 1) // 2):
@@ -158,7 +158,7 @@ def _streets_between(d: District, ground: Ground, lots: Cells, from_street: Floa
         ground.put(at, part)
 
 
-def works(d: District, ground: Ground) -> None:
+def works(d: District, ground: GroundCover) -> None:
     """Halls with flat or metal roofs on paved yards, rows of parked cars, a few trees."""
     lots = d.cells(205, 185)
     ground.cover(Material.CONCRETE, lots.draw(1) + d.nature.patch * np.float32(0.05))
@@ -177,7 +177,7 @@ def works(d: District, ground: Ground) -> None:
     _roof_hall(ground, lots, hall.inside, high, 10)
 
 
-def _park_cars(ground: Ground, lots: Cells, where: Mask) -> None:
+def _park_cars(ground: GroundCover, lots: Cells, where: Mask) -> None:
     """Rows of stalls of 2.75 m by 5 m on both sides of lanes of 6 m, about half of them taken."""
     at = np.flatnonzero(where)
     ground.paint(at, Material.PARKING, lots.draw(5).take(at))
@@ -191,7 +191,7 @@ def _park_cars(ground: Ground, lots: Cells, where: Mask) -> None:
     ground.paint(at[car], Material.YARD_CAR, np.mod(draw[car] * 173, 1), 2.5)
 
 
-def _roof_hall(ground: Ground, lots: Cells, where: Mask, high: Floats, number: int) -> None:
+def _roof_hall(ground: GroundCover, lots: Cells, where: Mask, high: Floats, number: int) -> None:
     """Cover dry `where` by a flat or metal roof with seams."""
     at = np.flatnonzero(where & lots.dry)
     seam = np.mod(lots.p.take(at) + 400, 14) < 1.2
@@ -201,7 +201,7 @@ def _roof_hall(ground: Ground, lots: Cells, where: Mask, high: Floats, number: i
         ground.paint(at[chosen], material, tint[chosen], high.take(at)[chosen] + seam[chosen] * np.float32(0.6))
 
 
-def centre(d: District, ground: Ground) -> None:
+def centre(d: District, ground: GroundCover) -> None:
     """Blocks of a town: houses around courtyards, wide pavements, a square with trees now and then."""
     lots = d.cells(128, 118)
     ground.cover(Material.PAVING, lots.draw(1))
@@ -216,7 +216,7 @@ def centre(d: District, ground: Ground) -> None:
     _town_streets(d, ground, lots)
 
 
-def _build_block(ground: Ground, lots: Cells, edge: Floats, allowed: Mask) -> None:
+def _build_block(ground: GroundCover, lots: Cells, edge: Floats, allowed: Mask) -> None:
     """A ring of houses wall to wall, each with its own roof, with a gap here and there."""
     at = np.flatnonzero((edge > 11) & (edge <= lots.draw(4, 31, 37)) & allowed)
     p, q, rim = lots.p.take(at), lots.q.take(at), edge.take(at)
@@ -231,7 +231,7 @@ def _build_block(ground: Ground, lots: Cells, edge: Floats, allowed: Mask) -> No
         ground.paint(at[chosen], material, tint[chosen], (15 + 8 * draw if material == _ROOFS[2] else high)[chosen])
 
 
-def _town_streets(d: District, ground: Ground, lots: Cells) -> None:
+def _town_streets(d: District, ground: GroundCover, lots: Cells) -> None:
     """Streets on every border between cells."""
     for offset, side, middle, extent, way in (
         (lots.p, lots.size[0] / 2, d.a, d.width, d.b),
@@ -242,7 +242,7 @@ def _town_streets(d: District, ground: Ground, lots: Cells) -> None:
         road(ground, np.where(within, across, np.float32(1000)), way, STREET, d.seed + int(extent))
 
 
-def forest(d: District, ground: Ground) -> None:
+def forest(d: District, ground: GroundCover) -> None:
     """Closed canopy with clearings, and a forest track."""
     clearing = d.nature.patch > 1.25
     ground.cover(Material.UNDERGROWTH, 0.5)
@@ -253,7 +253,7 @@ def forest(d: District, ground: Ground) -> None:
     ground.paint(np.abs(d.a - middle + d.nature.patch * 14) < 3.2, Material.GRAVEL, 0.3)
 
 
-def park(d: District, ground: Ground) -> None:
+def park(d: District, ground: GroundCover) -> None:
     """Lawns, groups of trees, winding paths, a pond."""
     patch = d.nature.patch
     ground.cover(Material.GRASS, 0.5 + patch * np.float32(0.15))
@@ -270,7 +270,7 @@ def park(d: District, ground: Ground) -> None:
     ground.paint(pond, Material.LAKE, 0.5)
 
 
-def quarry(d: District, ground: Ground) -> None:
+def quarry(d: District, ground: GroundCover) -> None:
     """A pit with benches in sand and gravel; scrub has come back at its rim."""
     patch, grain = d.nature.patch, d.nature.grain
     rim = np.minimum(np.minimum(d.a, d.width - d.a), np.minimum(d.b, d.length - d.b)) + patch * np.float32(14)
@@ -290,7 +290,7 @@ def _oval(p: Floats, q: Floats, a: float, b: float) -> Floats:
     return far
 
 
-BUILDERS: dict[str, Callable[[District, Ground], None]] = {
+BUILDERS: dict[str, Callable[[District, GroundCover], None]] = {
     "farm": farm, "homes": homes, "works": works, "centre": centre, "forest": forest, "park": park, "quarry": quarry,
 }  # fmt: skip
 """What lays out each kind of district, by `look.KINDS`."""

@@ -15,7 +15,7 @@ Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class GroundCover:
     """What lies at each of n pixels; strokes overwrite it in place."""
 
     material: NDArray[np.uint8]
@@ -27,7 +27,7 @@ class Ground:
     """True on main roads, which cross water as bridges."""
 
     @classmethod
-    def empty(cls, count: int) -> Ground:
+    def empty(cls, count: int) -> GroundCover:
         """Flat grass."""
         material = np.full(count, Material.GRASS, dtype=np.uint8)
         return cls(material, np.zeros(count, np.uint8), np.zeros(count, np.float32), np.zeros(count, np.bool_))
@@ -45,11 +45,11 @@ class Ground:
         self.tint[at] = (np.asarray(tint) * TINTS).astype(np.uint8)
         self.height[at] = height
 
-    def take(self, at: Indices) -> Ground:
+    def take(self, at: Indices) -> GroundCover:
         """A copy of the pixels `at`."""
-        return Ground(self.material.take(at), self.tint.take(at), self.height.take(at), self.street.take(at))
+        return GroundCover(self.material.take(at), self.tint.take(at), self.height.take(at), self.street.take(at))
 
-    def put(self, at: Indices, part: Ground) -> None:
+    def put(self, at: Indices, part: GroundCover) -> None:
         """Set the pixels `at` to those of `part`."""
         self.material[at], self.tint[at] = part.material, part.tint
         self.height[at], self.street[at] = part.height, part.street
@@ -57,7 +57,7 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Nature:
-    """What grows or lies anywhere, at the same n pixels as a `Ground`."""
+    """What grows or lies anywhere, at the same n pixels as a `GroundCover`."""
 
     crown: Floats
     """Height in [0, 1] of closed forest."""
@@ -106,7 +106,7 @@ class Cells:
         return np.minimum(self.size[0] / 2 - np.abs(self.p), self.size[1] / 2 - np.abs(self.q)).astype(np.float32)
 
 
-def trees(ground: Ground, nature: Nature, where: Mask, share: float, tall: float) -> None:
+def trees(ground: GroundCover, nature: Nature, where: Mask, share: float, tall: float) -> None:
     """Plant a `share` of the forest's trees where allowed, up to `tall` pixels high."""
     at = np.flatnonzero(where & (nature.tree < share) & (nature.crown > 0.3))
     ground.paint(at, Material.CROWN, nature.tree.take(at) / np.float32(share), nature.crown.take(at) * tall)
@@ -133,7 +133,7 @@ _PLACE = 38.0
 """Length of road that holds at most one car a lane."""
 
 
-def road(ground: Ground, across: Floats, along: Floats, kind: RoadKind, seed: int) -> Indices:
+def road(ground: GroundCover, across: Floats, along: Floats, kind: RoadKind, seed: int) -> Indices:
     """Draw a road, and give the pixels that it covers.
 
     `across` is the signed distance from its middle, `along` the way on it, one each per pixel.

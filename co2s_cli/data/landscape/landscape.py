@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.landscape.look import Look, look
 from co2s_cli.data.landscape.palette import CLASS_OF
-from co2s_cli.data.landscape.plan import Plan
+from co2s_cli.data.landscape.plan import LandscapePlan
 from co2s_cli.data.landscape.sensor import MARGIN, sense
 from co2s_cli.data.landscape.surface import Frame, survey
 from co2s_cli.tiling import Window
@@ -65,7 +65,7 @@ class Landscape:
     def _tile(self, i: int, j: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         frame = Frame(i * TILE - MARGIN, j * TILE - MARGIN, TILE + 2 * MARGIN)
         seen = self.look
-        surface = survey(Plan(self.seed, seen), frame)
+        surface = survey(LandscapePlan(self.seed, seen), frame)
         pixels = sense(surface, frame, seen, self.seed, bands=self.bands, dtype=self.dtype)
         return pixels, CLASS_OF.take(surface.material[MARGIN:-MARGIN, MARGIN:-MARGIN])
 

@@ -14,7 +14,7 @@ from co2s_cli.data.landscape.ground import (
     LANE,
     ROAD,
     Cells,
-    Ground,
+    GroundCover,
     Indices,
     Mask,
     Nature,
@@ -55,7 +55,7 @@ _SPACING = {_Draw.RIVER: 560.0, _Draw.LAKE: 300.0, _Draw.BEND_U: 420.0, _Draw.BE
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class DistrictBlock:
     """The land of one district in road coordinates (u across, v along the roads that run through)."""
 
     strip: int
@@ -67,7 +67,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LandscapePlan:
     """The map of one seed; all of it a function of place."""
 
     seed: int
@@ -86,29 +86,27 @@ class Plan:
         v += (x * -sin).astype(np.float32) + (y * cos).astype(np.float32)[:, None]
         return u, v
 
-    def blocks(self, u: Floats, v: Floats) -> Iterator[tuple[Block, Indices]]:
-        """Every district that holds some of the n points (u, v), and which."""
+    def blocks(self, u: Floats, v: Floats) -> Iterator[tuple[DistrictBlock, Indices]]:
+        """Every district that holds some of the n points (u, v), and the indices of those points."""
         lines = self._through_lines(u)
         strip = np.searchsorted(lines[:, 1], u)
         for k in range(1, len(lines)):
-            inside = np.flatnonzero(strip == k)
-            if not inside.size:
+            in_strip = np.flatnonzero(strip == k)
+            if not in_strip.size:
                 continue
-            number = int(lines[k - 1, 0])
-            here = v.take(inside)
-            borders = self._borders(number, here)
-            row = np.searchsorted(borders[:, 1], here)
+            number, left, right = int(lines[k - 1, 0]), lines[k - 1, 1], lines[k, 1]
+            strip_v = v.take(in_strip)
+            borders = self._borders(number, strip_v)
+            row = np.searchsorted(borders[:, 1], strip_v)
             for j in range(1, len(borders)):
-                at = inside[row == j]
-                if at.size:
-                    yield (
-                        Block(number, int(borders[j - 1, 0]), *lines[k - 1 : k + 1, 1], *borders[j - 1 : j + 1, 1]),
-                        at,
-                    )
+                in_block = in_strip[row == j]
+                if in_block.size:
+                    top, bottom = borders[j - 1 : j + 1, 1]
+                    yield DistrictBlock(number, int(borders[j - 1, 0]), left, right, top, bottom), in_block
 
-    def build(self, block: Block, u: Floats, v: Floats, nature: Nature) -> Ground:
+    def build(self, block: DistrictBlock, u: Floats, v: Floats, nature: Nature) -> GroundCover:
         """The ground of one district with its roads, at n of its points."""
-        ground = Ground.empty(u.size)
+        ground = GroundCover.empty(u.size)
         a, b = u - np.float32(block.left), v - np.float32(block.top)
         seed = int(chance(self.seed, _Draw.DISTRICT, block.strip, block.number) * 2**24)
 
@@ -142,7 +140,9 @@ class Plan:
         )
         return KINDS[min(int(np.searchsorted(share, draw % 1 * share[-1])), len(KINDS) - 1)]
 
-    def _cells(self, block: Block, seed: int, place: tuple[Floats, Floats], wanted: tuple[float, float]) -> Cells:
+    def _cells(
+        self, block: DistrictBlock, seed: int, place: tuple[Floats, Floats], wanted: tuple[float, float]
+    ) -> Cells:
         size = block.right - block.left, block.bottom - block.top
         shape = max(round(size[0] / wanted[0]), 1), max(round(size[1] / wanted[1]), 1)
         width, length = size[0] / shape[0], size[1] / shape[1]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli.data.landscape.ground import Ground, Nature
+from co2s_cli.data.landscape.ground import GroundCover, Nature
 from co2s_cli.data.landscape.noise import Field, Floats, Places, canopy, grain, repeated
 from co2s_cli.data.landscape.palette import Material
-from co2s_cli.data.landscape.plan import Plan
+from co2s_cli.data.landscape.plan import LandscapePlan
 
 _BRIDGE = 5.0
 """Height of a bridge above the water, in pixels."""
@@ -50,12 +50,12 @@ class Surface:
     """0 on land and at the shore, 1 in deep water."""
 
 
-def survey(plan: Plan, frame: Frame) -> Surface:
+def survey(plan: LandscapePlan, frame: Frame) -> Surface:
     """The surface of a frame: the same at the same place, whatever the frame."""
     river, lake = (distance.ravel() for distance in plan.water(frame.y, frame.x))
     u, v = (way.ravel() for way in plan.along_roads(frame.y, frame.x))
     nature = _nature(plan.seed, frame)
-    ground = Ground.empty(u.size)
+    ground = GroundCover.empty(u.size)
     for block, at in plan.blocks(u, v):
         ground.put(at, plan.build(block, u.take(at), v.take(at), nature.take(at)))
     _flood(ground, river, lake, nature)
@@ -78,7 +78,7 @@ def _nature(seed: int, frame: Frame) -> Nature:
     return Nature(np.maximum(fir, oak).ravel(), tree.ravel(), frame.texture().ravel(), patch.ravel())
 
 
-def _flood(ground: Ground, river: Floats, lake: Floats, nature: Nature) -> None:
+def _flood(ground: GroundCover, river: Floats, lake: Floats, nature: Nature) -> None:
     """Cover the ground by water, its shore and what grows on its banks; main roads stay, as bridges."""
     distance = np.minimum(river, lake) + nature.grain * np.float32(0.6)
     near = np.flatnonzero((distance < 46) & ~ground.street)

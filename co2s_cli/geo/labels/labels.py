@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,17 +21,15 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
 from co2s_cli.classes import IGNORE, ClassMap, few_of
-from co2s_cli.errors import InputError
+from co2s_cli.errors import InputError, shown
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
-from co2s_cli.geo.labels.polygon_file import in_pixels, no_attribute, read_polygons, said
+from co2s_cli.geo.labels.polygon_file import in_pixels, no_attribute, said
+from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
-
-VECTORS = frozenset({".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
-"""Suffixes of vector files; every other label file is a raster."""
 
 Meaning = Mapping[int | str, int | str | None]
 """Value in the labels → class by name or id, or None for "not labelled"."""
@@ -90,11 +89,6 @@ def labels_onto(
     if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
     return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
-
-
-def is_vector(path: Path) -> bool:
-    """Whether a label file holds polygons, by its suffix."""
-    return path.suffix.lower() in VECTORS
 
 
 def values_in(path: Path) -> NDArray[Any]:
@@ -252,16 +246,17 @@ def _with_values(path: Path, frame: Any, attribute: str) -> Any:
 
 def class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
+    plain = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else value
     if values:
-        key = _as_number(value)
-        if key in values:
+        key = _as_number(plain) if isinstance(plain, str | int) else None
+        if key is not None and key in values:
             return values[key]
-    elif isinstance(value, str) and value in classes.names:
-        return classes.id_of(value)
-    elif not isinstance(value, str) and value is not None and 0 <= value < len(classes) and int(value) == value:
-        return int(value)
+    elif isinstance(plain, str) and plain in classes.names:
+        return classes.id_of(plain)
+    elif isinstance(plain, int) and 0 <= plain < len(classes):
+        return plain
     raise InputError(
-        f"{path}: {value!r} is no class (known: {few_of(values or classes.names)})",
+        f"{path}: {shown(plain)} is no class (known: {few_of(values or classes.names)})",
         hint=_MEANING,
     )
 

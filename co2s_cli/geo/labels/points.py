@@ -14,7 +14,8 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import Meaning, class_of, meanings_of
-from co2s_cli.geo.labels.polygon_file import no_attribute, on_grid, read_features, said
+from co2s_cli.geo.labels.polygon_file import no_attribute, on_grid, said
+from co2s_cli.geo.read.features import read_features
 
 MAP_CLASS = "map_class"
 """Field with the name of the class that the map had when the point was drawn."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from co2s_cli.classes import MAX_CLASSES
-from co2s_cli.errors import InputError
-from co2s_cli.geo.gdal import first_line
+from co2s_cli.errors import InputError, shown
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read.features import to_crs
 
 _LISTED = 12
 """Attributes that a message names."""
@@ -56,42 +56,6 @@ class Overlap:
     """The same as a share of the smaller polygon."""
 
 
-def read_polygons(path: Path) -> Any:
-    """The polygons in a vector file, as a GeoDataFrame.
-
-    Raises:
-        InputError: missing, unreadable, or without polygons.
-    """
-    frame = read_features(path, "polygons")
-    kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
-    frame = frame[frame.geom_type.isin(("Polygon", "MultiPolygon"))]
-    if frame.empty:
-        raise InputError(
-            f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
-            hint="points of a sample are for `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
-        )
-    return frame
-
-
-def read_features(path: Path, wanted: str) -> Any:
-    """All features in a vector file, as a GeoDataFrame; `wanted` is the word of messages for what they should be.
-
-    Raises:
-        InputError: missing, unreadable, or without geometry.
-    """
-    import geopandas  # only where vectors are given
-
-    if not path.exists():
-        raise InputError(f"{path}: no such file of {wanted}")
-    try:
-        frame = geopandas.read_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as {wanted} ({first_line(error)})") from error
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise InputError(f"{path}: holds a table without geometry, {wanted} are wanted")
-    return frame
-
-
 def in_pixels(path: Path, frame: Any, grid: Grid) -> NDArray[Any]:
     """The polygons as valid shapely geometries in pixels (column, row) of `grid`, reprojected where its CRS differs."""
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
@@ -110,11 +74,7 @@ def touching(shapes: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
 
 def on_grid(path: Path, frame: Any, grid: Grid) -> Any:
     """The polygons in the CRS of `grid`; as they are where that has none."""
-    if grid.crs is None:
-        return frame
-    if frame.crs is None:
-        raise InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
-    return frame.to_crs(grid.crs.to_wkt())
+    return frame if grid.crs is None else to_crs(frame, grid.crs.to_wkt(), path)
 
 
 def other_crs(frame: Any, grid: Grid) -> str | None:
@@ -140,7 +100,7 @@ def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
     listed = ", ".join(item.told() for item in attributes[:_LISTED]) + (", …" if len(attributes) > _LISTED else "")
     fitting = next((item.name for item in attributes if item.fits), "NAME")
     return InputError(
-        f"{path}: has no attribute {attribute!r} (found: {listed or 'none'})",
+        f"{path}: has no attribute {shown(attribute)} (found: {listed or 'none'})",
         hint=f"name another one: --attribute {fitting}, or attribute: {fitting} in data.yaml",
     )
 

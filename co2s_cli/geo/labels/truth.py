@@ -13,16 +13,9 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.grid import Grid, grid_problem
-from co2s_cli.geo.labels.labels import (
-    Labels,
-    Meaning,
-    PolygonLabels,
-    crs_of_both,
-    is_vector,
-    label_grid,
-    labels_onto,
-)
+from co2s_cli.geo.labels.labels import Labels, Meaning, PolygonLabels, crs_of_both, label_grid, labels_onto
 from co2s_cli.geo.legend import Legend
+from co2s_cli.geo.read.features import is_vector
 from co2s_cli.tiling import Window
 
 Box = tuple[float, float, float, float]

@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Proj, Transformer
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
-from co2s_cli.errors import ConfigError
+from co2s_cli.errors import ConfigError, InputError, shown
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.assemble import Polygons
 from co2s_cli.geo.polygons.chains import Index, spans
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class GroundTransform:
     """How corners of pixels become coordinates and metres; plain data, so that it travels between processes."""
 
     transform: tuple[float, float, float, float, float, float]
@@ -36,7 +36,7 @@ class Ground:
     """CRS of the geometries as WKT where it is another one."""
 
     @classmethod
-    def of(cls, grid: Grid, target: CRS | None) -> Ground:
+    def of(cls, grid: Grid, target: CRS | None) -> GroundTransform:
         """The ground under a grid; `target` is the CRS wanted for the geometries."""
         transform = tuple(float(value) for value in tuple(grid.transform)[:6])
         if grid.crs is None:
@@ -47,6 +47,8 @@ class Ground:
         if crs.is_geographic and shape is not None:
             ellipsoid = (float(shape.semi_major_metre), float(shape.semi_minor_metre))
         other = None if target is None or target.equals(crs, ignore_axis_order=True) else target.to_wkt()
+        if other is not None:
+            transformer(crs.to_wkt(), other)
         return cls(transform, crs.to_wkt(), unit, ellipsoid, other)  # type: ignore[arg-type]
 
     @property
@@ -70,7 +72,10 @@ class Ground:
         """(points, 2) the same places in the CRS that is written."""
         if self.target is None:
             return coordinates
-        return np.stack(_transformer(self.crs, self.target).transform(*coordinates.T), axis=1)
+        moved = np.stack(transformer(self.crs, self.target).transform(*coordinates.T), axis=1)
+        if not np.isfinite(moved).all():
+            raise InputError("some places of the class raster have no coordinates in the CRS that is to be written")
+        return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Features:
         return cls(np.zeros(0, object), np.zeros(0, np.int32), numbers, numbers, numbers, numbers, places, places)
 
 
-def describe(polygons: Polygons, ground: Ground, confidence_scale: float) -> Features:
+def describe(polygons: Polygons, ground: GroundTransform, confidence_scale: float) -> Features:
     """Features of complete polygons."""
     count, shapes = len(polygons.info.value), polygons.rings
     coordinates = ground.coordinates(shapes.points)
@@ -124,7 +129,7 @@ def _geometry(shapes: Rings, coordinates: Floats, *, backwards: bool) -> NDArray
     return np.asarray(shapely.polygons(lines, indices=shapes.region))
 
 
-def _measures(shapes: Rings, coordinates: Floats, ground: Ground, count: int) -> tuple[Floats, Floats]:
+def _measures(shapes: Rings, coordinates: Floats, ground: GroundTransform, count: int) -> tuple[Floats, Floats]:
     """Square metres and metres around each polygon; NaN where the raster has no CRS."""
     if ground.unit is None or not len(shapes.area):
         return np.full(count, np.nan), np.full(count, np.nan)
@@ -178,11 +183,22 @@ def known_crs(text: str) -> CRS:
     try:
         return CRS.from_user_input(text)
     except CRSError as error:
-        raise ConfigError(f"{text}: no such coordinate system", hint="name it as EPSG:32633, say") from error
+        raise ConfigError(f"{shown(text)}: no such coordinate system", hint="name it as EPSG:32633, say") from error
 
 
-def _transformer(source: str | None, target: str) -> Transformer:
-    return Transformer.from_crs(source, target, always_xy=True)
+def transformer(source: str | None, target: str) -> Transformer:
+    """What brings x and y in `source` (WKT) to `target` (WKT).
+
+    Raises:
+        InputError: there is no way between the two.
+    """
+    try:
+        return Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        raise InputError(
+            "the class raster's CRS says of no place where it is on earth, so that its polygons stay in it",
+            hint="write .gpkg, .fgb or .parquet without --dst-crs, or set its true CRS with gdal_edit.py -a_srs",
+        ) from error
 
 
 def _sums(groups: Index, values: Floats, count: int) -> Floats:

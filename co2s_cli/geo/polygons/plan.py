@@ -18,7 +18,7 @@ from co2s_cli.config.vectorize import Amount, VectorizeConfig
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
-from co2s_cli.geo.polygons.features import Ground, known_crs
+from co2s_cli.geo.polygons.features import GroundTransform, known_crs
 from co2s_cli.geo.polygons.simplify import JOINTS_EVERY
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class VectorPlan:
     source: str
     """Class raster."""
     height: int
-    ground: Ground
+    ground: GroundTransform
     wanted: NDArray[np.bool_]
     """(257) True for values that become polygons."""
     tolerance: float
@@ -68,7 +68,7 @@ def plan_polygons(settings: VectorizeConfig, raster: ClassRaster, *, lonlat: boo
     return VectorPlan(
         source=raster.source,
         height=grid.height,
-        ground=Ground.of(grid, _target_crs(settings, grid, lonlat=lonlat)),
+        ground=GroundTransform.of(grid, _target_crs(settings, grid, lonlat=lonlat)),
         wanted=_wanted_values(settings, raster),
         tolerance=_tolerance(settings, grid),
         confidence=settings.confidence,
@@ -83,13 +83,13 @@ def check_plan(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> None:
     Raises:
         Co2sError: what is wrong with the settings.
     """
-    ground = Ground.of(grid, _target_crs(settings, grid, lonlat=lonlat))
+    ground = GroundTransform.of(grid, _target_crs(settings, grid, lonlat=lonlat))
     min_pixels(settings, grid, ground)
     least_rows = JOINTS_EVERY if _tolerance(settings, grid) else 1
     block_rows(settings, grid, least_rows=min(least_rows, grid.height))
 
 
-def min_pixels(settings: VectorizeConfig, grid: Grid, ground: Ground) -> int:
+def min_pixels(settings: VectorizeConfig, grid: Grid, ground: GroundTransform) -> int:
     """Regions of fewer pixels than this join a neighbour.
 
     Raises:

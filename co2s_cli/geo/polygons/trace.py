@@ -43,7 +43,7 @@ class Arcs:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TracedRows:
     """What tracing makes of some rows of pixels."""
 
     arcs: Arcs
@@ -81,7 +81,7 @@ class _Segments:
     left: Index
 
 
-def trace(rows: Pixels, top: int, *, joints_every: int = 0) -> Block:
+def trace(rows: Pixels, top: int, *, joints_every: int = 0) -> TracedRows:
     """The arcs of a block of rows.
 
     Args:
@@ -92,7 +92,7 @@ def trace(rows: Pixels, top: int, *, joints_every: int = 0) -> Block:
     corners = _corners(rows, top, joints_every)
     segments = _segments(rows, corners)
     labelled = regions.find(rows[:-1])
-    return Block(_chain(segments, corners, labelled, top, rows.shape[1] - 1), labelled)
+    return TracedRows(_chain(segments, corners, labelled, top, rows.shape[1] - 1), labelled)
 
 
 def _corners(rows: Pixels, top: int, joints_every: int) -> _Corners:

@@ -19,6 +19,7 @@ from rasterio.warp import transform_bounds
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.gdal import FAILURES, first_line
 from co2s_cli.geo.grid import Grid, show_bounds
+from co2s_cli.geo.read.features import no_crs, read_polygons, to_crs
 from co2s_cli.tiling import Window
 
 if TYPE_CHECKING:
@@ -171,16 +172,13 @@ def _box(bounds: Bounds) -> Any:
 
 def read_area(file: Path, grid: Grid) -> Any:
     """The union of all polygons of a vector file, in the grid's CRS; in its own where the grid has none."""
-    shapes = _read_polygons(file)
+    shapes = read_polygons(file).geometry.make_valid()
     if grid.crs is None:
-        return polygons_of(shapes.make_valid().union_all())
+        return polygons_of(shapes.union_all())
     if shapes.crs is None:
-        raise InputError(f"{file}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
-    try:
-        near = _cut(shapes.make_valid(), grid, file)
-        return polygons_of(near.to_crs(grid.crs.to_wkt()).make_valid().union_all())
-    except (*FAILURES, RuntimeError) as error:  # pyproj's errors are RuntimeErrors
-        raise InputError(f"{file}: cannot be brought to the scene's CRS ({first_line(error)})") from error
+        raise no_crs(file)
+    near = to_crs(_cut(shapes, grid, file), grid.crs.to_wkt(), file)
+    return polygons_of(near.make_valid().union_all())
 
 
 def polygons_of(shape: Any) -> Any:
@@ -191,31 +189,12 @@ def polygons_of(shape: Any) -> Any:
     return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon" and not part.is_empty])
 
 
-def _read_polygons(file: Path) -> geopandas.GeoSeries:
-    import geopandas  # slow to import, and only wanted where an area is given
-    import pyogrio
-
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
-        if len(layers) > 1:
-            raise InputError(
-                f"{file}: has {len(layers)} layers ({', '.join(layers)}), one is wanted",
-                hint=f"ogr2ogr area.gpkg {file} LAYER",
-            )
-        frame = geopandas.read_file(file)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{file}: cannot be read as polygons ({first_line(error)})") from error
-    geometry = frame.geometry if isinstance(frame, geopandas.GeoDataFrame) else geopandas.GeoSeries()
-    polygons = geometry[geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
-    if polygons.empty:
-        kinds = ", ".join(sorted(set(geometry.geom_type.dropna()))) or "no geometry"
-        raise InputError(f"{file}: polygons wanted, found {kinds}")
-    return polygons
-
-
 def _cut(shapes: geopandas.GeoSeries, grid: Grid, file: Path) -> geopandas.GeoSeries:
     """The part of the area around the grid, in pieces short enough to follow the grid's CRS."""
-    west, south, east, north = transform_bounds(grid.crs, shapes.crs.to_wkt(), *grid.bounds())
+    try:
+        west, south, east, north = transform_bounds(grid.crs, shapes.crs.to_wkt(), *grid.bounds())
+    except FAILURES as error:
+        raise InputError(f"{file}: cannot be brought to the scene's CRS ({first_line(error)})") from error
     if west > east:  # over the antimeridian; nothing is cut off, because the other side has other numbers
         return shapes.segmentize((east + 360 - west) / _EDGE_STEPS)
     margin = max(east - west, north - south) / 10

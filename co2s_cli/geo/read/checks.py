@@ -10,6 +10,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError
+from co2s_cli.files import check_readable
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.read.bands import find_bands
 from co2s_cli.geo.read.validity import block_item
@@ -23,9 +24,9 @@ _LOOKUPS = 20_000
 
 
 def check_exists(source: str) -> None:
-    """Refuse a path that does not exist, before GDAL tries to make something else of it."""
-    if is_local(source) and not Path(source).exists() and ":" not in source:
-        raise InputError(f"{source}: no such file")
+    """Refuse a path that does not exist or is no file, before GDAL tries to make something else of it."""
+    if is_local(source) and ":" not in source:
+        check_readable(source)
 
 
 def check_dtype(source: str, dataset: Any, bands: Sequence[int]) -> str:

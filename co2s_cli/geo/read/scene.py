@@ -22,6 +22,7 @@ from co2s_cli.geo.read.bands import band_names, bands_of_model
 from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader
 from co2s_cli.geo.read.validity import Rules, block_item
 from co2s_cli.geo.sources import is_local
+from co2s_cli.limits import MAX_SIDE
 
 SAME_RESOLUTION = 0.02
 """Ground resolutions that differ by less than this share are the same: a UTM pixel of 10 m measures 9.996 to 10.01."""
@@ -140,8 +141,13 @@ class Scene:
             )
         if all(abs(side / res - 1) <= SAME_RESOLUTION for side in size):
             return replace(self, grid=self.original)
-        height = max(1, round(self.original.height * size[1] / res))
-        width = max(1, round(self.original.width * size[0] / res))
+        sides = (self.original.height * size[1] / res, self.original.width * size[0] / res)
+        if not max(sides) <= MAX_SIDE:
+            raise InputError(
+                f"{self.source}: --res {res:g} makes {sides[1]:.3g} × {sides[0]:.3g} pixels of it, "
+                f"a raster has at most {MAX_SIDE} along a side"
+            )
+        height, width = (max(1, round(side)) for side in sides)
         return replace(self, grid=self.original.scaled(height, width))
 
     def overview(self, max_size: int) -> Patch:

@@ -15,7 +15,7 @@ from co2s_cli.geo.read.scene import Scene
 
 
 @dataclass(frozen=True, slots=True)
-class WayBack:
+class MapResampler:
     """From maps on the resampled grid to the scene's own grid; both cover the same ground.
 
     Each pixel of the scene takes the value of the map pixel that its centre lies in; where the map is finer, the
@@ -31,7 +31,7 @@ class WayBack:
     original_width: int
 
     @classmethod
-    def of(cls, scene: Scene) -> WayBack:
+    def of(cls, scene: Scene) -> MapResampler:
         """The way back to the pixels of `scene` itself."""
         return cls(*scene.grid.shape, *scene.original.shape)
 

@@ -36,7 +36,7 @@ def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[
             str(path), "w", driver="GTiff", count=count, height=height, width=width, dtype=bands.dtype.name,
             nodata=nodata, **TILED,
         ) as dataset:  # fmt: skip
-            dataset.update_tags(**tags, **{CHECKSUM_TAG: UNSET})
+            dataset.update_tags(**{**tags, CHECKSUM_TAG: UNSET})
             dataset.write(bands)
         store_checksum(path)
     except FAILURES as error:

@@ -169,7 +169,7 @@ def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str]
     dataset.scales = (layer.scale,) * len(layer.names)
     if layer.classes is not None:
         dataset.write_colormap(1, styles.palette(layer.classes))
-    dataset.update_tags(**tags, **{CHECKSUM_TAG: UNSET})
+    dataset.update_tags(**{**tags, CHECKSUM_TAG: UNSET})
     return dataset
 
 

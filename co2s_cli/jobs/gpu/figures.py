@@ -20,7 +20,7 @@ from co2s_cli.config.predict import PredictConfig
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.read.reader import band_reader
 from co2s_cli.geo.write.raster import TILE, image
-from co2s_cli.inference.engine import Engine, one_thread, repeatable
+from co2s_cli.inference.engine import InferenceEngine, one_thread, repeatable
 from co2s_cli.inference.mapping import MapContext, MapResult, prepare, settle
 from co2s_cli.inference.memory import cores
 from co2s_cli.inference.model import ModelFile
@@ -72,7 +72,7 @@ def _speed(made: MapResult) -> dict[str, Any]:
     }
 
 
-def _settled(bench: Bench, scene: Path, model: Path) -> tuple[PreparedScene, Engine]:
+def _settled(bench: Bench, scene: Path, model: Path) -> tuple[PreparedScene, InferenceEngine]:
     """The scene and the engine as the command prepares them."""
     values = {"scenes": [str(scene)], "out": bench.folder / "unused.tif", "model": model, "tile": bench.tile}
     settings = PredictConfig.model_validate({**values, "device": str(bench.device), "precision": "bf16"})
@@ -90,7 +90,7 @@ def _model_alone(bench: Bench, scene: Path, model: Path) -> float:
         return _forwards(engine, prepared, -(-len(prepared.lattice.plan) // engine.batch))
 
 
-def _forwards(engine: Engine, scene: PreparedScene, count: int) -> float:
+def _forwards(engine: InferenceEngine, scene: PreparedScene, count: int) -> float:
     """Seconds of `count` batches, after one that is not counted; on a CPU a thread for each core, as in the command."""
     with scene.reader() as reader:
         pixels = reader.read(scene.lattice.plan.window(0, 0)).pixels

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.geo.read.scaling import Scaling
-from co2s_cli.inference.engine import STAGES, Engine, repeatable
+from co2s_cli.inference.engine import STAGES, InferenceEngine, repeatable
 from co2s_cli.inference.model import load_model
 from co2s_cli.inference.products import LandCover
 from co2s_cli.inference.targets import folder_of
@@ -215,9 +215,11 @@ def _members(bench: Bench) -> Callable[[Tensor], Mapping[str, Tensor]]:
     return load_model(weights.demo_path(), settings, bench.device, "fp32").members
 
 
-def _engine(bench: Bench, *, batch: int, members: Any = None, note: Callable[[str], None] = log.warning) -> Engine:
+def _engine(
+    bench: Bench, *, batch: int, members: Any = None, note: Callable[[str], None] = log.warning
+) -> InferenceEngine:
     """The demonstration model in fp32 for windows of three bytes a pixel."""
-    return Engine(
+    return InferenceEngine(
         members or _members(bench),
         LandCover(classes=len(weights.read_manifest(weights.demo_path()).classes), fusion="mean"),
         scaling=Scaling(low=(0.0,) * 3, high=(255.0,) * 3, clamp=True),

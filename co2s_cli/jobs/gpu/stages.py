@@ -18,7 +18,7 @@ import torch
 
 from co2s_cli.geo.read.reader import RasterReader, SceneReader
 from co2s_cli.inference import mapping
-from co2s_cli.inference.engine import Engine
+from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.inference.products import LandCover
 from co2s_cli.inference.stitch import BlendWeights, RowRing
 from co2s_cli.inference.store import Parts
@@ -26,7 +26,7 @@ from co2s_cli.inference.store import Parts
 STAGES: dict[str, tuple[Any, str]] = {
     "read": (SceneReader, "read"),
     "read, of it decoding": (RasterReader, "read"),
-    "model": (Engine, "run"),
+    "model": (InferenceEngine, "run"),
     "blend, weights": (BlendWeights, "apply"),
     "blend, sums": (RowRing, "add"),
     "decide": (LandCover, "decide"),

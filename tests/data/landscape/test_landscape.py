@@ -11,7 +11,7 @@ from co2s_cli.data.landscape import CLASSES, TILE, Landscape
 from co2s_cli.data.landscape.landscape import footprint
 from co2s_cli.data.landscape.look import look
 from co2s_cli.data.landscape.palette import CLASS_OF, GRAIN, TINTS, Material
-from co2s_cli.data.landscape.plan import Plan
+from co2s_cli.data.landscape.plan import LandscapePlan
 from co2s_cli.data.landscape.surface import Frame, survey
 from co2s_cli.tiling import Window
 
@@ -36,7 +36,7 @@ def test_a_window_is_cut_from_the_scene_whatever_the_blocks(whole, data):
 
 def test_the_ground_does_not_depend_on_the_square_it_is_made_in():
     """Tiles meet without a seam: what two overlapping frames have in common is the same."""
-    plan = Plan(2, look(2))
+    plan = LandscapePlan(2, look(2))
     one, other = survey(plan, Frame(-40, 300, 400)), survey(plan, Frame(60, 170, 480))
     here, there = np.s_[100:400, 0:350], np.s_[0:300, 130:480]
     # single pixels on an edge may fall either way, as sums are rounded differently

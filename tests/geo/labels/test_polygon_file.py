@@ -11,7 +11,8 @@ from support.rasters import UTM
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, other_crs, overlaps, read_polygons, touching
+from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, other_crs, overlaps, touching
+from co2s_cli.geo.read.features import read_polygons
 
 GRID = Grid(128, 128, UTM["transform"], CRS.from_string(UTM["crs"]))
 

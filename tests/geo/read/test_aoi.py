@@ -158,8 +158,8 @@ def test_an_area_between_the_pixel_centres_is_refused():
 
 
 def test_what_holds_no_polygon_is_refused(tmp_path):
-    assert "found Point" in refused(file=saved(tmp_path, [shapely.Point(*GRID.at(5, 5))]))
-    assert "cannot be read" in refused(file=tmp_path / "absent.gpkg")
+    assert "found: Point" in refused(file=saved(tmp_path, [shapely.Point(*GRID.at(5, 5))]))
+    assert "no such file" in refused(file=tmp_path / "absent.gpkg")
     text = tmp_path / "area.geojson"
     text.write_text("nothing")
     assert "cannot be read" in refused(file=text)

@@ -8,7 +8,7 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scaling import scaling_for
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.write.map_back import WayBack
+from co2s_cli.geo.write.map_back import MapResampler
 from co2s_cli.geo.write.raster import class_layer, raster
 from co2s_cli.tiling import Window
 
@@ -64,7 +64,7 @@ def test_every_valid_pixel_comes_back_from_the_models_resolution(path, factor):
     with scene.reader() as reader, resampled.reader() as coarse:
         own = Window(0, 0, *scene.grid.shape)
         valid, patch = reader.valid(own), coarse.read(Window(0, 0, *resampled.grid.shape))
-    back = WayBack.of(resampled).strip(np.where(patch.valid, 0, 255).astype(np.uint8), 0, 0, scene.height)
+    back = MapResampler.of(resampled).strip(np.where(patch.valid, 0, 255).astype(np.uint8), 0, 0, scene.height)
     assert (back[valid] == 0).all()
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from support.rasters import noise, write_raster
 
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.write.map_back import WayBack
+from co2s_cli.geo.write.map_back import MapResampler
 from co2s_cli.tiling import Window
 
 
@@ -38,6 +38,6 @@ def test_invalid_pixels_have_no_weight_and_every_valid_one_lies_in_a_valid_one(t
     with scene.reader() as reader:
         patch = reader.read(Window(0, 0, *scene.grid.shape))
     assert (patch.pixels == 100).all()
-    back = WayBack.of(scene)
+    back = MapResampler.of(scene)
     known = back.strip(patch.valid.astype(np.uint8), 0, 0, 60) if res > 10 else None
     assert known is None or (known[array[0] > 0] == 1).all()

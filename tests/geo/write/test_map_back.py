@@ -9,14 +9,14 @@ from support.rasters import noise
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.geo.write import map_back as wayback
-from co2s_cli.geo.write.map_back import WayBack
+from co2s_cli.geo.write.map_back import MapResampler
 
 
 @settings(max_examples=80)
 @given(size=st.integers(1, 30), original=st.integers(1, 30), seed=st.integers(0, 9))
 def test_the_way_back_takes_the_nearest_or_the_most_frequent(size, original, seed):
     lines = np.random.default_rng(seed).choice(np.array([0, 1, 2, IGNORE], np.uint8), (size, 2 * size))
-    back = WayBack(height=size, width=2 * size, original_height=original, original_width=2 * original)
+    back = MapResampler(height=size, width=2 * size, original_height=original, original_width=2 * original)
     found = back.strip(lines, 0, 0, original)
     assert found.shape == (original, 2 * original)
     for row in range(original):
@@ -39,7 +39,7 @@ def by_hand(lines, row, col, factor):
 @given(size=st.integers(1, 40), original=st.integers(1, 40), cuts=st.lists(st.integers(1, 39)), mean=st.booleans())
 def test_strips_come_back_as_the_whole_does(size, original, cuts, mean):
     lines = noise((2, size, 5), high=255)
-    back = WayBack(height=size, width=5, original_height=original, original_width=7)
+    back = MapResampler(height=size, width=5, original_height=original, original_width=7)
     bounds = sorted({0, size, *(cut for cut in cuts if cut < size)})
     strips = [(a, lines[:, a:b]) for a, b in itertools.pairwise(bounds)]
     found = list(back.stream(strips, mean=mean))
@@ -51,14 +51,14 @@ def test_strips_come_back_as_the_whole_does(size, original, cuts, mean):
 def test_strips_of_a_scene_that_is_finer_by_far_stay_small(monkeypatch):
     monkeypatch.setattr(wayback, "PIECE", 100)
     lines = noise((4, 3), high=9)
-    back = WayBack(height=4, width=3, original_height=40, original_width=30)
+    back = MapResampler(height=4, width=3, original_height=40, original_width=30)
     found = list(back.stream([(0, lines)]))
     assert {array.size for _, array in found} <= {30, 60, 90}
     np.testing.assert_array_equal(np.concatenate([a for _, a in found]), lines.repeat(10, 0).repeat(10, 1))
 
 
 def test_amounts_are_averaged_without_what_is_unknown():
-    back = WayBack(height=2, width=4, original_height=1, original_width=2)
+    back = MapResampler(height=2, width=4, original_height=1, original_width=2)
     counts = np.array([[10, 20, IGNORE, IGNORE], [30, IGNORE, IGNORE, IGNORE]], np.uint8)
     assert back.strip(counts, 0, 0, 1, mean=True).tolist() == [[20, IGNORE]]
     shares = np.where(counts == IGNORE, np.nan, counts).astype(np.float32)

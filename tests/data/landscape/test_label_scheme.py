@@ -4,30 +4,30 @@ import pytest
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.landscape import CLASSES
-from co2s_cli.data.landscape.legend import Legend
+from co2s_cli.data.landscape.label_scheme import LabelScheme
 from co2s_cli.errors import ConfigError
 
 
 @pytest.mark.parametrize("text", ["", "  "])
 def test_no_text_stands_for_all_classes(text):
-    legend = Legend.parse(text)
-    assert legend.classes == CLASSES
-    assert legend.table[:6].tolist() == [0, 1, 2, 3, 4, 5]
-    assert (legend.table[6:] == IGNORE).all()
+    scheme = LabelScheme.parse(text)
+    assert scheme.classes == CLASSES
+    assert scheme.table[:6].tolist() == [0, 1, 2, 3, 4, 5]
+    assert (scheme.table[6:] == IGNORE).all()
 
 
 def test_named_classes_keep_their_order_in_the_text_and_the_rest_is_unlabelled():
-    legend = Legend.parse("Water, road")
-    assert legend.classes.names == ("Water", "road")
-    assert legend.table[:6].tolist() == [IGNORE, 1, IGNORE, IGNORE, IGNORE, 0]
+    scheme = LabelScheme.parse("Water, road")
+    assert scheme.classes.names == ("Water", "road")
+    assert scheme.table[:6].tolist() == [IGNORE, 1, IGNORE, IGNORE, IGNORE, 0]
 
 
 def test_joined_classes_share_an_id_and_their_prompts():
-    legend = Legend.parse("built=building+road+pavement, green = vegetation")
-    assert legend.classes.names == ("built", "green")
-    assert legend.table[:6].tolist() == [0, 0, 0, 1, IGNORE, IGNORE]
-    assert legend.classes.classes[0].prompts[:4] == ("building", "roof", "house", "road")
-    assert legend.classes.classes[0].color == CLASSES.colors[0]
+    scheme = LabelScheme.parse("built=building+road+pavement, green = vegetation")
+    assert scheme.classes.names == ("built", "green")
+    assert scheme.table[:6].tolist() == [0, 0, 0, 1, IGNORE, IGNORE]
+    assert scheme.classes.classes[0].prompts[:4] == ("building", "roof", "house", "road")
+    assert scheme.classes.classes[0].color == CLASSES.colors[0]
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_joined_classes_share_an_id_and_their_prompts():
 )
 def test_text_that_makes_no_sense_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
-        Legend.parse(text)
+        LabelScheme.parse(text)

@@ -13,7 +13,7 @@ from co2s_cli.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Legend:
+class LabelScheme:
     """Classes, and how the landscape's own ids become theirs."""
 
     classes: ClassMap
@@ -21,7 +21,7 @@ class Legend:
     """New id (256,) of each id of the landscape; `IGNORE` for a class that is left out."""
 
     @classmethod
-    def parse(cls, text: str) -> Legend:
+    def parse(cls, text: str) -> LabelScheme:
         """Read 'road,building' (these two, the rest unlabelled) or 'built=building+road,water' (joined and renamed).
 
         Empty text stands for all classes of the landscape.

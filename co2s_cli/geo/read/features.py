@@ -1,0 +1,100 @@
+"""Read a vector file of any kind: whatever is wrong with it is one `InputError` that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shapely.errors import ShapelyError
+
+from co2s_cli.errors import InputError
+from co2s_cli.files import check_readable
+from co2s_cli.geo.gdal import first_line
+from co2s_cli.limits import MAX_COORDINATE
+
+VECTORS = frozenset({".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
+"""Suffixes of vector files; every other label file is a raster."""
+
+# pyogrio's and pyproj's errors are RuntimeErrors, pyarrow's are ValueErrors; metadata of another shape raise the others
+_FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ShapelyError)
+
+
+def is_vector(path: Path) -> bool:
+    """Whether a file holds polygons, by its suffix."""
+    return path.suffix.lower() in VECTORS
+
+
+def read_polygons(path: Path) -> Any:
+    """The polygons in a vector file, as a GeoDataFrame.
+
+    Raises:
+        InputError: missing, unreadable, or without polygons.
+    """
+    frame = read_features(path, "polygons")
+    kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
+    polygons = frame[frame.geom_type.isin(("Polygon", "MultiPolygon")) & ~frame.is_empty]
+    if polygons.empty:
+        raise InputError(
+            f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
+            hint="points of a sample are for `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
+        )
+    return polygons
+
+
+def read_features(path: Path, wanted: str) -> Any:
+    """All features in a vector file, as a GeoDataFrame; `wanted` is the word of messages for what they should be.
+
+    Raises:
+        InputError: missing, unreadable, of several layers, without geometry, or with coordinates out of this world.
+    """
+    import geopandas  # slow to import, and only wanted where vectors are given
+
+    check_readable(path)
+    try:
+        frame = _table(path)
+        if not isinstance(frame, geopandas.GeoDataFrame):
+            raise InputError(f"{path}: holds a table without geometry, {wanted} are wanted")
+        if not frame.empty and (np.abs(frame.total_bounds) > MAX_COORDINATE).any():
+            raise InputError(f"{path}: has coordinates beyond ±{MAX_COORDINATE:g}")
+    except _FAILURES as error:
+        raise InputError(f"{path}: cannot be read as {wanted} ({first_line(error)})") from error
+    return frame
+
+
+def to_crs(features: Any, wkt: str, path: Path) -> Any:
+    """Features of `path` (a series or a table) in the CRS `wkt`.
+
+    Raises:
+        InputError: they have no CRS, or no coordinates in that one.
+    """
+    if features.crs is None:
+        raise no_crs(path)
+    try:
+        moved = features.to_crs(wkt)
+    except _FAILURES as error:
+        raise InputError(f"{path}: cannot be brought to the scene's CRS ({first_line(error)})") from error
+    if not np.isfinite(moved.total_bounds).all():
+        raise InputError(f"{path}: has places that the scene's CRS has no coordinates for")
+    return moved
+
+
+def no_crs(path: Path) -> InputError:
+    """What is wrong with a file of features that could lie anywhere."""
+    return InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
+
+
+def _table(path: Path) -> Any:
+    """The features of the one layer that has geometry."""
+    import geopandas
+    import pyogrio
+
+    if path.suffix.lower() == ".parquet":  # GDAL's wheels cannot read it
+        return geopandas.read_parquet(path)
+    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if len(layers) > 1:
+        raise InputError(
+            f"{path}: has {len(layers)} layers ({', '.join(layers)}), one is wanted",
+            hint=f"ogr2ogr area.gpkg {path} LAYER",
+        )
+    return geopandas.read_file(path, layer=layers[0]) if layers else None
