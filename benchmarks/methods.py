@@ -130,7 +130,7 @@ def measured(settings: TrainConfig | DistillConfig) -> Row:
     data = data_of(settings)
     result = distill.run(settings) if isinstance(settings, DistillConfig) else train.run(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(result.model, str(device))
+    model = load(result.last, str(device))
     model.manifest = model.manifest.model_copy(update={"fusion": "confident"})
     tally = evaluate(
         model,

@@ -12,6 +12,9 @@ IGNORE = 255
 MAX_CLASSES = IGNORE
 """Ids are 0 … 254."""
 
+MAX_NAME = 200
+"""Characters of a class's name."""
+
 Color = tuple[int, int, int]
 
 PALETTE: tuple[Color, ...] = (
@@ -85,8 +88,8 @@ class ClassMap:
 
 def few_of(names: Iterable[object]) -> str:
     """The first of some names as a message lists them."""
-    shown = [str(name) for name in names]
-    return ", ".join(shown[:20]) + (", …" if len(shown) > 20 else "")
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:20]) + (", …" if len(texts) > 20 else "")
 
 
 def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
@@ -94,11 +97,13 @@ def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
         item = {"name": item}
     unknown = set(item) - {"name", "color", "prompts"}
     if "name" not in item or unknown:
-        raise ValueError(f"class {position}: wants name, color, prompts; got {', '.join(sorted(item))}")
+        raise ValueError(f"class {position}: wants name, color, prompts; got {', '.join(map(str, item))}")
+    name = str(item["name"])
+    if len(name) > MAX_NAME:
+        raise ValueError(f"class {position}: a name has at most {MAX_NAME} characters, got {name[:MAX_NAME]}…")
     color, prompts = item.get("color") or PALETTE[position % len(PALETTE)], item.get("prompts") or ()
     if not isinstance(color, list | tuple) or not isinstance(prompts, list | tuple):
-        raise ValueError(f"class {item['name']}: color and prompts are lists, got {color!r} and {prompts!r}")  # noqa: TRY004 - outside data
-    color = tuple(int(value) for value in color)
-    if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-        raise ValueError(f"class {item['name']}: color wants three values in 0..255, got {color}")
-    return LandClass(str(item["name"]), color, tuple(str(prompt) for prompt in prompts))
+        raise ValueError(f"class {name}: color and prompts are lists, got {color!r} and {prompts!r}")  # noqa: TRY004 - outside data
+    if len(color) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in color):
+        raise ValueError(f"class {name}: color wants three values in 0..255, got {color}")
+    return LandClass(name, (int(color[0]), int(color[1]), int(color[2])), tuple(str(prompt) for prompt in prompts))

@@ -1,5 +1,6 @@
 """Every way the program may stop that a user can mend: a message, a hint, an exit code."""
 
+import re
 from typing import Any, ClassVar
 
 SHOWN_CHARACTERS = 80
@@ -19,6 +20,11 @@ def shown(value: Any) -> str:
     """A value as a message repeats it: its repr on one line, cut at 80 characters."""
     text = printable(repr(value)).replace("\n", "\\n")
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def shortened(text: str) -> str:
+    """`text` with words that no message needs whole, of more than 255 characters, cut at 80."""
+    return re.sub(r"\S{256,}", lambda word: f"{word[0][:SHOWN_CHARACTERS]}…", text)
 
 
 def one_line(error: BaseException | str) -> str:

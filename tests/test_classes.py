@@ -8,7 +8,7 @@ from co2s_cli.classes import ClassMap
 
 colors = st.lists(st.integers(0, 255), min_size=3, max_size=3)
 items = st.fixed_dictionaries(
-    {"name": st.text(min_size=1), "color": colors, "prompts": st.lists(st.text(), max_size=3)}
+    {"name": st.text(min_size=1, max_size=200), "color": colors, "prompts": st.lists(st.text(), max_size=3)}
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from co2s_cli.errors import Co2sError, ConfigError, InputError, InterruptError, printable, shown
+from co2s_cli.errors import Co2sError, ConfigError, InputError, InterruptError, printable, shortened, shown
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 """Every wrong use of the command line; Typer exports only this kind of it."""
@@ -66,9 +66,9 @@ def report(error: Co2sError) -> None:
 
     console = Console(stderr=True, soft_wrap=True)
     with contextlib.suppress(OSError):  # nobody reads: the exit code says it
-        console.print(Text("error: ", style="bold red").append(printable(error.message), style="not bold"))
+        console.print(Text("error: ", style="bold red").append(shortened(printable(error.message)), style="not bold"))
         if error.hint:
-            console.print(Text("hint: ", style="bold").append(printable(error.hint), style="not bold"))
+            console.print(Text("hint: ", style="bold").append(shortened(printable(error.hint)), style="not bold"))
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

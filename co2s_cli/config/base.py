@@ -14,7 +14,7 @@ from co2s_cli.errors import ConfigError
 class Settings(BaseModel):
     """Frozen settings of one command; a field's docstring is its help text, its default the flag's default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)

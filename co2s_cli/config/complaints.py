@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from co2s_cli.config.flags import as_typed
-from co2s_cli.errors import shown
+from co2s_cli.errors import one_line, shown
 
 _WANTED = {
     "int_parsing": "a whole number",
@@ -109,7 +109,8 @@ def _wanted(item: Any) -> str | None:
 
 
 def _said(item: Any) -> str:
-    return str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "wants").replace("a valid ", "a ")
+    said = one_line(item["msg"]).removeprefix("Value error, ")
+    return said.replace("Input should be", "wants").replace("a valid ", "a ")
 
 
 def _named(kind: type[BaseModel], place: Place) -> str:

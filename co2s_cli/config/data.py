@@ -13,8 +13,12 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.config.base import Settings, load
 from co2s_cli.config.units import Nodata
 from co2s_cli.errors import InputError
+from co2s_cli.limits import MAX_SIDE
 
-Box = tuple[int, int, int, int]
+_Place = Annotated[int, Field(ge=0, le=MAX_SIDE)]
+_Size = Annotated[int, Field(gt=0, le=MAX_SIDE)]
+
+Box = tuple[_Place, _Place, _Size, _Size]
 """Row, column, height and width in pixels of the image."""
 
 Picked = tuple[int | str, ...]
@@ -34,7 +38,7 @@ class LabeledEntry(Settings):
     """What a value of the labels means: a class by name or id, or null for "not labelled". Empty: ids as they are."""
     windows: tuple[Box, ...] = ()
     """Parts of the image to use, [row, column, height, width]; all of it if not given."""
-    weights: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Path | None = None
+    weights: Annotated[float, Field(ge=0)] | Path | None = None
     """How much these labels count: a number, a raster on the image's grid, or a folder of such rasters. Labels with
     weights are no truth to measure with: where `val` is a share, it is drawn from the others."""
     bands: Picked = ()

@@ -62,7 +62,7 @@ class MapConfig(Settings):
     overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
     """Part of a window that it shares with its neighbours."""
     batch: Annotated[
-        int | None, Field(ge=1), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")
+        int | None, Field(ge=1, le=65_536), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")
     ] = None
     """Windows in a batch, or auto: 1 on a CPU, on a GPU what suits the model and the device."""
     device: Annotated[str, Flag(panel="Speed")] = "auto"
@@ -96,7 +96,7 @@ class MapConfig(Settings):
     """Memory of all processes together, such as 4GB; half of what is free, at most 8 GB, where nothing is said."""
     device_mem: Annotated[Bytes | None, Flag(panel="Speed", metavar="SIZE")] = None
     """Memory to take on the GPU; 90 % of what is free where nothing is said."""
-    workers: Annotated[int | None, Flag("--workers", "-j", "--jobs", panel="Speed")] = Field(None, ge=1)
+    workers: Annotated[int | None, Flag("--workers", "-j", "--jobs", panel="Speed")] = Field(None, ge=1, le=1024)
     """Processes for one scene; one where nothing is said, or one for each GPU."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from co2s_cli.config.base import Settings, checked, load, read_yaml
 from co2s_cli.config.flags import Argument, Flag
@@ -42,8 +42,6 @@ Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 class RunConfig(Settings):
     """A training run of any command."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
     data: Annotated[str, Argument("DATA")] = "data.yaml"
     """data.yaml, or with --root a published data set (whdld, loveda, potsdam, gid15, mer, msl; for distill loveda-dwl,
     potsdam-dwl, deepglobe) or the YAML file of a protocol of your own; with --labels a scene."""
@@ -76,11 +74,11 @@ class RunConfig(Settings):
     """Steps of the run; 4000 if neither steps nor epochs are given."""
     epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Length of the run as passes over the unlabelled images."""
-    batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1)
+    batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1, le=65_536)
     """Labelled crops a step and process; as many unlabelled ones come with them."""
-    crop: Annotated[int, Flag(panel="Training")] = Field(256, ge=32)
+    crop: Annotated[int, Flag(panel="Training")] = Field(256, ge=32, le=16_384)
     """Side of the crops in pixels."""
-    seed: Annotated[int, Flag(panel="Training")] = Field(0, ge=0)
+    seed: Annotated[int, Flag(panel="Training")] = Field(0, ge=0, le=2**62)
     """Everything that is drawn depends on it alone."""
 
     student: Annotated[str | None, Flag(panel="Model")] = None
@@ -99,13 +97,13 @@ class RunConfig(Settings):
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
     """auto: bf16 where the device is quick at it, else fp32."""
-    accumulate: Annotated[int, Flag(panel="Speed")] = Field(1, ge=1)
+    accumulate: Annotated[int, Flag(panel="Speed")] = Field(1, ge=1, le=65_536)
     """Batches whose gradients make one step."""
     compile: Annotated[bool, Flag(panel="Speed")] = False
     """Compile the networks first."""
     checkpointing: Annotated[bool, Flag(panel="Speed")] = False
     """Recompute activations in the backward pass: less memory, more time."""
-    workers: int = Field(2, ge=1)
+    workers: int = Field(2, ge=1, le=1024)
     """Threads that read and augment."""
     trained_on: str = ""
     """One phrase for the model file: what it was trained on; counted from the data if not given."""
@@ -133,6 +131,10 @@ class RunConfig(Settings):
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of a student's gradient; 0 = any."""
 
+    refit: bool = False
+    """Where `val` is a share of the labels: run as often again from the beginning, with the labels that validated among
+    those that teach. That makes final.safetensors, which nothing is left to validate."""
+
     threshold: float = Field(0.95, ge=0, le=1)
     """Confidence from which a pseudo-label counts."""
     threshold_share: float = Field(0.0, ge=0, lt=1)
@@ -154,6 +156,9 @@ class RunConfig(Settings):
     denominators: Literal["all", "rank"] = "all"
     """What losses are divided by: the pixels of all processes, or as in the released code those of each by itself."""
 
+    headroom: float = Field(0.0, ge=0, le=10)
+    """How far the ranges of bands that are not 8 bits reach beyond the 2nd and 98th percentile, in parts of what lies
+    between: what is brighter or darker is cut off. Ranges named in data.yaml hold as they are."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest factor of the random scale."""
     scale_rule: Literal["own", "fitted", "long"] = "own"
@@ -197,7 +202,7 @@ class RunConfig(Settings):
     select: Literal["fused", "students"] = "fused"
     """Whose best validation keeps a model file: that of the fused map alone (best.safetensors), or as in the released
     code that of each student too (best-clip.safetensors and best-dino.safetensors, one student in each)."""
-    eval_tile: int | None = Field(None, ge=32)
+    eval_tile: int | None = Field(None, ge=32, le=16_384)
     """Side of the windows of validation; the crop if not given."""
     eval_overlap: float = Field(0.25, ge=0, le=0.9)
     """Part of a window that it shares with its neighbours."""
@@ -205,7 +210,7 @@ class RunConfig(Settings):
     """What is averaged where windows overlap."""
     eval_taper: Literal["smooth", "flat"] = "smooth"
     """Whether the rim of a window counts less."""
-    eval_resize: int = Field(0, ge=0)
+    eval_resize: int = Field(0, ge=0, le=16_384)
     """Short side that an image is resized to before validation; 0 = as it is."""
     log_every: int = Field(10, ge=1, le=10)
     """Steps between the lines of metrics.jsonl."""

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AllowInfNan, BeforeValidator
 
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -46,4 +46,4 @@ def parse_whole(value: Any) -> Any:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-Nodata = Annotated[float | Literal["none"] | None, BeforeValidator(parse_nodata)]
+Nodata = Annotated[Annotated[float, AllowInfNan()] | Literal["none"] | None, BeforeValidator(parse_nodata)]

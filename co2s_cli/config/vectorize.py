@@ -97,7 +97,7 @@ class VectorizeConfig(Settings):
     """Write the class raster after small regions have joined their neighbours."""
     mem_limit: Annotated[Bytes, Flag(panel="Speed", metavar="SIZE")] = 4_000_000_000
     """Memory that all processes together may take beyond what the program itself needs, such as 4GB."""
-    workers: Annotated[int | None, Flag(panel="Speed")] = Field(None, ge=1)
+    workers: Annotated[int | None, Flag(panel="Speed")] = Field(None, ge=1, le=1024)
     """Processes; as many as there are cores where nothing is said."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -21,7 +22,7 @@ from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
 from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
-from co2s_cli.geo.read.scaling import Scaling, band_statistics, scaling_for, widest
+from co2s_cli.geo.read.scaling import Scaling, band_statistics, training_scaling
 from co2s_cli.models.manifest import ModelScaling
 from co2s_cli.tiling import Window
 
@@ -41,6 +42,8 @@ class Dataset:
     scaling: ModelScaling
     ground_resolution: float | None
     labeled: Pool
+    whole: Pool | None
+    """The labelled images with the labels that validate among them; None unless a share of the labels does."""
     unlabeled: Pool | None
     val: tuple[Area, ...]
     counts: tuple[int, ...]
@@ -73,34 +76,37 @@ def assemble(
     ratio: float | None = None,
     with_unlabeled: bool = True,
     balance: Balance = "none",
+    headroom: float = 0.0,
+    refit: bool = False,
     name: str = "data.yaml",
 ) -> Dataset:
     """Open everything that `config`, called `name`, names and refuse what cannot be trained on.
 
     `ratio`: the share of the labelled images that keep their labels, the others become unlabelled ones; where that is
     less than one image, the share of the labelled places. `balance`: how often each class is at the
-    centre of a labelled crop.
+    centre of a labelled crop. `headroom`: by how much ranges of the bands are widened on both sides, in parts of them.
+    `refit`: whether the labels that a share holds back to validate are to be drawn from, too, in the end.
 
     Raises:
         InputError: unreadable or unfit images and labels, no labels, no unlabelled data, or validation that trains.
     """
     config, classes = with_bands(config), config.class_map
-    labeled, weighted = by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
-    roles = roles_of(config, labeled, view.crop, seed, ratio)
+    trusted, weighted = by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
+    roles = roles_of(config, trusted, view.crop, seed, ratio)
     if roles.taught:
         tell_sides(classes, roles.taught, roles.judged)
-    weighted = holding_out(weighted, roles.held)
-    more = blocks_left(weighted, classes, view.crop, first=len(roles.labeled))
-    drawn, blocks, labeled = evenly(roles.blocks, more), [*roles.blocks, *more], [*roles.labeled, *weighted]
+    rest = holding_out(weighted, roles.held)
+    blocks = [*roles.blocks, *blocks_left(rest, classes, view.crop, first=len(roles.labeled))]
+    labeled = [*roles.labeled, *rest]
     if not blocks:
         raise InputError(f"{name}: every label lies where it validates, nothing is left to learn from")
     unlabeled = _unlabeled(config, labeled, roles) if with_unlabeled else []
-    scaling = _scaling(config, [*labeled, *unlabeled])
-    index = None if balance == "none" else ClassIndex(drawn, balance)
-    items = [survey.item_of(block, labeled, view.crop) for block in drawn]
+    scaling = _scaling(config, [*labeled, *unlabeled], headroom)
+    made = partial(_labeled_pool, scaling=_applied(scaling), view=view, balance=balance)
     counts = _counted(labeled, blocks, len(classes), view.crop)
-    rest = Pool(unlabeled, survey.unlabeled_items(unlabeled, view.crop), _applied(scaling), view) if unlabeled else None
-    if with_unlabeled and not rest:
+    items = survey.unlabeled_items(unlabeled, view.crop)
+    others = Pool(unlabeled, items, _applied(scaling), view) if unlabeled else None
+    if with_unlabeled and not others:
         raise _no_unlabeled(name, unlabeled, view.crop)
     _remark_missing(classes, counts)
     return Dataset(
@@ -108,8 +114,9 @@ def assemble(
         bands=config.bands,
         scaling=scaling,
         ground_resolution=config.ground_resolution or _resolution([*labeled, *unlabeled]),
-        labeled=Pool(labeled, items, _applied(scaling), view, classes=index),
-        unlabeled=rest,
+        labeled=made(labeled, blocks, trusted=len(roles.labeled)),
+        whole=_whole(config, trusted, weighted, view.crop, made) if refit and ratio is None else None,
+        unlabeled=others,
         val=tuple(roles.areas),
         counts=counts,
         digest=_digest(
@@ -135,6 +142,36 @@ def _counted(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: i
     once = [block for block in blocks if block.source not in twice]
     counts = [block.counts for block in (*once, *survey.labeled_blocks(merged, classes, crop))]
     return tuple(np.sum(counts, axis=0).tolist())
+
+
+def _labeled_pool(
+    sources: Sequence[Source],
+    blocks: Sequence[LabelBlock],
+    *,
+    trusted: int,
+    scaling: Scaling,
+    view: View,
+    balance: Balance,
+) -> Pool:
+    """What labelled crops are drawn from; the labels of the first `trusted` sources have no weights."""
+    drawn = evenly(*(list(part) for part in _parted(blocks, trusted)))
+    index = None if balance == "none" else ClassIndex(drawn, balance)
+    return Pool(sources, [survey.item_of(block, sources, view.crop) for block in drawn], scaling, view, classes=index)
+
+
+def _parted(blocks: Sequence[LabelBlock], first: int) -> tuple[list[LabelBlock], list[LabelBlock]]:
+    """Blocks of the first sources, and those of the others."""
+    return [one for one in blocks if one.source < first], [one for one in blocks if one.source >= first]
+
+
+def _whole(
+    config: DataConfig, trusted: Sequence[Source], weighted: Sequence[Source], crop: int, made: Callable[..., Pool]
+) -> Pool | None:
+    """What labelled crops are drawn from when all labels teach; None where no share of them validates."""
+    if not isinstance(config.val, float):
+        return None
+    sources = [*trusted, *weighted]
+    return made(sources, survey.labeled_blocks(sources, len(config.class_map), crop), trusted=len(trusted))
 
 
 def _unlabeled(config: DataConfig, labeled: Sequence[Source], roles: Roles) -> list[Source]:
@@ -173,8 +210,8 @@ def _validates(source: Source) -> bool:
     return Window(0, 0, source.scene.height, source.scene.width) in source.holdout
 
 
-def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
-    """The ranges of data.yaml, else those of the images: the widest over all of them."""
+def _scaling(config: DataConfig, sources: Sequence[Source], headroom: float) -> ModelScaling:
+    """The ranges of data.yaml, else those of the images: the widest over all of them, and `headroom` beyond them."""
     of_type = {source.scene.dtype: source.scene.source for source in reversed(sources)}
     if len(of_type) > 1:
         both = " and ".join(f"{dtype} ({of_type[dtype]})" for dtype in sorted(of_type))
@@ -184,10 +221,9 @@ def _scaling(config: DataConfig, sources: Sequence[Source]) -> ModelScaling:
         if config.scaling.dtype != dtype:
             raise InputError(f"{sources[0].scene.source}: samples are {dtype}, data.yaml scales {config.scaling.dtype}")
         return _model_scaling(config.scaling)
-    blank = ModelScaling(low=(), high=())
-    found = [scaling_for(source.scene, "auto", blank) for source in (sources[:1] if dtype == "uint8" else sources)]
-    one = widest(found)
-    return ModelScaling.model_validate({"dtype": dtype, "low": one.low, "high": one.high})
+    room = 0.0 if dtype == "uint8" else headroom
+    one = training_scaling([source.scene for source in sources], room)
+    return ModelScaling.model_validate({"dtype": dtype, "low": one.low, "high": one.high, "headroom": room})
 
 
 def _model_scaling(entry: ScalingEntry) -> ModelScaling:

@@ -83,9 +83,20 @@ class Loader:
     """Batches from any step on, made ahead of time by threads."""
 
     def __init__(
-        self, labeled: Pool, unlabeled: Pool | None, plan: BatchPlan, *, threads: int = 2, pinned: bool = False
+        self,
+        labeled: Pool,
+        unlabeled: Pool | None,
+        plan: BatchPlan,
+        *,
+        threads: int = 2,
+        pinned: bool = False,
+        whole: Pool | None = None,
+        whole_from: int = 0,
     ) -> None:
+        """`whole`, where there is one, takes the place of `labeled` from step `whole_from` on."""
         self._labeled = labeled
+        self._whole = whole or labeled
+        self._whole_from = whole_from
         self._unlabeled = unlabeled if plan.views else None
         self._plan = plan
         self._threads = threads
@@ -116,6 +127,7 @@ class Loader:
     def release(self) -> None:
         """Close the files that this thread has opened."""
         self._labeled.release()
+        self._whole.release()
         if self._unlabeled is not None:
             self._unlabeled.release()
 
@@ -126,7 +138,8 @@ class Loader:
     def batch(self, step: int) -> DrawnBatch:
         """The batch of one step."""
         plan = self._plan
-        labeled = [self._crop(self._labeled, LABELED, step, slot) for slot in plan.slots]
+        pool = self._whole if step >= self._whole_from else self._labeled
+        labeled = [self._crop(pool, LABELED, step, slot) for slot in plan.slots]
         crops, partner = self._unlabeled_crops(step)
         views = range(plan.views if crops else 0)
         bands = labeled[0][0].image.shape[0]

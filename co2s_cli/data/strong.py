@@ -168,18 +168,20 @@ def _adjust(
             _blend(colors, _gray(colors), factor)
         else:
             _turn_hue(colors, factor[:, 0])
-        _set_colors(part, colors, rgb)
+        if rgb != (0, 1, 2):
+            _set_colors(part, colors, rgb)
     views.index_copy_(0, index, part)
 
 
 def _colors(images: Tensor, rgb: tuple[int, int, int]) -> Tensor:
     """Red, green and blue (n, 3, h, w); a view of the images where these are their first bands."""
-    return images[:, :3] if rgb == (0, 1, 2) else images[:, list(rgb)]
+    return images[:, :3] if rgb == (0, 1, 2) else torch.stack([images[:, band] for band in rgb], dim=1)
 
 
 def _set_colors(images: Tensor, colors: Tensor, rgb: tuple[int, int, int]) -> None:
-    if rgb != (0, 1, 2):
-        images[:, list(rgb)] = colors
+    """Put red, green and blue (n, 3, h, w) into the images."""
+    for band, color in zip(rgb, colors.unbind(1), strict=True):  # a list as an index would wait for the device
+        images[:, band].copy_(color)
 
 
 def _middle(images: Tensor, rgb: tuple[int, int, int] | None) -> Tensor:
@@ -203,7 +205,7 @@ def _gray(colors: Tensor) -> Tensor:
 def _remove_color(views: Tensor, chosen: Sequence[int], rgb: tuple[int, int, int]) -> None:
     for index in chosen:
         view = views[index : index + 1]
-        view[:, list(rgb)] = _gray(_colors(view, rgb)).expand(-1, 3, -1, -1)
+        _set_colors(view, _gray(_colors(view, rgb)).expand(-1, 3, -1, -1), rgb)
 
 
 def _turn_hue(colors: Tensor, turn: Tensor) -> None:

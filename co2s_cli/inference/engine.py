@@ -58,23 +58,31 @@ class InferenceEngine:
         """Windows in a batch."""
         self.step = batch
         """Windows that go through the model together: the batch, until the device's memory did not hold it."""
-        self._stage: Callable[[NDArray[Any]], Tensor] = (
-            _PinnedStage(self.device, batch) if self.device.type == "cuda" else self._copied
-        )
+        self._pinned = _PinnedBatches(self.device, batch) if self.device.type == "cuda" else None
+        self._stage: Callable[[Tensor], Tensor] = self._copied if self._pinned is None else self._pinned.to_device
 
     def run(self, pixels: Sequence[tuple[int, NDArray[Any]]]) -> Tensor:
         """Values (batch, depth, tile, tile) in float32, from pixels (bands, tile, tile) by their slot in the batch.
 
         Slots without pixels run on zeros: their values mean nothing.
         """
-        if self.batch == 1:
-            staged = np.ascontiguousarray(pixels[0][1])[None]
-        else:
-            staged = np.zeros((self.batch, *pixels[0][1].shape), pixels[0][1].dtype)
-            for slot, array in pixels:
-                staged[slot] = array
         with torch.inference_mode(), self._paced():
-            return self._values(staged)
+            return self._values(self._staged(pixels))
+
+    def _staged(self, pixels: Sequence[tuple[int, NDArray[Any]]]) -> Tensor:
+        """Samples (batch, bands, tile, tile) on the host; for a CUDA device in memory that it can fetch by itself."""
+        first = pixels[0][1]
+        if self._pinned is not None:
+            host = self._pinned.take(first)
+        elif self.batch == 1:
+            return torch.from_numpy(np.ascontiguousarray(first))[None]
+        else:
+            host = torch.from_numpy(np.empty((self.batch, *first.shape), first.dtype))
+        samples = host.numpy()
+        for slot, array in pixels:
+            samples[slot] = array
+        samples[sorted(set(range(self.batch)) - {slot for slot, _ in pixels})] = 0
+        return host
 
     @contextlib.contextmanager
     def _paced(self) -> Iterator[None]:
@@ -89,7 +97,7 @@ class InferenceEngine:
         done.record(torch.cuda.current_stream(self.device))
         self._queued.append(done)
 
-    def _values(self, staged: NDArray[Any]) -> Tensor:
+    def _values(self, staged: Tensor) -> Tensor:
         """The values of a batch, by steps that are halved until the device's memory holds one from staging on."""
         while True:
             step = self.step
@@ -117,7 +125,7 @@ class InferenceEngine:
                 torch.mps.empty_cache()
             self._note(f"out of memory on {self.device}: from now on {self.step} windows at a time")
 
-    def _forward(self, staged: NDArray[Any]) -> Tensor:
+    def _forward(self, staged: Tensor) -> Tensor:
         """Values (windows, depth, tile, tile) of some windows of a batch."""
         images = self._scaled(self._stage(staged))
         dtype = DTYPES[self.precision]
@@ -125,8 +133,8 @@ class InferenceEngine:
             members = self._members(images)
         return self.product.values(members)
 
-    def _copied(self, staged: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(staged).to(self.device)
+    def _copied(self, staged: Tensor) -> Tensor:
+        return staged.to(self.device)
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         # `to` copies unless the samples are float32 already; those of a batch of one still belong to the patch
@@ -141,43 +149,39 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-class _PinnedStage:
-    """Copies batches to a CUDA device through pinned buffers, on a stream of its own, while the model runs."""
+class _PinnedBatches:
+    """Page-locked buffers for whole batches, copied to a CUDA device on a stream of its own while the model runs."""
 
     def __init__(self, device: torch.device, batch: int) -> None:
-        """`batch`: most windows that are copied at a time."""
+        """`batch`: windows that a buffer holds."""
         self._device = device
         self._batch = batch
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._buffers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
-        """Oldest first, each with the event that marks the end of its last copy."""
+        """Those used longest ago first, each with the event that marks the end of its last copy."""
 
-    def __call__(self, staged: NDArray[Any]) -> Tensor:
-        """The samples (windows, bands, tile, tile) on the device."""
-        buffer = self._free_buffer(staged)
-        copied: torch.cuda.Event | None = None
-        try:
-            host = buffer[: len(staged)]
-            host.numpy()[...] = staged
-            with torch.cuda.stream(self._stream):
-                pixels = host.to(self._device, non_blocking=True)
-                copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                copied.record(self._stream)
-        finally:
-            self._buffers.append((buffer, copied))
+    def take(self, like: NDArray[Any]) -> Tensor:
+        """A buffer (batch, bands, tile, tile) for windows like this one; its last copy is over."""
+        if len(self._buffers) < STAGES:
+            buffer = torch.from_numpy(np.empty((self._batch, *like.shape), like.dtype)).pin_memory()
+        else:
+            buffer, copied = self._buffers.popleft()
+            if copied is not None:
+                copied.synchronize()
+        self._buffers.append((buffer, None))
+        return buffer
+
+    def to_device(self, host: Tensor) -> Tensor:
+        """Some windows of the buffer taken last, on the device."""
+        with torch.cuda.stream(self._stream):
+            pixels = host.to(self._device, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(self._stream)
+        self._buffers[-1] = (self._buffers[-1][0], copied)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         pixels.record_stream(current)
         return pixels
-
-    def _free_buffer(self, staged: NDArray[Any]) -> Tensor:
-        """A new buffer, or from the `STAGES`-th on the one used longest ago, once its copy is over."""
-        if len(self._buffers) < STAGES:
-            return torch.from_numpy(np.empty((self._batch, *staged.shape[1:]), staged.dtype)).pin_memory()
-        buffer, copied = self._buffers.popleft()
-        if copied is not None:
-            copied.synchronize()
-        return buffer
 
 
 @contextlib.contextmanager

@@ -39,7 +39,10 @@ PANEL_BYTES = 96_000_000
 """Bytes that a panel takes at most on the host."""
 
 SMALLEST_CACHE = 48_000_000
-"""Bytes of GDAL's block cache where memory is short."""
+"""Bytes of decoded blocks where memory is short: GDAL's cache and what the reading threads share."""
+
+GDAL_CACHE = 16_000_000
+"""Bytes of it that are GDAL's own where threads share blocks."""
 
 _REMOTE_READERS = 8
 """Threads of all processes that wait for the server of a scene which is an address."""
@@ -50,8 +53,8 @@ DEVICE_SHARE = 0.9
 QUEUED = 4
 """Strips of planes in memory at a time."""
 
-MAX_THREADS = 4
-"""Threads that read, and that write, at most: more wait for one another."""
+MAX_THREADS, MAX_THREADS_GPU = 4, 8
+"""Threads that read, and that write, at most, beside a model on the same processor and beside one on a GPU."""
 
 _SLACK = 48_000_000
 """Bytes of threads, queues and the interpreter, beside what is counted."""
@@ -108,7 +111,7 @@ class MemoryPlan:
     encoders: int
     """Threads that compress and write finished units, in each process."""
     cache: int
-    """Bytes of GDAL's block cache, in each process."""
+    """Bytes of decoded blocks, in each process."""
     remark: str | None
     """Why the limit is not the usual one."""
 
@@ -139,12 +142,14 @@ def plan_memory(
     Raises:
         ResourceError: not even one panel fits, with the smallest limit that works.
     """
-    width, threads = scene.lattice.plan.width, _reader_threads(scene.scene.source, workers)
+    width, threads = scene.lattice.plan.width, _reader_threads(scene.scene.source, workers, engine.device.type)
     needs = _host_needs(engine, scene, threads)
     least = smallest(needs, width)
     whole, remark = pick_limit(limit, least * workers, available())
     each = whole // workers
-    extra = min(max(0, _blocks_bytes(scene) * threads - SMALLEST_CACHE), (each - least) // 4)
+    blocks = _blocks_bytes(scene)
+    shared = scene.shared_blocks(blocks) is not None  # else each thread decodes them for itself
+    extra = min(max(0, blocks * (1 if shared else threads) + GDAL_CACHE - SMALLEST_CACHE), (each - least) // 4)
     needs = replace(needs, base=needs.base + extra)
     lanes = cores(workers) if engine.device.type == "cpu" else 1
     encoders, needs, host_fit = _with_encoders(
@@ -323,9 +328,10 @@ def _blocks_bytes(scene: PreparedScene) -> int:
     return int(rows * raster.original.width * len(raster.bands) * np.dtype(raster.dtype).itemsize)
 
 
-def _reader_threads(source: str, workers: int) -> int:
+def _reader_threads(source: str, workers: int, device: str) -> int:
     """Threads that read a scene: bound by cores where it is a local file, else by the answers of a server."""
-    return min(MAX_THREADS, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
+    most = MAX_THREADS_GPU if device == "cuda" else MAX_THREADS
+    return min(most, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
 
 
 def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> MemoryNeeds:
@@ -338,7 +344,7 @@ def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> 
     through = _host_peak(engine, scene)
     on_host = engine.device.type != "cuda"  # the memory of an MPS device is the host's
     return MemoryNeeds(
-        base=begin + SMALLEST_CACHE + _SLACK + threads * (engine.batch + 3) * patch + values,
+        base=begin + SMALLEST_CACHE + _SLACK + (threads * 4 + 2 * (engine.batch - 1)) * patch + values,
         lane=through + engine.batch * 2 * (patch + values) if on_host else (STAGES + 3) * engine.batch * patch,
         column=scene.lattice.plan.tile * ((product.depth * 4 if on_host else 0) + 1)
         + 2 * _unit_column(engine)

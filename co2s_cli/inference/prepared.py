@@ -17,6 +17,7 @@ from co2s_cli.geo.read.aoi import Aoi
 from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scaling import Scaling, scaling_for
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.shared import KEPT, SharedBlocks, piece_shape
 from co2s_cli.inference.runner import Lattice
 from co2s_cli.inference.targets import open_scene, window_of
 from co2s_cli.models.manifest import Manifest
@@ -36,6 +37,8 @@ class PreparedScene:
     lattice: Lattice
     block_width: int
     """Columns of a block of the file, of the grid in use."""
+    piece_bytes: int
+    """Bytes of decoded pixels that readers would share as one piece."""
 
     @classmethod
     def open(cls, source: str, manifest: Manifest, settings: MapConfig) -> PreparedScene:
@@ -51,14 +54,24 @@ class PreparedScene:
         plan = TilePlan.of(scene.height, scene.width, tile=tile, overlap=overlap)
         with scene.reader() as reader:
             may = _may_be_valid(plan, reader, aoi)
-            block = reader.raster.block_shape[1] * scene.width // scene.original.width
-        return cls(scene, aoi, scaling, Lattice(plan, may), block)
+            blocks = reader.raster.block_shape
+        pixel_bytes = len(scene.bands) * np.dtype(scene.dtype).itemsize + 1
+        piece_bytes = math.prod(piece_shape(blocks, scene.original.shape)) * pixel_bytes
+        block_width = blocks[1] * scene.width // scene.original.width
+        return cls(scene, aoi, scaling, Lattice(plan, may), block_width, piece_bytes)
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[_AreaReader]:
-        """A reader of its own for one thread; outside the area nothing is valid."""
-        with self.scene.reader() as reader:
+    def reader(self, shared: SharedBlocks | None = None) -> Iterator[_AreaReader]:
+        """A reader of its own for one thread; outside the area nothing is valid.
+
+        `shared` are decoded blocks of all readers of the scene.
+        """
+        with self.scene.reader(shared) as reader:
             yield _AreaReader(reader, self.aoi)
+
+    def shared_blocks(self, limit: int) -> SharedBlocks | None:
+        """Room for `limit` bytes of decoded blocks; None where the file's blocks are too large for that."""
+        return SharedBlocks(limit) if self.piece_bytes * KEPT <= limit else None
 
     def facts(self) -> dict[str, Any]:
         """What of the scene and the settings decides the pixels of a map."""

@@ -210,7 +210,8 @@ class Runner:
 
     def strips(self, area: Window, *, step: Callable[[int], None] = lambda _: None) -> Generator[BlendedStrip]:
         """Finished rows of `area`; `step` is told how many more windows are read."""
-        waiting = (self._threads + self._lanes) * self._engine.batch + 1
+        # what is being read, a batch that is being filled, and one behind each lane
+        waiting = self._threads + (self._lanes + 1) * self._engine.batch
         with (
             Readers(self._opened, threads=self._threads, ahead=waiting) as readers,
             ThreadPoolExecutor(self._lanes, "lane", initializer=one_thread) as lanes,

@@ -21,7 +21,7 @@ from co2s_cli import tiling
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.geo.gdal import environment
 from co2s_cli.inference.engine import InferenceEngine, repeatable
-from co2s_cli.inference.memory import MemoryPlan
+from co2s_cli.inference.memory import GDAL_CACHE, MemoryPlan
 from co2s_cli.inference.model import LoadedModel, Precision, load_model, pick_device
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import Product
@@ -115,10 +115,12 @@ def compute_units(
     job: SceneJob, engine: InferenceEngine, units: Sequence[Window], step: Callable[[int, Pace], None] = lambda *_: None
 ) -> Pace:
     """Compute and store some units; `step` is told how many more windows are done, and the pace so far."""
-    runner = Runner(job.scene.lattice, engine, job.scene.reader, lanes=job.memory.lanes, threads=job.memory.threads)
+    shared = job.scene.shared_blocks(job.memory.cache - GDAL_CACHE)
+    opened = partial(job.scene.reader, shared)
+    runner = Runner(job.scene.lattice, engine, opened, lanes=job.memory.lanes, threads=job.memory.threads)
     with (
         repeatable(),
-        environment(job.memory.cache),
+        environment(job.memory.cache if shared is None else GDAL_CACHE),
         ThreadPoolExecutor(job.memory.encoders, "encoder") as encoders,
         ThreadPoolExecutor(1, "writer") as writer,
     ):

@@ -47,6 +47,8 @@ class ModelScaling(_Frozen):
     """Sample type that the ranges belong to."""
     low: tuple[float, ...]
     high: tuple[float, ...]
+    headroom: float = Field(default=0.0, ge=0)
+    """How far ranges that are percentiles of a scene reach beyond these, in parts of what lies between."""
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> ModelScaling:
@@ -215,7 +217,7 @@ class LocalSpec(_Frozen):
     """Channels of the layers that see one pixel alone."""
     widths: tuple[_Width, _Width, _Width] = (16, 32, 64)
     """Channels at full, half and quarter resolution."""
-    mixed: _Width = 64
+    mixed: _Width = 32
     """Channels of the map that the classes are read off."""
     norm: Literal["group", "batch"] = "group"
     dropout: float = Field(default=0.2, ge=0, lt=1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,24 @@ class ValidationCounts:
         single = [*self.sure.values(), *self.right.values(), *self.taught.values(), self.agreed, self.pixels]
         return np.concatenate([*parts, np.array(single, np.int64)])
 
+    def plain(self) -> dict[str, Any]:
+        """All counts as data for JSON; `of` reads it back."""
+        confusions = {name: matrix.tolist() for name, matrix in self.confusions.items()}
+        return {
+            "confusions": confusions,
+            "sure": self.sure,
+            "right": self.right,
+            "taught": self.taught,
+            "agreed": self.agreed,
+            "pixels": self.pixels,
+        }
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> ValidationCounts:
+        """The counts in plain data."""
+        confusions = {name: np.array(rows, np.int64) for name, rows in content["confusions"].items()}
+        return cls(**{**content, "confusions": confusions})
+
     def filled(self, vector: NDArray[np.int64]) -> ValidationCounts:
         """A tally of the same names with the counts of `vector`."""
         values = iter(vector.tolist())
@@ -95,13 +114,13 @@ def evaluate(
 
     `threshold` (N), by class, is the confidence from which on a pixel becomes a pseudo-label.
     """
-    total = _empty(tuple(ensemble.students), len(ensemble.manifest.classes))
+    total = nothing_counted(tuple(ensemble.students), len(ensemble.manifest.classes))
     vector = total.vector()
     parts = [part for area in areas for part in pieces(area, whole=sliding.short_side is not None)]
     for part in parts[rank::ranks]:
         members = chances(ensemble, part, scaling, sliding, device=device, dtype=dtype)
-        with part.labels.reader() as labels:
-            truth = labels.read(part.window)
+        with part.labels.reader() as labels, part.scene.reader() as reader:
+            truth = np.where(reader.valid(part.window), labels.read(part.window), np.uint8(IGNORE))
         vector = vector + _counted(members, truth, ensemble, threshold).vector()
     return total.filled(vector)
 
@@ -174,7 +193,8 @@ def _counted(
     )
 
 
-def _empty(students: Sequence[str], classes: int) -> ValidationCounts:
+def nothing_counted(students: Sequence[str], classes: int) -> ValidationCounts:
+    """Counts of no pixel."""
     blank = dict.fromkeys(students, 0)
     confusions = {name: np.zeros((classes, classes), np.int64) for name in (*students, FUSED)}
     return ValidationCounts(confusions, blank, dict(blank), dict(blank), 0, 0)

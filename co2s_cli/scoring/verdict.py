@@ -16,7 +16,7 @@ from co2s_cli.scoring.protocol import MASKING, Protocol, counted, scored, with_m
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How right one class is; None where it occurs in neither map and truth."""
+    """How right one class is; None where the truth does not hold it: of such a class nothing can be said."""
 
     id: int
     name: str
@@ -121,8 +121,8 @@ class Judge:
         truth, drawn = int(matrix[place].sum()), int(matrix[:, place].sum())
         edge = boundary_score(tally.borders, class_id)
         figures = [part[place] for part in (scores.iou, scores.precision, scores.recall, scores.f1)]
-        told = class_id not in self.excluded
-        iou, precision, recall, f1 = figures if told and truth + drawn else [None] * 4
+        told = counts and truth + drawn > 0
+        iou, precision, recall, f1 = figures if told else [None] * 4
         return ClassScore(
             id=class_id,
             name=name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import math
 import time
@@ -16,13 +18,16 @@ from torch import Tensor
 from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, ResourceError
+from co2s_cli.files import write_text
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
-from co2s_cli.scoring.validation import FUSED, ValidationCounts
+from co2s_cli.scoring.report import percent
+from co2s_cli.scoring.samples import SampleView
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
 from co2s_cli.training.ema import EMA, Ema
-from co2s_cli.training.model_files import LAST, BestFile, best_files
+from co2s_cli.training.model_files import FINAL, LAST, BestFile, best_files
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
 from co2s_cli.training.runtime import Runtime, without_sync
@@ -38,6 +43,9 @@ class Course:
     """How long a run is, and how its steps are made."""
 
     steps: int
+    """All of them."""
+    refit: bool
+    """Whether their second half begins anew, with the labels that validated the first half; it is not validated."""
     lr: float
     backbone_lr: float
     decoder_lr: float
@@ -56,6 +64,11 @@ class Course:
     """Whether model files hold halves; the state for a resume never does."""
     select_students: bool
     """Whether each student keeps its own best file."""
+
+    @property
+    def judged(self) -> int:
+        """Steps until the last validation."""
+        return self.steps // 2 if self.refit else self.steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +113,15 @@ class TrainingEngine:
         settings: Mapping[str, Any],
         validate: Callable[[Ensemble], ValidationCounts],
         progress: Progress,
+        look: Callable[[Ensemble], Sequence[SampleView]] | None = None,
         ema: Ema | None = None,
         guided: bool = False,
         half: bool = False,
     ) -> None:
-        """`guided`: a frozen guide gives the pseudo-labels, neither the students nor the running mean."""
+        """`look` gives crops to be seen beside the numbers.
+
+        `guided`: a frozen guide gives the pseudo-labels, neither the students nor the running mean.
+        """
         self._pair = pair
         self.guided = guided
         self._manifest = pair.manifest
@@ -117,12 +134,14 @@ class TrainingEngine:
         self._folder = folder
         self._settings = dict(settings)
         self._validate = validate
+        self._look = look
         self._progress = progress
         groups = parameter_groups(
             self._pair, course.lr, backbone=course.backbone_lr, decoder=course.decoder_lr, queries=course.queries_lr
         )
         self.optimizer = torch.optim.AdamW(groups, weight_decay=course.weight_decay)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
+        self._initial = copy.deepcopy(pair.state_dict()) if course.refit else {}
         self.step = 0
         """Steps done."""
         self._waited = 0.0
@@ -145,12 +164,16 @@ class TrainingEngine:
         if self._runtime.leads:
             refuse_older(self._folder, state.step, every=self._course.val_every)
         self._pair.load_state_dict(state.model)
+        self._initial = state.initial
         if self._ema is not None:
             self._ema.module.load_state_dict(state.ema)
             self._ema.n_averaged.fill_(state.step)
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
-        self.step, self.best = state.step, state.best
+        self.step, self.best, self.validated = state.step, state.best, state.validated
+        blank = nothing_counted(tuple(self._pair.students), len(self._manifest.classes))
+        counts = {prefix: blank.filled(vector.numpy()) for prefix, vector in state.counts.items()}
+        self.tally, self.mean = counts.get(""), counts.get(EMA)
 
     def fit(self, until: int) -> None:
         """Train up to `until` steps done, or to the end of the course."""
@@ -166,9 +189,9 @@ class TrainingEngine:
                 self._progress.advance(loss=f"{parts['loss']:.3f}")
                 if self.step % course.log_every == 0 or self.step == last:
                     self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
-                if self.step % course.val_every == 0 or self.step == course.steps:
+                if self._validates():
                     self._check(records)
-                elif self.step == last:
+                elif self.step == last or self.step % course.val_every == 0:
                     self._refuse_broken()
                     self._save()
         finally:
@@ -176,6 +199,23 @@ class TrainingEngine:
             self._progress.close()
             if records is not None:
                 records.close()
+
+    def _validates(self) -> bool:
+        """Whether a validation follows the last step."""
+        judged = self._course.judged
+        return self.step == judged or (self.step < judged and self.step % self._course.val_every == 0)
+
+    def _begin_anew(self) -> None:
+        """The weights of the beginning, for steps in which all labels teach.
+
+        Going on with the weights at hand was far worse: on few-landsat they ended at a mIoU of .81 and .61 by seed,
+        from the beginning at .84 and .78.
+        """
+        self._pair.load_state_dict(self._initial)
+        self.optimizer.state.clear()
+        if self._ema is not None:
+            self._ema.module.load_state_dict(self._initial)
+            self._ema.n_averaged.zero_()
 
     def validate(self) -> None:
         """Take the tallies of what there is now; records, best and state stay as they are."""
@@ -194,10 +234,13 @@ class TrainingEngine:
     def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
         """One step; the values of its parts over all ranks."""
         course = self._course
+        if self.step == course.judged and course.refit:
+            self._begin_anew()
+        step = self.step % course.judged
         factor = (
-            one_cycle(self.step, course.steps)
+            one_cycle(step, course.judged)
             if course.schedule == "cycle"
-            else poly(self.step, course.steps, lag=course.lr_lag, warmup=course.warmup)
+            else poly(step, course.judged, lag=course.lr_lag, warmup=course.warmup)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
@@ -257,7 +300,8 @@ class TrainingEngine:
         views = batch.to(self._runtime.device)
         losses = []
         with without_sync(*self._models.values(), wanted=not synced):
-            for name, terms in run_students(self._students, views, self.step, called=self._models):
+            step = self.step % self._course.judged
+            for name, terms in run_students(self._students, views, step, called=self._models):
                 loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
                 self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 losses.append(StudentLoss(name, {part: term.weight for part, term in terms.items()}, values))
@@ -289,8 +333,10 @@ class TrainingEngine:
         improved = [file for file in self.best_files if self._improved(found, file)]
         if records is not None:
             records.add(self.step, found)
+            if self._look is not None:
+                records.add_views(self.step, self._look(self._pair), self._manifest.class_map.colors)
             scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
-            shown = "  ".join(f"{name} {found[f'{name}/miou']:.3f}" for name in scored)
+            shown = "  ".join(f"{name} {percent(found[f'{name}/miou'])}" for name in scored)
             log.info("step %d  validation mIoU: %s%s", self.step, shown, _best_so_far(improved))
             warning = drifting(*read(self._folder))
             if warning:
@@ -317,8 +363,13 @@ class TrainingEngine:
             return
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
-            contents = {file.name: file.content(model) for file in improved if file.prefix == prefix}
-            for name, content in {**contents, prefix + LAST: model}.items():
+            contents = {}
+            for file in improved:
+                if file.prefix == prefix and tally is not None:
+                    contents[file.name] = file.content(model)
+                    write_text(self._folder / file.counts_name, json.dumps(tally.plain()) + "\n")
+            final = {prefix + FINAL: model} if self._course.refit and self.step == self._course.steps else {}
+            for name, content in {**contents, **final, prefix + LAST: model}.items():
                 weights.save(content, self._folder / name, half=self._course.half_files)
         State(
             step=self.step,
@@ -329,6 +380,9 @@ class TrainingEngine:
             scaler=self._scaler.state_dict(),
             best=self.best,
             settings=self._settings,
+            validated=self.validated,
+            initial=self._initial if self.step <= self._course.judged else {},
+            counts={prefix: torch.from_numpy(tally.vector()) for prefix, _, tally in self._kept() if tally is not None},
         ).save(self._folder)
 
     def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:

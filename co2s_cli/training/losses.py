@@ -94,8 +94,10 @@ CONFIDENCE_BINS = 128
 def confidence_histogram(pseudo: Pseudo, classes: int) -> Tensor:
     """Valid pixels (N, `CONFIDENCE_BINS`) by pseudo-class and confidence; sums over ranks and batches."""
     bins = (pseudo.confidence * CONFIDENCE_BINS).long().clamp_(0, CONFIDENCE_BINS - 1)
-    places = (pseudo.labels * CONFIDENCE_BINS + bins)[pseudo.valid]
-    counts = torch.bincount(places, minlength=classes * CONFIDENCE_BINS)
+    places = (pseudo.labels * CONFIDENCE_BINS + bins).flatten()
+    # neither a selection nor bincount: the device would be waited for, whose sizes they depend on
+    counts = torch.zeros(classes * CONFIDENCE_BINS, dtype=torch.long, device=places.device)
+    counts.scatter_add_(0, places, pseudo.valid.flatten().long())
     return counts.view(classes, CONFIDENCE_BINS).float()
 
 

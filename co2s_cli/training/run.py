@@ -30,9 +30,9 @@ from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES
+from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
-from co2s_cli.training.runtime import Runtime, started
+from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
 from co2s_cli.training.state import STATE, State
 
@@ -54,7 +54,10 @@ class RunResult:
 
     out: Path
     model: Path
-    """The last model."""
+    """The one to use: `final`, else `best`, else `last`."""
+    last: Path
+    final: Path | None
+    """The one that learnt from all labels in the end, those that validated too; None where no such steps are wanted."""
     best: Path | None
     """The one with the best validation of all students together; None before the first validation."""
     best_students: dict[str, Path]
@@ -84,17 +87,27 @@ def conduct(
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
         steps = settings.steps or length_of(settings, data, runtime)
+        refit = data.whole is not None
+        steps *= 1 + refit
         before = _manifest_of(out, settings, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
-        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, progress=progress)
+        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, refit=refit, progress=progress)
         if settings.resume:
             engine.resume()
         else:  # from here on nothing is refused any more, and what an earlier run left may go
             _clear_folder(out, runtime)
             if runtime.leads:
-                _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
+                _write_config(
+                    out,
+                    settings,
+                    data,
+                    command=command,
+                    steps=steps,
+                    processes=runtime.ranks,
+                    device=device_name(runtime.device),
+                )
         _fit(engine, settings, steps, out, command)
-        result = _result(engine, out, steps)
+        result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
             _report(out, settings, data, engine, result)
         runtime.wait()
@@ -172,6 +185,8 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
         ratio=settings.labeled_ratio,
         with_unlabeled=with_unlabeled,
         balance=settings.balance,
+        headroom=settings.headroom,
+        refit=settings.refit,
         name=settings.data,
     )
 
@@ -213,7 +228,7 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
     try:
         if engine.step < steps:
             engine.fit(until)
-        else:  # all that is missing may be the report
+        elif engine.tally is None:  # all that is missing may be the report
             engine.validate()
     except KeyboardInterrupt as error:
         whole = (out / STATE).is_file()
@@ -223,15 +238,19 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 
-def _result(engine: TrainingEngine, out: Path, steps: int) -> RunResult:
+def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
         facts = tally.facts() if tally else {}
         scores |= {prefix + name: facts[f"{name}/miou"] for name in (tally.told if tally else ())}
+    best = out / BEST if engine.best else None
+    final = out / FINAL if refit and engine.step == steps else None
     return RunResult(
         out=out,
-        model=out / LAST,
-        best=out / BEST if engine.best else None,
+        model=final or best or out / LAST,
+        last=out / LAST,
+        best=best,
+        final=final,
         best_students={
             file.prefix + file.scored: out / file.name
             for file in engine.best_files

@@ -57,6 +57,14 @@ class Runtime:
             dist.barrier()
 
 
+def device_name(device: torch.device) -> str:
+    """What a person calls a device: the name of the GPU, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type
+
+
 @contextlib.contextmanager
 def started(device: str) -> Iterator[Runtime]:
     """The runtime of this process: alone, or one rank of what torchrun started."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.model import DTYPES, pick_precision
-from co2s_cli.inference.sliding import Sliding
+from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.samples import sample_areas, sample_views
 from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, TrainingEngine
@@ -56,10 +58,12 @@ def engine_for(
     *,
     folder: Path,
     steps: int,
+    refit: bool = False,
     progress: Progress,
 ) -> TrainingEngine:
-    """The engine of a run of `steps` steps."""
-    rules = rules_of(settings, data, steps, runtime)
+    """The engine of a run of `steps` steps, in whose second half all labels teach if `refit`."""
+    course = course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, runtime))
+    rules = rules_of(settings, data, course.judged, runtime)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
@@ -80,15 +84,25 @@ def engine_for(
         summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
         return counts.filled(summed.cpu().numpy())
 
+    crops = sample_areas(data.val, settings.crop, whole=sliding.short_side is not None)
+    look = partial(
+        sample_views,
+        areas=crops,
+        scaling=data.applied_scaling,
+        sliding=sliding,
+        device=runtime.device,
+        dtype=DTYPES[precision],
+    )
     return TrainingEngine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        loader_of(settings, data, runtime, views=method.wants.strong),
-        course_of(settings, steps, epoch_steps=epoch_steps_of(settings, data, runtime)),
+        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=course.judged),
+        course,
         runtime,
         folder=folder,
         settings={**settings.deciding(), "processes": runtime.ranks},
         validate=validate,
+        look=look,
         progress=progress,
         ema=ema,
         guided=lesson.guide is not None,
@@ -96,8 +110,11 @@ def engine_for(
     )
 
 
-def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int) -> Loader:
-    """The batches of this rank, with `views` strong views of the unlabelled crops."""
+def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops.
+
+    From step `whole_from` on all labels are drawn from, where the data holds some back until then.
+    """
     plan = BatchPlan(
         seed=settings.seed,
         batch=settings.batch,
@@ -111,7 +128,10 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
         rgb=rgb_places(data.bands),
     )
     pinned = runtime.device.type == "cuda"
-    return Loader(data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned)
+    return Loader(
+        data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned,
+        whole=data.whole, whole_from=whole_from * settings.accumulate,
+    )  # fmt: skip
 
 
 def student_steps(
@@ -152,11 +172,12 @@ def epoch_steps_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
     return steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
 
 
-def course_of(settings: RunConfig, steps: int, *, epoch_steps: int) -> Course:
+def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool = False) -> Course:
     """Length and pace of the run."""
-    tenth = max(1, -(-steps // 10))
+    tenth = max(1, -(-steps // (20 if refit else 10)))
     return Course(
         steps=steps,
+        refit=refit,
         lr=settings.lr,
         backbone_lr=settings.backbone_lr,
         decoder_lr=settings.decoder_lr,
@@ -202,9 +223,10 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -
 def sliding_of(settings: RunConfig) -> Sliding:
     """How validation makes maps."""
     tile = settings.eval_tile or settings.crop
+    stride = published_stride if settings.preset == "published" else stride_of
     return Sliding(
         tile=tile,
-        stride=max(1, int(tile * (1 - settings.eval_overlap) + 1e-9)),
+        stride=stride(tile, settings.eval_overlap),
         blend=settings.eval_blend,
         taper=settings.eval_taper,
         short_side=settings.eval_resize or None,

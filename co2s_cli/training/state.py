@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ class State:
     """The best validation so far; empty before the first."""
     settings: dict[str, Any]
     """What the numbers of the run depend on: its settings, and "processes", how many there are."""
+    initial: dict[str, Tensor] = field(default_factory=dict)
+    """The weights that the run began with, as long as it is to begin with them again."""
+    validated: int = 0
+    """Steps that were done at the last validation."""
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    """What it counted, as `ValidationCounts.vector`, by the prefix of the model files."""
 
     def save(self, folder: Path) -> None:
         """Write it into a run folder."""
@@ -55,6 +61,9 @@ class State:
             "scaler": self.scaler,
             "best": self.best,
             "settings": self.settings,
+            "initial": self.initial,
+            "validated": self.validated,
+            "counts": self.counts,
         }
         with appearing(folder / STATE) as temporary:
             torch.save(content, temporary)

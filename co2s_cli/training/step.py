@@ -80,6 +80,9 @@ class Method(Protocol):
     def wants(self) -> Wants:
         """The views it needs."""
 
+    def wants_at(self, step: int) -> Wants:
+        """The views it needs in one step: fewer of them while some have no weight."""
+
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss in step `step`.
 
@@ -109,7 +112,7 @@ class StudentStep(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
-        self.wants = method.wants
+        self.wants_at = method.wants_at
         self._method = method
         self._guide = guide
         self._number = number
@@ -122,13 +125,14 @@ class StudentStep(nn.Module):
 
         `peers` and the second result are probabilities (b, N, S, S) of the unlabelled crops, without gradient.
         """
-        masks = self._masks(batch, FEATURE_STREAM, DROPPED) if self.wants.feature else None
+        wants = self.wants_at(step)
+        masks = self._masks(batch, FEATURE_STREAM, DROPPED) if wants.feature else None
         drops = None
         if self.student.dropout:  # a function of seed, step and slot, so that a resumed run drops the same
-            views_dropped = range(1 + self.wants.strong)
+            views_dropped = range(1 + wants.strong)
             drops = [self._masks(batch, DROPOUT_STREAM + view, self.student.dropout) for view in views_dropped]
         with self._autocast(batch.images):
-            views = forward_views(self._passes, batch, self.wants, masks=masks, drops=drops, guide=self._guide)
+            views = forward_views(self._passes, batch, wants, masks=masks, drops=drops, guide=self._guide)
             terms = self._method.terms(views, batch, peers, step)
         return terms, views.weak.detach().float().softmax(dim=1)
 
@@ -159,7 +163,7 @@ def run_students(
     first one say in a short pass of their own what the first one is to know. `called` are the steps as DDP wraps them.
     """
     _, *later = steps.items()
-    said = {name: student.predict_weak(batch) for name, student in later if student.wants.peers}
+    said = {name: student.predict_weak(batch) for name, student in later if student.wants_at(step).peers}
     for name, model in (called or steps).items():
         peers = {peer: probabilities for peer, probabilities in said.items() if peer != name}
         terms, said[name] = model(batch, step, peers)
@@ -174,7 +178,7 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     """
     totals = torch.stack([term.total for term in terms.values()])
     counts = torch.stack([term.count for term in terms.values()])
-    weight = torch.tensor([term.weight for term in terms.values()], device=totals.device)
+    weight = torch.tensor([term.weight for term in terms.values()]).to(totals.device, non_blocking=True)
     if not shared:
         values = totals / counts.clamp_min(1e-12)
         return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
@@ -300,6 +304,6 @@ def channel_masks(
         rng = np.random.default_rng([seed, stream, step, slot, student])
         drawn.append([(rng.random(width) >= dropped) / (1 - dropped) for width in widths])
     return [
-        torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device)
+        torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device, non_blocking=True)
         for index in range(len(widths))
     ]

@@ -436,3 +436,14 @@ def test_other_labels_of_the_same_numbers_are_other_data(tmp_path, name, place, 
         labels.write(ids, 1)
     used = val is None or name == "labels.tif"
     assert (dataset(path).digest != before) == used
+
+
+def test_the_labels_that_a_share_holds_back_are_among_the_whole(tmp_path):
+    config = read_data(landscape(tmp_path, val=0.3))
+    view = View(64, (1.0, 1.0), "own")
+    made = assemble(config, view=view, seed=0, refit=True)
+    places = {item.near for item in made.whole.items}
+    assert {item.near for item in made.labeled.items} < places
+    assert assemble(config, view=view, seed=0).whole is None
+    assert made.digest == assemble(config, view=view, seed=0).digest
+    assert assemble(config, view=view, seed=0, refit=True, ratio=0.5).whole is None

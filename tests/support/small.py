@@ -115,3 +115,7 @@ def _begin_map(folder: Path) -> None:
     finally:
         mapping.BAND = band
     raise AssertionError("the map was finished")
+
+
+RESUME_MAP = ["predict", "scene.tif", "-m", "model.safetensors", "-o", "begun.tif", "--resume"]
+RESUME_RUN = ["train", "--out", "run", "--resume"]

@@ -384,3 +384,25 @@ def test_each_student_is_told_what_the_other_one_says_of_the_weak_view():
 def test_methods_that_ask_no_other_student_pay_for_no_pass_of_it(monkeypatch):
     monkeypatch.setattr(StudentStep, "predict_weak", lambda *_: pytest.fail("a pass that nobody wants"))
     assert len(list(run_students(trainees_of("unimatch", new()), batch(), 50))) == 2
+
+
+def counted(encode, seen):
+    """`encode`, noting how many images it is given."""
+
+    def noting(images):
+        seen.append(len(images))
+        return encode(images)
+
+    return noting
+
+
+def test_unlabelled_views_are_not_computed_before_they_count(monkeypatch):
+    pair, data, seen = new(), batch(extra=2), []
+    for student in pair.students.values():
+        monkeypatch.setattr(student, "encode", counted(student.encode, seen))
+    trainees = trainees_of("co2s", pair, consistency_start=0.5, steps=10)
+    early = dict(run_students(trainees, data, 4))
+    assert seen == [2, 2]  # the labelled crops alone
+    assert {name: set(terms) for name, terms in early.items()} == {"clip": {"labeled"}, "dino": {"labeled"}}
+    late = dict(run_students(trainees, data, 5))
+    assert all({"labeled", "strong1", "strong2", "feature", "stability"} == set(terms) for terms in late.values())

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from support.training import landscape, quick
 
+from co2s_cli import load
 from co2s_cli.config.train import resumed
 from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, LAST
+from co2s_cli.training.model_files import BEST, FINAL, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.state import STATE, State
@@ -175,3 +177,50 @@ def test_resume_with_other_processes_tells_with_how_many(data, tmp_path, monkeyp
     with pytest.raises(ConfigError, match=f"began with {began} processes, now there are 2") as caught:
         train.run(resumed(out, {"resume": True}, []))
     assert way in caught.value.hint
+
+
+def shared_out(data, folder):
+    """The same data with a share of its labels to validate with."""
+    content = yaml.safe_load(data.read_text())
+    path = data.parent / f"{folder.name}.yaml"
+    path.write_text(yaml.safe_dump({**content, "val": 0.3}))
+    return path
+
+
+def test_all_labels_teach_anew_where_a_share_of_them_validated(data, tmp_path):
+    """Stopped in the second half, too, the run ends in the same bits; that half knows nothing of the first one."""
+    share = shared_out(data, tmp_path)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    told = train.run(quick(share, whole, "refit=true", "val_every=2", steps=4))
+    assert (told.steps, told.step, told.model.name) == (8, 8, "final.safetensors")
+    report = json.loads((whole / "report.json").read_text())
+    assert report["validated_step"] == 4
+    assert report["best"]["best.safetensors"]["step"] <= 4
+    for steps in (4, 1, 3):
+        train.run(quick(share, parts, "refit=true", "val_every=2", steps=4, stop_after=4)) if steps == 4 else train.run(
+            resumed(parts, {"resume": True, "stop_after": steps}, [])
+        )
+    for name in (BEST, LAST, FINAL, "report.json"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+    without = train.run(quick(share, tmp_path / "without", "val_every=2", steps=4))
+    assert without.model.read_bytes() == (whole / BEST).read_bytes()
+    assert without.final is None
+
+
+def test_the_second_half_begins_with_the_weights_of_the_first(data, tmp_path):
+    share = shared_out(data, tmp_path)
+    out = tmp_path / "run"
+    train.run(quick(share, out, "refit=true", "lr=1e-30", steps=1))
+    first, second = (load(out / name).state_dict() for name in (BEST, FINAL))
+    assert all(torch.allclose(first[name].float(), second[name].float(), rtol=0, atol=1e-20) for name in first)
+    train.run(quick(share, out, "refit=true", "lr=1e-3", "warmup=0", steps=2, stop_after=3, overwrite=True))
+    assert State.load(out).initial == {}
+    moved = load(out / LAST).state_dict()
+    weights = [name for name in moved if moved[name].is_floating_point()]
+    far = max(float((moved[name] - first[name]).abs().max()) for name in weights)
+    assert 0 < far < 1.2e-3  # one step of Adam, not three
+
+
+def test_files_that_validate_never_teach(data, tmp_path):
+    told = train.run(quick(data, tmp_path / "run", "refit=true", steps=2))
+    assert (told.steps, told.final, told.model.name) == (2, None, BEST)

@@ -246,6 +246,8 @@ def _with_values(path: Path, frame: Any, attribute: str) -> Any:
 
 def class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
     """Id of the class that an attribute's value names."""
+    if isinstance(value, bool | np.bool_):
+        value = str(value)  # else true would be class 1
     plain = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else value
     if values:
         key = _as_number(plain) if isinstance(plain, str | int) else None

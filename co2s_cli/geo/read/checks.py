@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
-from co2s_cli.errors import InputError
+from co2s_cli.errors import InputError, shown
 from co2s_cli.files import check_readable
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.read.bands import find_bands
@@ -80,7 +80,7 @@ def _pick(source: str, names: Sequence[str], wanted: int | str) -> int:
         return wanted
     (number,) = find_bands(names, [wanted])
     if number is None:
-        raise InputError(f"{known}, none of them called {wanted}, or several", hint="pick by number with -b")
+        raise InputError(f"{known}, none of them called {shown(wanted)}, or several", hint="pick by number with -b")
     return number
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli.geo.read.reader import Patch, Pixels, RasterReader, SceneReader, filled
+from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader, filled
+from co2s_cli.geo.read.shared import Pixels
 from co2s_cli.tiling import Window
 
 _COARSER = 8

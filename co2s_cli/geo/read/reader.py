@@ -15,14 +15,12 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read.resample import resample, source_span
+from co2s_cli.geo.read.shared import Piece, Pixels, SharedBlocks, assembled, piece_shape
 from co2s_cli.geo.read.validity import RasterPart, Rules, StoredBlocks
 from co2s_cli.tiling import Window
 
 PIECE = 4_000_000
 """Pixels that are held at a time where more are asked about than are wanted at once."""
-
-Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
-"""Samples (bands, h, w), whatever they hold where they are not valid, and validity (h, w), True = valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,10 @@ def band_reader(source: str) -> Iterator[BandReader]:
 class RasterReader:
     """Reads the raster's own pixels inside its bounds, unfilled, through one open handle; for one thread."""
 
-    def __init__(self, source: str, dataset: Any, *, bands: tuple[int, ...], rules: Rules) -> None:
+    def __init__(
+        self, source: str, dataset: Any, *, bands: tuple[int, ...], rules: Rules, shared: SharedBlocks | None = None
+    ) -> None:
+        """`shared`: the decoded blocks of all readers of this raster and these bands."""
         self.bands = bands
         self.dtype = np.dtype(dataset.dtypes[bands[0] - 1])
         self.shape: tuple[int, int] = dataset.shape
@@ -149,9 +150,24 @@ class RasterReader:
         self._dataset = dataset
         self._rules = rules
         self._blocks = StoredBlocks(dataset)
+        self._piece = piece_shape(self.block_shape, self.shape)
+        self._shared = shared
 
     def read(self, window: Window) -> Pixels:
         """The pixels of `window`."""
+        if self._shared is None:
+            return self._decoded(window)
+        shared = self._shared
+        return assembled(window, self._piece, lambda wanted: shared.pieces(wanted, self._decoded_piece))
+
+    def _decoded_piece(self, piece: Piece) -> Pixels:
+        """The pixels of a piece, as far as the raster goes."""
+        (height, width), (row, col) = self._piece, piece
+        top, left = row * height, col * width
+        return self._decoded(Window(top, left, min(height, self.shape[0] - top), min(width, self.shape[1] - left)))
+
+    def _decoded(self, window: Window) -> Pixels:
+        """The pixels of `window`, from GDAL."""
         pixels, valid = self._take(window, (window.height, window.width))
         rows, cols = np.arange(window.row, window.bottom), np.arange(window.col, window.right)
         return pixels, self._without_absent(valid, rows, cols)

@@ -36,6 +36,10 @@ class StoredScaling(Protocol):
     def high(self) -> tuple[float, ...]:
         """Value that becomes 1, by band."""
 
+    @property
+    def headroom(self) -> float:
+        """How far ranges that are percentiles reach beyond these, in parts of what lies between."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
@@ -74,12 +78,22 @@ def widest(found: Sequence[Scaling]) -> Scaling:
     return Scaling(low, high)
 
 
+def training_scaling(scenes: Sequence[Scene], headroom: float) -> Scaling:
+    """One scaling for all `scenes`, of the same bands and sample type: the widest of what `--scale auto` takes of each.
+
+    Ranges that are percentiles are widened on both sides by `headroom` times their width: what is brighter or darker
+    than 96 % of a scene may be a class of its own, which a network cannot tell apart once it is cut off.
+    """
+    looked_at = scenes[:1] if scenes[0].dtype == "uint8" else scenes
+    return widest([_auto(scene, headroom) for scene in looked_at])
+
+
 def scaling_for(scene: Scene, choice: str, model: StoredScaling) -> Scaling:
     """The scaling of `--scale choice` for a scene whose bands are the model's.
 
     `model`: the model's own ranges. `auto`: 0 … 255 for uint8, 0 … 1 for floats that keep to it, else the 2nd to
-    98th percentile of each band over the whole scene. `pA-B`: those percentiles. `LO,HI`: the same range for every
-    band. `none`: the values are in [0, 1] already.
+    98th percentile of each band over the whole scene, and the model's headroom beyond them. `pA-B`: those
+    percentiles. `LO,HI`: the same range for every band. `none`: the values are in [0, 1] already.
     """
     percentiles = re.fullmatch(r"p(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", choice)
     if choice == "model":
@@ -87,7 +101,7 @@ def scaling_for(scene: Scene, choice: str, model: StoredScaling) -> Scaling:
     if choice == "none":
         return _untouched(scene)
     if choice == "auto":
-        return _auto(scene)
+        return _auto(scene, model.headroom)
     if percentiles:
         return _percentiles(scene, float(percentiles[1]), float(percentiles[2]))
     return _fixed(choice, len(scene.bands))
@@ -112,14 +126,19 @@ def _untouched(scene: Scene) -> Scaling:
     return Scaling((0.0,) * bands, (1.0,) * bands, clamp=False)
 
 
-def _auto(scene: Scene) -> Scaling:
+def _auto(scene: Scene, headroom: float = 0.0) -> Scaling:
     bands = len(scene.bands)
     if scene.dtype == "uint8":
         return Scaling((0.0,) * bands, (255.0,) * bands)
     values = _values(scene)
     if scene.dtype == "float32" and values.min() >= 0 and values.max() <= 1:
         return Scaling((0.0,) * bands, (1.0,) * bands)
-    return _between(values, 2, 98)
+    found = _between(values, 2, 98)
+    room = [headroom * (high - low) for low, high in zip(found.low, found.high, strict=True)]
+    return Scaling(
+        tuple(low - more for low, more in zip(found.low, room, strict=True)),
+        tuple(high + more for high, more in zip(found.high, room, strict=True)),
+    )
 
 
 def _percentiles(scene: Scene, low: float, high: float) -> Scaling:

@@ -20,6 +20,7 @@ from co2s_cli.geo.read import checks
 from co2s_cli.geo.read import overview as decimate
 from co2s_cli.geo.read.bands import band_names, bands_of_model
 from co2s_cli.geo.read.reader import Patch, RasterReader, SceneReader
+from co2s_cli.geo.read.shared import SharedBlocks
 from co2s_cli.geo.read.validity import Rules, block_item
 from co2s_cli.geo.sources import is_local
 from co2s_cli.limits import MAX_SIDE
@@ -119,10 +120,11 @@ class Scene:
         return math.sqrt(size[0] * size[1]) if size else None
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[SceneReader]:
-        """A reader with a GDAL handle of its own, for one thread."""
+    def reader(self, shared: SharedBlocks | None = None) -> Iterator[SceneReader]:
+        """A reader with a GDAL handle of its own, for one thread; `shared` are decoded blocks of all its readers."""
         with reading(self.source) as dataset:
-            yield SceneReader(RasterReader(self.source, dataset, bands=self.bands, rules=self.rules), self.grid)
+            raster = RasterReader(self.source, dataset, bands=self.bands, rules=self.rules, shared=shared)
+            yield SceneReader(raster, self.grid)
 
     def on_original(self) -> Scene:
         """The same scene without resampling: its readers tell which pixels of the raster itself are valid."""

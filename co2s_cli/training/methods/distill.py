@@ -59,6 +59,11 @@ class Distill(FixMatch):
         tokens = bool(foundations) and weights.feature > 0
         self.wants = Wants(strong=1, weak=soft, labeled_guide=soft, tokens=tokens)
 
+    def wants_at(self, step: int) -> Wants:
+        """The same in every step: what teachers say counts from the first one."""
+        del step
+        return self.wants
+
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss; each foundation model has one of its own."""
         found = super().terms(view, batch, peers, step)

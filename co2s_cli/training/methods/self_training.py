@@ -87,13 +87,17 @@ class Supervised:
     def __init__(self, rules: MethodRules) -> None:
         self.rules = rules
 
+    def wants_at(self, step: int) -> Wants:
+        """The views of a step: labels alone before unlabelled pixels count."""
+        return self.wants if self.begun(step) else Wants()
+
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss."""
         del peers  # nothing here depends on them; the stability loss does
         rules = self.rules
         term = supervised(view.labeled, batch.labels, class_weights=rules.class_weights, pixel_weights=batch.weights)
         parts = {"labeled": Term(term.total, term.count, self.labeled)}
-        if not self.strong:
+        if not view.strong:
             return parts
         pseudo, partner = pseudo_pair(view, batch)
         cuts = self.cuts(pseudo)
@@ -155,6 +159,8 @@ class Co2s(UniMatch):
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss."""
         parts = super().terms(view, batch, peers, step)
+        if not len(view.weak):
+            return parts
         rules = self.rules
         weight = ramp(step, rules.steps, peak=rules.stability_weight, share=rules.ramp_share) * self.begun(step)
         valid = batch.valid[: len(batch.images)]

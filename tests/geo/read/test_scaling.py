@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.rasters import noise, write_raster
 
 from co2s_cli.errors import ConfigError, InputError
-from co2s_cli.geo.read.scaling import Scaling, scaling_for
+from co2s_cli.geo.read.scaling import Scaling, scaling_for, training_scaling
 from co2s_cli.geo.read.scene import Scene
 
 
@@ -18,6 +18,7 @@ class Model:
     dtype: str = "uint8"
     low: tuple[float, ...] = (0.0, 0.0)
     high: tuple[float, ...] = (255.0, 255.0)
+    headroom: float = 0.0
 
 
 def scene(tmp_path, array, **options):
@@ -83,3 +84,18 @@ def test_a_range_and_none_are_taken_as_they_are(tmp_path):
 def test_bad_choices_are_a_matter_of_usage(tmp_path, choice):
     with pytest.raises(ConfigError, match="--scale"):
         scaling_for(scene(tmp_path, noise((2, 9, 9))), choice, Model())
+
+
+def test_headroom_widens_percentiles_on_both_sides_and_predict_widens_alike(tmp_path):
+    pixels = np.arange(2 * 50 * 50, dtype=np.uint16).reshape(2, 50, 50)
+    usual, wide = (training_scaling([scene(tmp_path, pixels)], room) for room in (0.0, 0.5))
+    width = np.subtract(usual.high, usual.low)
+    np.testing.assert_allclose(wide.low, usual.low - width / 2)
+    np.testing.assert_allclose(wide.high, usual.high + width / 2)
+    assert scaling_for(scene(tmp_path, pixels), "auto", Model(dtype="uint16", headroom=0.5)) == wide
+    assert wide.apply(pixels).max() < 1  # the brightest pixels still differ
+    assert np.unique(usual.apply(pixels)[0] == 1).size == 2
+
+
+def test_bytes_need_no_headroom(tmp_path):
+    assert training_scaling([scene(tmp_path, np.zeros((2, 4, 4), np.uint8))], 0.5).high == (255, 255)
