@@ -48,6 +48,8 @@ class Dataset:
     val: tuple[Area, ...]
     counts: tuple[int, ...]
     """Labelled training pixels by class."""
+    places: int
+    """Places with labels that train: polygons, blocks, and of large labelled areas each crop's worth of pixels."""
     digest: str
     """Changes when the images, classes, bands, scaling or labels change, or the parts that train or validate."""
 
@@ -119,6 +121,7 @@ def assemble(
         unlabeled=others,
         val=tuple(roles.areas),
         counts=counts,
+        places=sum(max(1, round(sum(block.counts) / view.crop**2)) for block in blocks),
         digest=_digest(
             [config.bands, scaling, *((one.name, one.prompts) for one in classes.classes)],
             [*labeled, *unlabeled],

@@ -200,6 +200,26 @@ class TrainingEngine:
             if records is not None:
                 records.close()
 
+    def seconds_a_step(self, tries: int = 2) -> float:
+        """What a step takes in which everything is computed; nothing is learnt. A first one is not timed."""
+        course = self._course
+        self.step = course.judged - 1  # where unlabelled views count
+        first = self.step * course.accumulate
+        batches = self._loader.batches(first, first + (tries + 1) * course.accumulate)
+        self._pair.train()
+        began = time.perf_counter()
+        try:
+            for attempt in range(tries + 1):
+                drawn = self._drawn(batches)
+                if self._gradients(drawn) is None:
+                    raise self._too_big(drawn[0])
+                began = time.perf_counter() if attempt == 0 else began
+            return (time.perf_counter() - began) / tries
+        finally:
+            batches.close()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.step, self._waited = 0, 0.0
+
     def _validates(self) -> bool:
         """Whether a validation follows the last step."""
         judged = self._course.judged

@@ -44,6 +44,10 @@ class Runtime:
             dist.all_reduce(values)
         return values
 
+    def mean(self, value: float) -> float:
+        """The mean of a number over all ranks, on every rank."""
+        return float(self.summed(torch.tensor([value], dtype=torch.float64, device=self.device))[0]) / self.ranks
+
     def wrapped(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the ranks."""
         if self.ranks == 1:

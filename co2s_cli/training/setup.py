@@ -100,7 +100,7 @@ def engine_for(
         course,
         runtime,
         folder=folder,
-        settings={**settings.deciding(), "processes": runtime.ranks},
+        settings={**settings.deciding(), "processes": runtime.ranks, "whole_run": steps},
         validate=validate,
         look=look,
         progress=progress,
