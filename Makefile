@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo quick test mutants check bench gpu clean
+.PHONY: setup demo quick test mutants check bench fuzz soak gpu clean
 
 setup: .venv/.done
 
@@ -32,6 +32,12 @@ demo: setup  ## label the sample scene
 
 bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, with machine and date
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+fuzz: setup  ## 2,000 damaged inputs through the real command line; tests/test_fuzz.py runs the first 150 of them
+	$(BIN)/python tests/fuzz.py --cases 2000
+
+soak: setup  ## 200 scenes in one process, and commands killed at 30 random moments
+	$(BIN)/python tests/soak.py --scenes 200 --kills 30
 
 gpu:  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli.jobs.gpu build/gpu
