@@ -40,7 +40,7 @@ soak: setup  ## 200 scenes in one process, and commands killed at 30 random mome
 	$(BIN)/python tests/soak.py --scenes 200 --kills 30
 
 gpu:  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli.jobs.gpu build/gpu
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli doctor --gpu --gpu-out build/gpu
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

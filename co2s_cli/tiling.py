@@ -54,7 +54,7 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def window_count(height: int, width: int, *, tile: int, overlap: int) -> int:
-    """Number of windows of `Plan.of`, without making them."""
+    """Number of windows of `TilePlan.of`, without making them."""
     down, across = (-(-max(length - tile, 0) // (tile - overlap)) + 1 for length in (height, width))
     return down * across
 

@@ -1,11 +1,11 @@
-"""Which pixels of a class raster lie in large regions, told strip by strip; regions reach over any number of strips.
+"""Mask of the pixels of a class raster whose region is large, strip by strip; a region may cover any number of strips.
 
-Two passes over the strips. From the bottom up, the regions that touch the upper edge of each strip are given the area
-that they have in this strip and below. From the top down, a strip then knows all it needs: of what comes from above it
-is known whether it is large, of what goes on below how large that part is.
+Two passes over the strips. The pass upwards counts, for each region that touches the upper edge of a strip, its pixels
+in this strip and below. In the pass downwards, a region that comes from above is known to be large or not, and of one
+that goes on below the number of pixels there is known.
 
-What is known of every edge of a large raster would fill the memory. The pass upwards keeps one edge of many strips, and
-those in between are found again when the pass downwards comes to them.
+The counts of all edges of a large raster would not fit into memory. The pass upwards keeps those of one edge in
+`SECTION` or more; the others are counted again, section by section, in the pass downwards.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from co2s_cli.geo.polygons.regions import OUTSIDE, components, find
 ClassIds = NDArray[np.uint8]
 
 SECTION = 64
-"""Fewest strips whose edges are kept together: so few take little memory, and no third look."""
+"""Fewest strips of a section. A raster of one section is read twice; larger ones three times."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """The uppermost row of a strip as its regions see it, by runs of pixels of one region."""
+    """The regions of the uppermost row of a strip, as runs of pixels of one region."""
 
     starts: NDArray[np.int32]
     """First column of each run."""
     region: NDArray[np.int32]
-    """Region of each run, 0 … n - 1."""
+    """Region of each run, an index into `area`."""
     value: ClassIds
     """Class of each run."""
     area: NDArray[np.unsignedinteger]
-    """Pixels of each region from this row on downwards, cut off where it is large."""
+    """Pixels of each region in this row and below, at most the size from which a region is large."""
 
     @classmethod
     def of(cls, root: Index, values: ClassIds, areas: Index, least: int) -> _Edge:
-        """From the region of each pixel (columns,), its class, and the area of each region; from `least` on large."""
+        """Of the regions (columns,) and classes (columns,) of a row, and the area of each region, capped at `least`."""
         starts = np.flatnonzero(np.diff(root, prepend=-1))
-        known, region = np.unique(root[starts], return_inverse=True)
-        area = np.minimum(areas[known], least).astype(np.min_scalar_type(least))
+        present, region = np.unique(root[starts], return_inverse=True)
+        area = np.minimum(areas[present], least).astype(np.min_scalar_type(least))
         return cls(starts.astype(np.int32), region.astype(np.int32), values[starts], area)
 
     def pixels(self, columns: int) -> tuple[ClassIds, NDArray[np.int32]]:
@@ -56,7 +56,7 @@ class _Edge:
 def large(strips: int, read: Callable[[int], ClassIds], least: int) -> Iterator[tuple[ClassIds, NDArray[np.bool_]]]:
     """Each strip, top to bottom, and True where a pixel's 4-connected region has `least` pixels or more.
 
-    `read` gives strip k (rows, columns), the same one each time; it is asked up to three times.
+    `read` gives strip k (rows, columns); it is called up to three times for each and must give the same values.
     """
     side = max(SECTION, math.isqrt(strips))
     below = _below_sections(strips, side, read, least)
@@ -72,7 +72,7 @@ def large(strips: int, read: Callable[[int], ClassIds], least: int) -> Iterator[
 
 
 def _below_sections(strips: int, side: int, read: Callable[[int], ClassIds], least: int) -> list[_Edge | None]:
-    """What lies below each section of `side` strips, that of the first one last."""
+    """The edge below each section of `side` strips, that below the first section last; None below the raster."""
     below: list[_Edge | None] = [None]
     edge: _Edge | None = None
     for index in range(strips - 1, side - 1, -1):
@@ -83,7 +83,7 @@ def _below_sections(strips: int, side: int, read: Callable[[int], ClassIds], lea
 
 
 def _edges(section: range, read: Callable[[int], ClassIds], least: int, below: _Edge | None) -> list[_Edge | None]:
-    """What lies below each strip of a section, that of the first one last; `below`: what lies below the section."""
+    """The edge below each strip of a section, that below the first strip last; `below` is that below the section."""
     edges = [below]
     for index in reversed(section[1:]):
         edges.append(_Strip(read(index), edges[-1]).edge(least))
@@ -91,7 +91,10 @@ def _edges(section: range, read: Callable[[int], ClassIds], least: int, below: _
 
 
 class _Strip:
-    """The regions of a strip, with what is known of the rows right above and below it."""
+    """The regions of a strip, joined by what is known of the rows next to it.
+
+    `below` is the edge of the strip below; `above` is the last row of the strip above and where its regions are large.
+    """
 
     def __init__(
         self, strip: ClassIds, below: _Edge | None, above: tuple[ClassIds, NDArray[np.bool_]] | None = None
@@ -105,28 +108,28 @@ class _Strip:
         region = np.zeros(columns, np.int32)
         if below is not None:
             stacked[-1], region = below.pixels(columns)
-        found = find(stacked)
-        self._component = found.at(np.arange(stacked.size)).reshape(stacked.shape)
-        self._root = np.arange(found.count)
-        self._area = np.bincount(self._component[1:-1].ravel(), minlength=found.count)
+        regions = find(stacked)
+        self._component = regions.at(np.arange(stacked.size)).reshape(stacked.shape)
+        self._root = np.arange(regions.count)
+        self._area = np.bincount(self._component[1:-1].ravel(), minlength=regions.count)
         if below is not None:
             self._join(below, region)
 
     def _join(self, below: _Edge, region: NDArray[np.int32]) -> None:
-        """Components that are one further below become one, and get what lies there, once."""
+        """Merge components that are one region further below, and add the pixels of that region once."""
         lowest = self._component[-1]
-        known, first = np.unique(region, return_index=True)
+        present, first = np.unique(region, return_index=True)
         self._root = components(len(self._root), lowest, lowest[first][region])
         self._area = np.bincount(self._root, self._area, len(self._root)).astype(np.int64)
-        np.add.at(self._area, self._root[lowest[first]], below.area[known])
+        np.add.at(self._area, self._root[lowest[first]], below.area[present])
 
     def large(self, least: int) -> NDArray[np.bool_]:
-        """(rows, columns) True where a region is large, as a whole."""
-        sized = self._area >= least
+        """(rows, columns) True where the whole region of a pixel has `least` pixels or more."""
+        is_large = self._area >= least
         if self._above is not None:
-            sized[self._root[self._component[0][self._above[1]]]] = True
-        return np.asarray(sized[self._root[self._component[1:-1]]])
+            is_large[self._root[self._component[0][self._above[1]]]] = True
+        return np.asarray(is_large[self._root[self._component[1:-1]]])
 
     def edge(self, least: int) -> _Edge:
-        """What the strip above is to know."""
+        """The regions of the uppermost row, with their pixels in this strip and below."""
         return _Edge.of(self._root[self._component[1]], self._strip[0], self._area, least)

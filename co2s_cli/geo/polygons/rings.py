@@ -15,44 +15,47 @@ class Halves:
     """Halves of arcs, each with a region on its right."""
 
     starts: Index
-    """First point of the arc, as a position in an array of points."""
+    """Index of the arc's first point in an array of points."""
     sizes: Index
-    """Points, both ends counted."""
+    """Number of points of the arc, both ends counted."""
     backward: NDArray[np.bool_]
-    """True where the points are to be read from the last to the first."""
+    """True where the half takes the points from the last to the first."""
     keys: Index
+    """Key of the half: the corner that it leaves and the direction (see `trace`)."""
     following: Index
+    """Key of the half that follows around the region."""
     joint: NDArray[np.bool_]
-    """True where the half starts at a corner that may lie on a straight line."""
+    """True where the half starts at a joint, which may lie on a straight line."""
     region: Index
+    """Region on the right of the half."""
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take."""
+        """Bytes of all arrays."""
         return sum(getattr(self, field.name).nbytes for field in fields(self))
 
     def take(self, which: Index | NDArray[np.bool_]) -> Halves:
-        """Some of them."""
+        """The halves that an index or a mask (halves,) picks."""
         return Halves(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def plus(self, other: Halves) -> Halves:
-        """Together with some more."""
+        """These halves, then those of `other`."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
         return Halves(*(np.concatenate(pair) for pair in pairs))
 
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Rings of polygons, those of one polygon together, its shell first; the last point is the first again."""
+    """Closed rings, polygon by polygon, shell before holes; the last point of a ring repeats its first."""
 
     points: NDArray[np.int32]
-    """(points, 2) corners."""
+    """(points, 2) corners x, y."""
     starts: Index
     """(rings + 1) where the points of each ring start."""
     area: Index
-    """(rings) twice the area in pixels; below zero for holes."""
+    """(rings) twice the area in pixels, negative for holes."""
     region: Index
-    """(rings) region each belongs to, ascending."""
+    """(rings) region of each ring, ascending."""
 
 
 def join(halves: Halves, points: NDArray[np.int32]) -> Rings:
@@ -71,75 +74,75 @@ def join(halves: Halves, points: NDArray[np.int32]) -> Rings:
 
 
 def _in_order(halves: Halves) -> tuple[Index, Index]:
-    """The halves ring after ring, and the number of the ring of each."""
+    """Indices of the halves ring by ring, and the number of each one's ring."""
     base = (halves.region - halves.region.min()) * (halves.keys.max() + 1)
     leaving, arriving = np.argsort(base + halves.keys), np.argsort(base + halves.following)
-    # where a region meets itself at a corner, it leaves that corner twice; going on along the other piece of itself
-    # makes two rings that touch there, as polygons want it, and not one that touches itself
+    # where a region touches itself at a corner, two of its halves leave that corner. Swapping which one follows makes
+    # two rings that touch in a point, which is valid, of one ring that would touch itself, which is not
     corner, region = halves.keys[leaving] // 4, halves.region[leaving]
     twice = np.flatnonzero((corner[1:] == corner[:-1]) & (region[1:] == region[:-1]))
     arriving[np.concatenate([twice, twice + 1])] = arriving[np.concatenate([twice + 1, twice])]
     before = np.empty(len(leaving), np.int64)
-    before[leaving] = arriving  # of each region, both hold the same keys, each once
+    before[leaving] = arriving  # within a region, keys and following are the same set of numbers
     first, steps = order(before, halves.keys)
     sequence = np.lexsort((steps, first))
     return sequence, _numbered(first[sequence])
 
 
-def _numbered(names: Index) -> Index:
-    """0, 1, 2, … for each stretch of equal names."""
-    return np.cumsum(np.diff(names, prepend=names[:1]) != 0)
+def _numbered(values: Index) -> Index:
+    """0, 1, 2, … for each run of equal values."""
+    return np.cumsum(np.diff(values, prepend=values[:1]) != 0)
 
 
 def _first_of_each(ring: Index) -> Index:
-    """Positions of the first entry of each ring."""
+    """Index of the first entry of each ring."""
     return np.flatnonzero(np.diff(ring, prepend=-1))
 
 
 def _corners(
     halves: Halves, points: NDArray[np.int32], sequence: Index, ring: Index
 ) -> tuple[NDArray[np.int32], Index]:
-    """Corners of all rings, each once, and their rings; joints on straight lines are left out."""
+    """Corners (corners, 2) of all rings, each once, and the ring of each; without joints on straight lines."""
     sizes = halves.sizes[sequence] - 1  # the last point is the first of the half that follows
     starts = offsets(sizes)
     steps = spans(np.zeros_like(sizes), sizes)
     backward = halves.backward[sequence]
     begin = halves.starts[sequence] + np.where(backward, sizes, 0)
-    flat = points[np.repeat(begin, sizes) + steps * np.repeat(np.where(backward, -1, 1), sizes)]
-    owner = np.repeat(ring, sizes)
-    keep = np.ones(len(flat), bool)
+    corners = points[np.repeat(begin, sizes) + steps * np.repeat(np.where(backward, -1, 1), sizes)]
+    corner_ring = np.repeat(ring, sizes)
+    keep = np.ones(len(corners), bool)
     joints = starts[:-1][halves.joint[sequence]]
-    keep[joints[_is_straight(flat, owner, joints)]] = False
-    return flat[keep], owner[keep]
+    keep[joints[_is_straight(corners, corner_ring, joints)]] = False
+    return corners[keep], corner_ring[keep]
 
 
-def _is_straight(flat: NDArray[np.int32], owner: Index, at: Index) -> NDArray[np.bool_]:
-    """True where the ring goes straight on at corner `at`."""
-    heads = _first_of_each(owner)
-    head = heads[owner[at]]
-    tail = np.append(heads[1:], len(flat))[owner[at]] - 1
-    here = flat[at].astype(np.int64)
-    before = here - flat[np.where(at == head, tail, at - 1)]
-    after = flat[np.where(at == tail, head, at + 1)] - here
+def _is_straight(corners: NDArray[np.int32], ring: Index, index: Index) -> NDArray[np.bool_]:
+    """True where the corner of an index lies on the line from the corner before it to the one after it."""
+    heads = _first_of_each(ring)
+    head = heads[ring[index]]
+    tail = np.append(heads[1:], len(corners))[ring[index]] - 1
+    corner = corners[index].astype(np.int64)
+    before = corner - corners[np.where(index == head, tail, index - 1)]
+    after = corners[np.where(index == tail, head, index + 1)] - corner
     return np.asarray(before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0])
 
 
 def _closed_at_smallest(corners: NDArray[np.int32], ring: Index) -> tuple[NDArray[np.int32], Index, Index]:
-    """The rings turned to start and end at their smallest corner; their starts (rings + 1); keys of that corner."""
+    """Each ring from its smallest corner in raster order back to it; starts (rings + 1); that corner's key (rings)."""
     heads = _first_of_each(ring)
     sizes = np.diff(heads, append=len(ring))
     keys = (corners[:, 1].astype(np.int64) << 32) + corners[:, 0]
     smallest = np.minimum.reduceat(keys, heads)
-    at = np.flatnonzero(keys == smallest[ring])
-    at = at[_first_of_each(ring[at])] - heads
-    steps = spans(at, sizes + 1)
+    is_smallest = np.flatnonzero(keys == smallest[ring])
+    shift = is_smallest[_first_of_each(ring[is_smallest])] - heads
+    steps = spans(shift, sizes + 1)
     return corners[np.repeat(heads, sizes + 1) + steps % np.repeat(sizes, sizes + 1)], offsets(sizes + 1), smallest
 
 
 def _doubled_areas(closed: NDArray[np.int32], starts: Index) -> Index:
-    """Twice the signed areas of closed rings: above zero where the region lies inside."""
+    """(rings) twice the signed area of each closed ring: positive for shells, negative for holes."""
     x, y = closed[:, 0].astype(np.int64), closed[:, 1].astype(np.int64)
     cross = np.zeros(len(closed), np.int64)
     cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    cross[starts[1:] - 1] = 0  # from one ring to the next there is no edge
+    cross[starts[1:] - 1] = 0  # the last point of a ring and the first of the next one are no edge
     return np.add.reduceat(cross, starts[:-1])

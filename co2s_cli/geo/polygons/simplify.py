@@ -1,14 +1,17 @@
-"""Simplify the arcs of a block after Visvalingam and Whyatt, all at once and without ever breaking the coverage.
+"""Simplify the arcs of a block after Visvalingam and Whyatt, all arcs at once, keeping the coverage valid.
 
-A corner whose triangle with its neighbours is at most tolerance² in area leaves, if it is smaller than both of them
-(equal areas are told apart by a number made from the corner's place), and if no corner of the unsimplified map lies in
-that triangle but those that it, in its own arc, has outlived. So borders never sweep over a corner; by that alone no
-two results can cross or touch, and no island changes sides: nothing has to be taken back afterwards. What an arc
-becomes depends on itself and on the unsimplified corners between its own, never on what others become.
+The triangle of a point is that of the point and its two neighbours in the arc. In each round a point is removed if
+1. the area of its triangle is at most tolerance²,
+2. this area is smaller than those of both neighbours (ties are broken by a hash of the coordinates), and
+3. its triangle holds no corner of the unsimplified map, other than points of the same arc between the two neighbours.
 
-Two borders between the same two nodes would fall on each other as straight lines, so that all but one of them keep a
-corner; so does a border that leaves a line of joints and comes back to it, for there may be another on the other side.
-A closed border keeps three corners.
+By rule 3 no border sweeps over a corner of the map, so that simplified borders neither cross nor touch, and no island
+changes sides; nothing has to be undone. An arc's result depends on that arc and on the unsimplified map alone, not on
+the results of other arcs.
+
+Arcs between the same two nodes would all become the same straight line, so that all but one keep a point between their
+ends. So does an arc that starts and ends on the same line of joints, because an arc of the next block may have the same
+ends. A closed arc keeps three corners.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from co2s_cli.geo.polygons.chains import Index, offsets, spans
 from co2s_cli.geo.polygons.trace import Arcs
 
 JOINTS_EVERY = 256
-"""Rows between the lines on which arcs are cut, so that a block can be simplified on its own."""
+"""Rows between the lines of joints, on which arcs are cut so that a block can be simplified by itself."""
 
 _NEVER = np.iinfo(np.int64).max
 
@@ -34,39 +37,40 @@ def simplified(arcs: Arcs, tolerance: float) -> Arcs:
     is_end = np.zeros(len(points), bool)
     is_end[arcs.starts[:-1]] = is_end[arcs.starts[1:] - 1] = True
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    state = _Arcs(points, owner, is_end, _scatter(points), _least(arcs), int(2 * tolerance * tolerance))
-    kept = _reduce(state, _Map.of(state))
+    state = _ArcPoints(points, owner, is_end, _hashes(points), _least(arcs), int(2 * tolerance * tolerance))
+    kept = _reduce(state, _CornerMap.of(state))
     return replace(arcs, points=arcs.points[kept], starts=offsets(np.bincount(state.arc[kept], minlength=len(sizes))))
 
 
 @dataclass(frozen=True, slots=True)
-class _Arcs:
-    """The unsimplified arcs."""
+class _ArcPoints:
+    """The points of the unsimplified arcs, and which of them may be removed."""
 
     points: Index
-    """(points, 2)"""
+    """(points, 2) corners x, y."""
     arc: Index
-    """Of each point."""
+    """(points) index of each point's arc."""
     is_end: NDArray[np.bool_]
-    """True for the first and the last point of each arc."""
+    """(points) True for the first and the last point of each arc."""
     tie: Index
-    """Of each point, a number that decides between equal areas."""
+    """(points) hash that orders points of equal area, below 2³²."""
     least: Index
-    """Points that each arc keeps at least."""
+    """(arcs) number of points that each arc must keep."""
     limit: int
-    """Doubled area up to which corners may leave."""
+    """Largest doubled triangle area of a point that may be removed."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Map:
+class _CornerMap:
     """All corners of the unsimplified arcs, in raster order."""
 
     keys: Index
+    """(corners) ascending: y · 2³² + x."""
     point: Index
-    """The point at each corner; -1 where an arc ends there."""
+    """(corners) index of the point at each corner; -1 where arcs end there."""
 
     @classmethod
-    def of(cls, arcs: _Arcs) -> _Map:
+    def of(cls, arcs: _ArcPoints) -> _CornerMap:
         keys = _key(arcs.points[:, 0], arcs.points[:, 1])
         inner = np.flatnonzero(~arcs.is_end)
         ends = np.unique(keys[arcs.is_end])
@@ -74,17 +78,20 @@ class _Map:
         order = np.argsort(keys)
         return cls(keys[order], np.concatenate([inner, np.full(len(ends), -1)])[order])
 
-    def blocks(self, arcs: _Arcs, before: Index, corner: Index, after: Index) -> NDArray[np.bool_]:
-        """True where the triangle of three points of an arc holds a corner that must stay where it is."""
-        triangle, row, first, last = lattice_rows(arcs.points[np.stack([before, corner, after], axis=1)])
+    def blocks(self, arcs: _ArcPoints, before: Index, point: Index, after: Index) -> NDArray[np.bool_]:
+        """True where the triangle of a point holds a corner that is no point of its arc between its neighbours.
+
+        `before`, `point` and `after` (triangles) are indices of points of the same arc.
+        """
+        triangle, row, first, last = lattice_rows(arcs.points[np.stack([before, point, after], axis=1)])
         begin = np.searchsorted(self.keys, _key(first, row))
         count = np.searchsorted(self.keys, _key(last, row), "right") - begin
-        triangle, found = np.repeat(triangle, count), spans(begin, count)
-        own = (self.point[found] >= before[triangle]) & (self.point[found] <= after[triangle])
-        for end in (before, after):  # an arc's ends have no point of their own in the map
-            own |= self.keys[found] == _key(*arcs.points[end[triangle]].T)
-        blocked = np.zeros(len(corner), bool)
-        blocked[triangle[~own]] = True
+        triangle, corner = np.repeat(triangle, count), spans(begin, count)
+        same_arc = (self.point[corner] >= before[triangle]) & (self.point[corner] <= after[triangle])
+        for neighbour in (before, after):  # may be an end of the arc, whose corner has no point in this map
+            same_arc |= self.keys[corner] == _key(*arcs.points[neighbour[triangle]].T)
+        blocked = np.zeros(len(point), bool)
+        blocked[triangle[~same_arc]] = True
         return blocked
 
 
@@ -93,91 +100,94 @@ def _key(x: Index, y: Index) -> Index:
 
 
 def _least(arcs: Arcs) -> Index:
-    """Points that each arc keeps at least."""
+    """(arcs) number of points that each arc must keep."""
     first, last = arcs.points[arcs.starts[:-1]].astype(np.int64), arcs.points[arcs.starts[1:] - 1].astype(np.int64)
     ends = np.sort(np.stack([_key(*first.T), _key(*last.T)], axis=1), axis=1)
     least = np.full(len(ends), 2)
     least[(first[:, 1] == last[:, 1]) & (first[:, 1] % JOINTS_EVERY == 0)] = 3
     sizes = np.diff(arcs.starts)
-    order = np.lexsort(
-        (arcs.keys[:, 0], sizes > 2, ends[:, 1], ends[:, 0])
-    )  # the first of its kind may become straight
-    again = np.all(ends[order[1:]] == ends[order[:-1]], axis=1)
-    least[order[1:][again]] = 3
+    # of the arcs between the same ends, the first in this order may become straight
+    order = np.lexsort((arcs.keys[:, 0], sizes > 2, ends[:, 1], ends[:, 0]))
+    same_ends = np.all(ends[order[1:]] == ends[order[:-1]], axis=1)
+    least[order[1:][same_ends]] = 3
     least[ends[:, 0] == ends[:, 1]] = 4
     return least
 
 
-def _reduce(arcs: _Arcs, around: _Map) -> Index:
-    """Points that stay."""
-    stay = np.ones(len(arcs.points), bool)
-    alive = np.arange(len(arcs.points))
-    refused = np.zeros(len(alive), bool)
-    while len(alive):
-        weight = _weights(arcs, alive, refused)
-        alive, weight, refused = _of_live_arcs(arcs, alive, weight, refused)
+def _reduce(arcs: _ArcPoints, corners: _CornerMap) -> Index:
+    """Indices of the points that are kept.
+
+    `active` are the points left of arcs from which points may still be removed; `blocked`, `weight` and `removed` are
+    by position in it. A blocked point is tried again once one of its neighbours is removed.
+    """
+    kept = np.ones(len(arcs.points), bool)
+    active = np.arange(len(arcs.points))
+    blocked = np.zeros(len(active), bool)
+    while len(active):
+        weight = _weights(arcs, active, blocked)
+        active, weight, blocked = _of_active_arcs(arcs, active, weight, blocked)
         chosen = np.flatnonzero(_smallest(weight))
         if not len(chosen):
             break
-        big = chosen[weight[chosen] >> 32 > 1]  # a triangle of half a pixel has no corner but its own
-        no = big[around.blocks(arcs, alive[big - 1], alive[big], alive[big + 1])]
-        refused[no] = True
-        leaving = np.setdiff1d(chosen, no, assume_unique=True)
-        leaving = _within_quota(arcs, alive, weight, leaving)
-        refused[leaving - 1] = refused[leaving + 1] = False
-        gone = np.zeros(len(alive), bool)
-        gone[leaving] = True
-        stay[alive[gone]] = False
-        alive, refused = alive[~gone], refused[~gone]
-    return np.flatnonzero(stay)
+        large = chosen[weight[chosen] >> 32 > 1]  # a triangle of half a pixel holds no corners but its own three
+        newly_blocked = large[corners.blocks(arcs, active[large - 1], active[large], active[large + 1])]
+        blocked[newly_blocked] = True
+        free = np.setdiff1d(chosen, newly_blocked, assume_unique=True)
+        removed = _within_quota(arcs, active, weight, free)
+        blocked[removed - 1] = blocked[removed + 1] = False
+        kept[active[removed]] = False
+        left = np.ones(len(active), bool)
+        left[removed] = False
+        active, blocked = active[left], blocked[left]
+    return np.flatnonzero(kept)
 
 
-def _weights(arcs: _Arcs, alive: Index, refused: NDArray[np.bool_]) -> Index:
-    """Doubled area above, tie below; `_NEVER` for corners that stay for now."""
-    x, y = arcs.points[alive].T
-    weight = np.full(len(alive), _NEVER)
-    if len(alive) > 2:
+def _weights(arcs: _ArcPoints, active: Index, blocked: NDArray[np.bool_]) -> Index:
+    """(active) doubled triangle area · 2³² + tie; `_NEVER` for points that cannot be removed now."""
+    x, y = arcs.points[active].T
+    weight = np.full(len(active), _NEVER)
+    if len(active) > 2:
         ax, ay = x[1:-1] - x[:-2], y[1:-1] - y[:-2]
         bx, by = x[2:] - x[1:-1], y[2:] - y[1:-1]
         area = np.abs(ax * by - ay * bx)
-        weight[1:-1] = np.where(area <= arcs.limit, (area << 32) + arcs.tie[alive[1:-1]], _NEVER)
-    counts = np.bincount(arcs.arc[alive], minlength=len(arcs.least))
-    full = (counts <= arcs.least)[arcs.arc[alive]]
-    weight[arcs.is_end[alive] | refused | full] = _NEVER
+        weight[1:-1] = np.where(area <= arcs.limit, (area << 32) + arcs.tie[active[1:-1]], _NEVER)
+    counts = np.bincount(arcs.arc[active], minlength=len(arcs.least))
+    at_least = (counts <= arcs.least)[arcs.arc[active]]
+    weight[arcs.is_end[active] | blocked | at_least] = _NEVER
     return weight
 
 
-def _of_live_arcs(
-    arcs: _Arcs, alive: Index, weight: Index, refused: NDArray[np.bool_]
+def _of_active_arcs(
+    arcs: _ArcPoints, active: Index, weight: Index, blocked: NDArray[np.bool_]
 ) -> tuple[Index, Index, NDArray[np.bool_]]:
-    """Only what belongs to arcs in which a corner may leave."""
-    live = np.zeros(len(arcs.least), bool)
-    live[arcs.arc[alive[weight < _NEVER]]] = True
-    kept = live[arcs.arc[alive]]
-    return alive[kept], weight[kept], refused[kept]
+    """The entries of arcs from which a point can be removed now."""
+    arc_is_active = np.zeros(len(arcs.least), bool)
+    arc_is_active[arcs.arc[active[weight < _NEVER]]] = True
+    still_active = arc_is_active[arcs.arc[active]]
+    return active[still_active], weight[still_active], blocked[still_active]
 
 
 def _smallest(weight: Index) -> NDArray[np.bool_]:
-    """True for corners that may leave and are smaller than both neighbours."""
+    """True for points that can be removed and whose weight is smaller than both neighbours'."""
     smallest = weight < _NEVER
     smallest[1:] &= weight[1:] < weight[:-1]
     smallest[:-1] &= weight[:-1] < weight[1:]
     return smallest
 
 
-def _within_quota(arcs: _Arcs, alive: Index, weight: Index, leaving: Index) -> Index:
-    """Only the smallest corner of arcs in which too few would stay if all left."""
-    owner = arcs.arc[alive]
-    count, out = (np.bincount(some, minlength=len(arcs.least)) for some in (owner, owner[leaving]))
-    scarce = (count - out < arcs.least)[owner[leaving]]
-    some = leaving[scarce]
-    some = some[np.lexsort((weight[some], owner[some]))]
-    firsts = some[np.flatnonzero(np.diff(owner[some], prepend=-1))]
-    return np.sort(np.concatenate([leaving[~scarce], firsts]))
+def _within_quota(arcs: _ArcPoints, active: Index, weight: Index, removed: Index) -> Index:
+    """`removed`, but of arcs that would keep too few points only the one of smallest weight."""
+    arc = arcs.arc[active]
+    count, count_removed = (np.bincount(each, minlength=len(arcs.least)) for each in (arc, arc[removed]))
+    too_many = (count - count_removed < arcs.least)[arc[removed]]
+    by_weight = removed[too_many]
+    by_weight = by_weight[np.lexsort((weight[by_weight], arc[by_weight]))]
+    smallest = by_weight[np.flatnonzero(np.diff(arc[by_weight], prepend=-1))]
+    return np.sort(np.concatenate([removed[~too_many], smallest]))
 
 
-def _scatter(points: Index) -> Index:
-    """A number below 2³² for each place that looks like chance."""
+def _hashes(points: Index) -> Index:
+    """A number below 2³² for each point, by its coordinates alone."""
     mixed = points[:, 0].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= points[:, 1].astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
     mixed ^= mixed >> np.uint64(29)
@@ -196,17 +206,17 @@ def lattice_rows(triangles: Index) -> tuple[Index, Index, Index, Index]:
     """
     low, high = triangles[:, :, 1].min(axis=1), triangles[:, :, 1].max(axis=1)
     sizes = high - low + 1
-    which = np.repeat(np.arange(len(triangles)), sizes)
+    triangle = np.repeat(np.arange(len(triangles)), sizes)
     row = spans(low, sizes)
-    first = np.full(len(which), np.iinfo(np.int64).max)
-    last = np.full(len(which), np.iinfo(np.int64).min)
+    first = np.full(len(triangle), np.iinfo(np.int64).max)
+    last = np.full(len(triangle), np.iinfo(np.int64).min)
     for start, end in ((0, 1), (1, 2), (2, 0)):
-        (ax, ay), (bx, by) = triangles[which, start].T, triangles[which, end].T
-        met = (np.minimum(ay, by) <= row) & (row <= np.maximum(ay, by))
-        rise = np.where(ay == by, 1, by - ay)
-        way = (bx - ax) * (row - ay)
-        left = np.where(ay == by, np.minimum(ax, bx), ax - (-way // rise))
-        right = np.where(ay == by, np.maximum(ax, bx), ax + way // rise)
-        first = np.where(met, np.minimum(first, left), first)
-        last = np.where(met, np.maximum(last, right), last)
-    return which, row, first, last
+        (ax, ay), (bx, by) = triangles[triangle, start].T, triangles[triangle, end].T
+        crossed = (np.minimum(ay, by) <= row) & (row <= np.maximum(ay, by))
+        dy = np.where(ay == by, 1, by - ay)
+        scaled_dx = (bx - ax) * (row - ay)  # the edge meets the row at x = ax + scaled_dx / dy
+        left = np.where(ay == by, np.minimum(ax, bx), ax - (-scaled_dx // dy))
+        right = np.where(ay == by, np.maximum(ax, bx), ax + scaled_dx // dy)
+        first = np.where(crossed, np.minimum(first, left), first)
+        last = np.where(crossed, np.maximum(last, right), last)
+    return triangle, row, first, last

@@ -2,12 +2,13 @@
 
 A corner is a corner of pixels: corner (x, y) lies left of column x and above row y. A crack is the unit edge between
 two neighbouring pixels that differ. A node is a corner with three or four cracks: three regions (or nodata, or the
-frame) meet there, or two touch diagonally. A joint is a corner where an arc is cut though it goes on: on the first row
-of every block and on fixed rows, so that an arc never leaves its block. An arc without node or joint is closed and
-starts at its smallest corner in raster order.
+frame) meet there, or two touch diagonally. A joint is a corner at which a border that goes on is cut into two arcs: on
+the first and last row of corners of every block and on fixed rows, so that every arc lies within one block. An arc
+without node or joint is closed and starts at its smallest corner in raster order.
 
-Every arc runs with the smaller value on its right. Its two halves, forward and backward, each have a region on their
-right; a half starts with the key 4 · corner + direction, and knows the key of the half that goes on around its region.
+Every arc runs with the smaller value on its right. It is stored as two halves, forward and backward, each with the
+region on its right. A half is known by its key, 4 · (index of the corner that it leaves) + direction, and holds the key
+of the half that follows it around its region.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Arcs:
     keys: Index
     """(arcs, 2) key of each half."""
     following: Index
-    """(arcs, 2) key of the half that goes on."""
+    """(arcs, 2) key of the half that follows each half around its region."""
     joint: NDArray[np.bool_]
     """(arcs, 2) True where the half starts at a joint."""
     region: Index
@@ -44,20 +45,20 @@ class Arcs:
 
 @dataclass(frozen=True, slots=True)
 class TracedRows:
-    """What tracing makes of some rows of pixels."""
+    """The arcs and the regions of a block of rows."""
 
     arcs: Arcs
     regions: Regions
-    """Of the row above the block and the block's rows; the first row's runs are also the last of the block above."""
+    """Of the block's rows and the row above them, whose runs are also the last ones of the block above."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Corners:
-    """The corners where something happens, in raster order; arrays of one entry a corner."""
+    """Corners at which a border turns, meets others, or is cut, in raster order; arrays have one entry a corner."""
 
     x: Index
     y: Index
-    """Rows of corners within the block."""
+    """Row of corners, counted from the top of the block."""
     cracks: NDArray[np.bool_]
     """(4, corners) by direction: True where a crack leaves the corner."""
     stop: NDArray[np.bool_]
@@ -65,20 +66,24 @@ class _Corners:
 
     @property
     def joint(self) -> NDArray[np.bool_]:
-        """True where an arc stops but goes on."""
+        """True at joints: arcs end, but the border goes on."""
         return np.asarray(self.stop & (self.cracks.sum(axis=0) == 2))
 
 
 @dataclass(frozen=True, slots=True)
 class _Segments:
-    """Straight lines between corners, the smaller value on the right."""
+    """Straight lines between two of these corners, directed so that the smaller value is on the right."""
 
     tail: Index
+    """Corner at which the segment starts."""
     head: Index
+    """Corner at which it ends."""
     direction: NDArray[np.int8]
+    """`RIGHT`, `DOWN`, `LEFT` or `UP`."""
     right: Index
-    """A pixel on the right of the tail, as a position in the raveled rows of the frame."""
+    """Pixel on the right of its start, as an index into the raveled rows (rows + 2, columns + 2) of the block."""
     left: Index
+    """Pixel on the left of its start, likewise."""
 
 
 def trace(rows: Pixels, top: int, *, joints_every: int = 0) -> TracedRows:
@@ -96,51 +101,54 @@ def trace(rows: Pixels, top: int, *, joints_every: int = 0) -> TracedRows:
 
 
 def _corners(rows: Pixels, top: int, joints_every: int) -> _Corners:
-    """Corners that are no plain point of a straight line, and all that are joints."""
-    upright = rows[:, 1:] != rows[:, :-1]
-    level = np.zeros((rows.shape[0] - 1, rows.shape[1]), bool)
-    np.not_equal(rows[1:, 1:-1], rows[:-1, 1:-1], out=level[:, 1:-1])
-    above, below = upright[:-1], upright[1:]
-    special = (above | below) & (level[:, :-1] | level[:, 1:])
-    cut = np.zeros(len(special), bool)
-    cut[0] = cut[-1] = True
+    """Corners at which cracks of both directions meet, and all joints."""
+    vertical = rows[:, 1:] != rows[:, :-1]
+    horizontal = np.zeros((rows.shape[0] - 1, rows.shape[1]), bool)
+    np.not_equal(rows[1:, 1:-1], rows[:-1, 1:-1], out=horizontal[:, 1:-1])
+    above, below = vertical[:-1], vertical[1:]
+    listed = (above | below) & (horizontal[:, :-1] | horizontal[:, 1:])
+    has_joints = np.zeros(len(listed), bool)  # by row of corners
+    has_joints[0] = has_joints[-1] = True
     if joints_every:
-        cut[-top % joints_every :: joints_every] = True
-    special[cut] |= above[cut]
-    special[-1] = above[-1]
-    y, x = np.nonzero(special)
-    cracks = np.stack([level[y, x + 1], below[y, x], level[y, x], above[y, x]])
-    return _Corners(x, y, cracks, (cracks.sum(axis=0) > 2) | (cut[y] & cracks[UP]))
+        has_joints[-top % joints_every :: joints_every] = True
+    listed[has_joints] |= above[has_joints]
+    listed[-1] = above[-1]
+    y, x = np.nonzero(listed)
+    cracks = np.stack([horizontal[y, x + 1], below[y, x], horizontal[y, x], above[y, x]])
+    return _Corners(x, y, cracks, (cracks.sum(axis=0) > 2) | (has_joints[y] & cracks[UP]))
 
 
 def _segments(rows: Pixels, corners: _Corners) -> _Segments:
-    """All straight lines of the block: those rightwards first, then those downwards."""
+    """All segments of the block, the horizontal ones first.
+
+    A segment goes from its first corner (`start`, in raster order) to the next listed corner in the same row or column
+    (`end`), and is turned round where the smaller value would be on its left.
+    """
     width = rows.shape[1]
     inner = corners.y < rows.shape[0] - 2  # cracks right of and below the last row of corners are the next block's
-    across = np.flatnonzero(corners.cracks[RIGHT] & inner)
+    horizontal_start = np.flatnonzero(corners.cracks[RIGHT] & inner)
     by_column = np.argsort(corners.x.astype(np.uint16) if width < 2**16 else corners.x, kind="stable")
     leaves = np.flatnonzero((corners.cracks[DOWN] & inner)[by_column])
-    down, bottom = by_column[leaves], by_column[leaves + 1]
-    start = np.concatenate([across, down])
-    end = np.concatenate([across + 1, bottom])
-    level = np.arange(len(start)) < len(across)
+    start = np.concatenate([horizontal_start, by_column[leaves]])
+    end = np.concatenate([horizontal_start + 1, by_column[leaves + 1]])
+    horizontal = np.arange(len(start)) < len(horizontal_start)
     south_east = (corners.y[start] + 1) * width + corners.x[start] + 1
-    right = np.where(level, south_east, south_east - 1)
-    left = np.where(level, south_east - width, south_east)
+    right = np.where(horizontal, south_east, south_east - 1)
+    left = np.where(horizontal, south_east - width, south_east)
     values = rows.ravel()
-    ahead = values[right] < values[left]
-    direction = np.where(level, np.where(ahead, RIGHT, LEFT), np.where(ahead, DOWN, UP)).astype(np.int8)
+    forward = values[right] < values[left]
+    direction = np.where(horizontal, np.where(forward, RIGHT, LEFT), np.where(forward, DOWN, UP)).astype(np.int8)
     return _Segments(
-        np.where(ahead, start, end),
-        np.where(ahead, end, start),
+        np.where(forward, start, end),
+        np.where(forward, end, start),
         direction,
-        np.where(ahead, right, left),
-        np.where(ahead, left, right),
+        np.where(forward, right, left),
+        np.where(forward, left, right),
     )
 
 
 def _chain(segments: _Segments, corners: _Corners, labelled: Regions, top: int, columns: int) -> Arcs:
-    """Join the segments into arcs; `columns` of corners."""
+    """Join the segments into arcs; `columns` is the number of corners in a row of the raster."""
     arriving = np.full(len(corners.x), -1, np.int64)
     arriving[segments.head] = np.arange(len(segments.head))
     opens = corners.stop[segments.tail]
@@ -167,14 +175,14 @@ def _keys(segments: _Segments, corners: _Corners, ends: Index, top: int, columns
     """Keys of both halves of each arc, and of the halves that follow; `ends` (arcs, 2) are its end segments."""
     leaving = segments.direction[ends].astype(np.int64)
     leaving[:, 1] ^= 2  # the backward half leaves the last segment's head in the opposite direction
-    at = np.stack([segments.tail[ends[:, 0]], segments.head[ends[:, 1]]], axis=1)
-    place = 4 * ((corners.y[at] + top) * columns + corners.x[at])
+    first_corner = np.stack([segments.tail[ends[:, 0]], segments.head[ends[:, 1]]], axis=1)
+    corner_key = 4 * ((corners.y[first_corner] + top) * columns + corners.x[first_corner])
+    last_corner = first_corner[:, ::-1]
     arrival = leaving[:, ::-1] ^ 2
-    there = at[:, ::-1]
-    turned = (arrival + 1) % 4  # keep to the right: regions that touch at a corner only stay apart
+    turned = (arrival + 1) % 4  # to the right first, so that regions that touch at a corner only stay apart
     onward = np.where(
-        corners.cracks[turned, there],
+        corners.cracks[turned, last_corner],
         turned,
-        np.where(corners.cracks[arrival, there], arrival, (arrival + 3) % 4),
+        np.where(corners.cracks[arrival, last_corner], arrival, (arrival + 3) % 4),
     )
-    return place + leaving, place[:, ::-1] + onward
+    return corner_key + leaving, corner_key[:, ::-1] + onward
