@@ -163,16 +163,17 @@ def starving(
 ) -> str | None:
     """One sentence where a class is hardly found any more that was: pseudo-labels of other classes took its place.
 
-    `least`: the share of its labelled pixels that was found before; `left`: the share below which it starves. It is
-    said when it has just come to that.
+    `least`: the share of its labelled pixels that the three validations before found in the mean; `left`: the share
+    below which it starves. It is said when it has just come to that.
     """
     for class_id, name in enumerate(names):
         key = f"{FUSED}/recall/{class_id}"
         known = [line for line in validations if key in line]
-        if len(known) < 2 or not known[-1][key] < left <= known[-2][key]:
+        before = known[-4:-1]
+        if len(before) < 3 or not known[-1][key] < left <= before[-1][key]:
             continue
         best = max(known[:-1], key=lambda line: line[key])
-        if best[key] >= least:
+        if sum(line[key] for line in before) / len(before) >= least:
             return (
                 f"drift: class {name} starves: {best[key]:.0%} of its labelled pixels were found (step "
                 f"{best['step']:.0f}), now {known[-1][key]:.0%}; more labels of it, "
