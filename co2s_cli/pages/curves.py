@@ -60,7 +60,7 @@ def lines_of(records: Records, keys: Sequence[str]) -> list[Line]:
     """A line for each key in the records: colours by term, dashes by student; of one term, colours by student."""
     terms = list(dict.fromkeys(key.rpartition("/")[2] for key in keys))
     owners = list(dict.fromkeys(key.rpartition("/")[0] for key in keys))
-    found = []
+    lines = []
     for key in keys:
         owner, _, term = key.rpartition("/")
         by_term, by_owner = terms.index(term), owners.index(owner)
@@ -68,8 +68,8 @@ def lines_of(records: Records, keys: Sequence[str]) -> list[Line]:
         points = [(line["step"], line[key]) for line in records if key in line]
         thin = points[:: max(1, len(points) // _MOST_POINTS)]
         label = plain_label(key)
-        found.append(Line(label, tuple(thin), _COLORS[color % len(_COLORS)], _DASHES[dash % len(_DASHES)]))
-    return [line for line in found if line.points]
+        lines.append(Line(label, tuple(thin), _COLORS[color % len(_COLORS)], _DASHES[dash % len(_DASHES)]))
+    return [line for line in lines if line.points]
 
 
 def losses_by_term(records: Records) -> list[dict[str, float]]:

@@ -38,7 +38,7 @@ def content():
 
 
 def rows_of(text, caption):
-    table = next(part for part in text.split("<table>") if caption in part.partition("</caption>")[0][:200])
+    table = text[text.index(caption) :].partition("</table>")[0]
     rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
     return [[re.sub("<.*?>", " ", cell).split() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
