@@ -253,6 +253,8 @@ class RunConfig(Settings):
             raise ValueError(f"scale wants 0 < smallest <= largest, found {self.scale}")
         if self.labels is not None and self.root is not None:
             raise ValueError("--labels goes with a scene, --root with a published data set")
+        if self.labels is not None and self.out is None:
+            raise ValueError("--labels wants --out, the folder of the run: data.yaml is written into it")
         if self.labels is None and (self.attribute is not None or self.overlaps != "refuse"):
             raise ValueError("--attribute and --overlaps belong to --labels, polygons for a scene")
         if self.data in published_names() and self.root is None:

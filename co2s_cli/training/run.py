@@ -351,7 +351,7 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngin
             for file in engine.best_files
             if file.key("step") in engine.best
         },
-        "labeled_images": len(data.labeled.sources),
+        "labeled_images": data.labeled_images,
         "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,
         "data_digest": data.digest,
