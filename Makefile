@@ -1,6 +1,8 @@
 # Every target works on a machine with nothing but python3 (with venv) and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# tests of two files at a time: what two cores do best
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: setup demo quick test mutants check bench fuzz soak gpu clean
 
@@ -12,10 +14,10 @@ setup: .venv/.done
 	touch $@
 
 quick: setup  ## tests that take under 90 seconds together
-	$(BIN)/python -m pytest -q -m "not slow and not network and not gpu"
+	$(PYTEST) -m "not slow and not network and not gpu"
 
 test: setup  ## all tests that need neither network nor GPU
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 mutants: setup  ## make small mistakes in copies of the code: the quick tests of each room must notice every one
 	$(BIN)/python tests/mutants.py --jobs 2

@@ -84,6 +84,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported_to_refuse(folder):
     commands = [command for command, _, _ in CASES]
     with only_writer(folder / "used"):
