@@ -34,7 +34,7 @@ bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, w
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 gpu:  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli.jobs.gpu build/gpu
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli doctor --gpu --gpu-out build/gpu
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,13 +36,14 @@ from torch import Tensor, nn
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.data.dataset import Dataset
-from co2s_cli.data.loader import Loader, Plan
+from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import BandNoise, rgb_places
 from co2s_cli.jobs import train
 from co2s_cli.scoring.matrix import Confusion, confusion
 from co2s_cli.scoring.validation import FUSED, chances
 from co2s_cli.tiling import Window
-from co2s_cli.training.run import data_of
+from co2s_cli.training.run import data_of, length_of
+from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import one_cycle
 from co2s_cli.training.setup import sliding_of
 
@@ -59,6 +60,8 @@ LANDSAT_CLASSES = ("forest", "water", "herbaceous", "barren", "urban")
 FOLDS = range(5)
 FOREST_PIXELS = 50_000
 UNET_LENGTH = 2
+NEVER = 1_000_000
+"""Steps between validations: there is one at the end in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def _conv(before: int, width: int, side: int = 3, stride: int = 1) -> nn.Sequent
 def _loader(settings: TrainConfig, data: Dataset) -> Loader:
     """The labelled crops that the preset's students see, in the same order."""
     noise = BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise)
-    plan = Plan(
+    plan = BatchPlan(
         seed=settings.seed, batch=settings.batch, crop=settings.crop, views=0, labeled_bands=noise,
         rgb=rgb_places(data.bands),
     )  # fmt: skip
@@ -202,7 +205,7 @@ def settings_for(row: str, case: Case, extra: list[str], out: Path) -> TrainConf
     method = "supervised" if row in ("local", "forest", "unet") else row
     chosen = ["students=local"] if row == "local" else []
     settings = settings_of(None, {**flags, "method": method}, [*chosen, *extra])
-    return settings.model_copy(update={"val_every": settings.steps})
+    return settings.model_copy(update={"val_every": NEVER})
 
 
 def forest(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
@@ -236,7 +239,7 @@ def unet(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
     torch.manual_seed(settings.seed)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in data.statistics())
     net = UNet(len(data.bands), len(data.classes.names)).to(memory_format=torch.channels_last)
-    steps = UNET_LENGTH * (settings.steps or 0)
+    steps = UNET_LENGTH * length_of(settings, data, Runtime(torch.device("cpu")))
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     for step, batch in enumerate(_loader(settings, data).batches(0, steps)):
         views = batch.to(torch.device("cpu"))

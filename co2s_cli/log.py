@@ -1,13 +1,27 @@
 """Verbosity to logging levels; every message goes to stderr, other libraries' only at `-v`."""
 
+import contextlib
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from typing import TextIO
 
 from co2s_cli.errors import printable, shortened
 
 OURS = "co2s_cli"
+
+
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes records to a stream; whoever draws on the same terminal sets `pausing`, so that both keep apart."""
+
+    pausing: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        with self.pausing():
+            super().emit(record)
 
 
 class _Printable(logging.Formatter):
@@ -27,7 +41,7 @@ def setup(amount: int) -> None:
     """
     if os.environ.get("RANK", "0").strip() not in ("0", ""):
         amount = min(amount, -2)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Handler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s" if amount < 2 else "%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

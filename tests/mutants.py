@@ -785,6 +785,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "IoU counts hits twice in the union",
     ),
     Mutant(
+        "pages/doubt.py",
+        "mean[2 * known.sum(axis=2) < side * side] = -np.inf",
+        "mean[known.sum(axis=2) < 0] = -np.inf",
+        "pages/test_doubt.py",
+        "places without data are called unsure",
+    ),
+    Mutant(
+        "pages/pictures.py",
+        "number = (number + 1) % 2**24",
+        "break",
+        "pages/test_pictures.py",
+        "two classes share a colour, so that one is taken for the other",
+    ),
+    Mutant(
         "scoring/areas.py",
         "true_share = weight @ within",
         "true_share = weight @ within.T",

@@ -1,6 +1,8 @@
 """The terminal's progress bar: on stderr, only where a person looks, never with `-q`."""
 
+import logging
 import sys
+from functools import partial
 
 from tqdm import tqdm
 
@@ -13,6 +15,9 @@ class Bar:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None  # type: ignore[type-arg]
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, log.Handler):  # a line takes the bar's place, and the bar goes on below it
+                handler.pausing = partial(tqdm.external_write_mode, file=sys.stderr)
 
     def start(self, label: str, total: int, unit: str) -> None:
         """Open the bar of a stage."""

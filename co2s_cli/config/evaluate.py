@@ -70,7 +70,7 @@ class EvaluateConfig(Settings):
     classes: Annotated[Path | None, Flag(panel="Input")] = None
     """data.yaml whose classes the ids in the truth are, and in the map where that has no names of its own."""
     protocol: Annotated[Literal["plain", "mask", "dwl", "published"], Flag(panel="Scores")] = "plain"
-    """plain: classes that occur; mask: without the pixels of --exclude; dwl: with them, without their row; published:
+    """plain: classes in the truth; mask: without the pixels of --exclude; dwl: with them, without their row; published:
     every class but those of --exclude, an absent one as 0, and a model's windows as in the paper's code (that of the
     published data set, else that of Co2S)."""
     exclude: Annotated[Names, Flag(panel="Scores", metavar="NAME,…")] = ()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+_FROM_NOTHING: dict[str, Any] = {
+    "backbone_lr": 1.0,
+    "decoder_lr": 1.0,
+    "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
+    "strong_hue": 0.03,
+    "strong_gray": 0.0,
+}
 _TINY: dict[str, Any] = {
+    **_FROM_NOTHING,
     "crop": 128,
     "batch": 4,
     "steps": 600,
     "lr": 5e-4,
-    "backbone_lr": 1.0,
-    "decoder_lr": 1.0,
     "warmup": 50,  # at full speed from the first step such networks often die, and answer the same everywhere
-    "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
-    "strong_hue": 0.03,
-    "strong_gray": 0.0,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -46,16 +49,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         **_TINY,
     },
     "small": {
-        "init": "start",  # with it dino and local learn on red, green and blue, local alone on other bands
+        "init": "start",  # with it dino and local learn on red, green and blue, three of local's kind on other bands
         "train_backbone": "all",
         "dino": "tiny-dino",
         "dino_weights": "none",
-        **_TINY,
-        "steps": 300,
-        "lr": 2e-3,
-        "warmup": 0,
-        "schedule": "cycle",
+        **_FROM_NOTHING,
+        "crop": 96,
+        "batch": 4,
+        "visits": 24,
         "refit": True,  # of few labels none can be spared: on few-landsat a fifth less cost 25 to 30 points
+        "lr": 2e-3,
+        "schedule": "cycle",
         "scale": (1.0, 1.0),
         "headroom": 0.5,  # the brightest 2 % of a scene are often a class: towns, sand, foam
         "balance": "uniform",  # a crop in n shows the rarest of n classes at its centre

@@ -71,9 +71,14 @@ class RunConfig(Settings):
     """default: as the papers intend; published: as the released code behaves; small: what learns best without
     pretrained weights, in minutes on two cores; tiny: the pair in very small networks, for trying things out."""
     steps: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
-    """Steps of the run; 4000 if neither steps nor epochs are given."""
+    """Steps of the run; 4000 if its length is not given in another way."""
     epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Length of the run as passes over the unlabelled images."""
+    visits: int | None = Field(None, ge=1, le=1_000_000)
+    """Length of the run as labelled crops for each labelled place, a crop's worth of labels or a polygon: few labels
+    are learnt by heart in a long run. From 50 to 400 steps."""
+    minutes: Annotated[float | None, Flag(panel="Training")] = Field(None, gt=0, le=100_000)
+    """Length of the run as the time that it may take on this machine, from the pace of its first steps."""
     batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1, le=65_536)
     """Labelled crops a step and process; as many unlabelled ones come with them."""
     crop: Annotated[int, Flag(panel="Training")] = Field(256, ge=32, le=16_384)
@@ -241,12 +246,15 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> RunConfig:
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs exclude each other")
+        lengths = [name for name in ("steps", "epochs", "visits", "minutes") if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise ValueError(f"{' and '.join(lengths)} exclude each other")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale wants 0 < smallest <= largest, found {self.scale}")
         if self.labels is not None and self.root is not None:
             raise ValueError("--labels goes with a scene, --root with a published data set")
+        if self.labels is not None and self.out is None:
+            raise ValueError("--labels wants --out, the folder of the run: data.yaml is written into it")
         if self.labels is None and (self.attribute is not None or self.overlaps != "refuse"):
             raise ValueError("--attribute and --overlaps belong to --labels, polygons for a scene")
         if self.data in published_names() and self.root is None:
@@ -256,7 +264,7 @@ class RunConfig(Settings):
 
 R = TypeVar("R", bound=RunConfig)
 
-LENGTHS = frozenset({"steps", "epochs"})
+LENGTHS = frozenset({"steps", "epochs", "visits", "minutes"})
 
 RESUMABLE = frozenset({"resume", "stop_after", "device", "workers", "out", "overwrite"})
 """Settings that may differ from those of the run that is resumed: no number depends on them."""

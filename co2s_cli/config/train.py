@@ -30,8 +30,9 @@ class TrainConfig(RunConfig):
     """How unlabelled images are used."""
 
     students: Annotated[tuple[StudentName, ...] | None, BeforeValidator(_names), Flag(panel="Model")] = None
-    """Who learns, one to three of clip, dino and local. Where nothing is said those of --init, with the packaged start
-    dino,local on red, green and blue and local on other bands; else clip,dino."""
+    """Who learns: clip, dino, local, or several of them; local2 and local3 are more networks of local's kind. Where
+    nothing is said those of --init, with the packaged start dino,local on red, green and blue and local,local2,local3
+    on other bands; else clip,dino."""
     clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
     """Image tower of the explicitly guided student, by its open_clip name."""
     clip_weights: Annotated[str, Flag(panel="Model")] = "openai"

@@ -18,6 +18,16 @@ from co2s_cli.inference.stitch import BlendWeights, WindowValues, stitch
 from co2s_cli.tiling import TilePlan, Window
 
 
+def stride_of(tile: int, overlap: float) -> int:
+    """Pixels from one window to the next where they share `overlap` of a window, rounded down: as predict does."""
+    return tile - int(tile * overlap)
+
+
+def published_stride(tile: int, overlap: float) -> int:
+    """The same as the published code rounds it: the step down, not what is shared."""
+    return max(1, int(tile * (1 - overlap) + 1e-9))
+
+
 @dataclass(frozen=True, slots=True)
 class Sliding:
     """How an image is cut into windows, run and blended; the defaults are those of predict."""

@@ -13,7 +13,8 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.sources import expand_sources, is_local
+from co2s_cli.geo.read.scenes import scene_sources
+from co2s_cli.geo.sources import is_local
 from co2s_cli.limits import MAX_WINDOWS
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import window_count
@@ -64,7 +65,7 @@ def folder_of(out: Path) -> Path:
 
 def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None]) -> list[Target]:
     """Every scene with its outputs: a file each for one scene, a folder each for several."""
-    sources = expand_sources(scenes)
+    sources = scene_sources(scenes)
     several = len(sources) > 1
     wanted = {name: path for name, path in beside.items() if path is not None}
     targets = [
@@ -113,7 +114,7 @@ def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
 
 def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:
     """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
-    sources = {source: f"{_stem(source)}.tif" for source in expand_sources(scenes)}
+    sources = {source: f"{_stem(source)}.tif" for source in scene_sources(scenes)}
     targets = [
         Target(source, out / file, {name: folder / file for name, folder in beside.items()})
         for source, file in sources.items()

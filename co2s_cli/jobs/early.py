@@ -22,7 +22,8 @@ from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.geo.read.checks import check_exists
-from co2s_cli.geo.sources import SUFFIXES, expand_sources, is_local
+from co2s_cli.geo.read.scenes import scene_sources
+from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
 from co2s_cli.locks import check_free
@@ -55,7 +56,7 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
     manifest = _manifest(settings)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
-    _check_scene(expand_sources(settings.scenes), manifest, settings)
+    _check_scene(scene_sources(settings.scenes), manifest, settings)
 
 
 def check_run(settings: RunConfig) -> None:
@@ -78,7 +79,20 @@ def check_run(settings: RunConfig) -> None:
         find_protocol(settings.data)
     elif settings.labels is None:
         _check_data(Path(settings.data))
-    _check_pretrained(settings)
+
+
+def check_pretrained(settings: RunConfig) -> None:
+    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries.
+
+    Raises:
+        ModelError: with all of their addresses.
+    """
+    if settings.resume:
+        return
+    known = [find_weights(name) for name in settings.pretrained]
+    absent = [item for item in known if item is not None and item.cached() is None]
+    if absent and not reachable(absent[0].address):
+        raise missing(absent, flags=settings.weight_flags)
 
 
 def check_evaluate(settings: EvaluateConfig) -> None:
@@ -104,14 +118,6 @@ def _check_scene(sources: Sequence[str], manifest: Manifest, settings: MapConfig
 
 def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
     return settings.models if isinstance(settings, DistillConfig) else ()
-
-
-def _check_pretrained(settings: RunConfig) -> None:
-    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries."""
-    known = [find_weights(name) for name in settings.pretrained]
-    absent = [item for item in known if item is not None and item.cached() is None]
-    if absent and not reachable(absent[0].address):
-        raise missing(absent, flags=settings.weight_flags)
 
 
 def _check_data(path: Path) -> None:

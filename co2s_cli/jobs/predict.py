@@ -11,6 +11,7 @@ from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.scenes import tell_left_out
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
@@ -56,6 +57,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
+    tell_left_out(settings.scenes)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
     beside = Beside(
         check=lambda target, scene: _check_beside(target, scene.scene, settings),

@@ -11,6 +11,7 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.data.rounds import Human
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.scenes import tell_left_out
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
@@ -71,6 +72,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         raise InputError(f"{settings.truth}: no such label file or folder")
     human = Human.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
+    tell_left_out(settings.scenes)
     targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again

@@ -54,12 +54,25 @@ def run(settings: ReportConfig, progress: Progress = SILENT) -> ReportResult:
         raise ConfigError(f"{settings.out}: a page is written, so a name that ends in .html is wanted")
     check_output(settings.out, overwrite=settings.overwrite)
     with environment(_CACHE):
-        page = _page_of_map(settings, progress)
+        page = _page_of_run(settings) if Path(settings.source).is_dir() else _page_of_map(settings, progress)
     progress.close()
     write_text(settings.out, page)
     size = settings.out.stat().st_size
     log.info("%s: %s", settings.out, show_bytes(size))
     return ReportResult(settings.source, settings.out, size)
+
+
+def _page_of_run(settings: ReportConfig) -> str:
+    given = [f"--{name}" for name in ("image", "confidence", "disagreement") if getattr(settings, name) is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: belong to a map, {settings.source} is the folder of a run")
+    from co2s_cli.jobs.report_run import run_content  # these load torch, which a map does without
+    from co2s_cli.pages.run_page import run_sections
+
+    folder = Path(settings.source)
+    title = f"Training run {folder.resolve().name}"
+    sections = "\n".join(run_sections(run_content(folder)))
+    return document(title, [f"<header><h1>{escaped(title)}</h1></header><main>{sections}</main>"], {})
 
 
 def _page_of_map(settings: ReportConfig, progress: Progress) -> str:

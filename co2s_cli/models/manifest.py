@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import shown
-from co2s_cli.students import STUDENT_NAMES, Fusion
+from co2s_cli.students import LOCAL_NAMES, STUDENT_NAMES, Fusion, StudentName
 
 FORMAT: Literal[1] = 1
 
@@ -254,7 +254,9 @@ _AnyStudent = Annotated[
     Annotated[GuidedSpec, Tag("guided")] | Annotated[DenseSpec, Tag("dense")] | Annotated[LocalSpec, Tag("local")],
     Discriminator(_kind),
 ]
-_KINDS: dict[str, type] = {"clip": GuidedSpec, "dino": GuidedSpec, "local": LocalSpec, SINGLE: DenseSpec}
+_KINDS: dict[str, type] = {
+    "clip": GuidedSpec, "dino": GuidedSpec, SINGLE: DenseSpec, **dict.fromkeys(LOCAL_NAMES, LocalSpec)
+}  # fmt: skip
 
 
 class Manifest(_Frozen):
@@ -268,7 +270,7 @@ class Manifest(_Frozen):
     """Window size in pixels that the model was made for."""
     ground_resolution: float | None = Field(None, gt=0)
     """Metres per pixel of the training imagery, where known."""
-    students: dict[Literal["clip", "dino", "local", "student"], _AnyStudent] = Field(min_length=1)
+    students: dict[StudentName | Literal["student"], _AnyStudent] = Field(min_length=1)
     """One, two or three of clip, dino and local, or a single dense one of the name `student`."""
     fusion: Fusion = "mean"
     trained_on: str = ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-_TABLE = """<div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table><caption>{caption}</caption>
+_TABLE = """<p class="soft">{caption}</p><div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table>
 <thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"""
 
 

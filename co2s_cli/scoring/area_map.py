@@ -18,7 +18,7 @@ from co2s_cli.errors import ModelError
 from co2s_cli.geo.read.scaling import scaling_for
 from co2s_cli.inference.model import DTYPES, pick_device, pick_precision
 from co2s_cli.inference.products import CLASS, CONFIDENCE, LandCover
-from co2s_cli.inference.sliding import Sliding
+from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.counts import IDS
@@ -91,11 +91,11 @@ def windows(settings: EvaluateConfig, own: int) -> Sliding:
     """How areas are cut and blended, for a model made for windows of `own` pixels: predict's way, or the published."""
     tile = settings.tile or own
     if settings.protocol != "published":
-        return Sliding(tile, stride=tile - int(tile * settings.overlap), batch=settings.batch)
+        return Sliding(tile, stride=stride_of(tile, settings.overlap), batch=settings.batch)
     rules = published_rules(settings.published)
     return Sliding(
         tile,
-        stride=max(1, int(tile * (1 - rules["eval_overlap"]) + 1e-9)),
+        stride=published_stride(tile, rules["eval_overlap"]),
         blend=rules["eval_blend"],
         taper=rules["eval_taper"],
         short_side=rules["eval_resize"] or None,

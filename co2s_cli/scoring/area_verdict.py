@@ -69,7 +69,7 @@ class AreaVerdict:
         ids = list(names)
         mapped = ground[ids] / (_HECTARE if in_metres else 1)
         matrix = counts[np.ix_(ids, ids)]
-        found = estimate_areas(matrix, mapped)
+        estimates = estimate_areas(matrix, mapped)
         whole = float(mapped.sum())
         classes = tuple(
             EstimatedClass(
@@ -78,16 +78,16 @@ class AreaVerdict:
                 points=int(matrix[row].sum()),
                 mapped=float(mapped[row]),
                 mapped_share=float(mapped[row]) / whole,
-                area=_times(found.shares[row], whole),
-                share=found.shares[row],
-                users=found.users[row],
-                producers=found.producers[row],
+                area=_times(estimates.shares[row], whole),
+                share=estimates.shares[row],
+                users=estimates.users[row],
+                producers=estimates.producers[row],
             )
             for row, class_id in enumerate(ids)
         )
         unit: Literal["ha", "pixels"] = "ha" if in_metres else "pixels"
         confusion = tuple(tuple(row) for row in matrix.tolist())
-        return cls(unit, found.accuracy, int(matrix.sum()), classes, confusion)
+        return cls(unit, estimates.accuracy, int(matrix.sum()), classes, confusion)
 
 
 def _times(interval: Interval, factor: float) -> Interval:

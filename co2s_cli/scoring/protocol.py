@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from co2s_cli.scoring.matrix import Confusion
+from co2s_cli.scoring.matrix import Confusion, labelled_classes
 
 Protocol = Literal["plain", "mask", "dwl", "published"]
-"""plain: classes that occur in neither map are left out of the means.
+"""plain: classes that the truth does not hold are left out of the means, as in the validation of a training.
 
 mask: pixels of the excluded classes are left out entirely. dwl: they stay, so that what the map says there counts as
 wrong for the class it says; only the excluded classes' own figures are left out. published: as the code of the papers
@@ -36,8 +36,7 @@ def scored(matrix: Confusion, protocol: Protocol, excluded: Collection[int]) -> 
     """Ids of the classes that the means are taken over, of a matrix that holds only what counts."""
     if protocol == "published":
         return [class_id for class_id in range(len(matrix)) if class_id not in excluded]
-    occurs = matrix.sum(axis=0) + matrix.sum(axis=1) > 0
-    return [int(value) for value in np.flatnonzero(occurs) if value not in excluded]
+    return [value for value in labelled_classes(matrix) if value not in excluded]
 
 
 def with_missing(matrix: Confusion, missing: NDArray[np.int64]) -> Confusion:

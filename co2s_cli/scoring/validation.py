@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,24 @@ class ValidationCounts:
         single = [*self.sure.values(), *self.right.values(), *self.taught.values(), self.agreed, self.pixels]
         return np.concatenate([*parts, np.array(single, np.int64)])
 
+    def plain(self) -> dict[str, Any]:
+        """All counts as data for JSON; `of` reads it back."""
+        confusions = {name: matrix.tolist() for name, matrix in self.confusions.items()}
+        return {
+            "confusions": confusions,
+            "sure": self.sure,
+            "right": self.right,
+            "taught": self.taught,
+            "agreed": self.agreed,
+            "pixels": self.pixels,
+        }
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> ValidationCounts:
+        """The counts in plain data."""
+        confusions = {name: np.array(rows, np.int64) for name, rows in content["confusions"].items()}
+        return cls(**{**content, "confusions": confusions})
+
     def filled(self, vector: NDArray[np.int64]) -> ValidationCounts:
         """A tally of the same names with the counts of `vector`."""
         values = iter(vector.tolist())
@@ -100,8 +119,8 @@ def evaluate(
     parts = [part for area in areas for part in pieces(area, whole=sliding.short_side is not None)]
     for part in parts[rank::ranks]:
         members = chances(ensemble, part, scaling, sliding, device=device, dtype=dtype)
-        with part.labels.reader() as labels:
-            truth = labels.read(part.window)
+        with part.labels.reader() as labels, part.scene.reader() as reader:
+            truth = np.where(reader.valid(part.window), labels.read(part.window), np.uint8(IGNORE))
         vector = vector + _counted(members, truth, ensemble, threshold).vector()
     return total.filled(vector)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
 import time
@@ -17,10 +18,13 @@ from torch import Tensor
 from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, ResourceError
+from co2s_cli.files import write_text
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.report import percent
+from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
 from co2s_cli.training.ema import EMA, Ema
 from co2s_cli.training.model_files import FINAL, LAST, BestFile, best_files
@@ -109,11 +113,15 @@ class TrainingEngine:
         settings: Mapping[str, Any],
         validate: Callable[[Ensemble], ValidationCounts],
         progress: Progress,
+        look: Callable[[Ensemble], Sequence[SampleView]] | None = None,
         ema: Ema | None = None,
         guided: bool = False,
         half: bool = False,
     ) -> None:
-        """`guided`: a frozen guide gives the pseudo-labels, neither the students nor the running mean."""
+        """`look` gives crops to be seen beside the numbers.
+
+        `guided`: a frozen guide gives the pseudo-labels, neither the students nor the running mean.
+        """
         self._pair = pair
         self.guided = guided
         self._manifest = pair.manifest
@@ -126,6 +134,7 @@ class TrainingEngine:
         self._folder = folder
         self._settings = dict(settings)
         self._validate = validate
+        self._look = look
         self._progress = progress
         groups = parameter_groups(
             self._pair, course.lr, backbone=course.backbone_lr, decoder=course.decoder_lr, queries=course.queries_lr
@@ -190,6 +199,26 @@ class TrainingEngine:
             self._progress.close()
             if records is not None:
                 records.close()
+
+    def seconds_a_step(self, tries: int = 2) -> float:
+        """What a step takes in which everything is computed; nothing is learnt. A first one is not timed."""
+        course = self._course
+        self.step = course.judged - 1  # where unlabelled views count
+        first = self.step * course.accumulate
+        batches = self._loader.batches(first, first + (tries + 1) * course.accumulate)
+        self._pair.train()
+        began = time.perf_counter()
+        try:
+            for attempt in range(tries + 1):
+                drawn = self._drawn(batches)
+                if self._gradients(drawn) is None:
+                    raise self._too_big(drawn[0])
+                began = time.perf_counter() if attempt == 0 else began
+            return (time.perf_counter() - began) / tries
+        finally:
+            batches.close()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.step, self._waited = 0, 0.0
 
     def _validates(self) -> bool:
         """Whether a validation follows the last step."""
@@ -324,8 +353,10 @@ class TrainingEngine:
         improved = [file for file in self.best_files if self._improved(found, file)]
         if records is not None:
             records.add(self.step, found)
+            if self._look is not None:
+                records.add_views(self.step, self._look(self._pair), self._manifest.class_map.colors)
             scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
-            shown = "  ".join(f"{name} {found[f'{name}/miou']:.3f}" for name in scored)
+            shown = "  ".join(f"{name} {percent(found[f'{name}/miou'])}" for name in scored)
             log.info("step %d  validation mIoU: %s%s", self.step, shown, _best_so_far(improved))
             warning = drifting(*read(self._folder))
             if warning:
@@ -352,7 +383,11 @@ class TrainingEngine:
             return
         for prefix, model, tally in self._kept():
             model.manifest = self._described(tally)
-            contents = {file.name: file.content(model) for file in improved if file.prefix == prefix}
+            contents = {}
+            for file in improved:
+                if file.prefix == prefix and tally is not None:
+                    contents[file.name] = file.content(model)
+                    write_text(self._folder / file.counts_name, json.dumps(tally.plain()) + "\n")
             final = {prefix + FINAL: model} if self._course.refit and self.step == self._course.steps else {}
             for name, content in {**contents, **final, prefix + LAST: model}.items():
                 weights.save(content, self._folder / name, half=self._course.half_files)

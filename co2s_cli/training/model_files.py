@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from co2s_cli.models.ensemble import Ensemble
@@ -33,6 +34,11 @@ class BestFile:
         return self.prefix + (BEST if self.scored == FUSED else f"best-{self.scored}.safetensors")
 
     @property
+    def counts_name(self) -> str:
+        """File name of what was counted when it was validated."""
+        return f"{Path(self.name).stem}.json"
+
+    @property
     def figure(self) -> str:
         """Name of its mIoU among the findings of a validation."""
         return f"{self.prefix}{self.scored}/miou"
@@ -46,12 +52,13 @@ class BestFile:
         return model if self.scored == FUSED else alone(model, self.scored)
 
 
-MODEL_FILES = tuple(
-    name
-    for prefix in ("", EMA)
-    for name in (prefix + LAST, prefix + FINAL, *(BestFile(prefix, scored).name for scored in (FUSED, *STUDENT_NAMES)))
+_EVERY_BEST = tuple(BestFile(prefix, scored) for prefix in ("", EMA) for scored in (FUSED, *STUDENT_NAMES))
+
+MODEL_FILES = (
+    *(prefix + name for prefix in ("", EMA) for name in (LAST, FINAL)),
+    *(name for file in _EVERY_BEST for name in (file.name, file.counts_name)),
 )
-"""Every model file that a run may write."""
+"""Every model file that a run may write, and the counts beside them."""
 
 
 def best_files(students: Sequence[str], *, select_students: bool, averaged: bool) -> tuple[BestFile, ...]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from co2s_cli.classes import Color
 from co2s_cli.errors import ModelError
 from co2s_cli.files import write_text
+from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import ValidationCounts
 from co2s_cli.training.ema import EMA
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+
+_GAP = 4
+"""White columns between the pictures of a crop."""
 
 
 class Records:
@@ -39,6 +46,14 @@ class Records:
         self._timing.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         self._timing.flush()
         self._draw(step, values)
+
+    def add_views(self, step: int, views: Sequence[SampleView], colors: Sequence[Color]) -> None:
+        """Crops of a validation as images of TensorBoard: image, labels and predictions beside each other."""
+        for number, view in enumerate(views, 1):
+            panels = view.panels(colors)
+            gap = np.full((view.image.shape[0], _GAP, 3), 255, np.uint8)
+            row = np.concatenate([part for panel in panels.values() for part in (panel, gap)][:-1], axis=1)
+            self._events.add_image(f"crop {number}: {', '.join(panels)}", row, step, dataformats="HWC")
 
     def close(self) -> None:
         """Close all of them."""

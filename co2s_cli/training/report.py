@@ -1,4 +1,4 @@
-"""The report of a run, its curves and its confusion matrix, from the records and the last validation."""
+"""The report of a run, its curves and its confusion matrix, from the records and the validations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from co2s_cli.files import write_text
 from co2s_cli.models.manifest import SINGLE
 from co2s_cli.scoring.matrix import Scores, labelled_classes
 from co2s_cli.scoring.plots import draw, draw_confusion, figure
+from co2s_cli.scoring.report import md_row
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.ema import EMA
+from co2s_cli.training.model_files import BestFile
 from co2s_cli.training.records import about_labels, findings, read
 
 WRITTEN = ("report.json", "report.md", "curves.png", "confusion.png")
@@ -29,27 +31,43 @@ def write(
 ) -> dict[str, Any]:
     """Write the report into a run folder and give what report.json says. Without a validation there are no scores.
 
-    `mean` is the validation of the running mean of the weights, where the run keeps one; `guided`: neither it nor the
-    students gave the pseudo-labels, of which then nothing is known.
+    `tally` is the last validation and `mean` that of the running mean of the weights, where the run keeps one; those of
+    the best models are read from the folder. `guided`: neither students nor mean gave the pseudo-labels, of which then
+    nothing is known.
     """
     content: dict[str, Any] = dict(facts)
+    best = {prefix: counts_in(folder, prefix) for prefix in ("", EMA)}
+    if best[""] is not None:
+        content["best_validation"] = _all_scores(best, names)
     if tally is not None:
-        content["validation"] = {
-            prefix + name: _scores(part.confusions[name], names)
-            for prefix, part in (("", tally), (EMA, mean))
-            if part is not None
-            for name in part.told
-        }
+        content["validation"] = _all_scores({"": tally, EMA: mean}, names)
         told = findings(tally, mean, guided=guided)
         content["pseudo_labels"] = {key: value for key, value in told.items() if about_labels(key)}
-        content["confusion"] = tally.confusions[FUSED].tolist()
+    shown = best[""] or tally
+    if shown is not None:
+        content["confusion"] = shown.confusions[FUSED].tolist()
+        title = f"{FUSED}, {'best' if best[''] else 'last'} step, % of the true class"
+        draw_confusion(folder / "confusion.png", shown.confusions[FUSED], names, title=title)
     write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_text(folder / "report.md", _markdown(content, names))
     _curves(folder)
-    if tally is not None:
-        fused = tally.confusions[FUSED]
-        draw_confusion(folder / "confusion.png", fused, names, title="fused, % of the true class")
     return content
+
+
+def counts_in(folder: Path, prefix: str = "") -> ValidationCounts | None:
+    """What was counted when the best model of a run was validated; None where the run has none."""
+    path = folder / BestFile(prefix, FUSED).counts_name
+    return ValidationCounts.of(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def _all_scores(tallies: Mapping[str, ValidationCounts | None], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Scores of each student and of all together, by name; tallies by the prefix of their names."""
+    return {
+        prefix + name: _scores(tally.confusions[name], names)
+        for prefix, tally in tallies.items()
+        if tally is not None
+        for name in tally.told
+    }
 
 
 def _scores(matrix: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -61,6 +79,7 @@ def _scores(matrix: Any, names: Sequence[str]) -> dict[str, Any]:
         "accuracy": scores.accuracy,
         "kappa": scores.kappa,
         "pixels": scores.pixels,
+        "class_pixels": {name: int(matrix[index].sum()) for index, name in enumerate(names)},
         "iou": {name: scores.iou[index] if index in scored else None for index, name in enumerate(names)},
         "f1": {name: scores.f1[index] if index in scored else None for index, name in enumerate(names)},
     }
@@ -75,15 +94,24 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
     if best:
         lines += ["", "| best model | step | mean IoU % |", "|---|---|---|"]
         lines += [f"| {name} | {kept['step']:.0f} | {_percent(kept['miou'])} |" for name, kept in best.items()]
-    found = content.get("validation")
-    if not found:
+    tables = [("Best model", content.get("best_validation")), ("Last validation", content.get("validation"))]
+    told = [(title, found) for title, found in tables if found]
+    for title, found in told:
+        lines += ["", f"## {title}", "", *_table(found, names, content.get("labeled_pixels", {}))]
+    if not told:
         return "\n".join([*lines, "", "Not validated in this call.", ""])
-    lines += ["", f"| IoU % | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
-    rows = [("mean", [part["miou"] for part in found.values()])]
-    rows += [(name, [part["iou"][name] for part in found.values()]) for name in names]
-    lines += [f"| {name} | {' | '.join(map(_percent, values))} |" for name, values in rows]
-    lines += ["", "![curves](curves.png)", "", "![confusion](confusion.png)", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "![curves](curves.png)", "", "![confusion](confusion.png)", ""])
+
+
+def _table(found: Mapping[str, Any], names: Sequence[str], labeled: Mapping[str, int]) -> list[str]:
+    """IoU of each class by each student, and its pixels that train and that validate."""
+    head = ["IoU %", *found, "labelled pixels", "validated pixels"]
+    first = next(iter(found.values()))
+    rows = [["mean", *(_percent(part["miou"]) for part in found.values()), "", f"{first['pixels']:,}"]]
+    for name in names:
+        figures = [_percent(part["iou"][name]) for part in found.values()]
+        rows.append([name, *figures, f"{labeled.get(name, 0):,}", f"{first['class_pixels'][name]:,}"])
+    return [md_row(head), "|---|" + "---:|" * (len(head) - 1), *map(md_row, rows)]
 
 
 def _percent(share: float | None) -> str:

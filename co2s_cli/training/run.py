@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,17 @@ from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
 from co2s_cli.training.records import METRICS, TIMING
-from co2s_cli.training.runtime import Runtime, started
+from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
 from co2s_cli.training.state import STATE, State
 
 DEFAULT_STEPS = 4000
+
+SHORTEST, LONGEST = 50, 400
+"""Steps of a run whose length is counted in visits."""
+
+TRAINING_SHARE = 0.85
+"""Part of the minutes of a run that its steps may take; the rest is for validations, files and the report."""
 
 LARGEST_SHRINKING = 4.0
 """By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
@@ -86,18 +93,26 @@ def conduct(
         _check_folder(out, settings)
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
-        steps = settings.steps or length_of(settings, data, runtime)
-        refit = data.whole is not None
-        steps *= 1 + refit
         before = _manifest_of(out, settings, data, runtime) if settings.resume else None
         lesson = prepare(data, before, runtime)
-        engine = engine_for(settings, data, lesson, runtime, folder=out, steps=steps, refit=refit, progress=progress)
+        refit = data.whole is not None
+        made = partial(engine_for, settings, data, lesson, runtime, folder=out, refit=refit, progress=progress)
+        steps = _begun_with(out) if settings.resume else length_of(settings, data, runtime, made) * (1 + refit)
+        engine = made(steps=steps)
         if settings.resume:
             engine.resume()
         else:  # from here on nothing is refused any more, and what an earlier run left may go
             _clear_folder(out, runtime)
             if runtime.leads:
-                _write_config(out, settings, data, command=command, steps=steps, processes=runtime.ranks)
+                _write_config(
+                    out,
+                    settings,
+                    data,
+                    command=command,
+                    steps=steps,
+                    processes=runtime.ranks,
+                    device=device_name(runtime.device),
+                )
         _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
@@ -191,11 +206,27 @@ def _described_data(settings: RunConfig) -> DataConfig:
     return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
 
 
-def length_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
-    """Steps of a run whose settings do not say them."""
-    if settings.epochs is None:
-        return DEFAULT_STEPS
-    return settings.epochs * epoch_steps_of(settings, data, runtime)
+def length_of(
+    settings: RunConfig, data: Dataset, runtime: Runtime, made: Callable[..., TrainingEngine] | None = None
+) -> int:
+    """Steps of a run, of its first half where it is made again with all labels.
+
+    `made`: an engine of so many `steps`, to find the pace of this machine with.
+    """
+    if settings.epochs is not None:
+        return settings.epochs * epoch_steps_of(settings, data, runtime)
+    if settings.visits is not None:
+        crops = settings.batch * settings.accumulate * runtime.ranks
+        return min(max(SHORTEST, -(-settings.visits * data.places // crops)), LONGEST)
+    if settings.minutes is not None and made is not None:
+        seconds = runtime.mean(made(steps=2).seconds_a_step())
+        return max(1, int(settings.minutes * 60 * TRAINING_SHARE / seconds / (2 if data.whole else 1)))
+    return settings.steps or DEFAULT_STEPS
+
+
+def _begun_with(out: Path) -> int:
+    """Steps of the run in a folder."""
+    return int(State.load(out, lazily=True).settings["whole_run"])
 
 
 def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> Manifest:
@@ -285,7 +316,7 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngin
             for file in engine.best_files
             if file.key("step") in engine.best
         },
-        "labeled_images": len(data.labeled.sources),
+        "labeled_images": data.labeled_images,
         "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,
         "data_digest": data.digest,

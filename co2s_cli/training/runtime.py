@@ -44,6 +44,10 @@ class Runtime:
             dist.all_reduce(values)
         return values
 
+    def mean(self, value: float) -> float:
+        """The mean of a number over all ranks, on every rank."""
+        return float(self.summed(torch.tensor([value], dtype=torch.float64, device=self.device))[0]) / self.ranks
+
     def wrapped(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the ranks."""
         if self.ranks == 1:
@@ -55,6 +59,14 @@ class Runtime:
         """Until every rank is here."""
         if self.ranks > 1:
             dist.barrier()
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls a device: the name of the GPU, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type
 
 
 @contextlib.contextmanager

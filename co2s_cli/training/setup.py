@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.model import DTYPES, pick_precision
-from co2s_cli.inference.sliding import Sliding
+from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
+from co2s_cli.scoring.samples import sample_areas, sample_views
 from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, TrainingEngine
@@ -82,6 +84,15 @@ def engine_for(
         summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
         return counts.filled(summed.cpu().numpy())
 
+    crops = sample_areas(data.val, settings.crop, whole=sliding.short_side is not None)
+    look = partial(
+        sample_views,
+        areas=crops,
+        scaling=data.applied_scaling,
+        sliding=sliding,
+        device=runtime.device,
+        dtype=DTYPES[precision],
+    )
     return TrainingEngine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
@@ -89,8 +100,9 @@ def engine_for(
         course,
         runtime,
         folder=folder,
-        settings={**settings.deciding(), "processes": runtime.ranks},
+        settings={**settings.deciding(), "processes": runtime.ranks, "whole_run": steps},
         validate=validate,
+        look=look,
         progress=progress,
         ema=ema,
         guided=lesson.guide is not None,
@@ -211,9 +223,10 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -
 def sliding_of(settings: RunConfig) -> Sliding:
     """How validation makes maps."""
     tile = settings.eval_tile or settings.crop
+    stride = published_stride if settings.preset == "published" else stride_of
     return Sliding(
         tile=tile,
-        stride=max(1, int(tile * (1 - settings.eval_overlap) + 1e-9)),
+        stride=stride(tile, settings.eval_overlap),
         blend=settings.eval_blend,
         taper=settings.eval_taper,
         short_side=settings.eval_resize or None,

@@ -49,6 +49,14 @@ def test_crops_carry_the_weights_of_their_pixels(tmp_path):
     data.labeled.release()
 
 
+def test_a_pixel_that_two_entries_label_counts_once(tmp_path):
+    data = dataset(weighted(tmp_path))
+    alone = dataset(weighted(tmp_path, human=False))
+    assert data.counts == alone.counts, "the second entry labels all that the first one does, and as it does"
+    assert (data.labeled_images, len(data.labeled.sources)) == (1, 2)
+    assert sum(data.counts) == SIZE * SIZE - VAL[2] * VAL[3]
+
+
 def test_a_batch_has_weights_only_where_some_labels_have_some(tmp_path):
     (tmp_path / "plain").mkdir()
     plain = loader(dataset(landscape(tmp_path / "plain")))

@@ -460,7 +460,8 @@ def test_a_scene_that_breaks_off_in_the_middle_leaves_no_map(tmp_path, model):
 def test_a_dry_run_tells_what_would_be_done_and_does_nothing(tmp_path, model, large):
     (estimate,) = predict.run(settings(large, tmp_path / "map.tif", model, dry_run=True)).estimates
     assert (estimate.height, estimate.width, estimate.tile, estimate.overlap) == (1100, 1300, 64, 16)
-    assert (estimate.bands, estimate.panels) == (3, 1)
+    assert (estimate.strips, estimate.panels) == (3, 1)
+    assert "3 strips, 1 panel, " in estimate.text()
     assert estimate.windows == 23 * 27
     assert estimate.probably_skipped == 35
     assert 0 < estimate.memory_bytes <= estimate.memory_limit

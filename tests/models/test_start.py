@@ -10,6 +10,7 @@ from co2s_cli.data.landscape.spectrum import SPECTRUM
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
+from co2s_cli.students import LOCAL_NAMES
 from co2s_cli.training.network import students_of
 from co2s_cli.training.transfer import transfer
 
@@ -100,7 +101,7 @@ def test_students_that_it_holds_begin_with_it():
 
 @pytest.mark.parametrize(
     ("bands", "students"),
-    [(("red", "green", "blue"), ("dino", "local")), (("nir", "red", "green"), ("local",)), (("b1",) * 8, ("local",))],
+    [(("red", "green", "blue"), ("dino", "local")), (("nir", "red", "green"), LOCAL_NAMES), (("b1",) * 8, LOCAL_NAMES)],
 )
 def test_it_brings_dino_where_the_bands_are_those_that_it_has_seen(bands, students):
     assert students_of(settings_of(None, {"preset": "small"}, []), bands) == students

@@ -23,7 +23,7 @@ def opened(page: Path, script: str = "", *, width: int = 1280, height: int = 900
     copy = page.with_name("opened.html")
     copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     command = [browser, *_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}", "--dump-dom"]
-    done = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=600, check=False)
     if done.returncode or not done.stdout.strip():
         pytest.skip(f"Chromium does not run here: {done.stderr[-300:]}")
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

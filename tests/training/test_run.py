@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import yaml
 from support.training import landscape, quick
 
 from co2s_cli import load
-from co2s_cli.config.train import resumed
+from co2s_cli.config.train import resumed, settings_of
 from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import BEST, FINAL, LAST
 from co2s_cli.training.records import read
+from co2s_cli.training.run import length_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.state import STATE, State
 
@@ -224,3 +226,21 @@ def test_the_second_half_begins_with_the_weights_of_the_first(data, tmp_path):
 def test_files_that_validate_never_teach(data, tmp_path):
     told = train.run(quick(data, tmp_path / "run", "refit=true", steps=2))
     assert (told.steps, told.final, told.model.name) == (2, None, BEST)
+
+
+def test_minutes_become_steps_by_the_pace_of_the_machine_and_measuring_it_teaches_nothing(data, tmp_path, monkeypatch):
+    measured = TrainingEngine.seconds_a_step
+    monkeypatch.setattr(TrainingEngine, "seconds_a_step", lambda engine: measured(engine) * 0 + 0.85)
+    timed, counted = tmp_path / "timed", tmp_path / "counted"
+    told = train.run(quick(data, timed, "val_every=2", steps=None, minutes=4 / 60, stop_after=2))
+    assert told.steps == 4
+    monkeypatch.setattr(TrainingEngine, "seconds_a_step", lambda _: pytest.fail("a resumed run has its length"))
+    train.run(resumed(timed, {"resume": True}, []))
+    train.run(quick(data, counted, "val_every=2", steps=4))
+    assert (timed / LAST).read_bytes() == (counted / LAST).read_bytes()
+
+
+@pytest.mark.parametrize(("places", "steps"), [(3, 50), (25, 150), (272, 400)])
+def test_the_length_in_visits_follows_the_labels(data, places, steps):
+    settings = settings_of(None, {"data": str(data), "preset": "small"}, [])
+    assert length_of(settings, SimpleNamespace(places=places), Runtime(torch.device("cpu"))) == steps

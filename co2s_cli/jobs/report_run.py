@@ -1,0 +1,117 @@
+"""A training run read from its folder, for its page."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from co2s_cli.config import distill, train
+from co2s_cli.config.base import read_yaml
+from co2s_cli.config.run import RunConfig
+from co2s_cli.errors import Co2sError, InputError
+from co2s_cli.inference.model import DTYPES, pick_device, pick_precision
+from co2s_cli.models import weights
+from co2s_cli.models.manifest import Manifest
+from co2s_cli.pages.run_page import RunContent
+from co2s_cli.scoring.report import percent
+from co2s_cli.scoring.samples import SampleView, sample_areas, sample_views
+from co2s_cli.training.model_files import BEST, LAST
+from co2s_cli.training.records import TIMING, duration, read
+from co2s_cli.training.report import counts_in
+from co2s_cli.training.run import data_of
+from co2s_cli.training.setup import sliding_of
+
+log = logging.getLogger(__name__)
+
+
+def run_content(folder: Path) -> RunContent:
+    """What there is to show of a run.
+
+    Raises:
+        InputError: the folder holds no run, or one without a model yet.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder}: holds no training run, config.yaml is missing")
+    model = next((folder / name for name in (BEST, LAST) if (folder / name).is_file()), None)
+    if model is None:
+        raise InputError(f"{folder}: holds no model yet", hint="a run writes one at its first validation")
+    config, manifest = read_yaml(folder / "config.yaml"), weights.read_manifest(model)
+    losses, validations = read(folder)
+    views, remark = _views(folder, config, model)
+    return RunContent(
+        facts=_facts(folder, config, manifest),
+        classes=manifest.class_map,
+        labeled_pixels=_made_with(config).get("labeled_pixels") or {},
+        losses=losses,
+        validations=validations,
+        best=counts_in(folder),
+        views=views,
+        remark=remark,
+    )
+
+
+def _made_with(config: Mapping[str, Any]) -> dict[str, Any]:
+    return config.get("made_with") or {}
+
+
+def _facts(folder: Path, config: Mapping[str, Any], manifest: Manifest) -> dict[str, object]:
+    """What a reader wants to know of a run first, in plain words."""
+    made, training = _made_with(config), manifest.training
+    report = _json(folder / "report.json")
+    best = (report.get("best") or {}).get(BEST) or {}
+    lines = [json.loads(line) for line in _text(folder / TIMING).splitlines()]
+    facts = {
+        "Command": f"co2s {made.get('command', 'train')}",
+        "Method": training.get("method"),
+        "Preset": training.get("preset"),
+        "Steps": f"{report.get('step', training.get('steps'))} of {made.get('steps', '?')}",
+        "Best step": f"{best['step']:.0f}, mean IoU {percent(best['miou'])}" if best else None,
+        "Time": duration(_seconds(lines)) if lines else None,
+        "Device": made.get("device"),
+        "Processes": made.get("processes"),
+        "Data": f"{config.get('data')} ({manifest.trained_on})",
+        "Students": "; ".join(f"{name}: {student.title}" for name, student in manifest.students.items()),
+        "Licence of the weights": manifest.licence or "not stated",
+        "Made with": f"co2s {made.get('co2s', '?')}, torch {made.get('torch', '?')}",
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _seconds(lines: list[dict[str, float]]) -> float:
+    """Seconds of all calls together: each begins to count anew."""
+    seconds = [line["seconds"] for line in lines]
+    ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
+    return sum(ends)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_text(path) or "{}")
+    return content
+
+
+def _views(folder: Path, config: Mapping[str, Any], model: Path) -> tuple[list[SampleView], str]:
+    """Crops that the model maps now, or why there are none: the data may be elsewhere by now."""
+    try:
+        settings = _settings(folder, config)
+        data = data_of(settings, with_unlabeled=False)
+        sliding = sliding_of(settings)
+        areas = sample_areas(data.val, settings.crop, whole=sliding.short_side is not None)
+        device = pick_device("auto")
+        dtype = DTYPES[pick_precision(settings.precision, device)]
+        ensemble = weights.load(model, device)
+        return sample_views(ensemble, areas, data.applied_scaling, sliding, device=device, dtype=dtype), ""
+    except Co2sError as error:
+        log.warning("no sample crops: %s", error.message)
+        return [], f"None: the data of this run could not be read again ({error.message})."
+
+
+def _settings(folder: Path, config: Mapping[str, Any]) -> RunConfig:
+    resumed = distill.resumed if _made_with(config).get("command") == "distill" else train.resumed
+    return resumed(folder, {"resume": True}, [])
