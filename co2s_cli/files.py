@@ -52,6 +52,10 @@ def read_text(path: Path) -> str:
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Refuse, before any work, an output that exists, or whose folder is missing or read-only."""
     folder = path.parent
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise OutputError(f"{path}: is no text in UTF-8, as the name of an output has to be") from None
     if not folder.is_dir():
         raise OutputError(f"{path}: folder {folder} does not exist", hint=f"mkdir -p {folder}")
     if path.is_dir():

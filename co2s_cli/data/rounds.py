@@ -182,7 +182,7 @@ def _blank(manifest: Manifest, scaling: ScalingEntry | None) -> DataConfig:
         classes=manifest.classes,
         labeled=(LabeledEntry(image="", labels=Path()),),
         bands=manifest.bands,
-        scaling=scaling or ScalingEntry(**manifest.scaling.model_dump()),
+        scaling=scaling or ScalingEntry(**manifest.scaling.model_dump(exclude={"headroom"})),
         ground_resolution=manifest.ground_resolution,
     )
     return with_placeholder.model_copy(update={"labeled": ()})

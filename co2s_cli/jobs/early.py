@@ -13,6 +13,7 @@ from pathlib import Path
 from co2s_cli.config.data import LabeledEntry, UnlabeledEntry, read_data
 from co2s_cli.config.distill import DistillConfig
 from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.config.import_ import ImportConfig
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.protocol import find_protocol
@@ -21,6 +22,7 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.files import check_output, check_readable
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import SUFFIXES, is_local
@@ -103,6 +105,20 @@ def check_evaluate(settings: EvaluateConfig) -> None:
     """
     if settings.model is not None:
         weights.read_manifest(settings.model)
+
+
+def check_import(settings: ImportConfig) -> None:
+    """Refuse checkpoints that are no files, a data set that nobody knows, and a model file that cannot be written.
+
+    Raises:
+        Co2sError: as `jobs.import_.run` would.
+    """
+    if settings.out.suffix != ".safetensors":
+        raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
+    check_output(settings.out, overwrite=settings.overwrite)
+    find_protocol(settings.dataset)
+    for path in settings.checkpoints:
+        check_readable(path)
 
 
 def _manifest(settings: MapConfig) -> Manifest:

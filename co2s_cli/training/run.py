@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
 from co2s_cli.files import appearing, check_writable, clear_leftovers
+from co2s_cli.inference.model import pick_precision
 from co2s_cli.locks import only_writer
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
@@ -36,6 +39,8 @@ from co2s_cli.training.records import METRICS, TIMING
 from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
 from co2s_cli.training.state import STATE, State
+
+log = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 4000
 
@@ -113,9 +118,12 @@ def conduct(
                     processes=runtime.ranks,
                     device=device_name(runtime.device),
                 )
+        if runtime.leads:
+            _tell_start(settings, data, lesson.pair, runtime, steps=steps)
         _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
+            _tell_end(result, engine)
             _report(out, settings, data, engine, result)
         runtime.wait()
     return result
@@ -259,6 +267,33 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
             f"co2s {command} --resume --out {out}" if whole else "no state was whole yet: start anew with --overwrite"
         )
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
+
+
+def _tell_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int) -> None:
+    """Log what learns from what, how, and for how long; the time is told with the first steps."""
+    sizes = (
+        f"{name} ({sum(value.numel() for value in student.parameters()) / 1e6:.2f} M parameters)"
+        for name, student in model.students.items()
+    )
+    log.info("students: %s; %d bands: %s", ", ".join(sizes), len(data.bands), ", ".join(data.bands))
+    if data.whole is None:  # else the pixels on both sides have been told
+        pixels = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes.names, data.counts, strict=True))
+        log.info("labelled pixels that train: %s", pixels)
+    anew = f", from step {steps // 2} on anew with all labels" if data.whole else ""
+    precision = pick_precision(settings.precision, runtime.device)
+    log.info(
+        "%s on %s in %s: %d steps of %d crops of %d pixels%s",
+        settings.lesson, runtime.device, precision, steps, settings.batch * runtime.ranks, settings.crop, anew,
+    )  # fmt: skip
+
+
+def _tell_end(result: RunResult, engine: TrainingEngine) -> None:
+    """Log which model file is what."""
+    if result.best is not None:
+        miou, step = engine.best["miou"], engine.best["step"]
+        log.info("%s: best validation, mIoU %.3f at step %d", result.best.name, miou, step)
+    if result.final is not None:
+        log.info("%s: learnt from all labels, those that validated too; nothing validates it", result.final.name)
 
 
 def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:

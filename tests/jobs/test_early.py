@@ -72,9 +72,19 @@ CASES = [
     ("train good.yaml --preset tiny --init gone.safetensors", 3, "no such model file"),
     ("distill good.yaml --teacher gone.safetensors", 3, "no such model file"),
     ("evaluate good.yaml --model gone.safetensors", 3, "no such model file"),
+    ("evaluate gone.tif gone.gpkg", 3, "no such"),
+    ("import gone.pth --dataset loveda --out a.safetensors", 3, "gone.pth: no such file"),
+    ("import broken.tif --dataset nothing --out a.safetensors", 2, "nothing"),
+    ("import broken.tif --dataset loveda --out a.tif", 2, "a model file is named *.safetensors"),
+    ("vectorize gone.tif --out a.gpkg", 3, "gone.tif: no such file"),
+    ("vectorize scene.tif --out a.gpkg", 3, "one band"),
+    ("info gone.tif", 3, "gone.tif: no such file"),
+    ("info broken.safetensors", 5, "not a co2s model file"),
+    ("sample run --size -1", 2, "--size"),
 ]
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported_to_refuse(folder):
     commands = [command for command, _, _ in CASES]
     with only_writer(folder / "used"):
