@@ -779,8 +779,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pseudo/cut.py",
-        "labels[on_top], mask[on_top], weights[on_top] = strip.human[on_top], HUMAN, STEPS",
-        "mask[on_top], weights[on_top] = HUMAN, STEPS",
+        "labels[by_hand], mask[by_hand], weights[by_hand] = strip.human[by_hand], HUMAN, STEPS",
+        "mask[by_hand], weights[by_hand] = HUMAN, STEPS",
         "pseudo/test_cut.py",
         "human labels do not lie on top",
     ),

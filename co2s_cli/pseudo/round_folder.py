@@ -21,7 +21,7 @@ RULE_TAG = "CO2S_RULE"
 
 @dataclass(frozen=True, slots=True)
 class RoundFolder:
-    """A folder with a folder for each kind of raster, in which each scene's is called as the scene is."""
+    """The folder of a round: a subfolder for each kind of raster, in it a file for each scene, named as the scene."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class RoundFolder:
         return self.path / "pseudo.json"
 
     def targets(self, scenes: Iterable[str], beside: Iterable[str]) -> list[Target]:
-        """The scenes with their candidates, and the rasters `beside` them."""
+        """What is written for each scene: its candidates, and the rasters of the kinds `beside`."""
         return targets_in(scenes, self.path / CANDIDATES, {name: self.path / name for name in beside})
 
     def cut_of(self, target: Target) -> dict[str, Path]:
@@ -71,7 +71,7 @@ class RoundFolder:
             )
 
     def open_again(self) -> None:
-        """Take the data.yaml of an earlier cut away: it names rasters that are about to change."""
+        """Remove the data.yaml of an earlier cut: it names rasters that are about to change."""
         self.data.unlink(missing_ok=True)
 
     def make(self, targets: Sequence[Target]) -> None:
@@ -86,7 +86,7 @@ class RoundFolder:
 
 
 def tags_of(path: Path) -> Mapping[str, str]:
-    """What a raster says of itself."""
+    """The tags of a raster."""
     with reading(str(path)) as dataset:
         return dict(dataset.tags())
 
