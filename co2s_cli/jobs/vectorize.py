@@ -23,6 +23,7 @@ from co2s_cli.geo.polygons.plan import VectorPlan, block_rows, check_plan, min_p
 from co2s_cli.geo.polygons.sieve import sieve_to_file
 from co2s_cli.geo.write import styles, vector
 from co2s_cli.geo.write.raster import copy_class_raster
+from co2s_cli.jobs.paths import check_outputs
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     Raises:
         Co2sError: what is wrong with the settings, the raster or the output; nothing is left behind then.
     """
-    _check_outputs(settings)
+    check_outputs(settings)
+    _check_existing(settings)
     raster = ClassRaster.open(settings.raster)
     plan = plan_polygons(settings, raster, lonlat=vector.format_of(settings.out).lonlat)
     scratch_parent = None if settings.out == vector.STDOUT else settings.out.parent
@@ -107,7 +109,7 @@ def check(settings: VectorizeConfig, grid: Grid) -> None:
     check_plan(settings, grid, lonlat=vector.format_of(settings.out).lonlat)
 
 
-def _check_outputs(settings: VectorizeConfig) -> None:
+def _check_existing(settings: VectorizeConfig) -> None:
     vector.format_of(settings.out)
     if settings.sieved is not None:
         check_output(settings.sieved, overwrite=settings.overwrite)
