@@ -39,6 +39,7 @@ from co2s_cli.cli import (  # noqa: E402
     distill,  # noqa: F401 - each registers its command on `app`
     doctor,  # noqa: F401
     evaluate,  # noqa: F401
+    export,  # noqa: F401
     fetch,  # noqa: F401
     import_,  # noqa: F401
     info,  # noqa: F401

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 def doctor(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
     """Say what this machine has of what co2s wants, how fast it is, and what to do about what is missing."""
     settings = load(DoctorConfig, config, flags)
+    if settings.gpu:
+        _check_gpu(settings, as_json=as_json)
+        return
     from co2s_cli.jobs import doctor as job  # after parsing: --help must not wait for psutil
 
     result = job.run(settings, progress=watcher())
@@ -30,6 +33,16 @@ def doctor(flags: dict[str, Any], config: Config = None, as_json: Json = False) 
     if result.missing:
         names = ", ".join(dict.fromkeys(finding.name for finding in result.missing))
         raise ResourceError(f"missing: {names}", hint="; ".join(dict.fromkeys(item.advice for item in result.missing)))
+
+
+def _check_gpu(settings: DoctorConfig, *, as_json: bool) -> None:
+    """Check and measure on a GPU; what is found out is in the folder from the first result on."""
+    from co2s_cli.jobs.gpu import proof  # loads torch
+
+    result = proof.run(settings.gpu_out, progress=watcher())
+    echo_result(result, as_json=as_json, text=result.text())
+    if result.failed:
+        raise ResourceError(f"checks on the GPU failed: {', '.join(result.failed)}", hint=f"see {result.report}")
 
 
 def described(result: DoctorResult) -> str:

@@ -25,7 +25,9 @@ def checked_run(settings: R) -> R:
     from co2s_cli.jobs import early, init  # rasterio loads slowly: after the settings are known to be good
 
     early.check_run(settings)
-    return init.for_run(settings)
+    draft = init.draft_for_run(settings)
+    early.check_pretrained(settings)
+    return init.with_draft(settings, draft)
 
 
 @contextlib.contextmanager

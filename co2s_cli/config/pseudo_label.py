@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from co2s_cli.config.evaluate import parse_values
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
 
@@ -53,6 +54,14 @@ class PseudoLabelConfig(MapConfig):
     """data.yaml with human labels: they stay on top, and validate the next round as they did the last one."""
     truth: Annotated[Path | None, Flag(panel="Labels")] = None
     """True labels to measure with: a raster or polygons; a folder of them, called as the scenes are, for several."""
+    attribute: Annotated[str, Flag(panel="Labels")] = "class"
+    """Attribute of polygons in --truth that holds class names or ids."""
+    values: Annotated[
+        dict[int | str, int | str | None],
+        BeforeValidator(parse_values),
+        Flag(panel="Labels", metavar="VALUE=CLASS,…", repeats=True),
+    ] = Field(default_factory=dict)
+    """What values of --truth mean: 1=water,2=forest,0=none."""
     weight: Annotated[Threshold | Literal["confidence"], Flag(panel="Labels", metavar="NUMBER|confidence")] = (
         "confidence"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -17,6 +17,7 @@ from co2s_cli.config.protocol import published_names
 from co2s_cli.data import survey
 from co2s_cli.data.balance import Balance, ClassIndex
 from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of, tell_sides
+from co2s_cli.data.rounds import MergedLabels
 from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
 from co2s_cli.data.survey import LabelBlock
@@ -59,6 +60,11 @@ class Dataset:
         return band_statistics([source.scene for source in sources[::step]], self.applied_scaling)
 
     @property
+    def labeled_images(self) -> int:
+        """Images with labels that train; several entries may be of one image."""
+        return len({resolved(source.scene.source) for source in self.labeled.sources})
+
+    @property
     def applied_scaling(self) -> Scaling:
         """The scaling of all of its images."""
         return _applied(self.scaling)
@@ -99,7 +105,7 @@ def assemble(
     unlabeled = _unlabeled(config, labeled, roles) if with_unlabeled else []
     scaling = _scaling(config, [*labeled, *unlabeled], headroom)
     made = partial(_labeled_pool, scaling=_applied(scaling), view=view, balance=balance)
-    counts = tuple(np.sum([block.counts for block in blocks], axis=0).tolist())
+    counts = _counted(labeled, blocks, len(classes), view.crop)
     items = survey.unlabeled_items(unlabeled, view.crop)
     others = Pool(unlabeled, items, _applied(scaling), view) if unlabeled else None
     if with_unlabeled and not others:
@@ -123,6 +129,22 @@ def assemble(
             [*blocks, *roles.judged],
         ),
     )
+
+
+def _counted(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int, crop: int) -> tuple[int, ...]:
+    """Labelled pixels by class; one that several entries of an image label counts once, as the last of them has it."""
+    entries: dict[str, list[int]] = {}
+    for index, source in enumerate(labeled):
+        entries.setdefault(resolved(source.scene.source), []).append(index)
+    shared = [indices for indices in entries.values() if len(indices) > 1]
+    merged = [
+        replace(labeled[indices[0]], labels=MergedLabels(tuple(labeled[i] for i in indices)), windows=())
+        for indices in shared
+    ]
+    twice = {index for indices in shared for index in indices}
+    once = [block for block in blocks if block.source not in twice]
+    counts = [block.counts for block in (*once, *survey.labeled_blocks(merged, classes, crop))]
+    return tuple(np.sum(counts, axis=0).tolist())
 
 
 def _labeled_pool(

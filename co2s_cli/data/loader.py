@@ -162,8 +162,10 @@ class Loader:
 
     def _stacked(self, images: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
         """Crops (n, bands, S, S), as uint8 where the images are."""
-        stacked = _stacked(images, like)
-        return compact(stacked) if self._labeled.is_uint8 else stacked
+        if not self._labeled.is_uint8:
+            return _stacked(images, like)
+        # crop by crop, while it is in the processor's cache
+        return _stacked([compact(image) for image in images], None if like is None else compact(like))
 
     def _unlabeled_crops(self, step: int) -> tuple[list[tuple[Crop, np.random.Generator]], list[int]]:
         """The unlabelled crops of a step with their generators, the extra ones behind, and each slot's partner."""

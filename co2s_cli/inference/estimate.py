@@ -34,8 +34,10 @@ class Estimate:
     """Windows surely without a valid pixel: outside the area, or not in the file."""
     probably_skipped: int
     """Windows that look blank in an overview."""
-    bands: int
+    strips: int
+    """Rows of units that the scene is cut into."""
     panels: int
+    """Columns of units."""
     lanes: int
     device: str
     precision: str
@@ -51,11 +53,15 @@ class Estimate:
         """A few lines for people."""
         size = f"{self.height} × {self.width} px, {self.windows} windows of {self.tile} px, overlap {self.overlap}"
         skipped = f"skipped: {self.skipped} surely, {self.probably_skipped} probably"
-        cut = f"{self.bands} bands, {self.panels} panels, {self.lanes} windows side by side"
+        cut = f"{_counted(self.strips, 'strip')}, {_counted(self.panels, 'panel')}, {self.lanes} windows side by side"
         memory = f"memory {show_bytes(self.memory_bytes)} (limit {show_bytes(self.memory_limit)})"
         rest = f"disk at most {show_bytes(self.disk_bytes)}, about {self.seconds / 60:.1f} minutes"
         where = f"{self.device} in {self.precision}"
         return f"{self.source} → {self.out}\n  {size}\n  {skipped}\n  {cut} on {where}\n  {memory}, {rest}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def estimate(context: MapContext, target: Target) -> Estimate:
@@ -77,7 +83,7 @@ def estimate(context: MapContext, target: Target) -> Estimate:
         windows=len(plan),
         skipped=len(plan) - possible,
         probably_skipped=blank,
-        bands=len({unit.row for unit in units}),
+        strips=len({unit.row for unit in units}),
         panels=len({unit.col for unit in units}),
         lanes=memory.lanes,
         device=str(engine.device),

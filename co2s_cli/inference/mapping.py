@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from co2s_cli import __version__
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.mapping import MapConfig
+from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import Co2sError, OutputError
 from co2s_cli.geo.checksum import checksum_holds
 from co2s_cli.geo.gdal import reading
@@ -107,7 +108,9 @@ class MapResult:
     state: str
     """made, resumed, or done: it was whole before."""
     pixels: dict[str, int] = field(default_factory=dict)
-    """Pixels of each class by name, and without a class ('')."""
+    """Pixels of each class by name."""
+    pixels_without_class: int = 0
+    """Pixels that are no data, outside of the area, or not sure enough."""
     windows: int = 0
     """Of the whole plan."""
     read: int = 0
@@ -286,9 +289,31 @@ def _begin(
         band=journal.band,
         panel=panel,
     )
+    _log_plan(job)
     job.parts.keep_only(job.units)
     notes.added(journal).write(job.folder)
     return replace(job, todo=tuple(job.missing()))
+
+
+def _log_plan(job: SceneJob) -> None:
+    """What `-v` tells of a scene before it is run."""
+    scene, plan, memory = job.scene.scene, job.scene.lattice.plan, job.memory
+    resolution = f" of {scene.ground_resolution:.4g} m" if scene.ground_resolution else ""
+    log.debug(
+        "%s: %d × %d px%s, %s, bands %s, masked by %s",
+        scene.source, scene.width, scene.height, resolution, scene.dtype, ", ".join(scene.names),
+        scene.rules.describe(),
+    )  # fmt: skip
+    ranges = dict.fromkeys(zip(job.scene.scaling.low, job.scene.scaling.high, strict=True))
+    log.debug("values that become 0 and 1: %s", ", ".join(f"{low:g} to {high:g}" for low, high in ranges))
+    log.debug(
+        "%d windows of %d px, overlap %d, in %d units of up to %d rows and %d columns",
+        len(plan), plan.tile, plan.overlap, len(job.units), job.band, job.panel,
+    )  # fmt: skip
+    log.debug(
+        "%d windows side by side, batch %d, %d reading and %d writing threads, %s of memory, limit %s",
+        memory.lanes, job.batch, memory.threads, memory.encoders, *map(show_bytes, (memory.expected, memory.limit)),
+    )  # fmt: skip
 
 
 def pick_memory(context: MapContext, engine: InferenceEngine, scene: PreparedScene) -> MemoryPlan:
@@ -361,6 +386,7 @@ def _result(
         outputs=job.target.outputs,
         state=state,
         pixels=_pixels(context.model.manifest.class_map, counts),
+        pixels_without_class=int(counts[IGNORE]),
         windows=len(job.scene.lattice.plan),
         read=pace.read,
         ran=pace.ran,
@@ -378,7 +404,7 @@ def _result(
 
 
 def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
-    return {**{name: int(counts[number]) for number, name in enumerate(classes.names)}, "": int(counts[IGNORE])}
+    return {name: int(counts[class_id]) for class_id, name in enumerate(classes.names)}
 
 
 def _make_beside(context: MapContext, target: Target, scene: PreparedScene) -> None:

@@ -13,7 +13,8 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.sources import expand_sources, is_local
+from co2s_cli.geo.read.scenes import scene_sources
+from co2s_cli.geo.sources import is_local
 from co2s_cli.limits import MAX_WINDOWS
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import window_count
@@ -22,6 +23,8 @@ _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
 """File suffix of outputs that are no rasters."""
 
 _RASTER = (".tif", ".tiff")
+
+_THERE = "--resume keeps it if it is whole and the same, --overwrite replaces it; or choose another name"
 
 _LEAST_DISK = 0.02
 """Least share of its uncompressed bytes that a map was seen to take."""
@@ -45,7 +48,7 @@ class Target:
     def check(self, *, overwrite: bool) -> None:
         """Refuse outputs that exist or whose folder is missing or read-only."""
         for path in self.outputs.values():
-            check_output(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite, hint=_THERE)
 
     def check_disk(self, needed: int) -> None:
         """Refuse where surely less than what is needed is free on the disk of the map."""
@@ -64,7 +67,7 @@ def folder_of(out: Path) -> Path:
 
 def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None]) -> list[Target]:
     """Every scene with its outputs: a file each for one scene, a folder each for several."""
-    sources = expand_sources(scenes)
+    sources = scene_sources(scenes)
     several = len(sources) > 1
     wanted = {name: path for name, path in beside.items() if path is not None}
     targets = [
@@ -113,7 +116,7 @@ def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
 
 def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:
     """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
-    sources = {source: f"{_stem(source)}.tif" for source in expand_sources(scenes)}
+    sources = {source: f"{_stem(source)}.tif" for source in scene_sources(scenes)}
     targets = [
         Target(source, out / file, {name: folder / file for name, folder in beside.items()})
         for source, file in sources.items()
@@ -154,7 +157,7 @@ def _check_stems(targets: list[Target]) -> None:
 
 
 def _check_names(target: Target) -> None:
-    """Refuse formats that nothing writes, and a scene that would be overwritten by its map."""
+    """Refuse formats that nothing writes."""
     for name, path in target.outputs.items():
         if name == "vector":
             from co2s_cli.geo.write import vector  # only where it is wanted: it loads in a second
@@ -164,5 +167,3 @@ def _check_names(target: Target) -> None:
             raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")
         elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:
             raise ConfigError(f"{path}: a GeoTIFF is written, so a name that ends in .tif is wanted")
-        if is_local(target.source) and path.exists() and Path(target.source).exists() and path.samefile(target.source):
-            raise OutputError(f"{path}: is the scene itself", hint="choose another name")

@@ -18,7 +18,7 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.data.draft import AttributeClasses, ClassFacts, check_legend, class_facts, data_yaml
 from co2s_cli.data.roles import Roles, roles_of
 from co2s_cli.data.sources import Source, labeled_sources, with_bands
-from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.errors import InputError, OutputError
 from co2s_cli.files import check_output, write_text
 from co2s_cli.geo.labels.labels import PolygonLabels
 from co2s_cli.geo.labels.polygon_file import (
@@ -34,7 +34,8 @@ from co2s_cli.geo.labels.polygon_file import (
 from co2s_cli.geo.read.bands import common_names
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.sources import expand_sources
+from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
+from co2s_cli.jobs.paths import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,14 @@ class InitResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RunDraft:
+    """The data.yaml of a run on a scene and polygons, not yet written."""
+
+    result: InitResult
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Polygons:
     """The file of polygons and what its attribute means."""
 
@@ -92,6 +101,7 @@ def run(settings: InitConfig) -> InitResult:
         InputError: polygons that cannot be trained on, or scenes that cannot be read.
         OutputError: the file exists or cannot be written.
     """
+    check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
     result, text = drafted(settings)
     write_text(settings.out, text)
@@ -101,7 +111,8 @@ def run(settings: InitConfig) -> InitResult:
 def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     """What is told of scenes and polygons, and the text of their data.yaml; nothing is written."""
     polygons = _opened(settings)
-    scenes = [Scene.open(source) for source in expand_sources(settings.scenes)]
+    tell_left_out(settings.scenes)
+    scenes = [Scene.open(source) for source in scene_sources(settings.scenes)]
     lines = [_scene_line(scene, polygons) for scene in scenes]
     if not any(line.polygons for line in lines):
         raise _outside(polygons, scenes)
@@ -123,37 +134,44 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     return result, text
 
 
-def for_run(settings: R) -> R:
-    """Settings of a run on a scene and `--labels`, with the data.yaml that is written into its folder for them.
-
-    Others are handed back as they are. Of several processes each writes the same file, whole or not at all.
+def draft_for_run(settings: RunConfig) -> RunDraft | None:
+    """The data.yaml that a run on a scene and `--labels` wants in its folder; None for other runs. Writes nothing.
 
     Raises:
-        ConfigError, InputError, OutputError: as `run`; or the folder's data.yaml is another one.
+        InputError, OutputError: as `run`; or the folder's data.yaml is another one.
     """
-    if settings.labels is None or settings.resume:
-        return settings
-    if settings.out is None:
-        raise ConfigError("--labels wants --out, the folder of the run: data.yaml is written into it")
-    out = settings.out / "data.yaml"
-    draft = InitConfig(
+    if settings.labels is None or settings.out is None or settings.resume:
+        return None
+    wanted = InitConfig(
         scenes=[settings.data],
         labels=settings.labels,
         attribute=settings.attribute,
         overlaps=settings.overlaps,
-        out=out,
+        out=settings.out / "data.yaml",
     )
-    result, text = drafted(draft)
-    if out.exists() and not settings.overwrite and out.read_text(encoding="utf-8") != text:
+    check_outputs(wanted)
+    draft = RunDraft(*drafted(wanted))
+    if wanted.out.exists() and not settings.overwrite and wanted.out.read_text(encoding="utf-8") != draft.text:
         raise OutputError(
-            f"{out}: is another data.yaml than the one for {settings.data} and {settings.labels}",
-            hint=f"train on it (co2s train {out} --out {settings.out}), or replace it with --overwrite",
+            f"{wanted.out}: is another data.yaml than the one for {settings.data} and {settings.labels}",
+            hint=f"train on it (co2s train {wanted.out} --out {settings.out}), or replace it with --overwrite",
         )
-    settings.out.mkdir(parents=True, exist_ok=True)
-    write_text(out, text)
-    for remark in result.remarks:
+    return draft
+
+
+def with_draft(settings: R, draft: RunDraft | None) -> R:
+    """The settings of a run with `draft` as its data, which is written; of several processes each writes the same."""
+    if draft is None:
+        return settings
+    out = draft.result.out
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out.parent}: cannot be made into a folder ({error.strerror})") from error
+    write_text(out, draft.text)
+    for remark in draft.result.remarks:
         log.info("%s", remark)
-    for thin in result.thin:
+    for thin in draft.result.thin:
         log.warning("thin: %s", thin)
     return settings.model_copy(update={"data": str(out), "labels": None, "attribute": None, "overlaps": "refuse"})
 

@@ -11,11 +11,13 @@ from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.scenes import tell_left_out
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
+from co2s_cli.jobs.paths import check_maps
 from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -56,7 +58,9 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
+    tell_left_out(settings.scenes)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
+    check_maps(settings, targets)
     beside = Beside(
         check=lambda target, scene: _check_beside(target, scene.scene, settings),
         make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),

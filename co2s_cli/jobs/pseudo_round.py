@@ -138,7 +138,9 @@ class LabellingRound:
             path = next((one for one in beside if one.suffix.lower() in SUFFIXES | VECTORS), None)
         if path is None:
             return None
-        return open_labels(path, grid, self.manifest.class_map, attribute="class", values={})
+        return open_labels(
+            path, grid, self.manifest.class_map, attribute=self.settings.attribute, values=self.settings.values
+        )
 
     def _labelled(self, target: Target, bounds: NDArray[np.float64]) -> tuple[SceneLabels, LabelCounts]:
         """Cut one scene."""
@@ -212,9 +214,11 @@ class LabellingRound:
             for scene in scenes
         ]
         if all(one.empty for one in made):
+            left = ", and no data.yaml" if self.human.config is None else ": data.yaml holds the human labels alone"
             log.warning(
-                "not one pixel is sure enough: there are no pseudo-labels to train on, and no data.yaml; a lower "
-                "--threshold, or --threshold-per-class auto, keeps some"
+                "not one pixel is sure enough: there are no pseudo-labels to train on%s; a lower --threshold, or "
+                "--threshold-per-class auto, keeps some",
+                left,
             )
         for scene in scenes:
             if scene.summary.labelled and self.human.validates(scene.source):

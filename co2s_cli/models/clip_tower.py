@@ -53,7 +53,7 @@ class ClipBackbone(Backbone):
         patches = visual.conv1(images)
         grid = patches.shape[-2:]
         tokens = patches.flatten(2).transpose(1, 2)
-        start = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
+        start = visual.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         tokens = torch.cat([start, tokens], dim=1)
         return visual.ln_pre(tokens + resize_positions(visual.positional_embedding, grid).to(tokens.dtype)), grid
 
@@ -84,7 +84,7 @@ def _value_path(block: Any, tokens: Tensor) -> Tensor:
 
 
 def _as_map(tokens: Tensor, grid: torch.Size) -> Tensor:
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)
 
 
 def _clip_tower(spec: BackboneSpec) -> VisionTransformer:

@@ -39,7 +39,7 @@ class GuidedDecoder(nn.Module):
     def forward(self, taps: Taps, vectors: Tensor) -> Tensor:
         """Logits at four times the grid's resolution."""
         vectors = F.normalize(vectors, dim=-1)
-        batch, classes = len(taps.semantic), len(vectors)
+        batch, classes = taps.semantic.shape[0], len(vectors)
         similarity = torch.einsum("bdhw,nd->bnhw", F.normalize(taps.semantic, dim=1), vectors.to(taps.semantic.dtype))
         x = self.embed(similarity.flatten(0, 1).unsqueeze(1))
         x = x + self.pyramid(x)
@@ -115,7 +115,7 @@ class ClassMixer(nn.Module):
         pooled = F.avg_pool2d(x, POOL)
         rows, cols = pooled.shape[-2:]
         places = pooled.reshape(batch, classes, self.width, rows, cols).permute(0, 3, 4, 1, 2).flatten(0, 2)
-        tokens = torch.cat([places, words.to(places.dtype).expand(len(places), -1, -1)], dim=-1)
+        tokens = torch.cat([places, words.to(places.dtype).expand(places.shape[0], -1, -1)], dim=-1)
         normed = self.norm1(tokens)
         tokens = tokens + self.attention(normed, normed, normed, need_weights=False)[0]
         hidden = F.gelu(self.expand(self.norm2(tokens)))
@@ -145,7 +145,7 @@ class Up(nn.Module):
         weight = self.conv1.weight
         own = F.conv2d(x, weight[:, : self.kept], padding=1)
         shared = F.conv2d(skip, weight[:, self.kept :], padding=1)
-        x = (own.view(len(skip), -1, *own.shape[1:]) + shared.unsqueeze(1)).flatten(0, 1)
+        x = (own.view(skip.shape[0], -1, *own.shape[1:]) + shared.unsqueeze(1)).flatten(0, 1)
         x = F.relu(self.norm1(x))
         return F.relu(self.norm2(self.conv2(x)))
 

@@ -83,7 +83,7 @@ class DenseStudent(Student):
         whole = whole_patches(images, self.patch)
         first, second, third, last = self.backbone.maps(whole)
         again = [self._again(whole, last, grid).flatten(2).transpose(1, 2) for grid in self._grids()]
-        native = torch.cat(again, dim=1) if again else last.new_empty(len(last), 0, last.shape[1])
+        native = torch.cat(again, dim=1) if again else last.new_empty(last.shape[0], 0, last.shape[1])
         return DenseTaps(first, second, third, last, native)
 
     def decode(self, taps: DenseTaps, size: Sequence[int]) -> Tensor:

@@ -30,7 +30,7 @@ class _MetaPositions(VisionTransformer):
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Patches (B, h, w, C) → tokens (B, 1 + h · w, C) with their positions."""
-        start = self.cls_token.expand(len(x), -1, -1)
+        start = self.cls_token.expand(x.shape[0], -1, -1)
         positions = resampled(self.pos_embed, tuple(x.shape[1:3]))
         tokens: Tensor = self.pos_drop(torch.cat([start, x.flatten(1, 2)], dim=1) + positions)
         return tokens

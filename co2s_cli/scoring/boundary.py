@@ -74,8 +74,10 @@ class BoundaryScore:
     recall: float
     """Share of the truth's border pixels that are matched."""
     f1: float
-    pixels: int
-    """Border pixels of both maps together."""
+    true: int
+    """Border pixels of the truth."""
+    drawn: int
+    """Border pixels of the map."""
 
 
 def boundary_score(counts: Borders, class_id: int) -> BoundaryScore:
@@ -83,7 +85,7 @@ def boundary_score(counts: Borders, class_id: int) -> BoundaryScore:
     true, found, drawn, right = (int(value) for value in counts[:, class_id])
     precision, recall = right / max(drawn, 1), found / max(true, 1)
     total = precision + recall
-    return BoundaryScore(precision, recall, 2 * precision * recall / total if total else 0.0, true + drawn)
+    return BoundaryScore(precision, recall, 2 * precision * recall / total if total else 0.0, true, drawn)
 
 
 def _as_bits(classes: NDArray[np.intp]) -> Bits:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from co2s_cli.scoring.boundary import boundary_score
+from co2s_cli.scoring.boundary import BoundaryScore, boundary_score
 from co2s_cli.scoring.calibration import Reliability
 from co2s_cli.scoring.counts import MapCounts
 from co2s_cli.scoring.matrix import Confusion, Scores
@@ -27,7 +27,8 @@ class ClassScore:
     recall: float | None
     f1: float | None
     boundary_f1: float | None
-    """None where neither map nor truth has a border of it."""
+    """None where neither map nor truth has a border of it, and where the truth labels it without any: polygons that
+    touch no other class tell nothing of borders."""
     truth_pixels: int
     map_pixels: int
 
@@ -130,7 +131,12 @@ class Judge:
             precision=precision,
             recall=recall,
             f1=f1,
-            boundary_f1=edge.f1 if told and edge.pixels else None,
+            boundary_f1=edge.f1 if told and _has_borders(edge, tally, truth) else None,
             truth_pixels=truth,
             map_pixels=drawn,
         )
+
+
+def _has_borders(edge: BoundaryScore, tally: MapCounts, truth_pixels: int) -> bool:
+    """Whether borders of a class can be right or wrong: the truth has some, or labels other classes with some."""
+    return bool(edge.true or (edge.drawn and not truth_pixels and tally.borders[0].any()))

@@ -144,8 +144,7 @@ def manifest(
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=fusion,
-        trained_on=settings.trained_on
-        or f"{len(data.labeled.sources)} labelled images, {sum(data.counts)} labelled pixels",
+        trained_on=settings.trained_on or f"{data.labeled_images} labelled images, {sum(data.counts)} labelled pixels",
         training={
             "method": settings.lesson,
             "preset": settings.preset,

@@ -96,6 +96,6 @@ def test_weights_that_no_network_is_needed_for_are_not_asked_for(co2s, offline, 
 
     assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 0
     for preset in ("small", "tiny"):
-        early.check_run(settings_of(None, {"data": "data.yaml", "preset": preset}, []))
+        early.check_pretrained(settings_of(None, {"data": "data.yaml", "preset": preset}, []))
     files = {"clip_weights": "openai=clip.safetensors", "dino_weights": "dino.pth"}
-    early.check_run(settings_of(None, {"data": "data.yaml", **files}, []))
+    early.check_pretrained(settings_of(None, {"data": "data.yaml", **files}, []))

@@ -44,6 +44,7 @@ def test_the_default_model_is_named_with_what_it_was_trained_on(co2s, tmp_path, 
     assert "model: tiny.safetensors, trained on nothing" in done.stderr
 
 
+@pytest.mark.slow
 def test_json_is_the_whole_result(co2s, tmp_path, model, scene):
     done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, "--json", "--patch-size", 32,
                 "--batch-size", "auto")  # fmt: skip
@@ -57,6 +58,23 @@ def test_a_dry_run_in_json(co2s, tmp_path, model, scene):
     (estimate,) = json.loads(done.stdout)["estimates"]
     assert estimate["windows"] == 4
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_json_counts_pixels_by_class_and_those_without(co2s, tmp_path, model, scene):
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, "--min-confidence", 0.5, "--json")
+    (told,) = json.loads(done.stdout)["maps"]
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        values = dataset.read(1)
+    assert "" not in told["pixels"]
+    assert told["pixels_without_class"] == (values == 255).sum()
+    assert sum(told["pixels"].values()) == (values != 255).sum()
+
+
+def test_more_is_said_of_the_scene_and_the_plan(co2s, tmp_path, model, scene):
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, "-v")
+    assert "bands red, green, blue" in done.stderr
+    assert "values that become 0 and 1" in done.stderr
+    assert "windows side by side" in done.stderr
 
 
 def test_some_scenes_failing_is_exit_7_with_a_list_at_the_end(co2s, tmp_path, model, scene):

@@ -409,7 +409,7 @@ def test_two_scenes_of_one_name_do_not_share_a_map(tmp_path, model, scene):
 
 REFUSED = [
     ({"out": "missing/map.tif"}, OutputError, "does not exist"),
-    ({"out": "scene.tif", "overwrite": True}, OutputError, "is the scene itself"),
+    ({"out": "scene.tif", "overwrite": True}, ConfigError, r"over what this very command reads \(SCENE .*scene.tif\)"),
     ({"out": "map.png"}, ConfigError, "a name that ends in .tif"),
     ({"preview": "map.jpg"}, ConfigError, "ends in .png"),
     ({"vector": "map.shp"}, ConfigError, "map.shp"),
@@ -439,6 +439,14 @@ def test_what_cannot_work_is_refused_before_any_compute_and_leaves_nothing(
     assert names(tmp_path) == before
 
 
+def test_several_scenes_have_no_two_rasters_of_one_name(tmp_path, model, scene):
+    other = write_raster(tmp_path / "other.tif", noise((3, 30, 30)))
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(ConfigError, match=r"--confidence .*scene.tif: --out writes the same file"):
+        run([scene, other], tmp_path / "maps", model, confidence=tmp_path / "maps")
+    assert names(tmp_path / "maps") == []
+
+
 def test_one_student_cannot_disagree_nor_be_another(tmp_path, scene):
     alone = save_tiny(tmp_path / "alone.safetensors", students=("dino",))
     with pytest.raises(ModelError, match="holds only dino"):
@@ -460,7 +468,8 @@ def test_a_scene_that_breaks_off_in_the_middle_leaves_no_map(tmp_path, model):
 def test_a_dry_run_tells_what_would_be_done_and_does_nothing(tmp_path, model, large):
     (estimate,) = predict.run(settings(large, tmp_path / "map.tif", model, dry_run=True)).estimates
     assert (estimate.height, estimate.width, estimate.tile, estimate.overlap) == (1100, 1300, 64, 16)
-    assert (estimate.bands, estimate.panels) == (3, 1)
+    assert (estimate.strips, estimate.panels) == (3, 1)
+    assert "3 strips, 1 panel, " in estimate.text()
     assert estimate.windows == 23 * 27
     assert estimate.probably_skipped == 35
     assert 0 < estimate.memory_bytes <= estimate.memory_limit

@@ -424,7 +424,26 @@ def test_nothing_sure_is_told_and_nothing_to_train_on_is_written(tmp_path, model
     result = run(scene, tmp_path / "out", model, min_area=SIDE * SIDE + 1)
     assert (result.total.labelled, result.data, result.text()) == (0, None, "")
     assert "not one pixel is sure enough" in caplog.text
+    assert "and no data.yaml" in caplog.text
     assert (tmp_path / "out" / "pseudo.json").exists()
+
+
+def test_nothing_sure_beside_human_labels_says_that_these_are_left(tmp_path, model, scene, caplog):
+    path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE))
+    result = run(scene, tmp_path / "out", model, threshold=1, min_area=SIDE * SIDE + 1, keep_labels=path)
+    assert "data.yaml holds the human labels alone" in caplog.text
+    assert [str(entry.labels)[-7:] for entry in read_data(result.data).labeled] == ["few.tif"]
+
+
+def test_truth_is_read_by_its_own_attribute_and_values(tmp_path, model, scene):
+    west, south, east, north = rasterio.open(scene).bounds
+    box = geopandas.GeoDataFrame({"kind": ["wet"]}, geometry=[shapely.box(west, south, east, north)], crs="EPSG:32633")
+    box.to_file(tmp_path / "plots.gpkg")
+    by_name = {"truth": tmp_path / "plots.gpkg", "attribute": "kind", "values": ["wet=water,dry=none"]}
+    result = run(scene, tmp_path / "out", model, threshold=0.5, **by_name)
+    found = rasters(tmp_path / "out", "scene")
+    kept = found["confidence"] >= 0.5
+    assert result.total.precision == pytest.approx((found["candidates"][kept] == NAMES.index("water")).mean())
 
 
 def test_another_threshold_needs_no_second_look_of_the_model(tmp_path, model, large, monkeypatch):
@@ -522,9 +541,9 @@ def test_labels_of_other_origin_are_not_written_over(tmp_path, model, scene):
     with pytest.raises(OutputError, match="no pseudo-label of an unfinished run"):
         run(scene, tmp_path, model)
     path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE), labeled=[{"image": "scene.tif", "labels": str(mine)}])
-    with pytest.raises(OutputError, match="is read by this very run"):
+    with pytest.raises(ConfigError, match="over what this very command reads"):
         run(scene, tmp_path, model, keep_labels=path, overwrite=True)
-    with pytest.raises(OutputError, match="is read by this very run"):
+    with pytest.raises(ConfigError, match="over what this very command reads"):
         run(scene, tmp_path, model, truth=tmp_path / "labels", overwrite=True)
     assert Path(mine).read_bytes() == before
     assert not (tmp_path / "candidates").exists()

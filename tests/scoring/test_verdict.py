@@ -87,3 +87,22 @@ def test_classes_without_a_name_are_told_of_where_they_occur():
 def test_nothing_is_made_before_there_is_a_report(tmp_path):
     report.check_folder(tmp_path / "deep" / "report", overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("apart", "told"), [(True, (None, None, None)), (False, (True, True, None))])
+def test_classes_of_polygons_that_touch_no_other_have_no_border_to_judge(apart, told):
+    truth = np.full((12, 12), IGNORE, np.uint8)
+    truth[1:5, 1:5], truth[1:5, (7 if apart else 5) : 11], truth[8:11, 1:5] = 0, 1, 2
+    drawn = np.random.default_rng(0).integers(0, 3, truth.shape).astype(np.uint8)
+    tally = MapCounts.of(truth, drawn, None, (slice(None), slice(None)), CountRules((), False, 1.0))
+    found = Judge("plain", {0: "a", 1: "b", 2: "c"}, (), False).verdict(tally, 1.0, None)
+    assert tuple(one.boundary_f1 and one.boundary_f1 >= 0 for one in found.classes) == told
+    assert (found.boundary_f1 is None) == apart
+
+
+def test_a_class_that_is_drawn_where_none_is_scores_no_border_met():
+    truth = np.repeat([[0, 0, 1, 1]], 4, axis=0).astype(np.uint8)
+    drawn = truth.copy()
+    drawn[:2] = 2
+    tally = MapCounts.of(truth, drawn, None, (slice(None), slice(None)), CountRules((), False, 1.0))
+    assert Judge("plain", {0: "a", 1: "b", 2: "c"}, (), False).verdict(tally, 1.0, None).classes[2].boundary_f1 == 0

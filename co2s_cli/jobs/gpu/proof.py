@@ -78,13 +78,18 @@ class ProofResult:
         """Names of what did not pass."""
         return tuple(outcome.name for outcome in self.outcomes if outcome.state in ("failed", "late"))
 
+    @property
+    def report(self) -> Path:
+        """The report for people."""
+        return self.folder / REPORT
+
     def text(self) -> str:
         """One line for the terminal."""
         if not self.outcomes:
             return "no CUDA device on this machine: nothing to check (not a failure)"
         counts = {state: sum(one.state == state for one in self.outcomes) for state in get_args(State)}
         said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        return f"{self.folder / REPORT}: {said}"
+        return f"{self.report}: {said}"
 
 
 def run(

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from co2s_cli.errors import InterruptError
-from co2s_cli.jobs.gpu import __main__ as command
 from co2s_cli.jobs.gpu import proof, task
 
 
@@ -27,11 +26,21 @@ def outcomes(folder):
     return {one["name"]: one for one in json.loads((folder / proof.FIGURES_FILE).read_text())["outcomes"]}
 
 
-def test_without_a_gpu_it_says_so_and_is_content(tmp_path, monkeypatch, capsys):
+def test_without_a_gpu_the_command_says_so_and_is_content(tmp_path, monkeypatch, co2s):
     monkeypatch.setattr(proof.torch.cuda, "is_available", lambda: False)
-    assert command.main([str(tmp_path / "gpu")]) == 0
-    assert "no CUDA device" in capsys.readouterr().out
+    result = co2s("doctor", "--gpu", "--gpu-out", tmp_path / "gpu")
+    assert result.exit_code == 0
+    assert "no CUDA device" in result.stdout
     assert not (tmp_path / "gpu").exists()
+
+
+def test_a_check_that_fails_fails_the_command(tmp_path, monkeypatch, co2s):
+    outcomes = (proof.Outcome("staging", "check", "failed", error="batch 2 is wrong"),)
+    monkeypatch.setattr(proof, "run", lambda folder, **_: proof.ProofResult(folder, {}, outcomes))
+    result = co2s("doctor", "--gpu", "--gpu-out", tmp_path)
+    assert result.exit_code == 6
+    assert "staging" in result.stderr
+    assert "report.md" in result.stderr
 
 
 def test_each_outcome_is_told_as_what_it_is(tmp_path, said):
