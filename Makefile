@@ -1,8 +1,10 @@
 # Every target works on a machine with nothing but python3 (with venv) and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# tests of two files at a time: what two cores do best
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: setup demo quick test mutants check bench gpu clean
+.PHONY: setup demo quick test mutants check bench fuzz soak gpu clean
 
 setup: .venv/.done
 
@@ -12,10 +14,10 @@ setup: .venv/.done
 	touch $@
 
 quick: setup  ## tests that take under 90 seconds together
-	$(BIN)/python -m pytest -q -m "not slow and not network and not gpu"
+	$(PYTEST) -m "not slow and not network and not gpu"
 
 test: setup  ## all tests that need neither network nor GPU
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 mutants: setup  ## make small mistakes in copies of the code: the quick tests of each room must notice every one
 	$(BIN)/python tests/mutants.py --jobs 2
@@ -32,6 +34,12 @@ demo: setup  ## label the sample scene
 
 bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, with machine and date
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+fuzz: setup  ## 2,000 damaged inputs through the real command line; tests/test_fuzz.py runs the first 150 of them
+	$(BIN)/python tests/fuzz.py --cases 2000
+
+soak: setup  ## 200 scenes in one process, and commands killed at 30 random moments
+	$(BIN)/python tests/soak.py --scenes 200 --kills 30
 
 gpu:  ## check and measure on a GPU, in under 25 minutes, into build/gpu; says so where there is none
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m co2s_cli doctor --gpu --gpu-out build/gpu

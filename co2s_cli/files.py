@@ -49,15 +49,19 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read (no text in UTF-8)") from error
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, hint: str = "add --overwrite, or choose another name") -> None:
     """Refuse, before any work, an output that exists, or whose folder is missing or read-only."""
     folder = path.parent
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise OutputError(f"{path}: is no text in UTF-8, as the name of an output has to be") from None
     if not folder.is_dir():
         raise OutputError(f"{path}: folder {folder} does not exist", hint=f"mkdir -p {folder}")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, a file name is wanted")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists and is not overwritten", hint="add --overwrite, or choose another name")
+        raise OutputError(f"{path}: exists and is not overwritten", hint=hint)
     check_writable(folder)
 
 

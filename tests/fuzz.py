@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support import forked, mutate, small
 
 CODES = {0, 2, 3, 4, 5, 6, 7}
-SECONDS = 120
+SECONDS = 60
 MEMORY = 3_000_000_000
 
 MAP = ["predict", "scene.tif", "-m", "model.safetensors", "-o", "out/map.tif"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,8 +17,9 @@ from co2s_cli.errors import ConfigError, OutputError
 def parse_ratio(value: Any) -> Any:
     """The number of 1/16, 0.0625 or 6.25%."""
     text = str(value).strip()
+    share, _, parts = text.removesuffix("%").partition("/")
     try:
-        return float(Fraction(text[:-1])) / 100 if text.endswith("%") else float(Fraction(text))
+        return float(share) / float(parts or 1) / (100 if text.endswith("%") else 1)
     except (ValueError, ZeroDivisionError):
         raise ValueError("wants a share such as 1/16 or 0.0625") from None
 
@@ -108,8 +108,8 @@ class RunConfig(Settings):
     """Compile the networks first."""
     checkpointing: Annotated[bool, Flag(panel="Speed")] = False
     """Recompute activations in the backward pass: less memory, more time."""
-    workers: int = Field(2, ge=1, le=1024)
-    """Threads that read and augment."""
+    workers: int | None = Field(None, ge=1, le=1024)
+    """Threads that read and cut crops; if not given 2, beside a GPU one for each core of the process, at most 8."""
     trained_on: str = ""
     """One phrase for the model file: what it was trained on; counted from the data if not given."""
     licence: str = ""

@@ -91,7 +91,7 @@ class VectorizeConfig(Settings):
     """Raster of confidences on the same grid; polygons get its mean and its 10th percentile."""
     dst_crs: Annotated[str | None, Flag(panel="Output")] = None
     """Coordinate system to write, such as EPSG:3857; the raster's own where nothing is said."""
-    layer: Annotated[str | None, Flag(panel="Output")] = None
+    layer: Annotated[str | None, Flag(panel="Output")] = Field(None, min_length=1, max_length=200)
     """Name of the layer; the output's name where nothing is said."""
     sieved: Annotated[Path | None, Flag(panel="Output")] = None
     """Write the class raster after small regions have joined their neighbours."""

@@ -18,9 +18,9 @@ from co2s_cli.files import check_readable
 from co2s_cli.geo.sources import is_local
 from co2s_cli.limits import MAX_BANDS
 
-FAILURES = (RasterioError, CRSError, CPLE_BaseError, UnicodeDecodeError)
-"""What rasterio raises when GDAL fails: it has no common base, some calls let GDAL's own class through, and a message
-of GDAL's that repeats bytes of a damaged file may be no text."""
+FAILURES = (RasterioError, CRSError, CPLE_BaseError, UnicodeError)
+"""What rasterio raises when GDAL fails: it has no common base, some calls let GDAL's own class through, and
+names of files and messages that repeat bytes of a damaged one may be no text."""
 
 _OPENING = threading.Lock()
 """Warning filters belong to the process, so that two threads must not swap them at the same time."""

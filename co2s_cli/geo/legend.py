@@ -56,7 +56,7 @@ class Legend:
     def _id(self, name: str) -> int:
         if name in self.names:
             return self.names.index(name)
-        if name.isdecimal() and int(name) < IGNORE:
+        if name.isdecimal() and len(name) <= 3 and int(name) < IGNORE:
             return int(name)
         named = [known for value, known in enumerate(self.names) if known != f"class {value}"]
         known = ", ".join(named) if named else "ids 0 to 254, this raster has no names"
@@ -67,7 +67,7 @@ def _tagged_names(dataset: Any) -> list[str]:
     text = dataset.tags().get("CLASS_NAMES")
     try:
         names = json.loads(text) if text else []
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return []  # someone else's tag of the same name
     return [str(name) for name in names] if isinstance(names, list) else []
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from co2s_cli.config.data import LabeledEntry, UnlabeledEntry, read_data
 from co2s_cli.config.distill import DistillConfig
 from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.config.import_ import ImportConfig
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.protocol import find_protocol
@@ -21,11 +22,14 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.files import check_output, check_readable
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.jobs.paths import check_maps, check_outputs, check_report
+from co2s_cli.jobs.paths import check_run as check_run_files
 from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
@@ -38,8 +42,9 @@ def check_predict(settings: PredictConfig) -> None:
     Raises:
         Co2sError: as `jobs.predict.run` would.
     """
-    manifest = _manifest(settings)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
+    check_maps(settings, targets)
+    manifest = _manifest(settings)
     if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):
         target = targets[0]
         target.check(overwrite=folder_of(target.out).exists())
@@ -67,6 +72,7 @@ def check_run(settings: RunConfig) -> None:
     """
     if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # else the first process of the run may hold it
         check_free(settings.out)
+    check_run_files(settings)
     if settings.resume:
         return
     if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
@@ -101,8 +107,24 @@ def check_evaluate(settings: EvaluateConfig) -> None:
     Raises:
         Co2sError: as `jobs.evaluate.run` would.
     """
+    check_report(settings)
     if settings.model is not None:
         weights.read_manifest(settings.model)
+
+
+def check_import(settings: ImportConfig) -> None:
+    """Refuse checkpoints that are no files, a data set that nobody knows, and a model file that cannot be written.
+
+    Raises:
+        Co2sError: as `jobs.import_.run` would.
+    """
+    if settings.out.suffix != ".safetensors":
+        raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
+    check_outputs(settings)
+    check_output(settings.out, overwrite=settings.overwrite)
+    find_protocol(settings.dataset)
+    for path in settings.checkpoints:
+        check_readable(path)
 
 
 def _manifest(settings: MapConfig) -> Manifest:

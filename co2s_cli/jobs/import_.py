@@ -7,8 +7,7 @@ from pathlib import Path
 
 from co2s_cli.config.import_ import ImportConfig
 from co2s_cli.config.protocol import find_protocol
-from co2s_cli.errors import ConfigError
-from co2s_cli.files import check_output
+from co2s_cli.jobs.early import check_import
 from co2s_cli.models import published, weights
 
 
@@ -25,9 +24,7 @@ class ImportResult:
 
 def run(settings: ImportConfig) -> ImportResult:
     """Read the checkpoints, check them against the data set, write the model file."""
-    if settings.out.suffix != ".safetensors":
-        raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
-    check_output(settings.out, overwrite=settings.overwrite)
+    check_import(settings)
     known = find_protocol(settings.dataset)
     checkpoints = [published.read(path) for path in settings.checkpoints]
     pair = published.assemble(

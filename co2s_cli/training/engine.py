@@ -26,10 +26,11 @@ from co2s_cli.progress import Progress
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
-from co2s_cli.training.ema import EMA, Ema
-from co2s_cli.training.model_files import FINAL, LAST, BestFile, best_files
+from co2s_cli.training.ema import Ema
+from co2s_cli.training.model_files import BestFile, best_files
+from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
-from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, summary
+from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, starving, summary
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
@@ -358,9 +359,11 @@ class TrainingEngine:
             scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
             shown = "  ".join(f"{name} {percent(found[f'{name}/miou'])}" for name in scored)
             log.info("step %d  validation mIoU: %s%s", self.step, shown, _best_so_far(improved))
-            warning = drifting(*read(self._folder))
-            if warning:
-                log.warning(warning)
+            losses, validations = read(self._folder)
+            names = self._manifest.class_map.names
+            for warning in (drifting(losses, validations), starving(validations, names)):
+                if warning:
+                    log.warning(warning)
         self._save(improved)
 
     def _refuse_broken(self) -> None:

@@ -12,11 +12,10 @@ import numpy as np
 from co2s_cli.classes import Color
 from co2s_cli.errors import ModelError
 from co2s_cli.files import write_text
+from co2s_cli.scoring.matrix import Confusion, labelled_classes
 from co2s_cli.scoring.samples import SampleView
-from co2s_cli.scoring.validation import ValidationCounts
-from co2s_cli.training.ema import EMA
-
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+from co2s_cli.scoring.validation import FUSED, ValidationCounts
+from co2s_cli.training.names import EMA, METRICS, TIMING
 
 _GAP = 4
 """White columns between the pictures of a crop."""
@@ -110,12 +109,20 @@ def findings(tally: ValidationCounts, mean: ValidationCounts | None, *, guided: 
     Coverage and precision are told of those alone that give the pseudo-labels: the mean, where there is one, else the
     students themselves. A frozen guide (`guided`) gives its own, of which the students' figures say nothing.
     """
-    found = tally.facts()
+    found = tally.facts() | _recalls(tally.confusions[FUSED])
     if mean is not None:
         found = {name: value for name, value in found.items() if not name.endswith(("/coverage", "/precision"))}
         theirs = {name: value for name, value in mean.facts().items() if "/" in name and not name.endswith("/taught")}
         found |= {EMA + name: value for name, value in theirs.items()}
     return {name: value for name, value in found.items() if not (guided and about_labels(name))}
+
+
+def _recalls(matrix: Confusion) -> dict[str, float]:
+    """Share of the labelled pixels of each class that are found, by the id of the class."""
+    return {
+        f"{FUSED}/recall/{class_id}": int(matrix[class_id, class_id]) / int(matrix[class_id].sum())
+        for class_id in labelled_classes(matrix)
+    }
 
 
 def about_labels(name: str) -> bool:
@@ -145,6 +152,30 @@ def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]]
                 f"drift: the pseudo-labels of {name.partition('/')[0]} fell from {best[name]:.1%} right (step "
                 f"{best['step']:.0f}) to {last[name]:.1%} while the loss fell; more labels, a higher threshold or "
                 "class_thresholds help"
+            )
+    return None
+
+
+def starving(
+    validations: list[dict[str, float]], names: Sequence[str], *, least: float = 0.3, left: float = 0.1
+) -> str | None:
+    """One sentence where a class is hardly found any more that was: pseudo-labels of other classes took its place.
+
+    `least`: the share of its labelled pixels that the three validations before found in the mean; `left`: the share
+    below which it starves. It is said when it has just come to that.
+    """
+    for class_id, name in enumerate(names):
+        key = f"{FUSED}/recall/{class_id}"
+        known = [line for line in validations if key in line]
+        before = known[-4:-1]
+        if len(before) < 3 or not known[-1][key] < left <= before[-1][key]:
+            continue
+        best = max(known[:-1], key=lambda line: line[key])
+        if sum(line[key] for line in before) / len(before) >= least:
+            return (
+                f"drift: class {name} starves: {best[key]:.0%} of its labelled pixels were found (step "
+                f"{best['step']:.0f}), now {known[-1][key]:.0%}; more labels of it, "
+                "balance=uniform or threshold_share help"
             )
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,18 +25,20 @@ from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
 from co2s_cli.files import appearing, check_writable, clear_leftovers
+from co2s_cli.inference.model import pick_precision
 from co2s_cli.locks import only_writer
+from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
-from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
-from co2s_cli.training.records import METRICS, TIMING
+from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, MADE, STATE, WRITTEN
 from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
-from co2s_cli.training.state import STATE, State
+from co2s_cli.training.state import State
+
+log = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 4000
 
@@ -47,9 +50,6 @@ TRAINING_SHARE = 0.85
 
 LARGEST_SHRINKING = 4.0
 """By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
-
-_WRITTEN = (*MODEL_FILES, METRICS, TIMING, STATE, *report.WRITTEN)
-"""What a run writes, and a new one in its folder must not find."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
 """Data, the manifest of the run that is resumed, this process → who learns and how."""
@@ -113,9 +113,12 @@ def conduct(
                     processes=runtime.ranks,
                     device=device_name(runtime.device),
                 )
+        if runtime.leads:
+            _tell_start(settings, data, lesson.pair, runtime, steps=steps)
         _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
+            _tell_end(result, engine)
             _report(out, settings, data, engine, result)
         runtime.wait()
     return result
@@ -128,7 +131,7 @@ def _only_writer(out: Path, runtime: Runtime) -> Iterator[None]:
         yield
         return
     with only_writer(out):
-        for name in ("config.yaml", *_WRITTEN):
+        for name in WRITTEN:
             clear_leftovers(out / name)
         yield
 
@@ -157,17 +160,13 @@ def _folder(settings: RunConfig) -> Path:
 def _check_folder(out: Path, settings: RunConfig) -> None:
     """Refuse a folder that holds another run, or none where one is to be resumed."""
     if settings.resume and not (out / STATE).is_file():
-        begun = (out / "config.yaml").exists()  # and stopped before its first state was whole
+        begun = (out / CONFIG).exists()  # and stopped before its first state was whole
         how = "start it anew with --overwrite" if begun else "start it without --resume"
         raise InputError(f"{out}: holds no state of a run to resume", hint=how)
     if settings.resume:
         return
-    if not settings.overwrite and (out / "config.yaml").exists():
+    if not settings.overwrite and (out / CONFIG).exists():
         raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
-    written = {(out / name).resolve() for name in _WRITTEN}
-    for path in settings.sources:
-        if path.resolve() in written:
-            raise OutputError(f"{path}: the run begins with it, and would write over it", hint="another --out")
 
 
 def _clear_folder(out: Path, runtime: Runtime) -> None:
@@ -175,7 +174,7 @@ def _clear_folder(out: Path, runtime: Runtime) -> None:
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
         check_writable(out)
-        for old in [*(out / name for name in _WRITTEN), *out.glob("events.out.tfevents.*")]:
+        for old in [*(out / name for name in MADE), *out.glob("events.out.tfevents.*")]:
             old.unlink(missing_ok=True)
     runtime.wait()
 
@@ -261,6 +260,33 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
         raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
 
 
+def _tell_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int) -> None:
+    """Log what learns from what, how, and for how long; the time is told with the first steps."""
+    sizes = (
+        f"{name} ({sum(value.numel() for value in student.parameters()) / 1e6:.2f} M parameters)"
+        for name, student in model.students.items()
+    )
+    log.info("students: %s; %d bands: %s", ", ".join(sizes), len(data.bands), ", ".join(data.bands))
+    if data.whole is None:  # else the pixels on both sides have been told
+        pixels = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes.names, data.counts, strict=True))
+        log.info("labelled pixels that train: %s", pixels)
+    anew = f", from step {steps // 2} on anew with all labels" if data.whole else ""
+    precision = pick_precision(settings.precision, runtime.device)
+    log.info(
+        "%s on %s in %s: %d steps of %d crops of %d pixels%s",
+        settings.lesson, runtime.device, precision, steps, settings.batch * runtime.ranks, settings.crop, anew,
+    )  # fmt: skip
+
+
+def _tell_end(result: RunResult, engine: TrainingEngine) -> None:
+    """Log which model file is what."""
+    if result.best is not None:
+        miou, step = engine.best["miou"], engine.best["step"]
+        log.info("%s: best validation, mIoU %.3f at step %d", result.best.name, miou, step)
+    if result.final is not None:
+        log.info("%s: learnt from all labels, those that validated too; nothing validates it", result.final.name)
+
+
 def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:
     scores: dict[str, float] = {}
     for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
@@ -299,7 +325,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
             "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         },
     }
-    with appearing(out / "config.yaml") as temporary:
+    with appearing(out / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -94,6 +94,10 @@ def test_pipes_and_devices_are_refused_at_once(refused, words):
         ((*VECTORIZE, "--min-area", "1e400"), 2, "below 1e+15"),
         ((*VECTORIZE, "--simplify", "9" * 400), 2, "below 1e+15"),
         ((*VECTORIZE, "--dst-crs", "\x1b[31m" + "x" * 500), 2, "no such coordinate system"),
+        ((*VECTORIZE, "--classes", "9" * 5000), 2, "no such class"),
+        ((*VECTORIZE, "--layer", "x" * 5000), 2, "--layer"),
+        (("train", "data.yaml", "--labeled-ratio", "1e999999999"), 2, "--labeled-ratio"),
+        (("predict", "scene.tif", "-m", "model.safetensors", "-o", "\udcff.tif"), 4, "no text in UTF-8"),
     ],
 )
 def test_sizes_without_bounds_are_refused(refused, words, code, told):

@@ -44,6 +44,7 @@ def test_the_default_model_is_named_with_what_it_was_trained_on(co2s, tmp_path, 
     assert "model: tiny.safetensors, trained on nothing" in done.stderr
 
 
+@pytest.mark.slow
 def test_json_is_the_whole_result(co2s, tmp_path, model, scene):
     done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, "--json", "--patch-size", 32,
                 "--batch-size", "auto")  # fmt: skip

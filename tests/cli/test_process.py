@@ -14,6 +14,7 @@ def run(*arguments, **options):
     return subprocess.run([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_sigterm_ends_a_command_as_control_c_does(tmp_path, number, code):
     script = (
@@ -99,6 +100,7 @@ def test_a_working_directory_that_is_gone_is_named(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_locale_that_cannot_encode_shows_escapes():
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = run("predict", "--help", stdout=subprocess.PIPE, env=environment)
@@ -118,6 +120,7 @@ def test_a_name_that_is_too_long_is_one_line(co2s, tmp_path, command):
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_are_no_traceback():
     done = run("info", os.fsdecode(b"\xff.tif"), stdout=subprocess.PIPE)
     assert done.returncode in (2, 3)

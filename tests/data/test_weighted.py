@@ -105,6 +105,7 @@ def test_half_of_the_draws_show_labels_without_weights_however_few_they_are(tmp_
     assert sum(data.counts) > (everything != IGNORE).sum()  # each block counts once in the figures
 
 
+@pytest.mark.slow
 def test_chips_that_are_drawn_to_validate_train_nobody_whatever_else_names_them(tmp_path):
     chips(tmp_path / "set")
     folder = {"image": "set/images", "labels": "set/labels"}
@@ -124,12 +125,14 @@ def test_chips_that_are_drawn_to_validate_train_nobody_whatever_else_names_them(
     assert len(after.unlabeled.sources) == 4
 
 
+@pytest.mark.slow
 def test_weighted_labels_alone_can_train_and_even_validate(tmp_path):
     assert len(dataset(weighted(tmp_path, human=False, val=0.3)).val) > 0
     with pytest.raises(InputError, match="nothing is left to learn from"):
         dataset(weighted(tmp_path, human=False, val=[{"image": "scene.tif", "labels": "labels.tif"}]))
 
 
+@pytest.mark.slow
 def test_other_weights_are_other_data(tmp_path):
     digests = {dataset(weighted(tmp_path, weights=weight)).digest for weight in (0.5, 0.6, "weights.tif")}
     assert len(digests) == 3

@@ -57,7 +57,7 @@ CASES = [
     ("predict scene.tif --out map.tif --tile 3", 2, "--tile"),
     ("predict scene.tif --out map.jpg", 2, "ends in .tif"),
     ("predict scene.tif --out map.tif", 4, "map.tif: exists"),
-    ("predict scene.tif --out scene.tif --overwrite", 4, "is the scene itself"),
+    ("predict scene.tif --out scene.tif --overwrite", 2, "over what this very command reads"),
     ("predict eleven.tif --out a.tif", 3, "11 bands"),
     ("predict scene.tif --out a.tif --bands 1,9,2", 3, "9"),
     ("predict scene.tif --out a.tif --model gone.safetensors", 3, "no such model file"),
@@ -72,9 +72,19 @@ CASES = [
     ("train good.yaml --preset tiny --init gone.safetensors", 3, "no such model file"),
     ("distill good.yaml --teacher gone.safetensors", 3, "no such model file"),
     ("evaluate good.yaml --model gone.safetensors", 3, "no such model file"),
+    ("evaluate gone.tif gone.gpkg", 3, "no such"),
+    ("import gone.pth --dataset loveda --out a.safetensors", 3, "gone.pth: no such file"),
+    ("import broken.tif --dataset nothing --out a.safetensors", 2, "nothing"),
+    ("import broken.tif --dataset loveda --out a.tif", 2, "a model file is named *.safetensors"),
+    ("vectorize gone.tif --out a.gpkg", 3, "gone.tif: no such file"),
+    ("vectorize scene.tif --out a.gpkg", 3, "one band"),
+    ("info gone.tif", 3, "gone.tif: no such file"),
+    ("info broken.safetensors", 5, "not a co2s model file"),
+    ("sample run --size -1", 2, "--size"),
 ]
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported_to_refuse(folder):
     commands = [command for command, _, _ in CASES]
     with only_writer(folder / "used"):

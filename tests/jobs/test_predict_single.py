@@ -60,6 +60,7 @@ def test_a_larger_scene_is_covered(co2s, tmp_path, model, scene):
     assert set(np.unique(found)) <= {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["mean", "confident"])
 def test_every_way_to_agree_with_oneself_is_the_same(co2s, tmp_path, model, scene, fusion):
     made(co2s, scene, "--out", tmp_path / "map.tif", "--model", model)

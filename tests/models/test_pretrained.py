@@ -89,6 +89,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         pretrained.load_weights(tower, DINO, str(tmp_path / "list.pth"))
 
 
+@pytest.mark.slow
 def test_unknown_tags_are_refused_with_the_known_ones():
     spec = catalog.dino_student("vit_small_patch16_dinov3_qkvb")
     with pytest.raises(ModelError, match="lvd1689m"):

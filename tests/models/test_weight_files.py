@@ -98,3 +98,25 @@ def test_a_file_of_another_kind_is_one_error_that_names_what_works(tmp_path, nam
     with pytest.raises(ModelError, match="cannot be read as weights") as caught:
         read_tensors(tmp_path / name)
     assert "safetensors" in caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(10**6, 10**6),
+        torch.zeros(3, 1).expand(3, 4),
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, dtype=torch.complex64),
+    ],
+)
+def test_tensors_that_are_more_than_their_bytes_are_refused(tmp_path, tensor):
+    torch.save({"good": torch.zeros(2), "bad": tensor}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"'bad' of .* numbers is not stored as plain numbers"):
+        read_tensors(tmp_path / "a.pth")
+
+
+def test_views_of_one_storage_are_plain_numbers(tmp_path):
+    whole = torch.arange(6.0)
+    torch.save({"whole": whole, "turned": whole.view(2, 3).T, "part": whole[2:4]}, tmp_path / "a.pth")
+    assert read_tensors(tmp_path / "a.pth")["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]

@@ -254,3 +254,64 @@ def test_a_full_disk_is_an_output_error(model, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="No space left"):
         weights.save(model[0], tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def described(source, target, change):
+    """The file with another manifest, and the digest that belongs to it."""
+    with safe_open(source, framework="pt") as file:
+        plain = json.loads(file.metadata()["manifest"])
+    change(plain["students"])
+    text = json.dumps(plain)
+    return rewrite(source, target, metadata={"manifest": text, "digest": weights.digest_of(text, load_file(source))})
+
+
+def options(student, **changes):
+    return lambda students: students[student]["backbone"]["options"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (options("clip", layers=10_000_000), "layers is 10000000, wanted is a number from 1 to 256"),
+        (options("clip", width=10**9), "width is 1000000000"),
+        (options("clip", patch_size=0), "patch_size is 0"),
+        (options("clip", patch_size=2.5), "patch_size is 2.5"),
+        (options("clip", heads=True), "heads is True"),
+        (options("dino", norm_eps=[1]), r"norm_eps is \[1\]"),
+        (options("dino", norm_eps=None), "norm_eps is None"),
+        (options("dino", sizes={"depth": 10**9}), "depth is 1000000000"),
+        (options("dino", sizes=[1]), "sizes are names with numbers"),
+        (options("dino", rgb=7), "rgb is 7"),
+        (lambda students: students["clip"]["decoder"].update(width=10**9), "less than or equal to 16384"),
+        (lambda students: students["clip"].update(guidance_width=10**9), "less than or equal to 16384"),
+        (options("clip", layers=200), "do not fit .*: found nothing"),
+        (options("clip", image_size=4096, patch_size=1), "do not fit .* found"),
+        (lambda students: students["dino"]["backbone"].update(name="vit_giant_patch14_dinov2"), "do not fit"),
+    ],
+)
+def test_a_manifest_that_describes_what_the_file_does_not_hold_is_refused_before_it_is_built(
+    model, tmp_path, change, words, monkeypatch
+):
+    def no_memory(*_, **__):
+        raise AssertionError("a network is built")
+
+    monkeypatch.setattr(
+        torch.nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor if tensor.is_meta else no_memory()
+    )
+    path = described(model[1], tmp_path / "m.safetensors", change)
+    with pytest.raises(ModelError, match=words):
+        weights.load(path)
+
+
+def test_a_manifest_without_end_is_no_json(model, tmp_path):
+    path = rewrite(model[1], tmp_path / "m.safetensors", metadata={"manifest": "[" * 200_000})
+    with pytest.raises(ModelError, match="not JSON"):
+        weights.read_manifest(path)
+
+
+def test_strings_of_a_manifest_are_cut_in_messages(model, tmp_path):
+    path = rewrite(model[1], tmp_path / "m.safetensors", metadata={"manifest": json.dumps({"format": "\x1b" * 500})})
+    with pytest.raises(ModelError) as raised:
+        weights.read_manifest(path)
+    assert "\x1b" not in raised.value.message
+    assert len(raised.value.message) < 300

@@ -17,6 +17,7 @@ def drawn(seed, count=400):
     return stored, rng.random(count) < (stored * SCALE) ** 2
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_the_error_is_the_weighted_mean_over_bins(seed, bins):
     stored, right = drawn(seed)
@@ -35,6 +36,7 @@ def test_the_error_is_the_weighted_mean_over_bins(seed, bins):
     assert found.accuracy == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_the_curve_is_that_of_scikit_learn(seed):
     stored, right = drawn(seed)

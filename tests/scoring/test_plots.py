@@ -26,6 +26,7 @@ def test_more_columns_than_rows_have_names_of_their_own(tmp_path):
     assert (tmp_path / "c.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [np.full((2, 256), 3), np.zeros((2, 256), int)])
 def test_a_reliability_curve_is_drawn_even_of_nothing(tmp_path, counts):
     draw_reliability(tmp_path / "r.png", Reliability.of(counts, 1 / 255, 15))

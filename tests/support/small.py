@@ -73,6 +73,11 @@ def build(folder: Path) -> None:
     _begin_map(folder)
 
 
+def widen(folder: Path) -> None:
+    """A scene of some hundred windows, which takes a second or two."""
+    write_raster(folder / "wide.tif", noise((3, 5 * ROWS, 5 * COLUMNS)))
+
+
 def _write_tables(folder: Path, truth: np.ndarray) -> None:
     outlines = [(shapely.geometry.shape(outline), int(value)) for outline, value in shapes(truth, **_PLACE)]
     columns = {"class": [NAMES[value] for _, value in outlines], "class_id": [value for _, value in outlines]}

@@ -22,9 +22,8 @@ from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import distill, train
 from co2s_cli.scoring.validation import ValidationCounts
-from co2s_cli.training.ema import EMA
-from co2s_cli.training.model_files import BEST, LAST
-from co2s_cli.training.records import drifting, findings, read
+from co2s_cli.training.names import BEST, EMA, LAST
+from co2s_cli.training.records import drifting, findings, read, starving
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep
 
@@ -323,6 +322,24 @@ def test_drift_is_told_when_pseudo_labels_fall_with_the_loss():
     assert drifting(losses, [falling[0], {"step": 50}]) is None  # no pseudo-labels at all
     rising = [{**line, "loss": 2 - line["loss"]} for line in losses]
     assert drifting(rising, falling) is None
+
+
+def test_a_class_that_starves_is_named_once():
+    lines = [{"step": step, "fused/recall/1": value} for step, value in ((10, 0.2), (20, 0.62), (30, 0.3))]
+    rare, gone = ("land", "water"), {"step": 40, "fused/recall/1": 0.03}
+    assert starving(lines, rare) is None
+    assert "class water starves: 62% of its labelled pixels were found (step 20), now 3%" in starving(
+        [*lines, gone], rare
+    )
+    assert starving([*lines, gone, gone], rare) is None  # it has been said
+    assert starving([lines[0], gone], rare) is None  # it has never been found well
+
+
+def test_findings_hold_how_much_of_each_class_is_found():
+    matrix = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 6]])
+    tally = ValidationCounts({"fused": matrix, "dino": matrix}, {}, {}, {}, 0, 12)
+    found = {key: value for key, value in findings(tally, None, guided=False).items() if "recall" in key}
+    assert found == {"fused/recall/0": 0.75, "fused/recall/2": 0.75}
 
 
 def tally(right, sure=10):

@@ -54,6 +54,7 @@ def test_no_two_curves_look_the_same(drawn, students, parts):
         assert len(looks) == len(panel), number
 
 
+@pytest.mark.slow
 def test_a_class_without_validation_labels_is_not_scored(tmp_path):
     matrix = np.array([[6, 2, 0], [1, 3, 4], [0, 0, 0]])
     tally = ValidationCounts({"one": matrix, FUSED: matrix}, {}, {}, {}, 0, 16)

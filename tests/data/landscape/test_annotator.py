@@ -1,6 +1,7 @@
 """Labelled plots and validation windows lie where they may, and apart."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ def inside(a, b):
     return b.row <= a.row and b.col <= a.col and a.bottom <= b.bottom and a.right <= b.right
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 99), size=st.integers(64, 900))
 def test_each_whole_cell_has_one_plot_cut_from_the_labels(seed, size):
     survey = Survey(seed, size)

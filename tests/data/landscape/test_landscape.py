@@ -24,6 +24,7 @@ def whole():
     return Landscape(1, SIZE).block(Window(0, 0, SIZE, SIZE))
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(data=st.data())
 def test_a_window_is_cut_from_the_scene_whatever_the_blocks(whole, data):
@@ -105,6 +106,7 @@ def test_two_seeds_are_two_scenes(whole):
     assert np.abs(means[0] - means[1]).max() > 10
 
 
+@pytest.mark.slow
 def test_a_tilted_scene_is_nodata_and_unlabelled_outside_its_footprint(whole):
     pixels, labels = Landscape(1, SIZE, tilt=True).block(Window(0, 0, SIZE, SIZE))
     unseen = (pixels == 0).all(axis=0)
