@@ -146,6 +146,15 @@ def test_every_command_has_a_page_with_two_examples():
         assert len([words for words in command_lines(DOCS / "commands" / f"{name}.md") if words[0] == name]) >= 2, name
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example_of_it(name):
+    command = COMMANDS[name]
+    spelled = {word for part in command.params for word in (*part.opts, *part.secondary_opts)}
+    program, called, *words = shlex.split((command.epilog or "").removeprefix("Example: "))
+    assert (program, called) == ("co2s", name)
+    assert {word for word in words if word.startswith("-")} <= spelled
+
+
 def test_every_exit_code_is_on_the_page():
     codes = {kind.exit_code for kind in errors.Co2sError.__subclasses__()}
     first_cells = re.findall(r"^\| ([\d, ]+) \|", (DOCS / "operations.md").read_text(), re.MULTILINE)
