@@ -16,6 +16,7 @@ from co2s_cli.cli import app
 from co2s_cli.config import reference
 from co2s_cli.config.data import DataConfig, LabeledEntry, ScalingEntry, UnlabeledEntry
 from co2s_cli.config.protocol import find_protocol, published_names
+from co2s_cli.config.recipes import PRESETS
 
 DOCS = Path(__file__).parents[1] / "docs"
 ROOT = DOCS.parent
@@ -144,6 +145,14 @@ def test_every_command_has_a_page_with_two_examples():
     for name in COMMANDS:
         assert f"[{name}]({name}.md)" in listed
         assert len([words for words in command_lines(DOCS / "commands" / f"{name}.md") if words[0] == name]) >= 2, name
+
+
+def test_the_page_of_train_tells_the_small_preset_as_it_is():
+    page = " ".join((DOCS / "commands" / "train.md").read_text().split())
+    small = PRESETS["small"]
+    assert f"{small['visits']} crops for each labelled place" in page
+    assert small["refit"]
+    assert small["init"] == "start"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
