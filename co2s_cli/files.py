@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read (no text in UTF-8)") from error
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, hint: str = "add --overwrite, or choose another name") -> None:
     """Refuse, before any work, an output that exists, or whose folder is missing or read-only."""
     folder = path.parent
     try:
@@ -61,7 +61,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, a file name is wanted")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists and is not overwritten", hint="add --overwrite, or choose another name")
+        raise OutputError(f"{path}: exists and is not overwritten", hint=hint)
     check_writable(folder)
 
 

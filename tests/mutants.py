@@ -665,6 +665,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "what stands behind the checksum may change",
     ),
     Mutant(
+        "geo/protected.py",
+        "names += _sources(_text_of_vrt(path), path.parent)",
+        "names += []",
+        "geo/test_protected.py",
+        "the scene behind a virtual raster is written over",
+    ),
+    Mutant(
+        "geo/protected.py",
+        "return status.st_dev, status.st_ino",
+        "return str(path)",
+        "geo/test_protected.py",
+        "a link to an input is written over",
+    ),
+    Mutant(
+        "jobs/paths.py",
+        'if panel != "Output"]',
+        'if panel == "Model"]',
+        "jobs/test_paths.py",
+        "labels, truth and confidence are written over",
+    ),
+    Mutant(
         "locks.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
@@ -758,8 +779,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pseudo/cut.py",
-        "labels[on_top], mask[on_top], weights[on_top] = strip.human[on_top], HUMAN, STEPS",
-        "mask[on_top], weights[on_top] = HUMAN, STEPS",
+        "labels[by_hand], mask[by_hand], weights[by_hand] = strip.human[by_hand], HUMAN, STEPS",
+        "mask[by_hand], weights[by_hand] = HUMAN, STEPS",
         "pseudo/test_cut.py",
         "human labels do not lie on top",
     ),

@@ -147,6 +147,14 @@ class DataConfig(Settings):
         return None
 
     @property
+    def files(self) -> list[str | Path]:
+        """Every file and folder that it names."""
+        labeled = [*self.labeled, *(self.val if isinstance(self.val, tuple) else ())]
+        named = [path for entry in labeled for path in (entry.labels, entry.weights) if isinstance(path, Path)]
+        entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *self.unlabeled]
+        return [*(entry.image for entry in entries), *named, *(entry.list for entry in entries if entry.list)]
+
+    @property
     def class_map(self) -> ClassMap:
         """The classes as the rest of the house knows them."""
         return ClassMap.of(self.classes)

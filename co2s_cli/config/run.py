@@ -108,8 +108,8 @@ class RunConfig(Settings):
     """Compile the networks first."""
     checkpointing: Annotated[bool, Flag(panel="Speed")] = False
     """Recompute activations in the backward pass: less memory, more time."""
-    workers: int = Field(2, ge=1, le=1024)
-    """Threads that read and augment."""
+    workers: int | None = Field(None, ge=1, le=1024)
+    """Threads that read and cut crops; if not given 2, beside a GPU one for each core of the process, at most 8."""
     trained_on: str = ""
     """One phrase for the model file: what it was trained on; counted from the data if not given."""
     licence: str = ""

@@ -1,4 +1,4 @@
-"""Crop centres by class: a pixel of a class that is drawn first, so that rare classes are seen as often as wanted."""
+"""Crop centres by class: a class is drawn, then a pixel of it, so that rare classes are seen as often as wanted."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from co2s_cli.data.survey import LabelBlock
 
 Balance = Literal["none", "sqrt", "uniform"]
-"""How often a class is at the centre of a labelled crop: not asked, by the root of its pixels, all alike."""
+"""How often each class is at the centre of a labelled crop: as it comes, by the root of its pixels, all equally."""
 
 
 class ClassIndex:
-    """The blocks that hold each class, to draw from; made of their counts, no label is read again."""
+    """Draws a class and a block that holds it, from the pixel counts of the blocks; reads no label."""
 
     def __init__(self, blocks: Sequence[LabelBlock], balance: Literal["sqrt", "uniform"]) -> None:
         counts = np.array([block.counts for block in blocks], np.float64)
         totals = counts.sum(axis=0)
         weights = np.sqrt(totals) if balance == "sqrt" else (totals > 0).astype(np.float64)
         self.shares = weights / weights.sum()
-        """How often each class is drawn."""
+        """(classes) chance that a class is drawn."""
         self._blocks = blocks
-        self._numbers = [np.flatnonzero(column) for column in counts.T]
-        self._until = [np.cumsum(column[column > 0]) for column in counts.T]
+        self._holding = [np.flatnonzero(column) for column in counts.T]
+        self._cumulative = [np.cumsum(column[column > 0]) for column in counts.T]
 
     def draw(self, rng: np.random.Generator) -> tuple[LabelBlock, int]:
-        """A class, and one of the blocks that hold it, by its pixels there."""
+        """A block and a class that it holds: the class by `shares`, then the block by its pixels of that class."""
         class_id = int(rng.choice(len(self.shares), p=self.shares))
-        until = self._until[class_id]
-        position = int(np.searchsorted(until, rng.uniform(0, until[-1]), side="right"))
-        return self._blocks[self._numbers[class_id][min(position, len(until) - 1)]], class_id
+        cumulative = self._cumulative[class_id]
+        position = int(np.searchsorted(cumulative, rng.uniform(0, cumulative[-1]), side="right"))
+        return self._blocks[self._holding[class_id][min(position, len(cumulative) - 1)]], class_id

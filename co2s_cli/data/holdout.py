@@ -1,4 +1,4 @@
-"""Which of the labelled places validate where a share of the labels does: whole polygons, or blocks of rasters."""
+"""Which labelled blocks validate where a share of the labels does: whole polygons, or cells of a lattice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from co2s_cli.geo.labels.labels import PolygonLabels
 
 
 def polygon_places(index: int, source: Source, classes: int) -> list[LabelBlock]:
-    """The polygons of a source, as blocks; those that lie within `2 GAP` pixels of each other are one.
+    """A block for each polygon of a source; polygons within `2 GAP` pixels of each other share one.
 
-    Empty where the labels are no polygons, where windows of the image are given, and where the polygons cannot be
-    told apart or one is larger than `STRIP` pixels: then blocks of a lattice are drawn.
+    Empty where the labels are no polygons, where windows of the image are given, where all polygons share one block,
+    and where a block would be larger than `STRIP` pixels: cells of a lattice are drawn then.
     """
     if not isinstance(source.labels, PolygonLabels) or source.windows:
         return []
@@ -39,41 +39,44 @@ def held_out(
 ) -> tuple[list[LabelBlock], list[LabelBlock]]:
     """Blocks that train and blocks that validate: about `share` of the labelled pixels, drawn with `seed`.
 
-    Each class that two blocks hold stands on both sides, where the other classes in these blocks allow it. Never all
-    blocks validate, and never none; `hint` says what to do where they are too few for that.
+    A class that occurs in two blocks or more trains and validates, unless the other classes of these blocks prevent it.
+    At least one block trains and one validates.
+
+    Raises:
+        InputError: there are too few blocks for that; `hint` says what to do.
     """
-    able = np.flatnonzero([block.core is not None for block in blocks])
-    if len(blocks) < 2 or not able.size:
+    eligible = np.flatnonzero([block.core is not None for block in blocks])
+    if len(blocks) < 2 or not eligible.size:
         found = f"{len(blocks)} block{'s' * (len(blocks) != 1)} with labels found"
         wanted = "at least 2" if len(blocks) < 2 else f"labels {GAP} pixels and more from the edge of one"
         raise InputError(
             f"labels: {found}, validation by a ratio wants {wanted}", hint=f"{hint}, or name val: files in data.yaml"
         )
-    chosen = _chosen(blocks, able, share, seed, most=min(len(able), len(blocks) - 1), both=True)
+    chosen = _chosen(blocks, eligible, share, seed, most=min(len(eligible), len(blocks) - 1), both=True)
     train = [block for block, out in zip(blocks, chosen, strict=True) if not out]
     return train, [block for block, out in zip(blocks, chosen, strict=True) if out]
 
 
 def share_of(blocks: Sequence[LabelBlock], share: float, seed: int) -> list[LabelBlock]:
-    """About `share` of the labelled pixels, drawn with `seed`; a larger share takes the same blocks and more."""
+    """Blocks with about `share` of the labelled pixels, drawn with `seed`; a larger share holds those of a smaller."""
     chosen = _chosen(blocks, np.arange(len(blocks)), share, seed, most=len(blocks))
     return [block for block, kept in zip(blocks, chosen, strict=True) if kept]
 
 
 def _chosen(
-    blocks: Sequence[LabelBlock], able: NDArray[np.intp], share: float, seed: int, *, most: int, both: bool = False
+    blocks: Sequence[LabelBlock], eligible: NDArray[np.intp], share: float, seed: int, *, most: int, both: bool = False
 ) -> NDArray[np.bool_]:
-    """Which blocks are drawn: `most` of the `able` ones at most, with `share` of the labelled pixels of all.
+    """(blocks) True where a block is drawn: at most `most` of the `eligible`, with `share` of all labelled pixels.
 
-    First come blocks with the classes that the chosen ones lack, so that a small share still sees the rare ones.
-    `both`: each class that two blocks hold stands on both sides, even where that takes more than the share; one block
-    at least is drawn.
+    Blocks with classes that the drawn ones lack come first, so that a small share still holds rare classes. `both`: a
+    class that occurs in two blocks is drawn and left at least once, even where that takes more than the share, and at
+    least one block is drawn.
     """
     counts = np.array([block.counts for block in blocks])
-    order = able[np.random.default_rng([seed, len(able)]).permutation(len(able))]
+    order = eligible[np.random.default_rng([seed, len(eligible)]).permutation(len(eligible))]
     chosen = np.zeros(len(blocks), np.bool_)
     if both:
-        others = np.delete(counts, able, axis=0) > 0
+        others = np.delete(counts, eligible, axis=0) > 0
         chosen[order] = _on_both_sides(counts[order], np.asarray(others.any(axis=0)), share * counts.sum(), most)
     if not chosen.any():
         chosen[order] = _drawn(counts[order], share * counts.sum(), most)
@@ -83,9 +86,9 @@ def _chosen(
 def _on_both_sides(
     counts: NDArray[np.int64], elsewhere: NDArray[np.bool_], wanted: float, most: int
 ) -> NDArray[np.bool_]:
-    """Which blocks, of those in the order of drawing, are taken so that no class loses its last one.
+    """(blocks, in the order of drawing) True where a block is taken; each class stays in a block that is not taken.
 
-    `elsewhere`: the classes that blocks hold which cannot be drawn.
+    `counts` (blocks, classes); `elsewhere` (classes) is True for classes of blocks that cannot be drawn.
     """
     present, sizes = counts > 0, counts.sum(axis=1)
     taken = np.zeros(len(counts), np.bool_)
@@ -109,9 +112,9 @@ def _on_both_sides(
 
 
 def _drawn(counts: NDArray[np.int64], wanted: float, most: int) -> NDArray[np.bool_]:
-    """Which blocks, of those in the order of drawing, are taken until `wanted` pixels or `most` blocks are.
+    """(blocks, in the order of drawing) True where a block is taken, until `wanted` pixels or `most` blocks are.
 
-    As long as a block has a class that is lacking, those with most such classes go first: at most one for each class.
+    While a block holds a class that no taken block has, the one with most such classes is next.
     """
     present, sizes = counts > 0, counts.sum(axis=1)
     taken = np.zeros(len(counts), np.bool_)

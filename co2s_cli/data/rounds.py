@@ -1,4 +1,4 @@
-"""From one round of self-training to the next: the human labels of a data.yaml, and a data.yaml with more labels."""
+"""The next round of self-training: labels by hand of the last data.yaml, and a data.yaml with pseudo-labels added."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ HEADER = "# Pseudo-labels by `co2s pseudo-label`; paths are relative to this fil
 
 @dataclass(frozen=True, slots=True)
 class MergedLabels:
-    """Labels of one image that several entries name, as one; where they overlap the later entry wins."""
+    """The labels of one image that several entries hold; where they overlap the later entry wins."""
 
     sources: tuple[Source, ...]
 
     @property
     def source(self) -> str:
-        """The files."""
+        """The label files, with commas between."""
         return ", ".join(source.labels.source for source in self.sources if source.labels)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[_MergedLabelReader]:
-        """Readers of all of them."""
+        """One reader of all entries."""
         with contextlib.ExitStack() as stack:
             yield _MergedLabelReader(
                 [
@@ -52,21 +52,21 @@ class _MergedLabelReader:
     parts: list[tuple[tuple[Window, ...], LabelReader]]
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        found = np.full((window.height, window.width), IGNORE, np.uint8)
+        merged = np.full((window.height, window.width), IGNORE, np.uint8)
         for windows, reader in self.parts:
             labels = reader.read(window)
             known = (labels != IGNORE) & inside(window, windows)
-            found[known] = labels[known]
-        return found
+            merged[known] = labels[known]
+        return merged
 
 
 @dataclass(frozen=True, slots=True)
 class Human:
-    """The data.yaml of the last round: who labelled what, and what validates."""
+    """The labels by hand of the last round's data.yaml, and what validates."""
 
     config: DataConfig | None = None
     labeled: tuple[Source, ...] = ()
-    """Without those that have weights: they are no human's."""
+    """Labelled images without weights; those with weights are pseudo-labels."""
     val: tuple[Source, ...] = ()
 
     @classmethod
@@ -98,7 +98,7 @@ class Human:
 
     @property
     def sample_type(self) -> str | None:
-        """The type of the samples of its images; None where no labels are there to tell it."""
+        """Data type of the images' samples; None where neither the scaling nor a labelled image says it."""
         if self.config is not None and self.config.scaling is not None:
             return self.config.scaling.dtype
         return next((source.scene.dtype for source in (*self.labeled, *self.val)), None)
@@ -109,11 +109,11 @@ class Human:
         return [source.labels.source for source in (*self.labeled, *self.val) if source.labels is not None]
 
     def labels_of(self, image: str) -> Labels | None:
-        """The labels that train, of one image."""
+        """The labels of an image that train; None where it has none."""
         return _merged(self.labeled, image)
 
     def truth_of(self, image: str) -> Labels | None:
-        """The labels that validate, of one image: no model has learned from them."""
+        """The labels of an image that validate, from which no model has learned; None where it has none."""
         return _merged(self.val, image)
 
     def validates(self, image: str) -> bool:
@@ -131,61 +131,61 @@ class Labelled:
     empty: bool
     """Whether not one pixel has a pseudo-label."""
     bands: Picked = ()
-    """Those that the model saw, where they were picked by hand."""
+    """Bands that the model saw, where the user picked them."""
     nodata: Nodata = None
-    """What the model took for no data, where that was said by hand."""
+    """Nodata value that the model used, where the user set it."""
 
 
 def next_round(
     human: Human, manifest: Manifest, made: Sequence[Labelled], folder: Path, scaling: ScalingEntry | None = None
 ) -> DataConfig:
-    """The data.yaml in `folder`: the last one and the pseudo-labels, which replace older ones of the same image.
+    """The data.yaml to write into `folder`: the last one with pseudo-labels added, in place of older ones of an image.
 
-    Without a last one, a share of the pseudo-labels themselves validates, and `scaling` goes before the model's.
+    Without a last one, a share of the pseudo-labels validates, and `scaling`, where given, replaces the model's.
     """
-    images = {one.image: one for one in made if not human.validates(one.image)}
+    images = {item.image: item for item in made if not human.validates(item.image)}
     last = human.config or _blank(manifest, scaling)
-    known = {resolved(image) for image in images}
-    kept = [e for e in last.labeled if e.weights is None or resolved(e.image) not in known]
-    fresh = [
-        LabeledEntry(image=image, labels=one.labels, weights=one.weights, bands=one.bands, nodata=one.nodata)
-        for image, one in images.items()
-        if not one.empty
+    relabelled = {resolved(image) for image in images}
+    kept = [entry for entry in last.labeled if entry.weights is None or resolved(entry.image) not in relabelled]
+    pseudo_labelled = [
+        LabeledEntry(image=image, labels=item.labels, weights=item.weights, bands=item.bands, nodata=item.nodata)
+        for image, item in images.items()
+        if not item.empty
     ]
     listed = {resolved(entry.image) for entry in last.unlabeled}
-    more = [
-        UnlabeledEntry(image=image, bands=one.bands, nodata=one.nodata)
-        for image, one in images.items()
+    newly_listed = [
+        UnlabeledEntry(image=image, bands=item.bands, nodata=item.nodata)
+        for image, item in images.items()
         if resolved(image) not in listed
     ]
-    whole = last.model_copy(update={"labeled": (*kept, *fresh), "unlabeled": (*last.unlabeled, *more)})
-    return relative(whole, folder)
+    changed = {"labeled": (*kept, *pseudo_labelled), "unlabeled": (*last.unlabeled, *newly_listed)}
+    return relative(last.model_copy(update=changed), folder)
 
 
 def text_of(config: DataConfig) -> str:
-    """A data.yaml that says what `config` does."""
+    """The text of a data.yaml with the settings of `config`."""
     content = config.model_dump(exclude_defaults=True)
     body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
     return f"{HEADER}\n{body}"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes paths as texts; numbers stay numbers, keys among them, as JSON would not have it."""
+    """Writes paths as text; keys that are numbers stay numbers."""
 
 
 _Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
 def _blank(manifest: Manifest, scaling: ScalingEntry | None) -> DataConfig:
-    """What a model itself says of data like that it was trained on; no labels yet."""
-    first = DataConfig(
+    """Settings by the model's manifest: classes, bands, scaling and resolution, without any label."""
+    with_placeholder = DataConfig(
         classes=manifest.classes,
         labeled=(LabeledEntry(image="", labels=Path()),),
         bands=manifest.bands,
         scaling=scaling or ScalingEntry(**manifest.scaling.model_dump(exclude={"headroom"})),
         ground_resolution=manifest.ground_resolution,
     )
-    return first.model_copy(update={"labeled": ()})
+    return with_placeholder.model_copy(update={"labeled": ()})
 
 
 def _of_image(sources: Sequence[Source], image: str) -> tuple[Source, ...]:
@@ -193,5 +193,5 @@ def _of_image(sources: Sequence[Source], image: str) -> tuple[Source, ...]:
 
 
 def _merged(sources: Sequence[Source], image: str) -> MergedLabels | None:
-    found = _of_image(sources, image)
-    return MergedLabels(found) if found else None
+    of_image = _of_image(sources, image)
+    return MergedLabels(of_image) if of_image else None

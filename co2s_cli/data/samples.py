@@ -1,4 +1,4 @@
-"""Crops straight from scenes of any size: a crop is a function of an item and a generator."""
+"""Random crops read straight from scenes of any size; a crop is a function of an item and a generator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.tiling import Window
 
 _ATTEMPTS = 8
-"""Places that are tried for a crop with data (or labels) and off the validation; the last one is taken as it is."""
+"""Windows tried for a crop that has data (or labels) and lies off the validation; after that any window is taken."""
 
 _OPEN = 16
 """Files that a thread keeps open."""
@@ -65,12 +65,16 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What was read of a window."""
+    """A window of a source as it was read."""
 
     pixels: NDArray[np.float32]
+    """(bands, h, w) in [0, 1]."""
     valid: NDArray[np.bool_]
+    """(h, w)"""
     labels: NDArray[np.uint8]
+    """(h, w) class ids; `IGNORE` where not labelled or not valid."""
     weights: NDArray[np.float32] | None
+    """(h, w) of the labels; None where all of the pool's count fully."""
 
 
 class Pool:
@@ -93,7 +97,7 @@ class Pool:
         self._view = view
         self._weighted = any(source.weights is not None for source in self.sources)
         self.is_uint8 = all(source.scene.dtype == "uint8" for source in self.sources)
-        """Whether 255 steps tell all that the images hold."""
+        """Whether all images have samples of 8 bits."""
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -120,7 +124,7 @@ class Pool:
             stack.close()
 
     def _target(self, index: int, rng: np.random.Generator) -> tuple[Item, tuple[int, int] | None]:
-        """What a crop is drawn around, and the pixel at its centre where classes are balanced."""
+        """The item that a crop is drawn around, and the (row, column) of its centre where classes are balanced."""
         if self._classes is None:
             return self.items[index], None
         block, class_id = self._classes.draw(rng)
@@ -179,7 +183,7 @@ class Pool:
         )
 
     def _handles(self, index: int) -> tuple[Any, Any, Any]:
-        """This thread's readers of a source: image, labels, weights. The one used longest ago may be closed."""
+        """This thread's readers of a source: image, labels, weights. Opening one may close the least recently used."""
         opened: OrderedDict[int, tuple[ExitStack, tuple[Any, Any, Any]]] = self._local.__dict__.setdefault(
             "opened", OrderedDict()
         )

@@ -1,4 +1,4 @@
-"""Where the labels of the sources are, what they hold, and which blocks of them validate."""
+"""Where the sources are labelled, block by block, and what crops are drawn around."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from co2s_cli.data.sources import Source, touch
 from co2s_cli.tiling import Window, spans
 
 STRIP = 2048
-"""Side of what is read at a time."""
+"""Side, in pixels, of the part of a label raster that is read at a time."""
 
 GAP = 4
 """Pixels between the parts that train and those that validate, where the latter are drawn."""
@@ -22,11 +22,12 @@ GAP = 4
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to draw a crop around: a part of a source, by the source's place in its list."""
+    """What a crop is drawn around: a source, or a window of it."""
 
     source: int
+    """Index of the source in its list."""
     near: Window | None
-    """The crop holds a pixel of it; None = anywhere."""
+    """The crop holds a pixel of this window; None = the crop lies anywhere in the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +35,36 @@ class LabelBlock:
     """A part of a source that holds labels."""
 
     source: int
+    """Index of the source in its list."""
     cell: Window
-    """The block of the lattice."""
+    """The part: a cell of a lattice, a whole small image, or the surroundings of polygons."""
     near: Window
     """The smallest window around its labels."""
     core: Window | None
-    """What of the cell can validate: all but a rim, so that it touches nothing that trains; None = no label there."""
+    """The part of the cell that can validate: without a rim, so that it touches nothing that trains; None where this
+    holds no label."""
     counts: tuple[int, ...]
-    """Labelled pixels by class."""
+    """(classes) labelled pixels of each class."""
     content: str
     """A hash of the labels in the cell."""
 
 
 def is_small(source: Source, crop: int) -> bool:
-    """Whether a source is drawn as one: no side of it is longer than two crops."""
+    """Whether a source is one block: no side is longer than two crops."""
     return max(source.scene.height, source.scene.width) <= 2 * crop
 
 
 def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[LabelBlock]:
-    """The parts of the sources that hold labels: whole small images, blocks of half a crop of large ones.
+    """The blocks that hold labels: whole small images, and cells of half a crop of large ones.
 
-    Reads every label once, so that a value that is no class is found before the first step. What is held out holds
-    none.
+    Reads every label once, so that a value that is no class is found before the first step. Labels in windows that are
+    held out do not count.
     """
     return [block for index, source in enumerate(sources) for block in blocks_of(index, source, classes, crop)]
 
 
 def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[LabelBlock]:
-    """Those of one source."""
+    """The labelled blocks of source number `index`."""
     return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(16, crop // 2)))
 
 
@@ -84,14 +87,14 @@ def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[Lab
 
 def without(labels: NDArray[np.uint8], window: Window, holdout: Sequence[Window]) -> NDArray[np.uint8]:
     """The labels (h, w) of `window` with `IGNORE` in the windows that are held out."""
-    shown = labels
+    remaining = labels
     for out in holdout:
         if touch(window, out):
-            shown = labels.copy() if shown is labels else shown
+            remaining = labels.copy() if remaining is labels else remaining
             rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))
             cols = slice(max(0, out.col - window.col), max(0, out.right - window.col))
-            shown[rows, cols] = IGNORE
-    return shown
+            remaining[rows, cols] = IGNORE
+    return remaining
 
 
 def _parts(window: Window, side: int) -> Iterator[Window]:
@@ -101,7 +104,7 @@ def _parts(window: Window, side: int) -> Iterator[Window]:
 
 
 def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> LabelBlock:
-    """The block of source `index` with the labels (h, w) of `cell`; `rim` pixels at its edge do not validate."""
+    """The block of `cell` of source number `index` with its labels (h, w); `rim` pixels at its edge do not validate."""
     rows, cols = np.nonzero(labels != IGNORE)
     row, col = int(rows.min()), int(cols.min())
     inner = labels[rim : cell.height - rim, rim : cell.width - rim]
@@ -116,7 +119,7 @@ def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, 
 
 
 def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
-    """Parts to draw unlabelled crops around: small images, and blocks of a crop that hold data and do not validate."""
+    """What unlabelled crops are drawn around: small images, and cells of a crop that hold data and do not validate."""
     items: list[Item] = []
     for index, source in enumerate(sources):
         if is_small(source, crop):
@@ -132,5 +135,5 @@ def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
 
 
 def item_of(block: LabelBlock, sources: Sequence[Source], crop: int) -> Item:
-    """The labelled item of a block."""
+    """What labelled crops of a block are drawn around."""
     return Item(block.source, None if is_small(sources[block.source], crop) else block.near)

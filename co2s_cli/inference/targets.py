@@ -24,6 +24,8 @@ _SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
 
 _RASTER = (".tif", ".tiff")
 
+_THERE = "--resume keeps it if it is whole and the same, --overwrite replaces it; or choose another name"
+
 _LEAST_DISK = 0.02
 """Least share of its uncompressed bytes that a map was seen to take."""
 
@@ -46,7 +48,7 @@ class Target:
     def check(self, *, overwrite: bool) -> None:
         """Refuse outputs that exist or whose folder is missing or read-only."""
         for path in self.outputs.values():
-            check_output(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite, hint=_THERE)
 
     def check_disk(self, needed: int) -> None:
         """Refuse where surely less than what is needed is free on the disk of the map."""
@@ -155,7 +157,7 @@ def _check_stems(targets: list[Target]) -> None:
 
 
 def _check_names(target: Target) -> None:
-    """Refuse formats that nothing writes, and a scene that would be overwritten by its map."""
+    """Refuse formats that nothing writes."""
     for name, path in target.outputs.items():
         if name == "vector":
             from co2s_cli.geo.write import vector  # only where it is wanted: it loads in a second
@@ -165,5 +167,3 @@ def _check_names(target: Target) -> None:
             raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")
         elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:
             raise ConfigError(f"{path}: a GeoTIFF is written, so a name that ends in .tif is wanted")
-        if is_local(target.source) and path.exists() and Path(target.source).exists() and path.samefile(target.source):
-            raise OutputError(f"{path}: is the scene itself", hint="choose another name")

@@ -16,6 +16,7 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.labels.points import LabelledPoints, read_points
 from co2s_cli.geo.polygons.class_raster import ClassRaster
+from co2s_cli.jobs.paths import check_report
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import area_verdict
 from co2s_cli.scoring.area_verdict import AreaVerdict
@@ -49,6 +50,7 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> AreasResult:
     Raises:
         Co2sError: what is wrong with the settings, the map, the points or the folder.
     """
+    check_report(settings)
     if settings.out is not None:
         check_folder(settings.out, overwrite=settings.overwrite)
     raster = ClassRaster.open(settings.source)

@@ -10,6 +10,7 @@ import torch
 from co2s_cli.config.distill import DistillConfig, check_crop
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.jobs.paths import check_run
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import SINGLE, DenseSpec, Manifest
 from co2s_cli.models.teachers import Teacher, foundation
@@ -31,6 +32,7 @@ def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
         ConfigError, InputError, ModelError: data, teachers or weights that do not fit; all before the first step.
         InterruptError: Ctrl-C; the last whole state stays.
     """
+    check_run(settings)
     return running.conduct(settings, partial(lesson, settings), command="distill", progress=progress)
 
 

@@ -28,6 +28,8 @@ from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.jobs.paths import check_maps, check_outputs, check_report
+from co2s_cli.jobs.paths import check_run as check_run_files
 from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
@@ -40,8 +42,9 @@ def check_predict(settings: PredictConfig) -> None:
     Raises:
         Co2sError: as `jobs.predict.run` would.
     """
-    manifest = _manifest(settings)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
+    check_maps(settings, targets)
+    manifest = _manifest(settings)
     if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):
         target = targets[0]
         target.check(overwrite=folder_of(target.out).exists())
@@ -69,6 +72,7 @@ def check_run(settings: RunConfig) -> None:
     """
     if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # else the first process of the run may hold it
         check_free(settings.out)
+    check_run_files(settings)
     if settings.resume:
         return
     if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
@@ -103,6 +107,7 @@ def check_evaluate(settings: EvaluateConfig) -> None:
     Raises:
         Co2sError: as `jobs.evaluate.run` would.
     """
+    check_report(settings)
     if settings.model is not None:
         weights.read_manifest(settings.model)
 
@@ -115,6 +120,7 @@ def check_import(settings: ImportConfig) -> None:
     """
     if settings.out.suffix != ".safetensors":
         raise ConfigError(f"{settings.out}: a model file is named *.safetensors")
+    check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
     find_protocol(settings.dataset)
     for path in settings.checkpoints:

@@ -21,6 +21,7 @@ from co2s_cli.geo.labels.truth import Truth, open_truth, truth_legend
 from co2s_cli.geo.legend import STEPS, Legend
 from co2s_cli.geo.polygons.class_raster import ClassRaster, byte_reader, confidence_scale
 from co2s_cli.geo.read.bands import find_bands
+from co2s_cli.jobs.paths import check_report
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import report, streamed
 from co2s_cli.scoring.calibration import Reliability
@@ -62,6 +63,7 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult
     Raises:
         Co2sError: what is wrong with the settings, the map, the truth or the folder.
     """
+    check_report(settings)
     if settings.out is not None:
         report.check_folder(settings.out, overwrite=settings.overwrite)
     with environment(_CACHE):

@@ -35,6 +35,7 @@ from co2s_cli.geo.read.bands import common_names
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
+from co2s_cli.jobs.paths import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ def run(settings: InitConfig) -> InitResult:
         InputError: polygons that cannot be trained on, or scenes that cannot be read.
         OutputError: the file exists or cannot be written.
     """
+    check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
     result, text = drafted(settings)
     write_text(settings.out, text)
@@ -147,6 +149,7 @@ def draft_for_run(settings: RunConfig) -> RunDraft | None:
         overlaps=settings.overlaps,
         out=settings.out / "data.yaml",
     )
+    check_outputs(wanted)
     draft = RunDraft(*drafted(wanted))
     if wanted.out.exists() and not settings.overwrite and wanted.out.read_text(encoding="utf-8") != draft.text:
         raise OutputError(

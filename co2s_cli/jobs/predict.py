@@ -17,6 +17,7 @@ from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
+from co2s_cli.jobs.paths import check_maps
 from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -59,6 +60,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     product = product_of(settings, manifest)
     tell_left_out(settings.scenes)
     targets = targets_of(settings.scenes, settings.out, settings.beside())
+    check_maps(settings, targets)
     beside = Beside(
         check=lambda target, scene: _check_beside(target, scene.scene, settings),
         make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),

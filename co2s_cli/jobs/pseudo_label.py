@@ -17,6 +17,7 @@ from co2s_cli.inference.mapping import MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import CLASS
 from co2s_cli.inference.targets import Target
+from co2s_cli.jobs.paths import check_maps, files_of_data
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each
 from co2s_cli.locks import only_writer
@@ -74,6 +75,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     folder = RoundFolder(settings.out)
     tell_left_out(settings.scenes)
     targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
+    _check_paths(settings, folder, targets)
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
     again = settings.model_copy(update={"resume": True})
@@ -82,9 +84,8 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         estimates: list[Estimate] = []
         failed = each(targets, lambda target: estimates.append(estimate(context, target)), progress)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
-    inputs = [model, *human.files, *filter(None, (settings.keep_labels, settings.truth))]
     with only_writer(settings.out):
-        folder.check(targets, map(str, inputs), overwrite=settings.overwrite, resume=settings.resume)
+        folder.check(targets, overwrite=settings.overwrite, resume=settings.resume)
         folder.make(targets)
         alone = len(targets) == 1
         second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=alone)
@@ -107,6 +108,12 @@ def _candidates(
 
     failed = each(targets, make, context.progress)
     return tuple(made), failed
+
+
+def _check_paths(settings: PseudoLabelConfig, folder: RoundFolder, targets: Sequence[Target]) -> None:
+    """Refuse to write over what this round reads."""
+    kept = files_of_data(settings.keep_labels) if settings.keep_labels else []
+    check_maps(settings, targets, [("--out", path) for path in folder.outputs(targets)], kept)
 
 
 def _check_data(settings: PseudoLabelConfig, human: Human, targets: Sequence[Target]) -> None:

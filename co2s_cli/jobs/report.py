@@ -16,6 +16,7 @@ from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
 from co2s_cli.geo.read.picture import north_up, picture_shape, read_class_ids, read_fractions, read_photo
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.jobs.paths import check_outputs
 from co2s_cli.pages.document import document, escaped, facts_list
 from co2s_cli.pages.map_page import Amounts, MapContent, map_section
 from co2s_cli.progress import SILENT, Progress
@@ -52,6 +53,7 @@ def run(settings: ReportConfig, progress: Progress = SILENT) -> ReportResult:
     """
     if settings.out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{settings.out}: a page is written, so a name that ends in .html is wanted")
+    check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
     with environment(_CACHE):
         page = _page_of_run(settings) if Path(settings.source).is_dir() else _page_of_map(settings, progress)

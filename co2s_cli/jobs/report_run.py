@@ -18,8 +18,8 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.pages.run_page import RunContent
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView, sample_areas, sample_views
-from co2s_cli.training.model_files import BEST, LAST
-from co2s_cli.training.records import TIMING, duration, read
+from co2s_cli.training.names import BEST, LAST, TIMING
+from co2s_cli.training.records import duration, read
 from co2s_cli.training.report import counts_in
 from co2s_cli.training.run import data_of
 from co2s_cli.training.setup import sliding_of

@@ -17,6 +17,7 @@ from co2s_cli.geo.polygons.class_raster import ClassRaster
 from co2s_cli.geo.write import vector
 from co2s_cli.geo.write.points import write_points
 from co2s_cli.jobs.areas import classes_of
+from co2s_cli.jobs.paths import check_outputs
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring.strata import ClassTotals, StratifiedDraw, strips
 
@@ -58,6 +59,7 @@ def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePoin
     if settings.out.suffix.lower() not in _READABLE:
         vector.format_of(settings.out)
         raise ConfigError(f"{settings.out}: points are written to be edited, wanted is one of {' '.join(_READABLE)}")
+    check_outputs(settings)
     for path in (settings.out, settings.out.with_suffix(".qml")):
         check_output(path, overwrite=settings.overwrite)
     raster = ClassRaster.open(settings.source)

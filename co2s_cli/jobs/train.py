@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.dataset import Dataset
+from co2s_cli.jobs.paths import check_run
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -28,6 +29,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
         pair = opened(settings, Ensemble(before)) if before else _first(settings, data)
         return Lesson(pair.to(runtime.device), METHODS[settings.method])
 
+    check_run(settings)
     return running.conduct(
         settings, prepare, command="train", progress=progress, with_unlabeled=_wants_unlabeled(settings)
     )

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, LandClass
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.errors import OutputError
 from co2s_cli.files import check_output
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream
@@ -24,6 +23,7 @@ from co2s_cli.geo.polygons.plan import VectorPlan, block_rows, check_plan, min_p
 from co2s_cli.geo.polygons.sieve import sieve_to_file
 from co2s_cli.geo.write import styles, vector
 from co2s_cli.geo.write.raster import copy_class_raster
+from co2s_cli.jobs.paths import check_outputs
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     Raises:
         Co2sError: what is wrong with the settings, the raster or the output; nothing is left behind then.
     """
-    _check_outputs(settings)
+    check_outputs(settings)
+    _check_existing(settings)
     raster = ClassRaster.open(settings.raster)
     plan = plan_polygons(settings, raster, lonlat=vector.format_of(settings.out).lonlat)
     scratch_parent = None if settings.out == vector.STDOUT else settings.out.parent
@@ -89,7 +90,7 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
         source, merged_pixels = _sieve(settings, raster, plan, Path(scratch), progress)
         class_counts = _write(settings, raster, replace(plan, source=source), progress)
     progress.close()
-    style = _write_style(settings.out, raster, class_counts)
+    style = _write_style(settings, raster, class_counts)
     polygons = sum(count.polygons for count in class_counts)
     share = merged_pixels / (raster.grid.height * raster.grid.width)
     log.info(
@@ -108,16 +109,13 @@ def check(settings: VectorizeConfig, grid: Grid) -> None:
     check_plan(settings, grid, lonlat=vector.format_of(settings.out).lonlat)
 
 
-def _check_outputs(settings: VectorizeConfig) -> None:
+def _check_existing(settings: VectorizeConfig) -> None:
     vector.format_of(settings.out)
     if settings.sieved is not None:
         check_output(settings.sieved, overwrite=settings.overwrite)
     if settings.out == vector.STDOUT:
         return
     check_output(settings.out, overwrite=settings.overwrite)
-    style = settings.out.with_suffix(".qml")
-    if styles.holds_polygon_style(style) and not settings.overwrite:
-        raise OutputError(f"{style}: exists and is not overwritten", hint="add --overwrite, or choose another name")
 
 
 def _sieve(
@@ -174,9 +172,14 @@ def _table(features: Features, names: tuple[str, ...], plan: VectorPlan) -> vect
     return vector.Table(features.geometry, columns)
 
 
-def _write_style(out: Path, raster: ClassRaster, class_counts: tuple[ClassCount, ...]) -> Path | None:
-    if out == vector.STDOUT:
+def _write_style(settings: VectorizeConfig, raster: ClassRaster, class_counts: tuple[ClassCount, ...]) -> Path | None:
+    """Write the style beside the polygons; one that is there, of another format or a user's own, stays."""
+    if settings.out == vector.STDOUT:
         return None
+    path = settings.out.with_suffix(".qml")
+    if styles.holds_polygon_style(path) and not settings.overwrite:
+        log.info("%s: is there already and stays; --overwrite writes it anew", path)
+        return path
     classes = {count.id: LandClass(count.name, raster.legend.colors[count.id]) for count in class_counts}
-    styles.write_polygon_style(out.with_suffix(".qml"), classes)
-    return out.with_suffix(".qml")
+    styles.write_polygon_style(path, classes)
+    return path

@@ -1,4 +1,4 @@
-"""Candidates for pseudo-labels: what a rule makes of two students, before any threshold cuts it."""
+"""Candidates for pseudo-labels: class and confidence of each pixel by a rule, before any threshold."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ GRID = 65536
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """For every pixel the class that a pseudo-label would have, how sure that is, how far the students are apart.
+    """For each pixel the class that a pseudo-label would have, its confidence, and the distance of the students.
 
-    `any`: the fused students, as `predict` has them. `both`: the class that both students name, as sure as the less
-    sure one; no class where they differ. `surer`: the class of the surer student (of equally sure ones the first),
-    which is what a student learns from the other one in training wherever that is surer and sure enough.
+    `any`: class and confidence of the fused map, as `predict` has them. `both`: the class that both students name, with
+    the lower confidence of the two; no class where they differ. `surer`: class and confidence of the more confident
+    student (of two equal ones the first), as in training a student learns from a peer that is more confident.
     """
 
     classes: int
@@ -38,18 +38,18 @@ class Candidates:
 
     @property
     def depth(self) -> int:
-        """Probabilities of the fused or of each student, and with two of them their distance."""
+        """Number of blended maps: class probabilities, fused or of each student, and the distance of two students."""
         maps = 1 if self.rule == "any" else 2
         return maps * self.classes + (self.students == 2)
 
     @property
     def planes(self) -> tuple[Plane, ...]:
-        """The candidate, how sure it is, and how far the students are apart where there are two."""
-        apart = (Plane(DISAGREEMENT),) if self.students == 2 else ()
-        return (Plane(CLASS, "class"), Plane(CONFIDENCE, dtype="float32"), *apart)
+        """Candidate, confidence and, of two students, their distance."""
+        disagreement = (Plane(DISAGREEMENT),) if self.students == 2 else ()
+        return (Plane(CLASS, "class"), Plane(CONFIDENCE, dtype="float32"), *disagreement)
 
     def values(self, members: Mapping[str, Tensor]) -> Tensor:
-        """What is blended: each student by itself, unless the rule asks only for both together."""
+        """(B, depth, h, w) the maps to blend: each student's, or the fused one where the rule is `any`."""
         maps = [fuse(members, self.fusion)] if self.rule == "any" else list(members.values())
         return torch.cat([*maps, *([distance(members)] if self.students == 2 else [])], dim=1)
 
@@ -89,7 +89,7 @@ _RULES: dict[AgreeRule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def candidates_of(manifest: Manifest, rule: AgreeRule | None) -> Candidates:
-    """The product of a rule for a model; without a rule, of the one that makes the most of its students.
+    """The product of a rule for a model; without a rule `any` for one student, else `surer`.
 
     Raises:
         ConfigError: the rule wants two students and the model has one.

@@ -1,4 +1,4 @@
-"""Pseudo-labels from candidates, as arrays: thresholds, labels, the mask of reasons, weights, and counts."""
+"""Pseudo-labels from arrays of candidates: thresholds, labels, the mask of reasons, weights, and counts."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class CutRule:
 
 
 class CandidateStrip(NamedTuple):
-    """Some rows of a scene, each array (rows, columns)."""
+    """Rows of a scene's rasters, each array (rows, columns)."""
 
     candidate: NDArray[np.uint8]
-    """Classes; `IGNORE` where the students differ or nothing is valid."""
+    """Class ids; `IGNORE` where the students differ or the model gave no value."""
     confidence: NDArray[np.float32]
-    """NaN where nothing is valid."""
+    """Of the candidate, in [0, 1]; NaN where the model gave no value."""
     disagreement: NDArray[np.uint8] | None = None
-    """In `STEPS`-ths; None for a single student."""
+    """Distance of the students' probabilities in 1/`STEPS`; None for a single student."""
     human: NDArray[np.uint8] | None = None
-    """Labels by hand, which replace pseudo-labels."""
+    """Class ids labelled by hand, which replace pseudo-labels; `IGNORE` where there are none."""
     truth: NDArray[np.uint8] | None = None
-    """Labels to measure with."""
+    """Class ids by which pseudo-labels are judged; `IGNORE` where unknown."""
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -73,9 +73,9 @@ def label_layers(
 
     Args:
         strip: the candidates.
-        sure: those of them that reach their threshold; `IGNORE` elsewhere.
-        large: True in regions that are large enough.
-        cut: the weights.
+        sure: (rows, columns) the candidates that reach their class's threshold; `IGNORE` elsewhere.
+        large: (rows, columns) True where the region of equal `sure` has `cut.min_area` pixels or more.
+        cut: how pseudo-labels are weighted.
     """
     kept = (sure != IGNORE) & large
     labels = np.where(kept, sure, np.uint8(IGNORE))
@@ -85,46 +85,46 @@ def label_layers(
     share = strip.confidence if cut.weight == "confidence" else np.float32(cut.weight)
     weights = np.where(kept, np.rint(np.nan_to_num(share) * STEPS), IGNORE).astype(np.uint8)
     if strip.human is not None:
-        on_top = strip.human != IGNORE
-        labels[on_top], mask[on_top], weights[on_top] = strip.human[on_top], HUMAN, STEPS
+        by_hand = strip.human != IGNORE
+        labels[by_hand], mask[by_hand], weights[by_hand] = strip.human[by_hand], HUMAN, STEPS
     return {LABELS: labels, MASK: mask, WEIGHTS: weights}
 
 
 @dataclass(frozen=True, slots=True)
 class LabelCounts:
-    """Counts of some pixels; those of strips and of scenes add up."""
+    """Counts of pixels; counts of strips and of scenes add up."""
 
     valid: int
-    """Pixels of which the model said anything."""
+    """Pixels with a value of the model."""
     human: int
-    """Pixels with a human label on top."""
+    """Pixels labelled by hand."""
     candidates: NDArray[np.int64]
-    """(classes,) pixels that the rule gives a class, before any threshold."""
+    """(classes,) candidates of each class, before any threshold."""
     kept: NDArray[np.int64]
-    """(classes,) those of them that became pseudo-labels, be there a human label on top or not."""
+    """(classes,) candidates that threshold and area keep, whether or not a label by hand replaces them."""
     confidence: NDArray[np.float64]
-    """(classes,) sum over the kept ones."""
+    """(classes,) sum of the confidences of kept candidates."""
     disagreement: float
-    """Sum over valid pixels; NaN for a single student."""
+    """Sum of the students' distance over valid pixels; NaN for a single student."""
     kept_disagreement: float
-    """Sum over the kept ones."""
+    """The same sum over kept candidates."""
     before: Confusion
-    """Candidates whose truth is known, by truth (row) and candidate (column); not where a human label is, from which
-    the model may have learned."""
+    """All candidates by truth (row) and candidate (column), where the truth is known and no label by hand lies: the
+    model may have learned from that."""
     after: Confusion
-    """The same of the kept ones."""
+    """The same of kept candidates."""
 
     @classmethod
     def none(cls, classes: int) -> LabelCounts:
-        """Nothing counted yet."""
-        each, pairs = np.zeros(classes, np.int64), np.zeros((classes, classes), np.int64)
-        return cls(0, 0, each, each, np.zeros(classes), 0.0, 0.0, pairs, pairs)
+        """All zeros."""
+        by_class, matrix = np.zeros(classes, np.int64), np.zeros((classes, classes), np.int64)
+        return cls(0, 0, by_class, by_class, np.zeros(classes), 0.0, 0.0, matrix, matrix)
 
     @classmethod
     def of(cls, strip: CandidateStrip, mask: NDArray[np.uint8], kept: NDArray[np.bool_], classes: int) -> LabelCounts:
-        """Count a strip; `kept` (rows, columns) says where the rule has kept the candidate."""
+        """Counts of a strip; `kept` (rows, columns) is True where threshold and area keep the candidate."""
         label = strip.candidate[kept]
-        apart = None if strip.disagreement is None else strip.disagreement / STEPS
+        distance = None if strip.disagreement is None else strip.disagreement / STEPS
         truth = np.full_like(strip.candidate, IGNORE) if strip.truth is None else strip.truth
         truth = np.where(mask == HUMAN, np.uint8(IGNORE), truth)
         return cls(
@@ -133,14 +133,14 @@ class LabelCounts:
             candidates=np.bincount(strip.candidate[strip.candidate != IGNORE], minlength=classes),
             kept=np.bincount(label, minlength=classes),
             confidence=np.bincount(label, strip.confidence[kept], classes).astype(np.float64),
-            disagreement=float("nan") if apart is None else float(apart[strip.valid].sum()),
-            kept_disagreement=float("nan") if apart is None else float(apart[kept].sum()),
+            disagreement=float("nan") if distance is None else float(distance[strip.valid].sum()),
+            kept_disagreement=float("nan") if distance is None else float(distance[kept].sum()),
             before=confusion(truth, strip.candidate, classes),
             after=confusion(truth, np.where(kept, strip.candidate, np.uint8(IGNORE)), classes),
         )
 
     def plus(self, other: LabelCounts) -> LabelCounts:
-        """Both together."""
+        """The sum of both."""
         return LabelCounts(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
@@ -150,18 +150,19 @@ class ClassSummary:
 
     threshold: float
     candidates: int
-    """Pixels that the rule gives the class."""
+    """Candidates of the class."""
     pixels: int
-    """Those of them that are pseudo-labels."""
+    """Pseudo-labels of the class."""
     coverage: float | None
-    """Their share."""
+    """Share of the candidates that are pseudo-labels."""
     mean_confidence: float | None
+    """Of the pseudo-labels."""
     measured: int
     """Pseudo-labels whose truth is known."""
     precision: float | None
-    """Share of these that are right."""
+    """Share of right ones among pseudo-labels whose truth is known."""
     precision_before: float | None
-    """The same of all candidates of the class."""
+    """Share of right ones among candidates whose truth is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +170,30 @@ class LabelSummary:
     """Figures of a scene, or of all scenes together."""
 
     pixels: int
-    """Valid ones."""
+    """Valid pixels."""
     labelled: int
     """Pseudo-labels."""
     human: int
-    """Pixels with a human label on top."""
+    """Pixels labelled by hand."""
     coverage: float | None
-    """Pseudo-labels in all valid pixels."""
+    """Pseudo-labels by valid pixels."""
     mean_confidence: float | None
+    """Of the pseudo-labels."""
     disagreement: float | None
-    """Mean distance of the students, over valid pixels."""
+    """Mean distance of the students over valid pixels."""
     disagreement_labelled: float | None
-    """The same over pseudo-labels."""
+    """Mean distance of the students over pseudo-labels."""
     measured: int
+    """Pseudo-labels whose truth is known."""
     precision: float | None
+    """Share of right ones among pseudo-labels whose truth is known."""
     precision_before: float | None
+    """Share of right ones among candidates whose truth is known."""
     classes: dict[str, ClassSummary]
 
     @classmethod
     def of(cls, counts: LabelCounts, names: tuple[str, ...], thresholds: NDArray[np.float64]) -> LabelSummary:
-        """The figures of some counts."""
+        """The figures that follow from counts, for classes of these names and thresholds."""
         kept, right, before = int(counts.kept.sum()), np.diag(counts.after), np.diag(counts.before)
         return cls(
             pixels=counts.valid,
@@ -203,22 +208,22 @@ class LabelSummary:
             precision_before=_share(before.sum(), counts.before.sum()),
             classes={
                 name: ClassSummary(
-                    threshold=float(thresholds[place]),
-                    candidates=int(counts.candidates[place]),
-                    pixels=int(counts.kept[place]),
-                    coverage=_share(counts.kept[place], counts.candidates[place]),
-                    mean_confidence=_share(counts.confidence[place], counts.kept[place]),
-                    measured=int(counts.after[:, place].sum()),
-                    precision=_share(right[place], counts.after[:, place].sum()),
-                    precision_before=_share(before[place], counts.before[:, place].sum()),
+                    threshold=float(thresholds[class_id]),
+                    candidates=int(counts.candidates[class_id]),
+                    pixels=int(counts.kept[class_id]),
+                    coverage=_share(counts.kept[class_id], counts.candidates[class_id]),
+                    mean_confidence=_share(counts.confidence[class_id], counts.kept[class_id]),
+                    measured=int(counts.after[:, class_id].sum()),
+                    precision=_share(right[class_id], counts.after[:, class_id].sum()),
+                    precision_before=_share(before[class_id], counts.before[:, class_id].sum()),
                 )
-                for place, name in enumerate(names)
+                for class_id, name in enumerate(names)
             },
         )
 
 
 def _share(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole and part == part else None  # noqa: PLR0124 - NaN is what no student can tell
+    return float(part / whole) if whole and part == part else None  # noqa: PLR0124 - NaN: a single student has no disagreement
 
 
 LevelCounts = NDArray[np.int64]
@@ -239,9 +244,9 @@ def add_levels(levels: LevelCounts, labels: NDArray[np.uint8], confidence: NDArr
 
 
 def balanced_thresholds(levels: LevelCounts, share: float) -> NDArray[np.float64]:
-    """The highest threshold of each class (classes,) that keeps at least `share` of its candidates; 1 for none at all.
+    """(classes,) the highest threshold that keeps at least `share` of a class's candidates; 1 where it has none.
 
-    More than the share is kept only where many are equally sure, to 1/GRID.
+    More than the share is kept only where several candidates have the same confidence, to 1/GRID.
     """
     wanted = np.ceil(levels.sum(axis=1) * share)
     reached = np.cumsum(levels[:, ::-1], axis=1) >= np.maximum(wanted, 1)[:, None]

@@ -1,4 +1,4 @@
-"""The second pass of pseudo-labelling: rasters of candidates that are whole become labels, strip by strip."""
+"""The second pass of pseudo-labelling: finished rasters of candidates become labels, strip by strip."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from co2s_cli.pseudo.specks import large
 from co2s_cli.tiling import Window, spans
 
 _PIECE = 1_000_000
-"""Pixels that are looked at together."""
+"""Pixels of a strip, about."""
 
 _PIXEL_BYTES = 11
-"""Of a pixel in all rasters that are open at once, read or written, labels of others among them."""
+"""Bytes that a pixel takes in all rasters that are open at once, read or written, human labels and truth included."""
 
 SMALLEST_CACHE = 32_000_000
 """Bytes of block cache where memory is short: rows of blocks are then decoded again and again."""
@@ -45,19 +45,19 @@ SMALLEST_CACHE = 32_000_000
 
 @dataclass(frozen=True, slots=True)
 class SceneCandidates:
-    """The rasters of one scene that are cut, and what else is known of it."""
+    """The candidates of one scene, with the labels that replace them or judge them."""
 
     paths: Mapping[str, Path]
-    """Class, confidence and, of two students, disagreement."""
+    """Rasters of class, confidence and, of two students, disagreement."""
     grid: Grid
     human: Labels | None = None
-    """Labels that stay on top."""
+    """Labels by hand, which replace pseudo-labels."""
     truth: Labels | None = None
-    """Labels to measure with."""
+    """Labels by which pseudo-labels are judged."""
 
     @property
     def strips(self) -> list[tuple[int, int]]:
-        """First and past-the-last row of what is looked at together."""
+        """First and past-the-last row of each strip."""
         return spans(self.grid.height, max(1, min(BLOCK, _PIECE // self.grid.width)))
 
     def cache(self, limit: int) -> int:
@@ -67,7 +67,7 @@ class SceneCandidates:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[OpenCandidates]:
-        """All of it, for one thread."""
+        """Readers of all rasters, for one thread."""
         with contextlib.ExitStack() as stack:
             rows = {name: stack.enter_context(band_reader(str(path))) for name, path in self.paths.items()}
             human, truth = (
@@ -86,24 +86,24 @@ class OpenCandidates:
     truth: LabelReader | None
 
     def candidates(self, top: int, bottom: int) -> CandidateStrip:
-        """Candidates and confidences of some rows alone."""
+        """Candidates and confidences of rows `top` … `bottom`, without the rest."""
         return CandidateStrip(self.rows[CLASS].rows(top, bottom), self.rows[CONFIDENCE].rows(top, bottom))
 
     def all(self, top: int, bottom: int) -> CandidateStrip:
-        """Everything of some rows."""
+        """Everything that is known of rows `top` … `bottom`."""
         window = Window(top, 0, bottom - top, self.width)
-        apart = self.rows.get(DISAGREEMENT)
+        disagreement = self.rows.get(DISAGREEMENT)
         return self.candidates(top, bottom)._replace(
-            disagreement=None if apart is None else apart.rows(top, bottom),
+            disagreement=None if disagreement is None else disagreement.rows(top, bottom),
             human=None if self.human is None else self.human.read(window),
             truth=None if self.truth is None else self.truth.read(window),
         )
 
 
-def count_levels(material: SceneCandidates, levels: LevelCounts, *, limit: int, step: Callable[[int], None]) -> None:
-    """Add to `levels` how sure a scene's candidates are."""
-    with environment(material.cache(limit)), material.open() as opened:
-        for top, bottom in material.strips:
+def count_levels(scene: SceneCandidates, levels: LevelCounts, *, limit: int, step: Callable[[int], None]) -> None:
+    """Add to `levels` the confidences of a scene's candidates."""
+    with environment(scene.cache(limit)), scene.open() as opened:
+        for top, bottom in scene.strips:
             strip = opened.candidates(top, bottom)
             add_levels(levels, strip.candidate, strip.confidence)
             step(bottom - top)
@@ -120,15 +120,15 @@ class Labeller:
     limit: int
     """Bytes of memory that the run may take."""
 
-    def write(self, material: SceneCandidates, outputs: Mapping[str, Path], step: Callable[[int], None]) -> LabelCounts:
-        """Labels with the human ones on top, the mask that says why, and the weights; what was counted."""
+    def write(self, scene: SceneCandidates, outputs: Mapping[str, Path], step: Callable[[int], None]) -> LabelCounts:
+        """Write labels, mask of reasons and weights of a scene to `outputs`; returns the counts."""
         total = LabelCounts.none(len(self.classes))
         with (
-            environment(material.cache(self.limit)),
-            material.open() as opened,
-            self._writers(material.grid, outputs) as writers,
+            environment(scene.cache(self.limit)),
+            scene.open() as opened,
+            self._writers(scene.grid, outputs) as writers,
         ):
-            for (top, bottom), (sure, is_large) in zip(material.strips, self._sure(material, opened), strict=True):
+            for (top, bottom), (sure, is_large) in zip(scene.strips, self._sure(scene, opened), strict=True):
                 strip = opened.all(top, bottom)
                 written = label_layers(strip, sure, is_large, self.cut)
                 for name, writer in writers.items():
@@ -150,10 +150,10 @@ class Labeller:
             }
 
     def _sure(
-        self, material: SceneCandidates, opened: OpenCandidates
+        self, scene: SceneCandidates, opened: OpenCandidates
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-        """Of each strip what the thresholds leave, and where it is large enough."""
-        strips = material.strips
+        """Of each strip the candidates that reach their threshold, and True where their region is large enough."""
+        strips = scene.strips
 
         def read(index: int) -> NDArray[np.uint8]:
             return opened.candidates(*strips[index]).sure(self.cut.thresholds)

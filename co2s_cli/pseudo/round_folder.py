@@ -21,7 +21,7 @@ RULE_TAG = "CO2S_RULE"
 
 @dataclass(frozen=True, slots=True)
 class RoundFolder:
-    """A folder with a folder for each kind of raster, in which each scene's is called as the scene is."""
+    """The folder of a round: a subfolder for each kind of raster, in it a file for each scene, named as the scene."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class RoundFolder:
         return self.path / "pseudo.json"
 
     def targets(self, scenes: Iterable[str], beside: Iterable[str]) -> list[Target]:
-        """The scenes with their candidates, and the rasters `beside` them."""
+        """What is written for each scene: its candidates, and the rasters of the kinds `beside`."""
         return targets_in(scenes, self.path / CANDIDATES, {name: self.path / name for name in beside})
 
     def cut_of(self, target: Target) -> dict[str, Path]:
@@ -47,17 +47,17 @@ class RoundFolder:
         """Every raster of a scene."""
         return {**self.cut_of(target), **{CANDIDATES if n == CLASS else n: p for n, p in target.outputs.items()}}
 
-    def check(self, targets: Sequence[Target], inputs: Iterable[str], *, overwrite: bool, resume: bool) -> None:
-        """Refuse to write over what this run reads, over a round that is whole, and over rasters of other origin.
+    def outputs(self, targets: Sequence[Target]) -> list[Path]:
+        """What is written beside the candidates."""
+        return [self.data, self.report, *(path for target in targets for path in self.cut_of(target).values())]
+
+    def check(self, targets: Sequence[Target], *, overwrite: bool, resume: bool) -> None:
+        """Refuse to write over a round that is whole, and over rasters of other origin.
 
         Raises:
             OutputError: what is there, and what can be done.
         """
-        read = {Path(name).resolve() for name in (*inputs, *(target.source for target in targets))}
         cut = [path for target in targets for path in self.cut_of(target).values()]
-        for path in (self.data, self.report, *cut):
-            if not read.isdisjoint({path.resolve(), path.parent.resolve()}):
-                raise OutputError(f"{path}: is read by this very run", hint="choose another --out")
         ours = resume and self.report.exists()
         if self.data.exists() and not (overwrite or ours):
             raise OutputError(
@@ -71,7 +71,7 @@ class RoundFolder:
             )
 
     def open_again(self) -> None:
-        """Take the data.yaml of an earlier cut away: it names rasters that are about to change."""
+        """Remove the data.yaml of an earlier cut: it names rasters that are about to change."""
         self.data.unlink(missing_ok=True)
 
     def make(self, targets: Sequence[Target]) -> None:
@@ -86,7 +86,7 @@ class RoundFolder:
 
 
 def tags_of(path: Path) -> Mapping[str, str]:
-    """What a raster says of itself."""
+    """The tags of a raster."""
     with reading(str(path)) as dataset:
         return dict(dataset.tags())
 

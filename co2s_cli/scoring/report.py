@@ -16,6 +16,7 @@ from co2s_cli.scoring.plots import draw_confusion, draw_reliability
 from co2s_cli.scoring.verdict import ClassScore, Verdict
 
 REPORT_JSON, REPORT_MD, CONFUSION, RELIABILITY = "report.json", "report.md", "confusion.png", "reliability.png"
+WRITTEN = (REPORT_JSON, REPORT_MD, CONFUSION, RELIABILITY)
 NO_CLASS = "no class"
 
 _COLUMNS = ("class", "IoU", "precision", "recall", "F1", "boundary F1", "true pixels", "on the map")

@@ -10,9 +10,6 @@ from co2s_cli.models.ensemble import Ensemble
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
-EMA = "ema-"
-"""What names of files and of scores begin with where they belong to the running mean."""
-
 
 def kept_share(step: int, decay: float) -> float:
     """What the mean keeps of itself after step `step` (from 0): 0, 1/2, 2/3, … up to `decay`."""

@@ -26,8 +26,9 @@ from co2s_cli.progress import Progress
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
-from co2s_cli.training.ema import EMA, Ema
-from co2s_cli.training.model_files import FINAL, LAST, BestFile, best_files
+from co2s_cli.training.ema import Ema
+from co2s_cli.training.model_files import BestFile, best_files
+from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, starving, summary
 from co2s_cli.training.runtime import Runtime, without_sync

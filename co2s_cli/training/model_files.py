@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.validation import FUSED
-from co2s_cli.students import STUDENT_NAMES
-from co2s_cli.training.ema import EMA
-
-BEST, LAST, FINAL = "best.safetensors", "last.safetensors", "final.safetensors"
+from co2s_cli.training.names import BEST, EMA, best_of, counts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +27,12 @@ class BestFile:
     @property
     def name(self) -> str:
         """File name in the run folder."""
-        return self.prefix + (BEST if self.scored == FUSED else f"best-{self.scored}.safetensors")
+        return self.prefix + (BEST if self.scored == FUSED else best_of(self.scored))
 
     @property
     def counts_name(self) -> str:
         """File name of what was counted when it was validated."""
-        return f"{Path(self.name).stem}.json"
+        return counts_of(self.name)
 
     @property
     def figure(self) -> str:
@@ -50,15 +46,6 @@ class BestFile:
     def content(self, model: Ensemble) -> Ensemble:
         """What of a model it holds."""
         return model if self.scored == FUSED else alone(model, self.scored)
-
-
-_EVERY_BEST = tuple(BestFile(prefix, scored) for prefix in ("", EMA) for scored in (FUSED, *STUDENT_NAMES))
-
-MODEL_FILES = (
-    *(prefix + name for prefix in ("", EMA) for name in (LAST, FINAL)),
-    *(name for file in _EVERY_BEST for name in (file.name, file.counts_name)),
-)
-"""Every model file that a run may write, and the counts beside them."""
 
 
 def best_files(students: Sequence[str], *, select_students: bool, averaged: bool) -> tuple[BestFile, ...]:

@@ -15,9 +15,7 @@ from co2s_cli.files import write_text
 from co2s_cli.scoring.matrix import Confusion, labelled_classes
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
-from co2s_cli.training.ema import EMA
-
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+from co2s_cli.training.names import EMA, METRICS, TIMING
 
 _GAP = 4
 """White columns between the pictures of a crop."""

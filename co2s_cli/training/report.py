@@ -13,11 +13,9 @@ from co2s_cli.scoring.matrix import Scores, labelled_classes
 from co2s_cli.scoring.plots import draw, draw_confusion, figure
 from co2s_cli.scoring.report import md_row
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
-from co2s_cli.training.ema import EMA
 from co2s_cli.training.model_files import BestFile
+from co2s_cli.training.names import EMA
 from co2s_cli.training.records import about_labels, findings, read
-
-WRITTEN = ("report.json", "report.md", "curves.png", "confusion.png")
 
 
 def write(

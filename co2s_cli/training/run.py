@@ -32,13 +32,11 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
-from co2s_cli.training.ema import EMA
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, FINAL, LAST, MODEL_FILES
-from co2s_cli.training.records import METRICS, TIMING
+from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, MADE, STATE, WRITTEN
 from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
-from co2s_cli.training.state import STATE, State
+from co2s_cli.training.state import State
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +50,6 @@ TRAINING_SHARE = 0.85
 
 LARGEST_SHRINKING = 4.0
 """By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
-
-_WRITTEN = (*MODEL_FILES, METRICS, TIMING, STATE, *report.WRITTEN)
-"""What a run writes, and a new one in its folder must not find."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
 """Data, the manifest of the run that is resumed, this process → who learns and how."""
@@ -136,7 +131,7 @@ def _only_writer(out: Path, runtime: Runtime) -> Iterator[None]:
         yield
         return
     with only_writer(out):
-        for name in ("config.yaml", *_WRITTEN):
+        for name in WRITTEN:
             clear_leftovers(out / name)
         yield
 
@@ -165,17 +160,13 @@ def _folder(settings: RunConfig) -> Path:
 def _check_folder(out: Path, settings: RunConfig) -> None:
     """Refuse a folder that holds another run, or none where one is to be resumed."""
     if settings.resume and not (out / STATE).is_file():
-        begun = (out / "config.yaml").exists()  # and stopped before its first state was whole
+        begun = (out / CONFIG).exists()  # and stopped before its first state was whole
         how = "start it anew with --overwrite" if begun else "start it without --resume"
         raise InputError(f"{out}: holds no state of a run to resume", hint=how)
     if settings.resume:
         return
-    if not settings.overwrite and (out / "config.yaml").exists():
+    if not settings.overwrite and (out / CONFIG).exists():
         raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
-    written = {(out / name).resolve() for name in _WRITTEN}
-    for path in settings.sources:
-        if path.resolve() in written:
-            raise OutputError(f"{path}: the run begins with it, and would write over it", hint="another --out")
 
 
 def _clear_folder(out: Path, runtime: Runtime) -> None:
@@ -183,7 +174,7 @@ def _clear_folder(out: Path, runtime: Runtime) -> None:
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
         check_writable(out)
-        for old in [*(out / name for name in _WRITTEN), *out.glob("events.out.tfevents.*")]:
+        for old in [*(out / name for name in MADE), *out.glob("events.out.tfevents.*")]:
             old.unlink(missing_ok=True)
     runtime.wait()
 
@@ -334,7 +325,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
             "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         },
     }
-    with appearing(out / "config.yaml") as temporary:
+    with appearing(out / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -19,6 +19,7 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
+from co2s_cli.inference.memory import cores
 from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models.ensemble import Ensemble
@@ -34,6 +35,9 @@ from co2s_cli.training.step import Guide, Passes, StudentStep
 
 _HEAVIEST = 1_000_000
 """Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
+
+MOST_CROP_THREADS = 8
+"""One draws some 5 batches of 8 + 8 crops of 512 pixels a second, so that they stay ahead of any GPU."""
 
 OTHER_BANDS = BandNoise(gain=0.2, offset=0.05, noise=0.02)
 """Changes of each band in strong views of images that are not just red, green and blue: they have no hue to turn."""
@@ -129,9 +133,14 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
     )
     pinned = runtime.device.type == "cuda"
     return Loader(
-        data.labeled, data.unlabeled, plan, threads=settings.workers, pinned=pinned,
+        data.labeled, data.unlabeled, plan, threads=settings.workers or crop_threads(runtime), pinned=pinned,
         whole=data.whole, whole_from=whole_from * settings.accumulate,
     )  # fmt: skip
+
+
+def crop_threads(runtime: Runtime) -> int:
+    """Threads that draw crops where the settings do not say it: on a CPU the networks want the other cores."""
+    return min(MOST_CROP_THREADS, cores(runtime.ranks)) if runtime.device.type == "cuda" else 2
 
 
 def student_steps(

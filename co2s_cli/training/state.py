@@ -16,8 +16,7 @@ from torch import Tensor
 
 from co2s_cli.errors import InputError, ModelError, OutputError, shown
 from co2s_cli.files import appearing
-
-STATE = "state.pt"
+from co2s_cli.training.names import CONFIG, STATE
 
 _DAMAGES = (
     pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError,
@@ -96,8 +95,7 @@ class State:
         for name, value in settings.items():
             if name in self.settings and self.settings[name] != value:
                 raise OutputError(
-                    f"{folder / 'config.yaml'}: {name} is {shown(value)}, the run in {STATE} "
-                    f"has {shown(self.settings[name])}",
+                    f"{folder / CONFIG}: {name} is {shown(value)}, the run in {STATE} has {shown(self.settings[name])}",
                     hint="config.yaml was changed or cut: put it back as the run wrote it, or start a new run",
                 )
 

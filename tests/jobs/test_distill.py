@@ -17,12 +17,11 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.config.distill import resumed, settings_of
 from co2s_cli.config.train import resumed as train_resumed
 from co2s_cli.data.landscape import CLASSES
-from co2s_cli.errors import ConfigError, InputError, ModelError, OutputError
+from co2s_cli.errors import ConfigError, InputError, ModelError
 from co2s_cli.jobs import distill, train
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.training.ema import EMA
-from co2s_cli.training.model_files import BEST, LAST
+from co2s_cli.training.names import BEST, EMA, LAST
 from co2s_cli.training.records import read
 from co2s_cli.training.state import State
 
@@ -182,11 +181,11 @@ def test_a_run_never_writes_over_what_it_begins_with(data, teacher, whole, tmp_p
     linked = tmp_path / "linked.safetensors"
     linked.symlink_to(teacher)
     for text in (teacher, teacher.name, linked, f"tiny-dino:{teacher}"):
-        with pytest.raises(OutputError, match=r"(last|linked)\.safetensors: the run begins with it"):
+        with pytest.raises(ConfigError, match=r"last\.safetensors: would be written over .* \(--teacher"):
             distill.run(quick_distill(data, teacher.parent, teacher=str(text), overwrite=True))
-    with pytest.raises(OutputError, match="the run begins with it"):
+    with pytest.raises(ConfigError, match=r"would be written over .* \(--init"):
         distill.run(quick_distill(data, whole, init=whole / (EMA + LAST), overwrite=True))
-    with pytest.raises(OutputError, match="the run begins with it"):
+    with pytest.raises(ConfigError, match=r"would be written over .* \(--init"):
         train.run(quick(data, teacher.parent, init=teacher, overwrite=True))
     assert teacher.read_bytes() == before
     assert (whole / (EMA + LAST)).exists()

@@ -57,7 +57,7 @@ CASES = [
     ("predict scene.tif --out map.tif --tile 3", 2, "--tile"),
     ("predict scene.tif --out map.jpg", 2, "ends in .tif"),
     ("predict scene.tif --out map.tif", 4, "map.tif: exists"),
-    ("predict scene.tif --out scene.tif --overwrite", 4, "is the scene itself"),
+    ("predict scene.tif --out scene.tif --overwrite", 2, "over what this very command reads"),
     ("predict eleven.tif --out a.tif", 3, "11 bands"),
     ("predict scene.tif --out a.tif --bands 1,9,2", 3, "9"),
     ("predict scene.tif --out a.tif --model gone.safetensors", 3, "no such model file"),

@@ -409,7 +409,7 @@ def test_two_scenes_of_one_name_do_not_share_a_map(tmp_path, model, scene):
 
 REFUSED = [
     ({"out": "missing/map.tif"}, OutputError, "does not exist"),
-    ({"out": "scene.tif", "overwrite": True}, OutputError, "is the scene itself"),
+    ({"out": "scene.tif", "overwrite": True}, ConfigError, r"over what this very command reads \(SCENE .*scene.tif\)"),
     ({"out": "map.png"}, ConfigError, "a name that ends in .tif"),
     ({"preview": "map.jpg"}, ConfigError, "ends in .png"),
     ({"vector": "map.shp"}, ConfigError, "map.shp"),
@@ -437,6 +437,14 @@ def test_what_cannot_work_is_refused_before_any_compute_and_leaves_nothing(
     with pytest.raises(error, match=message):
         run(given.pop("scene"), given.pop("out"), given.pop("model"), **given)
     assert names(tmp_path) == before
+
+
+def test_several_scenes_have_no_two_rasters_of_one_name(tmp_path, model, scene):
+    other = write_raster(tmp_path / "other.tif", noise((3, 30, 30)))
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(ConfigError, match=r"--confidence .*scene.tif: --out writes the same file"):
+        run([scene, other], tmp_path / "maps", model, confidence=tmp_path / "maps")
+    assert names(tmp_path / "maps") == []
 
 
 def test_one_student_cannot_disagree_nor_be_another(tmp_path, scene):

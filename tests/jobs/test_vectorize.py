@@ -307,10 +307,17 @@ def test_an_output_is_replaced_only_when_told(raster, tmp_path):
     run(raster, tmp_path / "out.gpkg")
     with pytest.raises(OutputError, match="exists"):
         run(raster, tmp_path / "out.gpkg")
-    (tmp_path / "out.gpkg").unlink()
-    with pytest.raises(OutputError, match=r"out\.qml: exists"):
-        run(raster, tmp_path / "out.gpkg")
     run(raster, tmp_path / "out.gpkg", overwrite=True)
+
+
+def test_a_second_format_beside_the_first_keeps_a_style_that_its_user_changed(raster, tmp_path):
+    style = run(raster, tmp_path / "out.gpkg").style
+    own = style.read_text().replace('alpha="1"', 'alpha="0.5"') + "<!-- mine -->\n"
+    style.write_text(own)
+    assert run(raster, tmp_path / "out.fgb").style == style
+    assert style.read_text() == own
+    run(raster, tmp_path / "out.fgb", overwrite=True)
+    assert "mine" not in style.read_text()
 
 
 def test_nothing_is_left_behind_when_reading_fails(raster, tmp_path, monkeypatch):

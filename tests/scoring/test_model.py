@@ -26,7 +26,7 @@ from co2s_cli.scoring.counts import CountRules
 from co2s_cli.scoring.matrix import confusion
 from co2s_cli.scoring.model import count_model
 from co2s_cli.scoring.streamed import recoding
-from co2s_cli.training.model_files import LAST
+from co2s_cli.training.names import LAST
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
 

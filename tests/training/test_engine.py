@@ -22,8 +22,7 @@ from co2s_cli.data.loader import Loader
 from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.jobs import distill, train
 from co2s_cli.scoring.validation import ValidationCounts
-from co2s_cli.training.ema import EMA
-from co2s_cli.training.model_files import BEST, LAST
+from co2s_cli.training.names import BEST, EMA, LAST
 from co2s_cli.training.records import drifting, findings, read, starving
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep

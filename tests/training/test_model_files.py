@@ -15,7 +15,8 @@ from co2s_cli.jobs import train
 from co2s_cli.progress import SILENT
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, LAST, MODEL_FILES, alone, best_files
+from co2s_cli.training.model_files import alone, best_files
+from co2s_cli.training.names import BEST, LAST, MODEL_FILES
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of
 

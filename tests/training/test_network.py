@@ -13,7 +13,7 @@ from co2s_cli.data.landscape import CLASSES
 from co2s_cli.errors import ModelError
 from co2s_cli.jobs import train
 from co2s_cli.models import text
-from co2s_cli.training.model_files import LAST
+from co2s_cli.training.names import LAST
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
 

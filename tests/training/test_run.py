@@ -17,11 +17,11 @@ from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError,
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.model_files import BEST, FINAL, LAST
+from co2s_cli.training.names import BEST, FINAL, LAST, STATE
 from co2s_cli.training.records import read
 from co2s_cli.training.run import length_of
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.state import STATE, State
+from co2s_cli.training.state import State
 
 pytestmark = pytest.mark.slow  # whole runs, a second each
 

@@ -7,6 +7,7 @@ import torch
 
 from co2s_cli.config.train import settings_of
 from co2s_cli.errors import ConfigError
+from co2s_cli.training import setup
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of, rules_of, sliding_of
 
@@ -15,6 +16,13 @@ DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), co
 
 def rules(*extra):
     return rules_of(settings_of(None, {}, list(extra)), DATA, 10, Runtime(torch.device("cpu")))
+
+
+def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):
+    monkeypatch.setattr(setup, "cores", lambda processes: 24 // processes)
+    assert setup.crop_threads(Runtime(torch.device("cpu"))) == 2
+    assert setup.crop_threads(Runtime(torch.device("cuda"))) == 8
+    assert setup.crop_threads(Runtime(torch.device("cuda"), 0, 4)) == 6
 
 
 def test_weights_and_thresholds_reach_their_classes(tmp_path):

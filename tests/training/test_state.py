@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from co2s_cli.errors import ModelError, OutputError
-from co2s_cli.training.records import METRICS, refuse_older
-from co2s_cli.training.state import STATE, State
+from co2s_cli.training.names import METRICS, STATE
+from co2s_cli.training.records import refuse_older
+from co2s_cli.training.state import State
 
 
 @pytest.fixture

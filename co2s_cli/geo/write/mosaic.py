@@ -1,4 +1,4 @@
-"""A raster from finished tiles: small GeoTIFFs that any GIS opens, of which GDAL makes one COG."""
+"""Finished tiles (small GeoTIFFs) → one Cloud-Optimized GeoTIFF, through a virtual raster of GDAL."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from co2s_cli.tiling import Window
 
 
 def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[str, str]) -> None:
-    """Write bands (bands, rows, columns) as a GeoTIFF without place, with its checksum.
+    """Write bands (bands, rows, columns) as a GeoTIFF without georeference, with its checksum.
 
-    GDAL compresses them outside of Python's lock.
+    GDAL compresses outside of Python's global lock, so that threads can write at the same time.
 
     Raises:
         OutputError: the file cannot be written.
@@ -44,7 +44,7 @@ def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[
 
 
 def tile_tags(path: Path) -> dict[str, str] | None:
-    """The tags of a tile; None where there is no tile, or none that is whole."""
+    """The tags of a tile; None where there is no file, or one that is not whole."""
     try:
         with reading(str(path)) as dataset:
             check_whole(str(path), dataset)
@@ -82,7 +82,10 @@ def make_mosaic(
 
 
 def _source(window: Window, tile: Path, band: Mapping[str, str]) -> ElementTree.Element:
-    """A tile as a source of a band of a virtual raster; with its properties, GDAL opens it only to read its pixels."""
+    """The XML of a tile as a source of one band of a virtual raster.
+
+    `SourceProperties` spare GDAL to open every tile when the virtual raster is opened.
+    """
     source = ElementTree.Element("SimpleSource")
     ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = f"../{tile.name}"
     ElementTree.SubElement(source, "SourceBand").text = band["band"]

@@ -1,4 +1,4 @@
-"""A picture of a map: the classes over the image, with legend, scale bar and areas; from decimated reads only."""
+"""A picture of a map: its classes over the image, with legend, scale bar and areas. Only overviews are read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from co2s_cli.geo.read.scene import Scene
 
 _DPI = 100
 _LEGEND_INCHES = 3.2
-_VEIL = 0.6
-"""Opacity of the map over the image."""
+_OPACITY = 0.6
+"""Of the map over the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,22 @@ class ClassArea:
     """How much of a map one class covers."""
 
     share: float
-    """Of all labelled ground."""
+    """Share of the mapped area, without nodata."""
     square_metres: float | None
-    """None where the CRS does not tell."""
+    """None where the CRS does not say how large a pixel is."""
 
 
 def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap, max_size: int = 1200) -> None:
     """Draw the map at `map_path` over its scene as a PNG whose picture measures at most `max_size` pixels."""
-    own = scene.on_original()
-    patch = own.overview(max_size)
+    original = scene.on_original()
+    patch = original.overview(max_size)
     shape = patch.valid.shape
     labels = read_labels(map_path, shape)
-    figure = _figure(own.grid, shape)
+    figure = _figure(original.grid, shape)
     picture, legend = figure.axes
-    _draw_picture(picture, own.grid, stretched(own, patch.pixels, patch.valid), _veil(labels, classes))
-    _draw_scale(picture, own.grid, shape)
-    _draw_legend(legend, classes, class_areas(labels, own.grid, classes), title=map_path.name)
+    _draw_picture(picture, original.grid, stretched(original, patch.pixels, patch.valid), _overlay(labels, classes))
+    _draw_scale(picture, original.grid, shape)
+    _draw_legend(legend, classes, class_areas(labels, original.grid, classes), title=map_path.name)
     with appearing(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, format="png")
 
@@ -59,7 +59,7 @@ def read_labels(map_path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def class_areas(labels: NDArray[np.uint8], grid: Grid, classes: ClassMap) -> list[ClassArea]:
-    """Area of each class on a map of `grid` that was decimated to `labels` (h, w); `IGNORE` belongs to none."""
+    """Area of each class of a map on `grid`, from its class ids decimated to `labels` (h, w); `IGNORE` is no class."""
     decimated = grid.scaled(*labels.shape)
     per_pixel = decimated.pixel_areas()
     weight = np.ones(len(labels)) if per_pixel is None else per_pixel
@@ -69,7 +69,7 @@ def class_areas(labels: NDArray[np.uint8], grid: Grid, classes: ClassMap) -> lis
 
 
 def _figure(grid: Grid, shape: tuple[int, int]) -> Figure:
-    """A figure with a place for the picture, pixel for pixel, and one for the legend."""
+    """A figure of two axes: the picture, one pixel of `shape` a pixel, and the legend on its right."""
     ground = grid.scaled(*shape).ground_size()
     stretch = ground[1] / ground[0] if ground else 1.0  # a pixel of degrees is higher than wide
     wide, high = max(shape[1] / _DPI, 2.0), max(shape[0] * stretch / _DPI, 2.0)
@@ -81,31 +81,31 @@ def _figure(grid: Grid, shape: tuple[int, int]) -> Figure:
     return figure
 
 
-def _veil(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.float64]:
-    """The map (h, w, 4) in the colours of its classes, transparent where it has none."""
+def _overlay(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.float64]:
+    """(h, w, 4) red, green, blue and opacity in [0, 1] of the map; transparent where it has no class."""
     table = np.zeros((256, 4))
     table[: len(classes), :3] = np.array(classes.colors) / 255
-    table[: len(classes), 3] = _VEIL
+    table[: len(classes), 3] = _OPACITY
     table[IGNORE] = 0
     return table[labels]
 
 
-def _draw_picture(axes: Any, grid: Grid, image: NDArray[np.float64], veil: NDArray[np.float64]) -> None:
+def _draw_picture(axes: Any, grid: Grid, image: NDArray[np.float64], overlay: NDArray[np.float64]) -> None:
     origin = "lower" if grid.transform.e > 0 else "upper"  # south-up rasters have their first row in the south
-    for layer in (image, veil):
+    for layer in (image, overlay):
         axes.imshow(layer, origin=origin, aspect="auto", interpolation="nearest")
 
 
 def _draw_scale(axes: Any, grid: Grid, shape: tuple[int, int]) -> None:
-    """A bar of a round length in the lower left corner, where the CRS tells how long a pixel is."""
+    """A scale bar of a round length in the lower left corner; none where the CRS does not say how long a pixel is."""
     ground = grid.scaled(*shape).ground_size()
     if ground is None:
         return
     metres = round_length(shape[1] * ground[0] / 4)
     share = metres / (shape[1] * ground[0])
-    place = {"transform": axes.transAxes, "clip_on": False}
-    axes.add_patch(Rectangle((0.02, 0.02), share + 0.02, 0.05, color="white", alpha=0.8, linewidth=0, **place))
-    axes.add_patch(Rectangle((0.03, 0.03), share, 0.008, color="black", linewidth=0, **place))
+    in_axes = {"transform": axes.transAxes, "clip_on": False}
+    axes.add_patch(Rectangle((0.02, 0.02), share + 0.02, 0.05, color="white", alpha=0.8, linewidth=0, **in_axes))
+    axes.add_patch(Rectangle((0.03, 0.03), share, 0.008, color="black", linewidth=0, **in_axes))
     label = {"ha": "center", "va": "bottom", "fontsize": 8, "transform": axes.transAxes}
     axes.text(0.03 + share / 2, 0.043, _show_length(metres), **label)
 
@@ -136,7 +136,7 @@ def _show_length(metres: float) -> str:
 
 
 def show_area(area: ClassArea) -> str:
-    """A share and, where it is known, the ground it stands for."""
+    """An area as text: hectares or km² where they are known, and the share in %."""
     percent = f"{area.share:.1%}"
     if area.square_metres is None:
         return percent

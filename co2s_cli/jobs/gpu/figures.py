@@ -33,7 +33,7 @@ from co2s_cli.jobs.gpu.stages import host_stages, kernel_trace, utilisation
 from co2s_cli.models import weights
 from co2s_cli.tiling import Window
 from co2s_cli.training.methods import METHODS
-from co2s_cli.training.records import TIMING
+from co2s_cli.training.names import TIMING
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import loader_of
 

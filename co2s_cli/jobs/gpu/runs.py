@@ -23,10 +23,11 @@ from co2s_cli.jobs.gpu.bench import Bench, SkippedError, require
 from co2s_cli.jobs.gpu.maps import SIGTERM_CODE, ended_when
 from co2s_cli.jobs.gpu.stepping import Stepping
 from co2s_cli.models import weights
+from co2s_cli.training.names import STATE
 from co2s_cli.training.records import read
 from co2s_cli.training.run import RunResult
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.state import STATE, State
+from co2s_cli.training.state import State
 
 STEPS = 4
 

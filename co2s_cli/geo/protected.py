@@ -1,0 +1,109 @@
+"""Inputs are never outputs: every file that a command reads is told from every file that it writes."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from co2s_cli.errors import ConfigError
+
+Named = tuple[str, str | Path]
+"""A flag or an argument, and the file that it names."""
+
+_VRT = "<VRTDataset"
+_LARGEST_VRT = 100_000_000
+_VRT_SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset)\b([^>]*)>([^<]*)<")
+_RELATIVE = re.compile(r"relativeToVRT\s*=\s*[\"']1")
+_SEPARATORS = re.compile(r"[:=\"'?&]|/vsi[a-z0-9_]+/")
+"""Between the file in a name that only GDAL or a setting resolves, and what else the name says."""
+
+
+def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
+    """Refuse an output that is an input or lies behind one, and two outputs of one name; only names are looked at.
+
+    Links are resolved. Of a virtual raster the files that it is made of count as inputs, those of nested ones as well;
+    a folder stands for all files right in it.
+
+    Raises:
+        ConfigError: names the output and the input.
+    """
+    read: dict[object, str] = {}
+    for flag, source in inputs:
+        for path in _files_behind(str(source)):
+            behind = "" if str(path) == str(source) else f", by way of {path}"
+            read.setdefault(_identity(path), f"{flag} {source}{behind}")
+    written: dict[object, str] = {}
+    for flag, output in outputs:
+        path = Path(output)
+        origin = read.get(_identity(path)) or read.get(_identity(path.parent))
+        if origin is not None:
+            raise ConfigError(
+                f"{flag} {path}: would be written over what this very command reads ({origin})",
+                hint="choose another name",
+            )
+        other = written.setdefault(_identity(path), flag)
+        if other != flag:
+            raise ConfigError(f"{flag} {path}: {other} writes the same file", hint="choose another name")
+
+
+def leads_to_file(text: str) -> bool:
+    """Whether a text is the name of a file, or holds one, so that it may be what a setting reads."""
+    return any(os.path.isfile(path) for path in _files_behind(text))
+
+
+def _identity(path: Path) -> object:
+    """Equal for two names of one file or folder, whether it is there or not."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # not there, or no possible name
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def _files_behind(source: str) -> Iterator[Path]:
+    """The files and folders of this machine that a name leads to, through virtual rasters too."""
+    seen: set[str] = set()
+    names = [source]
+    while names:
+        name = names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name.lstrip().startswith(_VRT):  # the raster itself in place of its name
+            names += _sources(name, Path())
+            continue
+        for path in _paths_in(name):
+            yield path
+            names += _sources(_text_of_vrt(path), path.parent)
+
+
+def _paths_in(name: str) -> list[Path]:
+    """The paths that a name holds: itself, or of `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files in it."""
+    if not name or os.path.exists(name) or not _SEPARATORS.search(name):
+        return [Path(name)] if name else []
+    paths = []
+    for piece in filter(None, _SEPARATORS.split(name)):
+        paths += [path for path in (Path(piece), *Path(piece).parents) if os.path.isfile(path)][:1]
+    return paths
+
+
+def _text_of_vrt(path: Path) -> str:
+    """The text of a virtual raster; nothing where the file is something else."""
+    try:
+        if not os.path.isfile(path) or path.stat().st_size > _LARGEST_VRT:
+            return ""
+        with path.open("rb") as file:
+            start = file.read(64)
+            text = start + file.read() if _VRT.encode() in start else b""
+    except OSError:
+        return ""
+    return os.fsdecode(text)
+
+
+def _sources(vrt: str, folder: Path) -> list[str]:
+    """The names of what a virtual raster in a folder is made of."""
+    names = ((html.unescape(name).strip(), _RELATIVE.search(options)) for options, name in _VRT_SOURCE.findall(vrt))
+    return [str(folder / name) if relative and not name.startswith(_VRT) else name for name, relative in names]

@@ -1,0 +1,94 @@
+"""Which files each command reads and which it writes: no output may be an input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from co2s_cli.config.base import Settings
+from co2s_cli.config.data import read_data
+from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.config.flags import Flag, as_typed, on_command_line
+from co2s_cli.config.mapping import MapConfig
+from co2s_cli.config.run import RunConfig
+from co2s_cli.geo.protected import Named, check_apart, leads_to_file
+from co2s_cli.inference.targets import Target
+from co2s_cli.models import weights
+from co2s_cli.scoring.report import WRITTEN as REPORT_FILES
+from co2s_cli.training.names import WRITTEN
+
+
+def check_files(settings: Settings, outputs: Iterable[Named], inputs: Iterable[Named] = ()) -> None:
+    """Refuse outputs that are among the files that the settings name to be read, or among further `inputs`.
+
+    Raises:
+        ConfigError: names the output and the input.
+    """
+    check_apart([*_named_inputs(settings), *inputs], outputs)
+
+
+def check_outputs(settings: Settings, inputs: Iterable[Named] = ()) -> None:
+    """`check_files` for the outputs that the settings name, each a file."""
+    check_files(settings, [(flag, path) for flag, panel, path in _paths(settings) if panel == "Output"], inputs)
+
+
+def check_maps(
+    settings: MapConfig, targets: Sequence[Target], outputs: Iterable[Named] = (), inputs: Iterable[Named] = ()
+) -> None:
+    """`check_files` for the rasters of all scenes and further `outputs`; the model is read, and further `inputs`."""
+    rasters = [
+        (f"--{name}" if hasattr(settings, name) else "--out", path)
+        for target in targets
+        for name, path in target.outputs.items()
+    ]
+    scenes = [("SCENE", target.source) for target in targets]
+    model = ("--model", settings.model or weights.default_path())
+    check_files(settings, [*rasters, *outputs], [*scenes, model, *inputs])
+
+
+def check_report(settings: EvaluateConfig) -> None:
+    """`check_files` for the files of a report."""
+    if settings.out is not None:
+        described = settings.model is not None and Path(settings.source).is_file()
+        data = files_of_data(Path(settings.source)) if described else []
+        check_files(settings, [("--out", settings.out / name) for name in REPORT_FILES], data)
+
+
+def check_run(settings: RunConfig) -> None:
+    """`check_files` for all that a run writes into its folder, and all files of its data."""
+    if settings.out is None:  # a new folder
+        return
+    described = settings.root is None and settings.labels is None
+    data = files_of_data(Path(settings.data)) if described else []
+    check_files(settings, [("--out", settings.out / name) for name in WRITTEN], data)
+
+
+def files_of_data(path: Path) -> list[Named]:
+    """The files that a data.yaml names."""
+    return [(str(path), file) for file in read_data(path).files]
+
+
+def _named_inputs(settings: Settings) -> list[Named]:
+    """What the settings name that is no output; of texts those that are the name of a file."""
+    return [(flag, value) for flag, panel, value in _paths(settings, texts=True) if panel != "Output"]
+
+
+def _paths(settings: Settings, *, texts: bool = False) -> Iterator[tuple[str, str | None, str | Path]]:
+    """Flag, panel and value of every path in the settings; with `texts` also those texts that may name a file."""
+    kind = type(settings)
+    for name in kind.model_fields:
+        entry = on_command_line(kind, name)
+        panel = entry.panel if isinstance(entry, Flag) else None
+        for value in _flat(getattr(settings, name)):
+            if isinstance(value, Path) or (texts and isinstance(value, str) and leads_to_file(value)):
+                yield as_typed(kind, name), panel, value
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """A value, or all that a list of them holds."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
