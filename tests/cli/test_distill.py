@@ -23,7 +23,7 @@ def test_distill_prints_the_model_that_it_made_and_predict_maps_with_it(co2s, da
     result = co2s("distill", data, "--teacher", "tiny-dino:none", "--teacher", "tiny-clip:none", "--out", out,
                   "--steps", 2, *TINY)  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"{out / 'last.safetensors'}\n"
+    assert result.stdout == f"{out / 'best.safetensors'}\n"
     assert "distill:tiny-dino:none" in result.stderr
     assert "ema-fused" in result.stderr
     for name in ("last", "ema-last"):

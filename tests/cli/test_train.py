@@ -27,7 +27,7 @@ def test_train_prints_the_model_that_it_made(co2s, data, tmp_path):
     out = tmp_path / "run"
     result = co2s("train", data, "--out", out, "--steps", 2, *TINY)
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"{out / 'last.safetensors'}\n"
+    assert result.stdout == f"{out / 'best.safetensors'}\n"
     assert "validation mIoU: clip" in result.stderr
     chances = load(out / "last.safetensors").probabilities(torch.rand(1, 3, 64, 64))
     torch.testing.assert_close(chances.sum(dim=1), torch.ones(1, 64, 64))

@@ -105,4 +105,5 @@ def test_a_class_that_is_drawn_where_none_is_scores_no_border_met():
     drawn = truth.copy()
     drawn[:2] = 2
     tally = MapCounts.of(truth, drawn, None, (slice(None), slice(None)), CountRules((), False, 1.0))
-    assert Judge("plain", {0: "a", 1: "b", 2: "c"}, (), False).verdict(tally, 1.0, None).classes[2].boundary_f1 == 0
+    judge = Judge("published", {0: "a", 1: "b", 2: "c"}, (), False)
+    assert judge.verdict(tally, 1.0, None).classes[2].boundary_f1 == 0

@@ -306,7 +306,7 @@ def test_a_dead_rank_ends_the_run_and_resume_goes_on(data, tmp_path):
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert second.returncode == 0, second.stderr[-3000:]
-    assert second.stdout.splitlines() == [str(out / LAST)]
+    assert second.stdout.splitlines() == [str(out / BEST)]
     assert second.stderr.count("validation mIoU") == 1
     assert "find_unused_parameters" not in second.stderr
     assert State.load(out).step == 4
@@ -358,7 +358,8 @@ def test_pseudo_labels_are_those_of_whoever_gives_them():
     assert not {"student/precision", "student/coverage", "ema-student/taught"} & mean.keys()
     assert mean["student/miou"] == own["student/miou"]
     for running in (None, tally(6)):
-        assert {name.rpartition("/")[2] for name in findings(tally(9), running, guided=True)} == {"miou", "accuracy"}
+        told = findings(tally(9), running, guided=True)
+        assert {name.rpartition("/")[2] for name in told if "/recall/" not in name} == {"miou", "accuracy"}
 
 
 def test_drift_is_watched_where_the_pseudo_labels_come_from():

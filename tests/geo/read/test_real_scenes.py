@@ -1,5 +1,7 @@
 """Real rasters from open repositories, with their traps (they lie beside the project; skipped where they do not)."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import rasterio
@@ -70,7 +72,7 @@ def test_every_valid_pixel_comes_back_from_the_models_resolution(path, factor):
 
 def test_the_scaling_of_it_spans_its_values(path):
     scene = Scene.open(str(path))
-    scaling = scaling_for(scene, "auto", None)
+    scaling = scaling_for(scene, "auto", SimpleNamespace(headroom=0.0))
     patch = scene.overview(500)
     scaled = scaling.apply(patch.pixels)[:, patch.valid]
     assert (scaled.min(), scaled.max()) == (0, 1) if scene.dtype != "uint8" else (scaled <= 1).all()
