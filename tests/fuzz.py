@@ -209,6 +209,8 @@ def main() -> None:
             if problems:
                 lost += 1
                 print(f"{name}\n  {'; '.join(problems)}\n  {outcome.stderr.strip()[-600:]}", flush=True)
+            if codes.total() % 10 == 0:
+                print(f"{codes.total()} tried after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     ended = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items(), key=str))
     print(f"{arguments.cases} tried, {arguments.cases - lost} survived, {lost} lost; exit codes: {ended}")
     print(f"{time.monotonic() - began:.0f} s")

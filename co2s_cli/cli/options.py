@@ -14,6 +14,7 @@ import typer
 from co2s_cli import log
 from co2s_cli.config import Settings, given
 from co2s_cli.config.flags import Argument, Flag, all_on_command_line
+from co2s_cli.config.units import show_bytes
 
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; twice for debugging.")
@@ -26,6 +27,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; flags win over it.")]
 
 C = TypeVar("C", bound=Callable[..., Any])
+
+_A_SIZE = 10**6
+"""Numbers from here on are bytes, in every setting that has a flag."""
 
 _METAVARS = {int: "<int>", float: "<float>", Path: "<path>"}
 """As Typer writes them for the options that it parses."""
@@ -98,7 +102,14 @@ def _help(kind: type[Settings], name: str) -> str:
     field = kind.model_fields[name]
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     text = field.description or ""
-    return text if default is None or default in ((), [], {}, False, "") else f"{text} (default: {default})"
+    return text if default is None or default in ((), [], {}, False, "") else f"{text} (default: {_shown(default)})"
+
+
+def _shown(default: Any) -> str:
+    """A default as a user would type it: bytes as a size, a flag that is on as a word."""
+    if default is True:
+        return "on"
+    return show_bytes(default) if isinstance(default, int) and default >= _A_SIZE else str(default)
 
 
 def _forms(annotation: Any) -> Iterator[Any]:

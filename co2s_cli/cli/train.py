@@ -9,7 +9,7 @@ from co2s_cli.cli.runs import Extra, checked_run, echo_run, in_one_voice
 from co2s_cli.config.train import TrainConfig, resumed, settings_of
 
 
-@command(app, "train", TrainConfig, example="co2s train data.yaml --out runs/first --preset tiny")
+@command(app, "train", TrainConfig, example="co2s train data.yaml --out runs/first --preset small")
 def train(flags: dict[str, Any], extra: Extra = None, config: Config = None, as_json: Json = False) -> None:
     """Train a model from a few labels and a large unlabelled scene, as data.yaml names them."""
     with in_one_voice():

@@ -142,6 +142,12 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     naming = Naming.of(manifest.class_map, data.class_map)
     excluded = naming.ids(settings.left_out)
     training = manifest.training
+    if training.get("all_labels"):
+        log.warning(
+            "%s: learnt from all labels of its run in the end, so figures on them are too high; best.safetensors "
+            "of that run has not seen those that validate",
+            settings.model,
+        )
     if not data.bands:
         data = data.model_copy(update={"bands": manifest.bands})
     found = areas_of(

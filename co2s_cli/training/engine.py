@@ -416,6 +416,8 @@ class TrainingEngine:
     def _described(self, tally: ValidationCounts | None) -> Manifest:
         """The manifest with what the training has reached; scores of other weights than these are no part of it."""
         training = {**self._manifest.training, "steps": self.step}
+        if self.step > self._course.judged:
+            training["all_labels"] = True  # scores on the labels that validated would be too high
         if tally is not None and self.validated == self.step:
             training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
         return self._manifest.model_copy(update={"training": training})

@@ -66,7 +66,7 @@ def test_one_student_alone_is_allowed(co2s, checkpoints, tmp_path):
     [
         (("best_clip.pth", "--dataset", "loveda", "-o", "m.safetensors"), 5, "6 classes found"),
         (("best_clip.pth", "best_clip.pth", "--dataset", "whdld", "-o", "m.safetensors"), 5, "both files hold"),
-        (("none.pth", "--dataset", "whdld", "-o", "m.safetensors"), 3, "no such checkpoint"),
+        (("none.pth", "--dataset", "whdld", "-o", "m.safetensors"), 3, "none.pth: no such file"),
         (("best_clip.pth", "--dataset", "atlantis", "-o", "m.safetensors"), 2, "whdld"),
         (("best_clip.pth", "--dataset", "whdld", "-o", "m.pth"), 2, "safetensors"),
         (("best_clip.pth", "--dataset", "whdld", "-o", "missing/m.safetensors"), 4, "does not exist"),

@@ -30,6 +30,9 @@ class Job(Base):
     """How."""
     names: Annotated[tuple[str, ...], Flag(panel="Input", repeats=True)] = ()
     fuse: Annotated[bool, Flag("--fuse/--no-fuse", panel="Model")] = True
+    """Mix."""
+    room: Annotated[int, Flag(panel="Speed")] = 4_000_000_000
+    """Memory."""
     hidden: int = 1
     """Only a file sets it."""
     size: int = Field(7, ge=1)
@@ -62,6 +65,8 @@ def test_only_what_is_given_reaches_the_settings():
 def test_a_subclass_keeps_the_flag_of_its_base_with_its_own_help_and_default():
     text, _ = run("--help")
     assert "Side, seven if not given. (default: 7)" in text
+    assert "Memory. (default: 4 GB)" in text
+    assert "Mix. (default: on)" in text
     assert as_typed(Job, "size") == "--size"
     assert "hidden" not in text
 

@@ -204,6 +204,7 @@ def test_all_labels_teach_anew_where_a_share_of_them_validated(data, tmp_path):
         )
     for name in (BEST, LAST, FINAL, "report.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+    assert [load(whole / name).manifest.training.get("all_labels") for name in (BEST, FINAL)] == [None, True]
     without = train.run(quick(share, tmp_path / "without", "val_every=2", steps=4))
     assert without.model.read_bytes() == (whole / BEST).read_bytes()
     assert without.final is None
@@ -221,6 +222,15 @@ def test_the_second_half_begins_with_the_weights_of_the_first(data, tmp_path):
     weights = [name for name in moved if moved[name].is_floating_point()]
     far = max(float((moved[name] - first[name]).abs().max()) for name in weights)
     assert 0 < far < 1.2e-3  # one step of Adam, not three
+
+
+def test_a_model_that_all_labels_taught_is_not_judged_by_them_without_a_word(data, tmp_path, co2s):
+    share = shared_out(data, tmp_path)
+    train.run(quick(share, tmp_path / "run", "refit=true", steps=1))
+    for name, warns in ((BEST, False), (FINAL, True)):
+        judged = co2s("evaluate", "--model", tmp_path / "run" / name, share)
+        assert judged.exit_code == 0
+        assert ("figures on them are too high" in judged.stderr) is warns
 
 
 def test_files_that_validate_never_teach(data, tmp_path):
