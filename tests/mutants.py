@@ -66,6 +66,21 @@ MODEL_FILES = "training/test_model_files.py"
 SELF_TRAINING = "training/methods/self_training.py"
 
 MUTANTS: tuple[Mutant, ...] = (
+    # suggestions
+    Mutant(
+        "suggestions/choice.py",
+        "scores[(taken >= most)[class_ids]] = -np.inf",
+        "scores[(taken > most)[class_ids]] = -np.inf",
+        "suggestions/test_choice.py",
+        "a class whose share is full gets one place more at each distance",
+    ),
+    Mutant(
+        "suggestions/lattice.py",
+        "free &= ~labelled.read(window)",
+        "free &= labelled.read(window)",
+        "suggestions/test_lattice.py",
+        "places are suggested only where labels are",
+    ),
     # losses
     Mutant(
         "models/ensemble.py",

@@ -194,6 +194,6 @@ def _tell(settings: SuggestConfig, places: Sequence[Suggestion]) -> None:
         log.warning("%d of %d places: no more are all data and without labels", len(places), settings.count)
     by_class = Counter(place.map_class for place in places)
     log.info(
-        "%d places (%s): fill in `class`, or draw polygons in them; then train with --labels %s beside the others",
+        "%d places (%s): fill in `class`, or draw polygons in them, and train on %s too",
         len(places), ", ".join(f"{name} {number}" for name, number in by_class.most_common()), settings.out,
     )  # fmt: skip
