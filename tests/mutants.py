@@ -69,10 +69,10 @@ MUTANTS: tuple[Mutant, ...] = (
     # suggestions
     Mutant(
         "suggestions/choice.py",
-        "scores[(taken >= most)[class_ids]] = -np.inf",
-        "scores[(taken > most)[class_ids]] = -np.inf",
+        "if taken[class_id] >= most:",
+        "if taken[class_id] > most:",
         "suggestions/test_choice.py",
-        "a class whose share is full gets one place more at each distance",
+        "a class gets one place more than its share",
     ),
     Mutant(
         "suggestions/lattice.py",
