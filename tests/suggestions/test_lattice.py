@@ -55,10 +55,10 @@ def test_places_are_means_over_their_pixels(tmp_path, monkeypatch, block_pixels)
 def test_both_measures_count_alike_and_the_larger_one_is_the_reason():
     free = np.array([[True, True, True, False]])
     scores = PlaceScores(
-        free, np.zeros((1, 4), np.uint8), np.array([[0.2, 0.4, 0.6, 9]]), np.array([[0.02, 0.01, 0, 9]])
+        free, np.zeros((1, 4), np.uint8), np.array([[0.2, 0.4, 0.6, 9]]), np.array([[0.024, 0.006, 0, 9]])
     )
     rated, apart = scores.rated()
-    np.testing.assert_allclose(rated, [[2, 1, 1.5, -np.inf]])
+    np.testing.assert_allclose(rated, [[2.4, 1, 1.5, -np.inf]])
     assert apart[0, :3].tolist() == [True, False, False]
 
 
