@@ -107,7 +107,8 @@ def test_a_map_without_a_free_place_is_kept_for_the_next_size(co2s, tmp_path, sc
     assert result.exit_code == 3
     assert "--values 0=none" in result.stderr
     assert (tmp_path / "next.gpkg.parts" / "class.tif").exists()
-    assert suggest(co2s, scene, model, out, "--labels", labels, "--values", "0=none").exit_code == 0
+    result = suggest(co2s, scene, model, out, "--labels", labels, "--values", "0=none")
+    assert result.exit_code == 0, result.stderr
     assert not (tmp_path / "next.gpkg.parts").exists()
 
 
