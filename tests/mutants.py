@@ -66,6 +66,21 @@ MODEL_FILES = "training/test_model_files.py"
 SELF_TRAINING = "training/methods/self_training.py"
 
 MUTANTS: tuple[Mutant, ...] = (
+    # suggestions
+    Mutant(
+        "suggestions/choice.py",
+        "if taken[class_id] >= most:",
+        "if taken[class_id] > most:",
+        "suggestions/test_choice.py",
+        "a class gets one place more than its share",
+    ),
+    Mutant(
+        "suggestions/lattice.py",
+        "free &= ~labelled.read(window)",
+        "free &= labelled.read(window)",
+        "suggestions/test_lattice.py",
+        "places are suggested only where labels are",
+    ),
     # losses
     Mutant(
         "models/ensemble.py",

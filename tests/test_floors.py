@@ -14,7 +14,7 @@ FLOORS = {
     "geo": 3, "models": 3,
     "data": 4, "inference": 4,
     "scoring": 5,
-    "health": 6, "pages": 6, "pseudo": 6, "training": 6,
+    "health": 6, "pages": 6, "pseudo": 6, "suggestions": 6, "training": 6,
     "jobs": 7,
     "cli": 8,
 }  # fmt: skip

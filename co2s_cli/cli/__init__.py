@@ -49,6 +49,7 @@ from co2s_cli.cli import (  # noqa: E402
     report,  # noqa: F401
     sample,  # noqa: F401
     sample_points,  # noqa: F401
+    suggest,  # noqa: F401
     train,  # noqa: F401
     vectorize,  # noqa: F401
 )

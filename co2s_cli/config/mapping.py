@@ -50,11 +50,9 @@ def parse_batch(value: Any) -> Any:
     return None if str(value).strip().lower() == "auto" else value
 
 
-class MapConfig(Settings):
-    """A model over every scene."""
+class ModelRunConfig(Settings):
+    """How a model is run over a scene, whatever is made of what it says."""
 
-    scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
     """Model file; $CO2S_MODEL where nothing is said, else the demonstration model."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
@@ -98,6 +96,13 @@ class MapConfig(Settings):
     """Memory to take on the GPU; 90 % of what is free where nothing is said."""
     workers: Annotated[int | None, Flag("--workers", "-j", "--jobs", panel="Speed")] = Field(None, ge=1, le=1024)
     """Processes for one scene; one where nothing is said, or one for each GPU."""
+
+
+class MapConfig(ModelRunConfig):
+    """A model over every scene."""
+
+    scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
+    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False

@@ -27,7 +27,7 @@ from co2s_cli.geo.write.raster import (
 )
 from co2s_cli.inference.memory import cores
 from co2s_cli.inference.prepared import PreparedScene
-from co2s_cli.inference.products import Plane
+from co2s_cli.inference.products import CLASS, Plane
 from co2s_cli.inference.scene_job import SceneJob
 from co2s_cli.progress import Progress
 from co2s_cli.tiling import Window
@@ -77,7 +77,7 @@ class _PlaneWriter:
         return [plane for plane in self.job.product.planes if plane.name in self.job.target.outputs]
 
     def make(self, plane: Plane, part: Path) -> NDArray[np.int64]:
-        """Make one raster under the name `part`; how often each class id occurs, (256,), zeros for fractions."""
+        """Make one raster under the name `part`; how often each class id occurs, (256,), zeros but for the map."""
         scene, limit = self.job.scene.scene, self.job.memory.limit
         with environment(assembly_cache(scene.original.width, self.planes, limit)):  # all threads share the cache
             return self._resampled(plane, part) if scene.is_resampled else self._mosaic(plane, part)
@@ -93,7 +93,7 @@ class _PlaneWriter:
             tags=self.tags,
             creation=self.creation,
         )
-        return job.parts.counts(job.units, plane) if plane.kind == "class" else np.zeros(256, np.int64)
+        return job.parts.counts(job.units, plane) if plane.name == CLASS else np.zeros(256, np.int64)
 
     def _resampled(self, plane: Plane, part: Path) -> NDArray[np.int64]:
         """The parts brought back to the scene's own pixels, strip by strip."""
@@ -102,7 +102,7 @@ class _PlaneWriter:
         with rows_of_raster(part, job.scene.scene.original, layer, self.tags, self.creation) as writer:
             for row, strip in _on_original(job.parts.strips(job.units, plane), plane, job.scene):
                 writer.write(row, strip)
-                if plane.kind == "class":
+                if plane.name == CLASS:
                     counts += np.bincount(strip.ravel(), minlength=256)
         return counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal, Protocol
 
 import torch
@@ -120,11 +121,15 @@ def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def distance(members: Mapping[str, Tensor]) -> Tensor:
-    """Total variation distance of two students, (B, 1, h, w): sum of |p - q| / 2; 0 = equal, 1 = disjoint."""
-    if len(members) != 2:
+    """Total variation distance of two students, (B, 1, h, w): sum of |p - q| / 2; 0 = equal, 1 = disjoint.
+
+    Of three students it is the mean over their pairs.
+    """
+    pairs = list(combinations(members.values(), 2))
+    if not pairs:
         raise ValueError(f"need two students to disagree, got {', '.join(members)}")
-    first, second = members.values()
-    return (first - second).abs_().sum(dim=1, keepdim=True).mul_(0.5)
+    total = torch.stack([(first - second).abs_().sum(dim=1, keepdim=True) for first, second in pairs]).sum(dim=0)
+    return total.mul_(0.5 / len(pairs))
 
 
 def steps(fractions: Tensor) -> Tensor:

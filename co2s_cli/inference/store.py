@@ -42,7 +42,7 @@ PIECE_ROWS = 64
 _DIGEST = "digest"
 """Of a journal: digest of all else in it."""
 
-_PART = re.compile(r"\d+-\d+-\d+x\d+\.[a-z]+\.tif")
+_PART = re.compile(r"\d+-\d+-\d+x\d+\.[a-z0-9_]+\.tif")
 
 
 def key_of(facts: Mapping[str, Any]) -> str:

@@ -14,11 +14,12 @@ from co2s_cli.config.data import LabeledEntry, UnlabeledEntry, read_data
 from co2s_cli.config.distill import DistillConfig
 from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.config.import_ import ImportConfig
-from co2s_cli.config.mapping import MapConfig
+from co2s_cli.config.mapping import MapConfig, ModelRunConfig
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.protocol import find_protocol
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.run import RunConfig
+from co2s_cli.config.suggest import SuggestConfig
 from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
@@ -34,6 +35,8 @@ from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
 from co2s_cli.models.manifest import Manifest
+from co2s_cli.suggestions.places import PlaceLattice
+from co2s_cli.suggestions.request import check_boxes, open_labelled
 
 
 def check_predict(settings: PredictConfig) -> None:
@@ -62,6 +65,20 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
     _check_scene(scene_sources(settings.scenes), manifest, settings)
+
+
+def check_suggest(settings: SuggestConfig) -> None:
+    """Refuse a model file, an output, labels and a scene that do not go together.
+
+    Raises:
+        Co2sError: as `jobs.suggest.run` would.
+    """
+    check_boxes(settings)
+    manifest = _manifest(settings)
+    if is_local(settings.scene) and not Path(settings.scene).is_dir():
+        grid = open_scene(settings.scene, manifest, settings.mapping()).original
+        PlaceLattice.of(settings.size, grid, settings.scene)
+        open_labelled(settings, grid)
 
 
 def check_run(settings: RunConfig) -> None:
@@ -127,8 +144,9 @@ def check_import(settings: ImportConfig) -> None:
         check_readable(path)
 
 
-def _manifest(settings: MapConfig) -> Manifest:
-    cog_options(settings.co)
+def _manifest(settings: ModelRunConfig) -> Manifest:
+    if isinstance(settings, MapConfig):
+        cog_options(settings.co)
     return weights.read_manifest(settings.model or weights.default_path())
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from co2s_cli.inference.model import averaged
+from co2s_cli.inference.opinions import Opinions
 from co2s_cli.inference.products import LandCover, distance, most_probable, steps
 
 
@@ -90,3 +91,27 @@ def test_the_most_probable_class_is_that_of_max():
     expected = probabilities.max(dim=0)
     torch.testing.assert_close(confidence, expected.values, rtol=0, atol=0)
     assert torch.equal(label.long(), expected.indices)
+
+
+def test_disagreement_of_three_students_is_the_mean_over_their_pairs():
+    sure = [torch.tensor([[1.0, 0.0]])[..., None, None], torch.tensor([[0.0, 1.0]])[..., None, None]]
+    assert distance({"local": sure[0], "local2": sure[1], "local3": sure[1]}).item() == pytest.approx(2 / 3)
+
+
+def test_opinions_are_the_map_of_predict_and_each_students_class():
+    members = {name: torch.rand(1, 4, 3, 5).softmax(dim=1) for name in ("clip", "dino")}
+    product = Opinions(4, "mean", ("clip", "dino"))
+    predicted = LandCover(classes=4, fusion="mean", wanted=("confidence", "disagreement"))
+    planes = product.decide(product.values(members)[0])
+    assert product.values(members).shape[1] == product.depth
+    assert [plane.name for plane in product.planes] == list(planes)
+    for name, plane in predicted.decide(predicted.values(members)[0]).items():
+        assert torch.equal(planes[name], plane)
+    for name, probabilities in members.items():
+        assert torch.equal(planes[f"guess_{name}"][0], probabilities[0].argmax(dim=0).to(torch.uint8))
+
+
+def test_one_student_has_no_opinion_beside_the_map():
+    product = Opinions(4, "mean", ("dino",))
+    planes = product.decide(product.values({"dino": torch.rand(1, 4, 3, 5).softmax(dim=1)})[0])
+    assert list(planes) == ["class", "confidence"] == [plane.name for plane in product.planes]

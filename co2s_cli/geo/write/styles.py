@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,6 +10,8 @@ from co2s_cli.classes import ClassMap, LandClass
 from co2s_cli.files import appearing
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_TO_DO = "255,0,255,255"
+"""Outline of what is to be filled in: no imagery has much magenta."""
 _RASTER_TAGS = ("pipe", "pipe-data-defined-properties")
 
 
@@ -92,6 +94,18 @@ def polygon_qml(classes: dict[int, LandClass], raster_style: Iterable[ET.Element
 
 def point_qml(classes: ClassMap, attribute: str) -> str:
     """Points to be filled in: hollow until `attribute` holds a class, then in its colour; a form with the classes."""
+    return _form_qml(classes, attribute, lambda name, color: _symbol("marker", name, "SimpleMarker", _marker(color)), 0)
+
+
+def box_qml(classes: ClassMap, attribute: str) -> str:
+    """Boxes to be filled in: an outline until `attribute` holds a class, then filled in its colour; the same form."""
+    return _form_qml(classes, attribute, lambda name, color: _symbol("fill", name, "SimpleFill", _box(color)), 2)
+
+
+def _form_qml(
+    classes: ClassMap, attribute: str, symbol: Callable[[str, tuple[int, int, int, int]], ET.Element], geometry: int
+) -> str:
+    """One symbol a class, given its name and colour, and one of alpha 0 for what is to do; QGIS' number of geometry."""
     root = ET.Element("qgis", version="3.16", styleCategories="Symbology|Forms")
     _add_form(root, classes, attribute)
     renderer = ET.SubElement(
@@ -105,14 +119,20 @@ def point_qml(classes: ClassMap, attribute: str) -> str:
         ET.SubElement(
             categories, "category", value=value, type="string", symbol=str(number), label=label, render="true"
         )
-        symbols.append(_symbol("marker", str(number), "SimpleMarker", _marker(color)))
+        symbols.append(symbol(str(number), color))
     ET.SubElement(root, "blendMode").text = "0"
-    ET.SubElement(root, "layerGeometryType").text = "0"  # points
+    ET.SubElement(root, "layerGeometryType").text = str(geometry)  # 0: points, 2: polygons
     return _DOCTYPE + _text(root)
 
 
+def _box(color: tuple[int, int, int, int]) -> dict[str, str]:
+    outline = _TO_DO if color[3] == 0 else ",".join(map(str, color))
+    fill = ",".join(map(str, (*color[:3], color[3] // 2)))
+    return {"color": fill, "style": "solid", "outline_style": "solid", "outline_color": outline, "outline_width": "0.5"}
+
+
 def _marker(color: tuple[int, int, int, int]) -> dict[str, str]:
-    ring = "255,0,255,255" if color[3] == 0 else "0,0,0,255"  # no imagery has much magenta
+    ring = _TO_DO if color[3] == 0 else "0,0,0,255"
     return {
         "name": "circle",
         "color": ",".join(map(str, color)),

@@ -1,0 +1,1 @@
+"""Where labels would teach a model most."""
