@@ -100,6 +100,10 @@ def _fail(error: Co2sError, code: int) -> None:
 def _leave(code: object) -> None:
     """Exit; output that cannot be flushed any more is an error of its own, not one of the interpreter's end."""
     try:
+        sys.stderr.flush()
+    except OSError:  # nobody can be told; what is left in the buffer must not change the exit code at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
