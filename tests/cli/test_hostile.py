@@ -287,6 +287,7 @@ def test_the_pole_has_no_place_in_web_mercator(refused, co2s):
     assert "no coordinates in the CRS" in line
 
 
+@pytest.mark.slow
 def test_polygons_of_vectorize_in_any_format_are_labels_truth_and_area(co2s, folder):
     for name in ("a.gpkg", "a.fgb", "a.parquet", "a.geojson"):
         done = co2s("vectorize", "map.tif", "-o", name, "--overwrite", "--min-area", 0, "--simplify", 0, "--workers", 1)

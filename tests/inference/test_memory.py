@@ -85,6 +85,7 @@ with peak() as most:
 """
 
 
+@pytest.mark.slow
 def test_a_peak_between_two_looks_is_seen():
     """In a process of its own: what earlier tests left behind may be given back while this one measures."""
     told = subprocess.run([sys.executable, "-c", _A_PEAK], capture_output=True, text=True, check=True, timeout=120)

@@ -35,6 +35,7 @@ def local(path, bands=("red", "green", "blue", "nir"), **changes):
     return path
 
 
+@pytest.mark.slow
 def test_windows_of_a_fixed_side_as_deepness_scales_them_get_the_probabilities_of_predict(tmp_path):
     model = local(tmp_path / "model.safetensors", ground_resolution=10.0)
     out = tmp_path / "model.onnx"

@@ -217,6 +217,7 @@ def test_positions_are_resized_without_antialias_and_the_class_row_stays():
     assert clip_tower.resize_positions(positions, torch.Size((14, 14))) is positions
 
 
+@pytest.mark.slow
 def test_only_attention_decoder_and_queries_train_and_all_of_them_learn(pair):
     images = torch.rand(2, 3, 64, 64)
     for name, student in pair.students.items():

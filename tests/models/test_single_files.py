@@ -25,6 +25,7 @@ def model(tmp_path_factory):
     return pair, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny-student", "tiny-student14"])
 @pytest.mark.parametrize("changes", [{"align": "second_pass"}, {"align": "pool"}, {"fuse": False}, {"translators": ()}])
 @torch.no_grad()

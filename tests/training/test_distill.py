@@ -410,6 +410,7 @@ def test_images_come_to_a_teacher_as_it_would_have_scaled_them():
     assert rescaled(numbers, ours, ours) is numbers
 
 
+@pytest.mark.slow
 def test_both_kinds_of_teachers_teach_at_once(teachers):
     pair = model(teachers)
     method = partial(Distill, rules(), Weights(divisor=1), teachers, soft=True, kind="cosine")
