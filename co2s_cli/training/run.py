@@ -93,11 +93,11 @@ def conduct(
         _check_folder(out, settings)
         data = data_of(settings, with_unlabeled=with_unlabeled)
         check_scale(settings, data)
-        before = _manifest_of(out, settings, data, runtime) if settings.resume else None
+        before, begun_with = _begun(out, settings, data, runtime) if settings.resume else (None, 0)
         lesson = prepare(data, before, runtime)
         refit = data.whole is not None
         made = partial(engine_for, settings, data, lesson, runtime, folder=out, refit=refit, progress=progress)
-        steps = _begun_with(out) if settings.resume else length_of(settings, data, runtime, made) * (1 + refit)
+        steps = begun_with or length_of(settings, data, runtime, made) * (1 + refit)
         engine = made(steps=steps)
         if settings.resume:
             engine.resume()
@@ -223,13 +223,11 @@ def length_of(
     return settings.steps or DEFAULT_STEPS
 
 
-def _begun_with(out: Path) -> int:
-    """Steps of the run in a folder."""
-    return int(State.load(out, lazily=True).settings["whole_run"])
+def _begun(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> tuple[Manifest, int]:
+    """Manifest and steps of the run in a folder.
 
-
-def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> Manifest:
-    """That of the run in a folder; refused with other settings, data or processes: the batches would be others."""
+    Refused with other settings, data or processes: the batches would be others.
+    """
     state = State.load(out, lazily=True)
     state.check_settings(out, settings.deciding())
     before = state.settings["processes"]
@@ -242,7 +240,7 @@ def _manifest_of(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime
     manifest = Manifest.model_validate_json(state.manifest)
     if manifest.training.get("data") != data.digest:
         raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
-    return manifest
+    return manifest, int(state.settings["whole_run"])
 
 
 def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
