@@ -162,10 +162,13 @@ def _is_ours(path: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove all of the unfinished work in a folder; its lock and foreign files stay."""
-    for path in folder.iterdir():
-        if _is_ours(path) and path.name not in (LOCK, OWNER):
-            _remove(path)
+    """Remove all of the unfinished work in a folder; its lock and foreign files stay.
+
+    The journal goes last: without it parts that are left of a kill in between would be nobody's.
+    """
+    ours = [path for path in folder.iterdir() if _is_ours(path) and path.name not in (LOCK, OWNER)]
+    for path in sorted(ours, key=lambda path: path.name == JOURNAL):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from co2s_cli import tiling
 from co2s_cli.errors import OutputError
+from co2s_cli.inference import store
 from co2s_cli.inference.products import Plane
 from co2s_cli.inference.store import Journal, JournalNotes, Parts, UnitBuilder, clear, folder_of, key_of, locked
 from co2s_cli.locks import LOCK
@@ -65,6 +66,27 @@ def test_unfinished_work_stays_and_can_be_cleared(tmp_path):
         clear(folder)
         assert [path.name for path in folder.iterdir()] == [LOCK]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("removed", range(4))
+def test_a_folder_of_which_a_killed_process_removed_a_part_is_still_ours(tmp_path, monkeypatch, removed):
+    out, done = tmp_path / "map.tif", []
+
+    def remove(path):
+        if len(done) == removed:
+            raise KeyboardInterrupt
+        done.append(path)
+        path.unlink()
+
+    with locked(out) as folder:
+        Journal({}, 1, 1).write(folder)
+        for row in range(3):
+            (folder / f"{row}-0-1x1.class.tif").write_text("")
+    monkeypatch.setattr(store, "_remove", remove)
+    with pytest.raises(KeyboardInterrupt), locked(out) as folder:
+        clear(folder)
+    with locked(out):
+        pass
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "0-0-1x1.class.tif", "journal.json.bak"])
