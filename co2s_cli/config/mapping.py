@@ -102,7 +102,8 @@ class MapConfig(ModelRunConfig):
     """A model over every scene."""
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
+    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
+    bucket too), @list.txt."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False
