@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from co2s_cli.config.complaints import complaints
 from co2s_cli.config.flags import on_command_line
@@ -15,6 +15,13 @@ class Settings(BaseModel):
     """Frozen settings of one command; a field's docstring is its help text, its default the flag's default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    _config: Path | None = PrivateAttr(None)
+
+    @property
+    def config_file(self) -> Path | None:
+        """The YAML file that some of the settings are from."""
+        return self._config
 
 
 S = TypeVar("S", bound=Settings)
@@ -37,7 +44,7 @@ def checked(kind: type[S], values: Mapping[str, Any], *, config: Path | None = N
         ConfigError: with every bad key.
     """
     try:
-        return kind(**values)
+        settings = kind(**values)
     except ValidationError as error:
         problems = complaints(kind, values, error)
         keys = {str(place[0]) if place else "" for place in problems}
@@ -45,6 +52,8 @@ def checked(kind: type[S], values: Mapping[str, Any], *, config: Path | None = N
         told = all(on_command_line(kind, key) for key in keys)
         hint = "--help tells the settings and their ranges" if told else None
         raise ConfigError(f"{origin}{'; '.join(problems.values())}", hint=hint) from error
+    settings._config = config
+    return settings
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

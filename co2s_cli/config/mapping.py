@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.shard import ShardOf
 from co2s_cli.config.units import Bytes, Nodata
 from co2s_cli.limits import MAX_BANDS
 
@@ -104,6 +105,8 @@ class MapConfig(ModelRunConfig):
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
     """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
     bucket too), @list.txt."""
+    shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
+    """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False

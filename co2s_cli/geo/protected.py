@@ -17,7 +17,7 @@ _VRT = "<VRTDataset"
 _LARGEST_VRT = 100_000_000
 _VRT_SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset)\b([^>]*)>([^<]*)<")
 _RELATIVE = re.compile(r"relativeToVRT\s*=\s*[\"']1")
-_SEPARATORS = re.compile(r"[:=\"'?&]|/vsi[a-z0-9_]+/")
+_SEPARATORS = re.compile(r"[@:=\"'?&]|/vsi[a-z0-9_]+/")
 """Between the file in a name that only GDAL or a setting resolves, and what else the name says."""
 
 
@@ -32,7 +32,7 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
     """
     read: dict[object, str] = {}
     for flag, source in inputs:
-        for path in _files_behind(str(source)):
+        for path in files_behind(str(source)):
             behind = "" if str(path) == str(source) else f", by way of {path}"
             read.setdefault(_identity(path), f"{flag} {source}{behind}")
     written: dict[object, str] = {}
@@ -51,7 +51,7 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
 
 def leads_to_file(text: str) -> bool:
     """Whether a text is the name of a file, or holds one, so that it may be what a setting reads."""
-    return any(os.path.isfile(path) for path in _files_behind(text))
+    return any(os.path.isfile(path) for path in files_behind(text))
 
 
 def _identity(path: Path) -> object:
@@ -63,7 +63,7 @@ def _identity(path: Path) -> object:
     return status.st_dev, status.st_ino
 
 
-def _files_behind(source: str) -> Iterator[Path]:
+def files_behind(source: str) -> Iterator[Path]:
     """The files and folders of this machine that a name leads to, through virtual rasters too."""
     seen: set[str] = set()
     names = [source]
@@ -81,7 +81,7 @@ def _files_behind(source: str) -> Iterator[Path]:
 
 
 def _paths_in(name: str) -> list[Path]:
-    """The paths that a name holds: itself, or of `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files in it."""
+    """The paths that a name holds: itself, or of `@list`, `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files."""
     if not name or os.path.exists(name) or not _SEPARATORS.search(name):
         return [Path(name)] if name else []
     paths = []

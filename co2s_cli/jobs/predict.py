@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
 from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -75,7 +77,8 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         else:
             maps.append(make_map(context, target))
 
-    failed = each(targets, make, progress)
+    share = share_of(targets, settings.shard, os.environ)
+    failed = each(share, make, progress, alone=len(targets) == 1)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
