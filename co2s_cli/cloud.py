@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
@@ -88,8 +89,23 @@ def stored_attributes(address: str) -> Mapping[str, str] | None:
         try:
             attributes: Mapping[str, str] = obstore.get(store, key, options={"head": True}).attributes
         except FileNotFoundError:
+            _check_bucket(*split_bucket(address)[:2])
             return None
     return attributes
+
+
+@functools.cache
+def _check_bucket(scheme: str, bucket: str) -> None:
+    """Raise where there is no such bucket, which the answer about an object does not tell; asked once."""
+    obstore, store = _bucket(f"{scheme}://{bucket}")
+    with contextlib.suppress(*_denied()):  # who may write may still not be allowed to list
+        obstore.list_with_delimiter(store, ".co2s")
+
+
+def _denied() -> tuple[type[Exception], ...]:
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    return PermissionDeniedError, UnauthenticatedError
 
 
 def upload(path: Path, address: str, attributes: Mapping[str, str]) -> None:

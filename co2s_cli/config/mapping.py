@@ -107,6 +107,9 @@ class MapConfig(ModelRunConfig):
     bucket too), @list.txt."""
     shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
     """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
+    scratch: Annotated[Path | None, Flag(panel="Output")] = None
+    """Folder for unfinished work, and for outputs before they are uploaded; beside the map where nothing is said, or in
+    the user's cache for outputs in object storage."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False

@@ -40,7 +40,7 @@ class PredictResult:
 
     def text(self) -> str:
         """The paths of the maps, one a line; or the estimates."""
-        maps = (str(result.outputs["class"]) for result in self.maps)
+        maps = (result.out for result in self.maps)
         return "\n".join([*maps, *(figures.text() for figures in self.estimates)])
 
     def check(self) -> None:
@@ -61,7 +61,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
     tell_left_out(settings.scenes)
-    targets = targets_of(settings.scenes, settings.out, settings.beside())
+    targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
     beside = Beside(
         check=lambda target, scene: _check_beside(target, scene.scene, settings),

@@ -79,7 +79,8 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     human = Human.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     tell_left_out(settings.scenes)
-    targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
+    kinds = [plane.name for plane in product.planes if plane.name != CLASS]
+    targets = folder.targets(settings.scenes, kinds, settings.scratch)
     _check_paths(settings, folder, targets)
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
