@@ -41,10 +41,13 @@ SIDE, COUNT, ROUNDS = 32, 20, 3
 BEGIN = 6
 """Plots that the first model learns from."""
 START, SUGGESTED, RANDOM = "start", "suggest", "random"
-CHIP = Window(0, 0, 320, 640)
-"""What is taken of each training scene of india-s2."""
-LANDSCAPE_SIZE = 1536
-LEAN = ("method=supervised", "steps=100", "workers=1")
+CHIP = Window(0, 0, 256, 384)
+"""What is taken of each scene of india-s2."""
+LANDSCAPE_SIZE = 1024
+TILE = 128
+"""Windows of suggestions and of the score."""
+LEAN = ("method=supervised", "steps=60", "crop=64", "workers=1", f"eval_tile={TILE}", "eval_overlap=0")
+"""Settings that differ from those of the small preset: what makes a cell take seconds."""
 NEVER = 1_000_000
 """Steps between validations: there is one at the end in any case."""
 
@@ -91,8 +94,9 @@ class Case:
     def begun(self) -> list[Window]:
         """Plots of the annotator, in any order but that each new one shows as many new classes as can be."""
         survey = Survey(self.seed, max(self.truth.shape))
-        plots = [p for p in survey.plots(Window(0, 0, *self.truth.shape), self.truth) if (p.labels != IGNORE).all()]
-        shown = [set(np.unique(plot.labels).tolist()) for plot in plots]
+        everything = survey.plots(Window(0, 0, *self.truth.shape), self.truth)
+        plots = [plot for plot in everything if (plot.labels != IGNORE).mean() > 0.5]
+        shown = [set(np.unique(plot.labels).tolist()) - {IGNORE} for plot in plots]
         order, seen, chosen = np.random.default_rng(self.seed).permutation(len(plots)).tolist(), set(), []
         while len(chosen) < BEGIN:
             chosen.append(max((i for i in order if i not in chosen), key=lambda i: len(shown[i] - seen)))
@@ -137,18 +141,34 @@ def india_case(folder: Path, source: Path, seed: int) -> Case:
     truth = np.full(pixels.shape[1:], IGNORE, np.uint8)
     for index, name in enumerate(chips):
         top, left = index // 2 * CHIP.height, index % 2 * CHIP.width
-        with rasterio.open(next((source / "images").glob(f"{name}.*"))) as image:
-            part = image.read()[:, *CHIP.slices]
-        with rasterio.open(source / "labels" / f"{name}.png") as labels:
-            known = labels.read(1)[CHIP.slices]
+        part, known = _chip(source, name)
         pixels[:, top : top + part.shape[1], left : left + part.shape[2]] = part
         truth[top : top + known.shape[0], left : left + known.shape[1]] = known
-    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "photometric": "rgb"}
-    with rasterio.open(folder / "scene.tif", "w", **profile, height=len(truth), width=truth.shape[1]) as scene:
-        scene.write(pixels)
-    case = Case("india", seed, folder, {key: content[key] for key in ("classes", "val", "scaling")})
+    _write(folder / "scene.tif", pixels)
+    for name in (source / "splits" / "test.txt").read_text().split():
+        part, known = _chip(source, name)
+        _write(folder / "test" / f"{name}.tif", part)
+        _write(folder / "test_labels" / f"{name}.tif", known[None])
+    val = [{"image": "test", "labels": "test_labels"}]
+    case = Case("india", seed, folder, {"classes": content["classes"], "scaling": content["scaling"], "val": val})
     case.write("truth.tif", truth)
     return case
+
+
+def _chip(source: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pixels (bands, h, w) and classes of a scene of india-s2, no more than `CHIP` of it."""
+    with rasterio.open(next((source / "images").glob(f"{name}.*"))) as image:
+        part = image.read()[:, *CHIP.slices]
+    with rasterio.open(source / "labels" / f"{name}.png") as labels:
+        return part, labels.read(1)[CHIP.slices]
+
+
+def _write(path: Path, values: NDArray[np.uint8]) -> None:
+    """A raster of bytes without a place."""
+    path.parent.mkdir(exist_ok=True)
+    bands, height, width = values.shape
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=bands, height=height, width=width) as raster:
+        raster.write(values)
 
 
 def drawn_at_random(case: Case, taken: NDArray[np.bool_], round_number: int) -> list[Window]:
@@ -165,7 +185,7 @@ def suggested(case: Case, taken: NDArray[np.bool_], model: Path) -> list[Window]
     marked, out = case.write("taken.tif", taken.astype(np.uint8)), case.folder / "next.gpkg"
     settings = SuggestConfig(
         scene=str(case.folder / "scene.tif"), model=model, out=out, labels=marked, values={0: None}, count=COUNT,
-        size=f"{SIDE}px", overwrite=True, device="cpu",
+        size=f"{SIDE}px", overwrite=True, device="cpu", tile=TILE,
     )  # fmt: skip
     return [Window(place.row, place.col, SIDE, SIDE) for place in suggest.run(settings).places]
 

@@ -16,7 +16,7 @@ FLOORS = {
     "scoring": 5,
     "health": 6, "pages": 6, "pseudo": 6, "suggestions": 6, "training": 6,
     "jobs": 7,
-    "cli": 8,
+    "cli": 8, "rio": 8,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
@@ -27,7 +27,7 @@ INNER_FLOORS = {
 """Floors of the rooms within a room; "" are the files that stand beside them."""
 WOVEN = {"training"}
 """Rooms whose inner rooms may import each other; their files still form no circle."""
-LIBRARIES = {"rasterio": {"geo"}, "pyogrio": {"geo"}, "shapely": {"geo"}, "geopandas": {"geo"}}
+LIBRARIES = {"rasterio": {"geo"}, "pyogrio": {"geo"}, "shapely": {"geo"}, "geopandas": {"geo"}, "click": {"rio"}}
 """Rooms that alone may know a library."""
 
 
