@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.shard import ShardOf
 from co2s_cli.config.units import Bytes, Nodata
 from co2s_cli.limits import MAX_BANDS
 
@@ -102,7 +103,13 @@ class MapConfig(ModelRunConfig):
     """A model over every scene."""
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
+    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
+    bucket too), @list.txt."""
+    shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
+    """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
+    scratch: Annotated[Path | None, Flag(panel="Output")] = None
+    """Folder for unfinished work, and for outputs before they are uploaded; beside the map where nothing is said, or in
+    the user's cache for outputs in object storage."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False
