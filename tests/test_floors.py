@@ -17,7 +17,7 @@ FLOORS = {
     "scoring": 6,
     "health": 7, "pages": 7, "pseudo": 7, "suggestions": 7, "training": 7,
     "jobs": 8,
-    "cli": 9,
+    "cli": 9, "rio": 9,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
@@ -28,7 +28,7 @@ INNER_FLOORS = {
 """Floors of the rooms within a room; "" are the files that stand beside them."""
 WOVEN = {"training"}
 """Rooms whose inner rooms may import each other; their files still form no circle."""
-LIBRARIES = {"rasterio": {"geo"}, "pyogrio": {"geo"}, "shapely": {"geo"}, "geopandas": {"geo"}}
+LIBRARIES = {"rasterio": {"geo"}, "pyogrio": {"geo"}, "shapely": {"geo"}, "geopandas": {"geo"}, "click": {"rio"}}
 """Rooms that alone may know a library."""
 
 
