@@ -40,7 +40,7 @@ def check_maps(
     rasters = [
         (f"--{name}" if hasattr(settings, name) else "--out", path)
         for target in targets
-        for name, path in target.outputs.items()
+        for name, path in target.named.items()
     ]
     scenes = [("SCENE", target.source) for target in targets]
     model = ("--model", settings.model or weights.default_path())
