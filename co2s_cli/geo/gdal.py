@@ -39,8 +39,11 @@ REMOTE_OPTIONS = {
 
 
 @contextlib.contextmanager
-def environment(cache_bytes: int) -> Iterator[None]:
-    """Bound GDAL's block cache, shared by all handles of the process, while the block runs."""
+def environment(cache_bytes: int = 256 * 10**6) -> Iterator[None]:
+    """Bound GDAL's block cache, shared by all handles of the process, while the block runs.
+
+    By itself it grows with the machine.
+    """
     # rasterio hands an integer on as bytes, unlike the megabytes of GDAL's own environment variable
     with rasterio.Env(GDAL_CACHEMAX=int(cache_bytes)):
         yield

@@ -26,9 +26,6 @@ from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
 
-_CACHE = 256 * 10**6
-"""Bytes of GDAL's block cache, which by itself grows with the machine."""
-
 
 @dataclass(frozen=True, slots=True)
 class AreasResult:
@@ -55,7 +52,7 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> AreasResult:
         check_folder(settings.out, overwrite=settings.overwrite)
     raster = ClassRaster.open(settings.source)
     path = Path(str(settings.truth))
-    with environment(_CACHE):
+    with environment():
         totals = _totals(raster, progress)
         classes = _classes(settings, raster, totals)
         points = read_points(path, raster.grid, classes, attribute=settings.attribute, values=settings.values)

@@ -32,9 +32,6 @@ from co2s_cli.scoring.verdict import Judge, Verdict
 
 log = logging.getLogger(__name__)
 
-_CACHE = 256 * 10**6
-"""Bytes of GDAL's block cache, which by itself grows with the machine."""
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluateResult:
@@ -66,7 +63,7 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult
     check_report(settings)
     if settings.out is not None:
         report.check_folder(settings.out, overwrite=settings.overwrite)
-    with environment(_CACHE):
+    with environment():
         result = _of_model(settings, progress) if settings.model is not None else _of_map(settings, progress)
     progress.close()
     if settings.out is not None:

@@ -24,8 +24,6 @@ from co2s_cli.scoring.strata import ClassTotals, strips
 
 log = logging.getLogger(__name__)
 
-_CACHE = 256 * 10**6
-"""Bytes of GDAL's block cache, which by itself grows with the machine."""
 
 PICTURE_SIZE = 2400
 """Longest side of the pictures of a map, in pixels."""
@@ -55,7 +53,7 @@ def run(settings: ReportConfig, progress: Progress = SILENT) -> ReportResult:
         raise ConfigError(f"{settings.out}: a page is written, so a name that ends in .html is wanted")
     check_outputs(settings)
     check_output(settings.out, overwrite=settings.overwrite)
-    with environment(_CACHE):
+    with environment():
         page = _page_of_run(settings) if Path(settings.source).is_dir() else _page_of_map(settings, progress)
     progress.close()
     write_text(settings.out, page)

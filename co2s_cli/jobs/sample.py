@@ -28,8 +28,6 @@ from co2s_cli.tiling import Window
 
 NAMES = ("scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml")
 SCENE, LABELS, FEW, FEW_POLYGONS, DATA = NAMES
-_CACHE = 256 * 10**6
-"""Bytes of GDAL's block cache, which by itself grows with the machine."""
 _THREADS = 4
 """More bring nothing: half of the work holds Python's lock."""
 
@@ -100,7 +98,7 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
     """
     task = _Task(settings, LabelScheme.parse(settings.classes), Survey(settings.seed, settings.size))
     _check_outputs(task)
-    with environment(_CACHE):
+    with environment():
         seen = _paint(task, progress)
         val = task.survey.validation(seen.counts)
         plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]

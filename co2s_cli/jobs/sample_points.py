@@ -23,8 +23,6 @@ from co2s_cli.scoring.strata import ClassTotals, StratifiedDraw, strips
 
 log = logging.getLogger(__name__)
 
-_CACHE = 256 * 10**6
-"""Bytes of GDAL's block cache, which by itself grows with the machine."""
 
 _READABLE = (".gpkg", ".fgb", ".geojson")
 """Formats in which points can be edited and read back."""
@@ -65,7 +63,7 @@ def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePoin
     raster = ClassRaster.open(settings.source)
     row_areas = raster.grid.pixel_areas()
     totals, draw = ClassTotals.empty(row_areas), StratifiedDraw(settings.per_class, settings.seed, row_areas)
-    with environment(_CACHE), raster.reader() as reader:
+    with environment(), raster.reader() as reader:
         for top, labels in strips(reader, raster.grid.shape, progress):
             totals.add(top, labels)
             draw.add(top, labels)
