@@ -3,12 +3,14 @@
 import codecs
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
 from types import FrameType
 
 from co2s_cli.errors import Co2sError, InputError, InterruptError, OutputError
+from co2s_cli.log import OURS
 
 _STREAM_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO}
 
@@ -16,6 +18,7 @@ _STREAM_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO}
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     _open_standard_streams()
+    sys.unraisablehook = _note
     received = _listen_to_signals()
     try:
         _check_working_folder()
@@ -61,6 +64,11 @@ def _as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.lookup_error("backslashreplace")(error)
+
+
+def _note(event: "sys.UnraisableHookArgs") -> None:
+    """Tell with `-v` what failed where nobody could catch it, as rasterio does at messages of GDAL that are no text."""
+    logging.getLogger(OURS).debug("%s: %r", event.object, event.exc_value)
 
 
 def _listen_to_signals() -> list[int]:

@@ -1,6 +1,7 @@
 """Files: inputs that can be read to their end, and outputs that appear whole under their name or not at all."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import stat
@@ -14,6 +15,9 @@ from co2s_cli.limits import MAX_TEXT_BYTES
 
 TEMPORARY = ".co2s."
 """How the names of all temporary folders begin."""
+
+_IN_USE = ".lock"
+"""In a temporary folder: the file that is locked as long as its process lives."""
 
 
 def check_readable(path: Path | str) -> None:
@@ -50,7 +54,10 @@ def read_text(path: Path) -> str:
 
 
 def check_output(path: Path, *, overwrite: bool, hint: str = "add --overwrite, or choose another name") -> None:
-    """Refuse, before any work, an output that exists, or whose folder is missing or read-only."""
+    """Refuse, before any work, an output that exists, or whose folder is missing or read-only.
+
+    What killed processes left of it is removed.
+    """
     folder = path.parent
     try:
         str(path).encode()
@@ -63,6 +70,7 @@ def check_output(path: Path, *, overwrite: bool, hint: str = "add --overwrite, o
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists and is not overwritten", hint=hint)
     check_writable(folder)
+    clear_leftovers(path)
 
 
 def check_writable(folder: Path) -> None:
@@ -78,35 +86,49 @@ def check_writable(folder: Path) -> None:
 def appearing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` at the end, remove it after an exception.
 
-    It lies in a new folder that only this user may enter and whose name nobody can guess, so that no link can wait
-    there. The file keeps its own name, because writers choose their format by it, and gets the permissions of any new
-    file: some writers would keep it from everybody but its owner.
+    The file keeps its own name, because writers choose their format by it, and gets the permissions of any new file:
+    some writers would keep it from everybody but its owner.
     """
-    folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
-        temporary = folder / path.name
-        temporary.touch()
-        permissions = temporary.stat().st_mode
-        temporary.unlink()
-        yield temporary
-        temporary.chmod(permissions)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # else a file that has its name may be empty after a power cut
-        temporary.replace(path)
+        with folder_beside(path) as folder:
+            temporary = folder / path.name
+            temporary.touch()
+            permissions = temporary.stat().st_mode
+            temporary.unlink()
+            yield temporary
+            temporary.chmod(permissions)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # else a file that has its name may be empty after a power cut
+            temporary.replace(path)
     except OSError as error:
         if error.errno is None:  # GDAL's, which may be about what was read
             raise
         raise OutputError(f"{path}: could not be written ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A new folder beside an output for what becomes of it; it is removed at the end.
+
+    Only this user may enter it and nobody can guess its name, so that no link can wait there. A lock that ends with
+    the process tells it from what a killed one has left.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+    try:
+        with (folder / _IN_USE).open("w") as lock:
+            with contextlib.suppress(OSError):  # some file systems have no locks: nothing is cleared there
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove what killed processes left of a file of this name; only for who alone writes it."""
+    """Remove what killed processes left of a file of this name."""
     for folder in path.parent.glob(f"{_prefix(path)}*"):
-        shutil.rmtree(folder, ignore_errors=True)  # which follows no links
+        with contextlib.suppress(OSError), (folder / _IN_USE).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the process lives
+            shutil.rmtree(folder, ignore_errors=True)  # which follows no links
 
 
 def _prefix(path: Path) -> str:

@@ -31,7 +31,7 @@ KILLED = {
         ["predict", "wide.tif", "-m", "model.safetensors", "-o", "out.tif", "--confidence", "sure.tif", "--resume"],
         ("out.tif", "sure.tif"),
     ),
-    "vectorize": (["vectorize", "map.tif", "-o", "out.gpkg", "--workers", "1", "--overwrite"], ()),
+    "vectorize": (["vectorize", "map.tif", "-o", "out.fgb", "--workers", "1", "--overwrite"], ("out.fgb",)),
     "pseudo-label": (
         ["pseudo-label", "wide.tif", "-m", "model.safetensors", "-o", "round", "--threshold", "0.3", "--resume"],
         ("round/candidates", "round/confidence", "round/labels", "round/weights"),
@@ -39,7 +39,7 @@ KILLED = {
     "train": ([*small.BEGIN, "--out", "run"], ("run/last.safetensors",)),
     "distill": ([*TEACH, "--out", "taught"], ("taught/last.safetensors",)),
 }  # fmt: skip
-"""Command, and the outputs that are the same bytes each time. GeoPackages hold the time at which they were written."""
+"""Command, and the outputs that are the same bytes each time."""
 
 
 def build(folder: Path) -> None:
@@ -122,7 +122,7 @@ def _digests(folder: Path, outputs: tuple[str, ...]) -> dict[str, str]:
     files = [
         path for name in outputs for path in sorted([folder / name, *(folder / name).glob("*.tif")]) if path.is_file()
     ]
-    assert files or not outputs
+    assert files, outputs
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -35,15 +35,32 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
     assert path.read_text() == "whole"
 
 
-def test_only_what_was_left_of_the_same_file_is_cleared(tmp_path):
+def _killed_while_writing(path):
+    """A process that ends at once while it writes a file."""
+    child = os.fork()
+    if child == 0:
+        with appearing(path) as temporary:
+            temporary.write_text("half")
+            os._exit(1)
+    os.waitpid(child, 0)
+
+
+def test_what_a_killed_process_left_of_a_file_goes_before_it_is_written_again(tmp_path):
     mine, other = tmp_path / "out.tif", tmp_path / "other.tif"
-    with appearing(other) as beside, appearing(mine) as temporary:
-        beside.write_text("whole")
-        clear_leftovers(mine)
-        assert not temporary.parent.exists()
-        temporary.parent.mkdir()
-        temporary.write_text("whole")
-    assert other.exists()
+    _killed_while_writing(mine)
+    _killed_while_writing(other)
+    assert len(list(tmp_path.iterdir())) == 2
+    check_output(mine, overwrite=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    clear_leftovers(other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_living_process_writes_stays(tmp_path):
+    with appearing(tmp_path / "out.tif") as temporary:
+        temporary.write_text("half")
+        clear_leftovers(tmp_path / "out.tif")
+        assert temporary.exists()
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path):

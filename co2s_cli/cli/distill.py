@@ -5,8 +5,9 @@ from typing import Any
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.options import Config, Json, command
-from co2s_cli.cli.runs import Extra, echo_run, in_one_voice, settings_for_run
+from co2s_cli.cli.runs import Extra, echo_run, in_one_voice
 from co2s_cli.config.distill import DistillConfig, resumed, settings_of
+from co2s_cli.jobs.begin import settings_for_run
 
 
 @command(app, "distill", DistillConfig, example="co2s distill data.yaml --teacher best.safetensors --out runs/small")

@@ -118,6 +118,8 @@ def _teacher_weights(teacher: str) -> tuple[str, ...]:
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> DistillConfig:
     """Settings from defaults < what fits the teachers and the student < protocol < preset < YAML file < flags."""
+    if flags.get("resume") and "out" in flags:
+        return resumed(Path(flags["out"]), flags, extra)
     values = written(config, flags, extra)
     preset = DISTILL_PRESETS.get(str(values.get("preset", "default")), {})
     teachers = values.get("teacher", preset.get("teacher", ()))

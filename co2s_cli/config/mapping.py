@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.shard import ShardOf
 from co2s_cli.config.units import Bytes, Nodata
 from co2s_cli.limits import MAX_BANDS
 
@@ -54,7 +55,7 @@ class ModelRunConfig(Settings):
     """How a model is run over a scene, whatever is made of what it says."""
 
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
-    """Model file; $CO2S_MODEL where nothing is said, else the demonstration model."""
+    """Model file or its address; $CO2S_MODEL where nothing is said, else the demonstration model."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
     overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
@@ -101,8 +102,16 @@ class ModelRunConfig(Settings):
 class MapConfig(ModelRunConfig):
     """A model over every scene."""
 
+    by_address = frozenset({"model"})
+
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
+    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
+    bucket too), @list.txt."""
+    shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
+    """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
+    scratch: Annotated[Path | None, Flag(panel="Output")] = None
+    """Folder for unfinished work, and for outputs before they are uploaded; beside the map where nothing is said, or in
+    the user's cache for outputs in object storage."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False

@@ -110,6 +110,8 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
 
     The published preset says what most data sets had in common, so that there the data set comes after it.
     """
+    if flags.get("resume") and "out" in flags:
+        return resumed(Path(flags["out"]), flags, extra)
     values = written(config, flags, extra)
     name = str(values.get("preset", "default"))
     preset, protocol = _fitting(PRESETS.get(name, {}), values), training_of("train", values)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from co2s_cli.addresses import address_of
 from co2s_cli.errors import ConfigError
 
 Named = tuple[str, str | Path]
@@ -17,7 +18,7 @@ _VRT = "<VRTDataset"
 _LARGEST_VRT = 100_000_000
 _VRT_SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset)\b([^>]*)>([^<]*)<")
 _RELATIVE = re.compile(r"relativeToVRT\s*=\s*[\"']1")
-_SEPARATORS = re.compile(r"[:=\"'?&]|/vsi[a-z0-9_]+/")
+_SEPARATORS = re.compile(r"[@:=\"'?&]|/vsi[a-z0-9_]+/")
 """Between the file in a name that only GDAL or a setting resolves, and what else the name says."""
 
 
@@ -32,8 +33,8 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
     """
     read: dict[object, str] = {}
     for flag, source in inputs:
-        for path in _files_behind(str(source)):
-            behind = "" if str(path) == str(source) else f", by way of {path}"
+        for path in files_behind(str(source)):
+            behind = "" if path == Path(source) else f", by way of {path}"
             read.setdefault(_identity(path), f"{flag} {source}{behind}")
     written: dict[object, str] = {}
     for flag, output in outputs:
@@ -41,17 +42,17 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
         origin = read.get(_identity(path)) or read.get(_identity(path.parent))
         if origin is not None:
             raise ConfigError(
-                f"{flag} {path}: would be written over what this very command reads ({origin})",
+                f"{flag} {output}: would be written over what this very command reads ({origin})",
                 hint="choose another name",
             )
         other = written.setdefault(_identity(path), flag)
         if other != flag:
-            raise ConfigError(f"{flag} {path}: {other} writes the same file", hint="choose another name")
+            raise ConfigError(f"{flag} {output}: {other} writes the same file", hint="choose another name")
 
 
 def leads_to_file(text: str) -> bool:
     """Whether a text is the name of a file, or holds one, so that it may be what a setting reads."""
-    return any(os.path.isfile(path) for path in _files_behind(text))
+    return any(os.path.isfile(path) for path in files_behind(text))
 
 
 def _identity(path: Path) -> object:
@@ -63,7 +64,7 @@ def _identity(path: Path) -> object:
     return status.st_dev, status.st_ino
 
 
-def _files_behind(source: str) -> Iterator[Path]:
+def files_behind(source: str) -> Iterator[Path]:
     """The files and folders of this machine that a name leads to, through virtual rasters too."""
     seen: set[str] = set()
     names = [source]
@@ -72,6 +73,9 @@ def _files_behind(source: str) -> Iterator[Path]:
         if name in seen:
             continue
         seen.add(name)
+        if address_of(name):
+            yield Path(name)
+            continue
         if name.lstrip().startswith(_VRT):  # the raster itself in place of its name
             names += _sources(name, Path())
             continue
@@ -81,7 +85,7 @@ def _files_behind(source: str) -> Iterator[Path]:
 
 
 def _paths_in(name: str) -> list[Path]:
-    """The paths that a name holds: itself, or of `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files in it."""
+    """The paths that a name holds: itself, or of `@list`, `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files."""
     if not name or os.path.exists(name) or not _SEPARATORS.search(name):
         return [Path(name)] if name else []
     paths = []

@@ -40,7 +40,7 @@ def check_maps(
     rasters = [
         (f"--{name}" if hasattr(settings, name) else "--out", path)
         for target in targets
-        for name, path in target.outputs.items()
+        for name, path in target.named.items()
     ]
     scenes = [("SCENE", target.source) for target in targets]
     model = ("--model", settings.model or weights.default_path())
@@ -71,7 +71,8 @@ def files_of_data(path: Path) -> list[Named]:
 
 def _named_inputs(settings: Settings) -> list[Named]:
     """What the settings name that is no output; of texts those that are the name of a file."""
-    return [(flag, value) for flag, panel, value in _paths(settings, texts=True) if panel != "Output"]
+    named = [(flag, value) for flag, panel, value in _paths(settings, texts=True) if panel != "Output"]
+    return named if settings.config_file is None else [*named, ("--config", settings.config_file)]
 
 
 def _paths(settings: Settings, *, texts: bool = False) -> Iterator[tuple[str, str | None, str | Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
 from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -38,7 +40,7 @@ class PredictResult:
 
     def text(self) -> str:
         """The paths of the maps, one a line; or the estimates."""
-        maps = (str(result.outputs["class"]) for result in self.maps)
+        maps = (result.out for result in self.maps)
         return "\n".join([*maps, *(figures.text() for figures in self.estimates)])
 
     def check(self) -> None:
@@ -59,7 +61,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = product_of(settings, manifest)
     tell_left_out(settings.scenes)
-    targets = targets_of(settings.scenes, settings.out, settings.beside())
+    targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
     beside = Beside(
         check=lambda target, scene: _check_beside(target, scene.scene, settings),
@@ -75,7 +77,8 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         else:
             maps.append(make_map(context, target))
 
-    failed = each(targets, make, progress)
+    share = share_of(targets, settings.shard, os.environ)
+    failed = each(share, make, progress, alone=len(targets) == 1)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 

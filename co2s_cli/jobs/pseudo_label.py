@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.paths import check_maps, files_of_data
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.shares import share_of
 from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -48,12 +51,14 @@ class PseudoLabelResult:
     failed: tuple[Failure, ...] = ()
 
     def text(self) -> str:
-        """The data.yaml; or the estimates."""
-        return "\n".join([*([str(self.data)] if self.data else []), *(one.text() for one in self.estimates)])
+        """The data.yaml; of a share its candidates; or the estimates."""
+        candidates = [] if self.report else [str(one.outputs[CLASS]) for one in self.made]
+        data = [str(self.data)] if self.data else []
+        return "\n".join([*data, *candidates, *(one.text() for one in self.estimates)])
 
     def check(self) -> None:
         """Raise where some scenes failed, with a list of them."""
-        check(self.failed, len(self.failed) + max(len(self.scenes), len(self.estimates)))
+        check(self.failed, len(self.failed) + len(self.scenes or self.estimates or self.made))
 
 
 def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabelResult:
@@ -74,22 +79,27 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     human = Human.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     tell_left_out(settings.scenes)
-    targets = folder.targets(settings.scenes, [plane.name for plane in product.planes if plane.name != CLASS])
+    kinds = [plane.name for plane in product.planes if plane.name != CLASS]
+    targets = folder.targets(settings.scenes, kinds, settings.scratch)
     _check_paths(settings, folder, targets)
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
     again = settings.model_copy(update={"resume": True})
     context = MapContext.of(again, ModelFile(model, manifest), product, progress=progress)
+    alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
     if settings.dry_run:
         estimates: list[Estimate] = []
-        failed = each(targets, lambda target: estimates.append(estimate(context, target)), progress)
+        failed = each(share, lambda target: estimates.append(estimate(context, target)), progress, alone=alone)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
-    with only_writer(settings.out):
+    # processes that make shares work side by side: each raster has a lock of its own
+    with only_writer(settings.out) if settings.shard is None else contextlib.nullcontext():
         folder.check(targets, overwrite=settings.overwrite, resume=settings.resume)
         folder.make(targets)
-        alone = len(targets) == 1
         second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=alone)
-        made, failed = _candidates(targets, context, second)
+        made, failed = _candidates(share, context, second)
+        if settings.shard is not None:
+            log.info("candidates of a share: once all shares are made, the same command without --shard labels them")
+            return PseudoLabelResult(model, made=made, failed=failed)
         lost = {failure.source for failure in failed}
         labelled = second.label([target for target in targets if target.source not in lost], failed)
     scenes, total = labelled.scenes, labelled.total
@@ -106,7 +116,7 @@ def _candidates(
         second.check(target)
         made.append(make_map(context, target))
 
-    failed = each(targets, make, context.progress)
+    failed = each(targets, make, context.progress, alone=second.alone)
     return tuple(made), failed
 
 

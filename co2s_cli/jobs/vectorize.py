@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, LandClass
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.files import check_output
+from co2s_cli.files import check_output, folder_beside
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream
 from co2s_cli.geo.polygons.class_raster import ClassRaster
@@ -85,9 +85,9 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     _check_existing(settings)
     raster = ClassRaster.open(settings.raster)
     plan = plan_polygons(settings, raster, lonlat=vector.format_of(settings.out).lonlat)
-    scratch_parent = None if settings.out == vector.STDOUT else settings.out.parent
-    with tempfile.TemporaryDirectory(prefix=".co2s.", dir=scratch_parent) as scratch:
-        source, merged_pixels = _sieve(settings, raster, plan, Path(scratch), progress)
+    on_stdout = settings.out == vector.STDOUT
+    with folder_beside(Path(tempfile.gettempdir()) / "out" if on_stdout else settings.out) as scratch:
+        source, merged_pixels = _sieve(settings, raster, plan, scratch, progress)
         class_counts = _write(settings, raster, replace(plan, source=source), progress)
     progress.close()
     style = _write_style(settings, raster, class_counts)

@@ -73,7 +73,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         InputError: there is no such file.
-        ModelError: it holds no weights that can be read, or is a file beside the one that does.
+        ModelError: it holds no weights that can be read, or such as are no finite numbers, or is a file beside the one
+            that does.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -85,6 +86,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ModelError(f"{path}: holds no tensors by name")
     check_stored(path, tensors)
+    check_finite(path, tensors)
     return _from_transformers(tensors)
 
 
@@ -101,6 +103,21 @@ def check_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             sizes = " × ".join(map(str, tensor.shape))
             raise ModelError(f"{path}: {shown(name)} of {sizes} numbers is not stored as plain numbers")
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite: nothing can be learnt from them, and a map has no class anywhere.
+
+    Raises:
+        ModelError: there are such weights.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax()):
+            raise ModelError(
+                f"{path}: {name} holds values that are no finite numbers",
+                hint="the training has diverged, or half precision is too small for it, or the file is damaged: "
+                "use another one",
+            )
 
 
 def activation_of(path: Path) -> Activation | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from co2s_cli.cloud import local_copy
 from co2s_cli.errors import SHOWN_CHARACTERS, InputError, ModelError, OutputError, ResourceError, one_line, shown
 from co2s_cli.files import appearing
 from co2s_cli.models.manifest import FORMAT, Manifest
@@ -40,8 +41,8 @@ def start_path() -> Path:
 
 
 def located(path: str | Path) -> Path:
-    """The file that `path` names: itself, or the packaged start for the word `START`."""
-    return start_path() if str(path) == START else Path(path)
+    """The file that `path` names: itself, the copy of an address, or the packaged start for the word `START`."""
+    return start_path() if str(path) == START else local_copy(path)
 
 
 def default_path() -> Path:
@@ -62,6 +63,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     from safetensors.torch import load_file
 
     from co2s_cli.models.ensemble import Ensemble
+    from co2s_cli.models.weight_files import check_finite
 
     path = located(path)
     metadata = _metadata(path)
@@ -78,7 +80,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
         pair.load_state_dict(own, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
         raise ModelError(f"{path}: manifest and tensors do not fit ({one_line(error)})") from error
-    _check_numbers(path, own)
+    check_finite(path, own)
     pair.digest = digest
     try:
         return pair.eval().to(device)
@@ -118,11 +120,12 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     from safetensors.torch import save_file
 
     from co2s_cli.models.ensemble import deployed
+    from co2s_cli.models.weight_files import check_finite
 
     pair = deployed(pair)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
-    _check_numbers(path, tensors)
+    check_finite(path, tensors)
     manifest = pair.manifest.model_dump_json()
     digest = digest_of(manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": manifest, "digest": digest}
@@ -133,16 +136,6 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
         except SafetensorError as error:
             raise OutputError(f"{path}: could not be written ({error})") from error
     return digest
-
-
-def _check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are NaN or infinite: a map of them has no class anywhere."""
-    for name, tensor in tensors.items():
-        if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
-            raise ModelError(
-                f"{path}: {name} holds values that are no finite numbers",
-                hint="the training has diverged, or half precision is too small for it: use an earlier model file",
-            )
 
 
 def _in_order(path: Path, metadata: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -12,6 +13,7 @@ import shapely
 import yaml
 from affine import Affine
 from pyarrow import parquet
+from rasterio.shutil import copy
 from support.models import NAMES, save_tiny
 from support.rasters import UTM, noise, write_raster
 
@@ -58,6 +60,8 @@ VECTORIZE = ("vectorize", "map.tif", "-o", "out.gpkg", "--workers", 1)
     "words",
     [
         ("info", "pipe"),
+        ("info", "over_pipe.vrt"),
+        ("predict", "over_pipe.vrt", "-m", "model.safetensors", "-o", "out.tif"),
         ("predict", "pipe", "-m", "model.safetensors", "-o", "out.tif"),
         ("predict", "@pipe", "-m", "model.safetensors", "-o", "out.tif"),
         ("predict", "@/dev/zero", "-m", "model.safetensors", "-o", "out.tif"),
@@ -77,6 +81,9 @@ VECTORIZE = ("vectorize", "map.tif", "-o", "out.gpkg", "--workers", 1)
 def test_pipes_and_devices_are_refused_at_once(refused, words):
     for name in ("pipe", "pipe.gpkg"):
         os.mkfifo(name)
+    copy("scene.tif", "over_pipe.vrt", driver="VRT")
+    virtual = Path("over_pipe.vrt")
+    virtual.write_text(virtual.read_text().replace(">scene.tif<", ">pipe<"))
     code, line = refused(*words)
     assert code == 3
     assert "no regular file" in line or "no such" in line

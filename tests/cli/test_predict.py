@@ -120,3 +120,19 @@ def test_settings_may_come_from_a_file(co2s, tmp_path, model, scene):
     with rasterio.open(tmp_path / "map.tif") as dataset:
         told = json.loads(dataset.tags()["CO2S_SETTINGS"])
     assert (told["tile"], told["bands"]) == (32, [3, 2, 1])
+
+
+def test_a_share_of_the_scenes_and_one_without_any(co2s, tmp_path, model, monkeypatch):
+    scenes = [write_raster(tmp_path / f"{name}.tif", noise((3, 40, 40))) for name in "ab"]
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    command = ("predict", *scenes, "-o", maps, "-m", model)
+    done = co2s(*command, "--shard", "2/3")
+    assert (done.exit_code, done.stdout) == (0, f"{maps / 'b.tif'}\n")
+    assert "share 2 of 3: 1 of 2 scenes" in done.stderr
+    done = co2s(*command, "--shard", "3/3")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "share 3 of 3: 0 of 2 scenes" in done.stderr
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    assert co2s(*command, "--shard", "auto").exit_code == 2
+    assert co2s(*command, "--shard", "auto/2").stdout == f"{maps / 'a.tif'}\n"

@@ -37,7 +37,7 @@ def vrt(source, *, relative):
 HIDDEN = [
     "scene.tif", "./sub/../scene.tif", "link.tif", "hard.tif", "sub/inner.vrt", "linked/inner.vrt", "outer.vrt",
     "warped.vrt", "itself.vrt", "inline.vrt", "/vsizip/{folder}/scene.tif/inner/file.tif",
-    'HDF5:"{folder}/scene.tif":x', "vrt://{folder}/scene.tif?bands=1", "NAME:scene.tif", "TAG=scene.tif",
+    "@scene.tif", 'HDF5:"{folder}/scene.tif":x', "vrt://{folder}/scene.tif?bands=1", "NAME:scene.tif", "TAG=scene.tif",
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ def folder(tmp_path, monkeypatch):
     Path("labelled/curves.png").write_bytes(b"nothing")
     data = {"classes": ["a", "b"], "labeled": [{"image": "scene.vrt", "labels": "labelled/curves.png"}]}
     Path("data.yaml").write_text(yaml.safe_dump(data))
+    Path("list.tif").write_text("scene.vrt")
+    Path("settings.gpkg").write_text("min_area: 20px")
     Path("labelled/confusion.png").symlink_to(tmp_path / "map.tif")
     return tmp_path
 
@@ -32,6 +34,8 @@ COMMANDS = [
     ("evaluate data.yaml --model model.safetensors --out labelled", "data.yaml scene.vrt, by way of map.tif"),
     ("import model.safetensors --dataset whdld --out model.safetensors", "CHECKPOINT... model.safetensors"),
     ("predict scene.vrt --out map.tif", "SCENE scene.vrt, by way of map.tif"),
+    ("predict @list.tif --out list.tif", "SCENE @list.tif, by way of list.tif"),
+    ("vectorize map.tif --out settings.gpkg --config settings.gpkg", "--config settings.gpkg"),
     ("predict scene.vrt --out a.tif --confidence map.tif", "SCENE scene.vrt, by way of map.tif"),
     ("train data.yaml --preset tiny --out run --init run/last.safetensors", "--init run/last.safetensors"),
     ("train data.yaml --preset tiny --out labelled", "data.yaml labelled/curves.png"),

@@ -134,6 +134,19 @@ def test_two_rounds_do_not_write_into_one_folder(tmp_path, model, scene):
     assert not (tmp_path / "out").exists()
 
 
+def test_shares_make_candidates_and_one_run_cuts_them_all(tmp_path, model, scene, large):
+    out, scenes = tmp_path / "shares", [scene, large]
+    for number in (1, 2):
+        share = run(scenes, out, model, threshold=0.5, shard=f"{number}/2")
+        assert (len(share.made), share.data, share.report) == (1, None, None)
+        assert share.text() == str(share.made[0].outputs["class"])
+    whole = run(scenes, out, model, threshold=0.5)
+    assert [made.state for made in whole.made] == ["done", "done"]
+    run(scenes, tmp_path / "one", model, threshold=0.5)
+    for path in sorted((tmp_path / "one").rglob("*.tif")):
+        assert path.read_bytes() == (out / path.relative_to(tmp_path / "one")).read_bytes()
+
+
 @pytest.mark.parametrize("rule", ["any", "both", "surer"])
 def test_labels_are_what_the_students_say_of_the_whole_scene_at_once(tmp_path, model, scene, rule):
     out = tmp_path / "out"

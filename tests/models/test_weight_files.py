@@ -100,6 +100,13 @@ def test_a_file_of_another_kind_is_one_error_that_names_what_works(tmp_path, nam
     assert "safetensors" in caught.value.hint
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_finite_numbers_are_refused_when_they_are_read(tmp_path, value):
+    save_file({"fine": torch.zeros(3), "broken": torch.tensor([1.0, value])}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model.safetensors: broken holds values that are no finite numbers"):
+        read_tensors(tmp_path / "model.safetensors")
+
+
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 @pytest.mark.parametrize(
     "tensor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from rasterio.windows import Window as RasterioWindow
 from co2s_cli.errors import InputError, shown
 from co2s_cli.files import check_readable
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
+from co2s_cli.geo.protected import files_behind
 from co2s_cli.geo.read.bands import find_bands
 from co2s_cli.geo.read.validity import block_item
 from co2s_cli.geo.sources import is_local
@@ -24,9 +26,14 @@ _LOOKUPS = 20_000
 
 
 def check_exists(source: str) -> None:
-    """Refuse a path that does not exist or is no file, before GDAL tries to make something else of it."""
+    """Refuse a path that does not exist or is no file, before GDAL tries to make something else of it.
+
+    So are pipes and devices that a virtual raster is made of: GDAL would wait for them.
+    """
     if is_local(source) and ":" not in source:
         check_readable(source)
+        for path in filter(os.path.exists, files_behind(source)):
+            check_readable(path)
 
 
 def check_dtype(source: str, dataset: Any, bands: Sequence[int]) -> str:

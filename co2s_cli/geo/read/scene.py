@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ SAME_RESOLUTION = 0.02
 
 RESOLUTION_GAP = 1.5
 """Factor between the ground resolutions of scene and model from which on a user is told."""
+
+_ARCHIVE_ON_DISK = re.compile(r"/vsi(zip|tar|gzip|7z|rar|sparse)/+(?!vsi|\w+://)")
 
 Nodata = float | Literal["none"] | None
 """A value that means 'no data'; None = what the file says; 'none' = whatever the file says is wrong."""
@@ -225,14 +228,16 @@ def identity_of(source: str, dataset: Any) -> str:
 
     It names every file that the dataset is made of (a VRT's sources, masks and overviews beside it) with size and
     time of change; where GDAL reads from anywhere else, a hash of the last block stands for that. Viewers write their
-    statistics to `.aux.xml` when they like: such a file holds no pixels and does not count.
+    statistics to `.aux.xml` when they like: such a file holds no pixels and does not count. Folders do not count
+    either: machines of a cluster may see a shared one under different paths.
     """
     files = [Path(name) for name in dataset.files if not name.endswith(".aux.xml")]
     facts: list[object] = [dataset.shape, dataset.dtypes, dataset.count, tuple(dataset.transform)]
     if files and all(path.is_file() for path in files):
-        facts += [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        facts += [(path.resolve().name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     else:
-        facts += [str(Path(source).resolve()) if is_local(source) else source, _sampled(dataset)]
+        on_disk = is_local(source) or _ARCHIVE_ON_DISK.match(source)
+        facts += [Path(source).name if on_disk else source, _sampled(dataset)]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -144,6 +144,16 @@ def test_the_identity_follows_the_pixels(tmp_path):
     assert after[1] != before[1]
 
 
+def test_the_identity_is_the_same_under_another_path_to_the_folder(tmp_path):
+    folder, names = tmp_path / "one", ("scene.tif", "scene.vrt")
+    folder.mkdir()
+    write_raster(folder / "scene.tif", noise((1, 20, 20)))
+    copy_raster(str(folder / "scene.tif"), str(folder / "scene.vrt"), driver="VRT")
+    before = [Scene.open(str(folder / name)).identity for name in names]
+    mounted = folder.rename(tmp_path / "other")
+    assert [Scene.open(str(mounted / name)).identity for name in names] == before
+
+
 def test_the_identity_of_what_is_no_file_follows_its_pixels():
     source = "/vsimem/scene.tif"
     identities = []
