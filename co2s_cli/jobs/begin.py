@@ -30,7 +30,7 @@ def settings_for_run(
     run folder, and all refuse what one refuses.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        return _checked(settings_of, resumed, config, flags, extra, _run_in_folder(flags))
+        return _checked(settings_of, resumed, config, flags, extra, run=_run_in_folder(flags))
     from co2s_cli.training.runtime import agreed_before, leader_says  # loads torch
 
     found = None
@@ -39,7 +39,7 @@ def settings_for_run(
             found = _run_in_folder(flags)
     found = leader_says("run", found)
     with agreed_before("checks"):
-        return _checked(settings_of, resumed, config, flags, extra, found)
+        return _checked(settings_of, resumed, config, flags, extra, run=found)
 
 
 def _run_in_folder(flags: dict[str, Any]) -> dict[str, Any] | None:
@@ -56,6 +56,7 @@ def _checked(
     config: Path | None,
     flags: dict[str, Any],
     extra: list[str],
+    *,
     run: dict[str, Any] | None,
 ) -> R:
     """The settings, after all checks that need no torch; `run` is the config.yaml of a run that is to go on."""

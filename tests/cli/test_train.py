@@ -9,7 +9,8 @@ from support.rasters import write_raster
 from support.training import QUICK, chips, landscape
 
 from co2s_cli import load
-from co2s_cli.config.train import settings_of
+from co2s_cli.config import load as checked
+from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.errors import ConfigError
 from co2s_cli.models.weights import read_manifest
 
@@ -74,10 +75,9 @@ def test_resume_stands_alone_or_before_auto(words, resume, message):
     value = next(word for word in read if word.startswith("--resume")).partition("=")[2]
     if message:
         with pytest.raises(ConfigError, match=message):
-            settings_of(None, {"data": "data.yaml", "out": Path("run"), "resume": value}, [])
+            checked(TrainConfig, None, {"resume": value})
     else:
-        settings = settings_of(None, {"data": "data.yaml", "out": Path("run"), "resume": value}, [])
-        assert settings.resume == resume
+        assert checked(TrainConfig, None, {"resume": value}).resume == resume
 
 
 @pytest.mark.parametrize("method", ["supervised", "fixmatch", "unimatch"])
