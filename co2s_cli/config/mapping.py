@@ -55,7 +55,7 @@ class ModelRunConfig(Settings):
     """How a model is run over a scene, whatever is made of what it says."""
 
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
-    """Model file; $CO2S_MODEL where nothing is said, else the demonstration model."""
+    """Model file or its address; $CO2S_MODEL where nothing is said, else the demonstration model."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
     overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
@@ -101,6 +101,8 @@ class ModelRunConfig(Settings):
 
 class MapConfig(ModelRunConfig):
     """A model over every scene."""
+
+    by_address = frozenset({"model"})
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
     """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a

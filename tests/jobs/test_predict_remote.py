@@ -8,6 +8,7 @@ from support.rasters import noise, write_raster
 
 from co2s_cli.cloud import stored_attributes
 from co2s_cli.config import load
+from co2s_cli.config.data import read_data
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.train import TrainConfig
@@ -42,7 +43,7 @@ def model(tmp_path_factory):
 
 
 def run(model, out, scene="s3://scenes/2026/a.tif", **others):
-    base = {"scenes": [scene], "out": out, "model": model, "precision": "fp32", "device": "cpu"}
+    base = {"scenes": [str(scene)], "out": out, "model": model, "precision": "fp32", "device": "cpu"}
     return predict.run(load(PredictConfig, None, {**base, **others}))
 
 
@@ -162,3 +163,28 @@ def test_other_outputs_are_paths_of_this_machine(kind, flag):
     base = {"scenes": ["a.tif"], "out": "here"} if kind is not TrainConfig else {"data": "data.yaml"}
     with pytest.raises(ConfigError, match=rf"--{flag} s3://maps/here: wants a path of this machine"):
         load(kind, None, {**base, flag: "s3://maps/here"})
+
+
+def test_model_and_area_may_be_addresses_and_are_fetched_once(s3, model, tmp_path):
+    s3.put("maps", "m/tiny.safetensors", model.read_bytes())
+    area = '{"type":"Polygon","coordinates":[[[0,0],[80,0],[80,-60],[0,-60],[0,0]]]}'
+    scene = write_raster(tmp_path / "scene.tif", noise((3, 150, 170)), crs="EPSG:4326", transform=(1, 0, 0, 0, -1, 0))
+    s3.put("maps", "m/area.geojson", area.encode())
+    (tmp_path / "area.geojson").write_text(area)
+    run("s3://maps/m/tiny.safetensors", tmp_path / "there.tif", scene, aoi="s3://maps/m/area.geojson")
+    s3.tell("clear")
+    run(f"{s3.address}/maps/m/tiny.safetensors", tmp_path / "web.tif", scene, aoi="s3://maps/m/area.geojson")
+    run(model, tmp_path / "here.tif", scene, aoi=tmp_path / "area.geojson")
+    np.testing.assert_array_equal(pixels(tmp_path / "there.tif"), pixels(tmp_path / "here.tif"))
+    assert not [line for line in s3.requests() if line.startswith("GET /maps/m/area")]
+    with pytest.raises(InputError, match=r"s3://maps/m/none.safetensors: is not there"):
+        run("s3://maps/m/none.safetensors", tmp_path / "none.tif", scene)
+
+
+def test_labels_of_a_data_yaml_may_be_addresses(s3, tmp_path):
+    s3.put("maps", "labels.geojson", b"{}")
+    (tmp_path / "data.yaml").write_text(
+        "classes: [{name: a}, {name: b}]\nlabeled: [{image: a.tif, labels: 's3://maps/labels.geojson'}]\n"
+    )
+    (entry,) = read_data(tmp_path / "data.yaml").labeled
+    assert (entry.labels.read_text(), entry.image) == ("{}", str(tmp_path / "a.tif"))

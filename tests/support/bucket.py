@@ -45,11 +45,10 @@ class Server:
                 self.tell(f"{name}=0.0")
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
-        """An object in a bucket, which is made where it is missing."""
+        """An object that anybody may read, in a bucket, which is made where it is missing."""
+        headers = {"Authorization": "AWS x:y", "Content-Type": "image/tiff", "x-amz-acl": "public-read"}
         for name, data in ((bucket, None), (f"{bucket}/{key}", content)):
-            request = urllib.request.Request(
-                f"{self.address}/{name}", data, {"Authorization": "AWS x:y", "Content-Type": "image/tiff"}, method="PUT"
-            )
+            request = urllib.request.Request(f"{self.address}/{name}", data, headers, method="PUT")
             urllib.request.urlopen(request, timeout=30).close()
 
     def use(self, monkeypatch) -> None:
