@@ -46,6 +46,14 @@ def parse_bounds(value: Any) -> Any:
     return west, south, east, north
 
 
+def parse_names(value: Any) -> Any:
+    """Names with commas between, of one text or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        return value
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
 def parse_batch(value: Any) -> Any:
     """A number of windows; 'auto' is None."""
     return None if str(value).strip().lower() == "auto" else value
@@ -106,7 +114,11 @@ class MapConfig(ModelRunConfig):
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
     """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
-    bucket too), @list.txt."""
+    bucket too), @list.txt, STAC (.json)."""
+    assets: Annotated[list[str], BeforeValidator(parse_names), Flag(panel="Input", metavar="NAME,…", repeats=True)] = (
+        Field([])
+    )
+    """Of STAC items the assets that become the bands, in this order, by key or common name: red,green,blue."""
     shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
     """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
     scratch: Annotated[Path | None, Flag(panel="Output")] = None
