@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
@@ -111,6 +111,19 @@ class MapConfig(ModelRunConfig):
     """A model over every scene."""
 
     by_address = frozenset({"model"})
+
+    _lists: tuple[str, ...] = PrivateAttr(())
+
+    def naming(self, scenes: list[str]) -> Self:
+        """The same settings, whose scenes are these, as found in what they were named by."""
+        found = self.model_copy(update={"scenes": scenes, "assets": []})
+        found._lists = (*self._lists, *(name for name in self.scenes if name not in scenes))
+        return found
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """What the scenes were named by: lists, globs, catalogues."""
+        return self._lists
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
     """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a

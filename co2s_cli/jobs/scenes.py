@@ -21,8 +21,7 @@ log = logging.getLogger(__name__)
 def listed(settings: M) -> M:
     """Settings that name each scene: folders, buckets and catalogues are looked into once."""
     folder = None if settings.scratch is None else settings.scratch / "items"
-    scenes = expand_sources(settings.scenes, settings.assets, folder)
-    return settings.model_copy(update={"scenes": scenes, "assets": []})
+    return settings.naming(expand_sources(settings.scenes, settings.assets, folder))
 
 
 @dataclass(frozen=True, slots=True)
