@@ -19,7 +19,7 @@ from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
-from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.scenes import Failure, check, each, listed
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -55,6 +55,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         Co2sError: what is wrong with the settings, the model, or with the only scene.
         InterruptError: Ctrl-C; what is finished of a map stays for the next run of the same command.
     """
+    settings = listed(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
