@@ -58,6 +58,9 @@ class TrainConfig(RunConfig):
     """Whether the stability loss has a gradient; it has none in the released code."""
     stability_in_padding: bool = False
     """Whether padding counts in it; it does in the released code."""
+    single_view: bool | None = None
+    """One strong view by unimatch and co2s, as by fixmatch, in place of two and of dropped features; where nothing is
+    said, where the packaged start's dino learns."""
 
     @property
     def lesson(self) -> str:

@@ -29,6 +29,7 @@ from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import Course, TrainingEngine
 from co2s_cli.training.methods import MethodRules, Supervised
+from co2s_cli.training.network import sees_one_view
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import steps_per_epoch
 from co2s_cli.training.step import Guide, Passes, StepSums, StudentStep
@@ -238,6 +239,7 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> 
         ramp_share=settings.stability_ramp,
         stability_grad=settings.stability_grad,
         stability_in_padding=settings.stability_in_padding,
+        single_view=sees_one_view(settings, data.bands),
     )
 
 

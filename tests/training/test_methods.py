@@ -119,6 +119,18 @@ def test_padding_stays_out_of_the_stability_loss_unless_published():
     assert counted["clip/stability"].count.item() > 0
 
 
+def test_with_a_single_view_unimatch_is_fixmatch_and_co2s_adds_stability():
+    pair, zero = new(), torch.zeros(N)
+    wanted = terms_of("fixmatch", pair, threshold=zero)
+    assert METHODS["co2s"](rules(single_view=True)).wants.strong == METHODS["fixmatch"].wants.strong
+    for method, more in (("unimatch", set()), ("co2s", {"clip/stability", "dino/stability"})):
+        found = terms_of(method, pair, threshold=zero, single_view=True)
+        assert found.keys() == wanted.keys() | more
+        for name, term in wanted.items():
+            assert found[name].weight == term.weight
+            torch.testing.assert_close(found[name].value, term.value)
+
+
 def views_of_leaves():
     """Views whose every part is a leaf, so that its gradient tells who was asked."""
 

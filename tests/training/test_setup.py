@@ -12,12 +12,29 @@ from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of, rules_of, sliding_of
 from co2s_cli.training.step import StepSums
 
-DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20))
+RGB = ("red", "green", "blue")
+DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20), bands=RGB)
 SUMS = StepSums(Runtime(torch.device("cpu")))
 
 
 def rules(*extra):
     return rules_of(settings_of(None, {}, list(extra)), DATA, 10, SUMS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "bands", "single"),
+    [
+        (["preset=small"], RGB, True),
+        (["preset=small"], (*RGB, "nir"), False),
+        (["preset=small", "init=none"], RGB, False),
+        (["preset=small", "single_view=false"], RGB, False),
+        (["preset=small", "single_view=true"], (*RGB, "nir"), True),
+        ([], RGB, False),
+    ],
+)
+def test_one_view_is_seen_where_the_packaged_start_learns_or_the_settings_say_so(extra, bands, single):
+    data = SimpleNamespace(**{**vars(DATA), "bands": bands})
+    assert rules_of(settings_of(None, {}, extra), data, 10, SUMS).single_view is single
 
 
 def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):

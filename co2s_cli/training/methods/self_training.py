@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,8 @@ class MethodRules:
     """Whether the stability loss teaches; the published code detaches both sides."""
     stability_in_padding: bool = False
     """Whether padding counts in it; it does in the published code."""
+    single_view: bool = False
+    """Whether UniMatch and Co2S see one strong view, as FixMatch does, in place of two and of dropped features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,14 @@ class UniMatch(Supervised):
 
     wants = Wants(strong=2, feature=True)
     labeled = 1 / 2
-    strong = (1 / 8, 1 / 8)
+    strong: tuple[float, ...] = (1 / 8, 1 / 8)
     feature = 1 / 4
+
+    def __init__(self, rules: MethodRules) -> None:
+        super().__init__(rules)
+        if rules.single_view:
+            self.wants = replace(self.wants, strong=1, feature=False)
+            self.strong, self.feature = FixMatch.strong, 0.0
 
 
 class Co2s(UniMatch):
