@@ -11,8 +11,17 @@ FOREIGN_CHARACTERS = 300
 """Longest text of another library that a message repeats."""
 
 
+_SECRETS = (
+    (re.compile(r"(?<=://)[^\s/@]+@"), "…@"),
+    (re.compile(r"(https?://[^\s?]+\?)[^\s)'\",]*[^\s)'\",:]"), r"\1…"),
+)
+"""What an address may hold that is nobody else's business: a password, and a query, which may be a signature."""
+
+
 def printable(text: str) -> str:
-    """`text` with control characters and undecodable bytes escaped; line ends stay."""
+    """`text` with control characters and undecodable bytes escaped, and no secrets of addresses; line ends stay."""
+    for secret, stand_in in _SECRETS:
+        text = secret.sub(stand_in, text)
     return "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in text)
 
 

@@ -8,15 +8,16 @@ import co2s_cli
 
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
-    "errors": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0,
+    "errors": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0, "addresses": 0,
     "files": 1, "locks": 1, "tiling": 1, "colors": 1, "log": 1,
-    "config": 2,
-    "geo": 3, "models": 3,
-    "data": 4, "inference": 4,
-    "scoring": 5,
-    "health": 6, "pages": 6, "pseudo": 6, "suggestions": 6, "training": 6,
-    "jobs": 7,
-    "cli": 8,
+    "cloud": 2,
+    "config": 3,
+    "geo": 4, "models": 4,
+    "data": 5, "inference": 5,
+    "scoring": 6,
+    "health": 7, "pages": 7, "pseudo": 7, "suggestions": 7, "training": 7,
+    "jobs": 8,
+    "cli": 9, "rio": 9,
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
@@ -27,7 +28,7 @@ INNER_FLOORS = {
 """Floors of the rooms within a room; "" are the files that stand beside them."""
 WOVEN = {"training"}
 """Rooms whose inner rooms may import each other; their files still form no circle."""
-LIBRARIES = {"rasterio": {"geo"}, "pyogrio": {"geo"}, "shapely": {"geo"}, "geopandas": {"geo"}}
+LIBRARIES = {"rasterio": {"geo"}, "pyogrio": {"geo"}, "shapely": {"geo"}, "geopandas": {"geo"}, "click": {"rio"}}
 """Rooms that alone may know a library."""
 ALONE = {"ray": "jobs.on_ray"}
 """The one module that may know a library."""

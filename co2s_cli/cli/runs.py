@@ -3,31 +3,17 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from co2s_cli import log
 from co2s_cli.cli.common import echo_result
-from co2s_cli.config.run import RunConfig
 from co2s_cli.errors import Co2sError
 
 Extra = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as --config takes them.")
 ]
-
-
-R = TypeVar("R", bound=RunConfig)
-
-
-def checked_run(settings: R) -> R:
-    """Settings that nothing but the training itself can refuse; of a scene and polygons the data.yaml is written."""
-    from co2s_cli.jobs import early, init  # rasterio loads slowly: after the settings are known to be good
-
-    early.check_run(settings)
-    draft = init.draft_for_run(settings)
-    early.check_pretrained(settings)
-    return init.with_draft(settings, draft)
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
 
+from co2s_cli.addresses import address_of
+from co2s_cli.cloud import local_copy
 from co2s_cli.config.complaints import complaints
-from co2s_cli.config.flags import on_command_line
+from co2s_cli.config.flags import Flag, on_command_line
 from co2s_cli.errors import ConfigError
 
 
@@ -16,7 +18,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    to_addresses: ClassVar[frozenset[str]] = frozenset()
+    """Fields of outputs that may lie in object storage."""
+    by_address: ClassVar[frozenset[str]] = frozenset()
+    """Fields of inputs that each process fetches for itself, where they lie at an address."""
+
     _config: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _other_outputs_are_files(self) -> Self:
+        for name in type(self).model_fields.keys() - self.to_addresses:
+            entry, value = on_command_line(type(self), name), getattr(self, name)
+            if isinstance(entry, Flag) and entry.panel == "Output" and isinstance(value, Path) and address_of(value):
+                raise ValueError(f"{entry.spelled(name)[0]} {address_of(value)}: wants a path of this machine")
+        return self
 
     @property
     def config_file(self) -> Path | None:
@@ -33,8 +48,14 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def load(kind: type[S], config: Path | None, flags: Mapping[str, Any]) -> S:
-    """Settings of `kind` from its defaults, then the YAML file, then the flags."""
-    return checked(kind, {**(read_yaml(config) if config else {}), **flags}, config=config, typed=flags)
+    """Settings of `kind` from its defaults, then the YAML file, then the flags.
+
+    Files that lie at an address are fetched, and the settings name their copies.
+    """
+    settings = checked(kind, {**(read_yaml(config) if config else {}), **flags}, config=config, typed=flags)
+    values = {name: getattr(settings, name) for name in kind.model_fields.keys() - kind.by_address - kind.to_addresses}
+    named = {name: value for name, value in values.items() if isinstance(value, Path) and address_of(value)}
+    return settings.model_copy(update={name: local_copy(path) for name, path in named.items()}) if named else settings
 
 
 def checked(kind: type[S], values: Mapping[str, Any], *, config: Path | None = None, typed: Collection[str] = ()) -> S:

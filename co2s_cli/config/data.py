@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from co2s_cli.addresses import address_of
 from co2s_cli.classes import ClassMap
+from co2s_cli.cloud import local_copy
 from co2s_cli.config.base import Settings, load
 from co2s_cli.config.units import Nodata
 from co2s_cli.errors import InputError
@@ -31,7 +33,8 @@ class LabeledEntry(Settings):
     image: str
     """A raster, or a folder of chips."""
     labels: Path
-    """A label raster on the image's grid, a vector file with a class attribute, or a folder of label rasters."""
+    """A label raster on the image's grid, a vector file with a class attribute, an address of one, or a folder of label
+    rasters."""
     attribute: str = "class"
     """Attribute of a vector file that holds class names or ids."""
     values: dict[int | str, int | str | None] = Field(default_factory=dict)
@@ -212,8 +215,13 @@ def _with_paths(data: DataConfig, move: Callable[[Path], Path]) -> DataConfig:
 
 
 def _labeled(entry: LabeledEntry, move: Callable[[Path], Path]) -> LabeledEntry:
-    weights = move(entry.weights) if isinstance(entry.weights, Path) else entry.weights
-    return _moved(entry, move).model_copy(update={"labels": move(entry.labels), "weights": weights})
+    weights = _path(entry.weights, move) if isinstance(entry.weights, Path) else entry.weights
+    return _moved(entry, move).model_copy(update={"labels": _path(entry.labels, move), "weights": weights})
+
+
+def _path(path: Path, move: Callable[[Path], Path]) -> Path:
+    """A path that is moved; the copy on this machine of what lies at an address."""
+    return local_copy(path) if address_of(path) else move(path)
 
 
 def _moved(entry: E, move: Callable[[Path], Path]) -> E:

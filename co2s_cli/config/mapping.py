@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
@@ -46,6 +46,14 @@ def parse_bounds(value: Any) -> Any:
     return west, south, east, north
 
 
+def parse_names(value: Any) -> Any:
+    """Names with commas between, of one text or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        return value
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
 def parse_batch(value: Any) -> Any:
     """A number of windows; 'auto' is None."""
     return None if str(value).strip().lower() == "auto" else value
@@ -55,7 +63,7 @@ class ModelRunConfig(Settings):
     """How a model is run over a scene, whatever is made of what it says."""
 
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
-    """Model file; $CO2S_MODEL where nothing is said, else the demonstration model."""
+    """Model file or its address; $CO2S_MODEL where nothing is said, else the demonstration model."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
     overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
@@ -102,14 +110,37 @@ class ModelRunConfig(Settings):
 class MapConfig(ModelRunConfig):
     """A model over every scene."""
 
+    by_address = frozenset({"model"})
+
+    _lists: tuple[str, ...] = PrivateAttr(())
+
+    def naming(self, scenes: list[str]) -> Self:
+        """The same settings, whose scenes are these, as found in what they were named by."""
+        found = self.model_copy(update={"scenes": scenes, "assets": []})
+        found._lists = (*self._lists, *(name for name in self.scenes if name not in scenes))
+        return found
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """What the scenes were named by: lists, globs, catalogues."""
+        return self._lists
+
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, s3://, https://, a folder, a glob, @list.txt."""
+    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
+    bucket too), @list.txt, STAC (.json)."""
+    assets: Annotated[list[str], BeforeValidator(parse_names), Flag(panel="Input", metavar="NAME,…", repeats=True)] = (
+        Field([])
+    )
+    """Of STAC items the assets that become the bands, in this order, by key or common name: red,green,blue."""
     shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
     """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
     engine: Annotated[Literal["local", "ray"], Flag(panel="Speed")] = "local"
     """local: processes of this command; ray: actors of a Ray cluster, --workers of them, or one a GPU or a core."""
     address: Annotated[str | None, Flag(panel="Speed", metavar="auto|HOST:PORT|ray://…")] = None
     """Ray cluster to use; where nothing is said, Ray is started on this machine."""
+    scratch: Annotated[Path | None, Flag(panel="Output")] = None
+    """Folder for unfinished work, and for outputs before they are uploaded; beside the map where nothing is said, or in
+    the user's cache for outputs in object storage."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist, and begin anew where unfinished work has other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False

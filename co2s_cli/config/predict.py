@@ -7,16 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from co2s_cli.addresses import address_of
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.students import Fusion
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether an output is the folder of several; in object storage a name without suffix is one."""
+    return path.is_dir() or (address_of(path) is not None and not path.suffix)
+
+
 class PredictConfig(MapConfig):
     """A map for every scene."""
 
+    to_addresses = frozenset({"out", "confidence", "probabilities", "disagreement", "vector", "preview"})
+
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
-    """Map to write; a folder where there are several scenes."""
+    """Map to write, a file or s3://, gs://, az://; a folder where there are several scenes."""
     fusion: Annotated[Fusion | None, Flag(panel="Model")] = None
     """How the students become one: mean, the surer one per pixel (confident), or one alone; else as the model says."""
     min_confidence: Annotated[float, Flag("--min-confidence", "--min-conf", panel="Output")] = Field(0.0, ge=0, le=1)
@@ -37,7 +45,7 @@ class PredictConfig(MapConfig):
     @model_validator(mode="after")
     def _outputs_differ(self) -> PredictConfig:
         outputs = [path for path in (self.out, *self.beside().values()) if path is not None]
-        repeated = {str(path) for path in outputs if outputs.count(path) > 1 and not path.is_dir()}
+        repeated = {str(path) for path in outputs if outputs.count(path) > 1 and not _is_folder(path)}
         if repeated:
             raise ValueError(f"outputs must differ, {', '.join(sorted(repeated))} is named twice")
         return self

@@ -13,9 +13,12 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
+from co2s_cli.addresses import gdal_name, gdal_options
 from co2s_cli.errors import InputError, one_line
 from co2s_cli.files import check_readable
 from co2s_cli.geo.sources import is_local
+from co2s_cli.geo.stac import SCENE
+from co2s_cli.geo.stack import stacked
 from co2s_cli.limits import MAX_BANDS
 
 FAILURES = (RasterioError, CRSError, CPLE_BaseError, UnicodeError)
@@ -30,17 +33,11 @@ REMOTE_OPTIONS = {
     # without it GDAL asks the server for a listing and for every file that could lie beside the raster
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_CACHE_SIZE": "16000000",
-    "GDAL_HTTP_MAX_RETRY": "4",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-    # a server that sends under 1 byte/s for a minute is down; large files take as long as they take
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     # one request for the header instead of several growing ones; holds the index of a COG of some 100,000 blocks
     "GDAL_INGESTED_BYTES_AT_OPEN": "262144",
 }
-"""GDAL's options for addresses (https://, s3://, …); a variable of that name in the user's environment wins."""
+"""GDAL's options for addresses beyond `addresses.HTTP`; a variable of that name in the user's environment wins."""
 
 
 @contextlib.contextmanager
@@ -55,7 +52,7 @@ def open_dataset(source: str, mode: str = "r", **options: Any) -> Any:
     """A rasterio dataset with a handle of its own; silent about missing georeference, which is ours to tell."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(source, mode, sharing=False, **options)
+        return rasterio.open(gdal_name(source), mode, sharing=False, **options)
 
 
 @contextlib.contextmanager
@@ -64,7 +61,10 @@ def reading(source: str) -> Iterator[Any]:
     if is_local(source) and os.path.lexists(source):
         check_readable(source)
     try:
-        with _remote_environment(source), open_dataset(source) as dataset:
+        with (
+            _remote_environment(source),
+            open_dataset(stacked(source, open_dataset) if source.endswith(SCENE) else source) as dataset,
+        ):
             if dataset.count > MAX_BANDS:
                 raise InputError(f"{source}: has {dataset.count} bands, at most {MAX_BANDS} are read")
             yield dataset
@@ -79,9 +79,10 @@ def first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _remote_environment(source: str) -> Iterator[None]:
-    """`REMOTE_OPTIONS` while `source` is in use, where it is an address."""
-    if is_local(source):
+    """Options for addresses while `source` is in use, where it is one."""
+    if is_local(source) and not source.endswith(SCENE):
         yield
         return
-    with rasterio.Env(**{name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}):
+    remote = {name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}
+    with rasterio.Env(**remote, **gdal_options()):
         yield

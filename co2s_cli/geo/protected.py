@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from co2s_cli.addresses import address_of
 from co2s_cli.errors import ConfigError
 
 Named = tuple[str, str | Path]
@@ -33,7 +34,7 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
     read: dict[object, str] = {}
     for flag, source in inputs:
         for path in files_behind(str(source)):
-            behind = "" if str(path) == str(source) else f", by way of {path}"
+            behind = "" if path == Path(source) else f", by way of {path}"
             read.setdefault(_identity(path), f"{flag} {source}{behind}")
     written: dict[object, str] = {}
     for flag, output in outputs:
@@ -41,12 +42,12 @@ def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
         origin = read.get(_identity(path)) or read.get(_identity(path.parent))
         if origin is not None:
             raise ConfigError(
-                f"{flag} {path}: would be written over what this very command reads ({origin})",
+                f"{flag} {output}: would be written over what this very command reads ({origin})",
                 hint="choose another name",
             )
         other = written.setdefault(_identity(path), flag)
         if other != flag:
-            raise ConfigError(f"{flag} {path}: {other} writes the same file", hint="choose another name")
+            raise ConfigError(f"{flag} {output}: {other} writes the same file", hint="choose another name")
 
 
 def leads_to_file(text: str) -> bool:
@@ -72,6 +73,9 @@ def files_behind(source: str) -> Iterator[Path]:
         if name in seen:
             continue
         seen.add(name)
+        if address_of(name):
+            yield Path(name)
+            continue
         if name.lstrip().startswith(_VRT):  # the raster itself in place of its name
             names += _sources(name, Path())
             continue

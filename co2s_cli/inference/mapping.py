@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from co2s_cli import __version__
 from co2s_cli.classes import IGNORE, ClassMap
+from co2s_cli.cloud import stored_attributes
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import Co2sError, OutputError
@@ -31,11 +32,12 @@ from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.inference.memory import MemoryPlan, Seat, pick_batch, plan_memory
 from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
 from co2s_cli.inference.prepared import PreparedScene
-from co2s_cli.inference.products import Product
+from co2s_cli.inference.products import CLASS, Product
+from co2s_cli.inference.publishing import MISSING, OTHERWISE, publish, published_problem
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
 from co2s_cli.inference.store import Journal, JournalNotes
-from co2s_cli.inference.targets import Target, folder_of
+from co2s_cli.inference.targets import Target
 from co2s_cli.inference.workers import Share, helpers
 from co2s_cli.progress import SILENT, Progress
 
@@ -106,9 +108,11 @@ class MapResult:
 
     source: str
     outputs: dict[str, Path]
-    """Every output by name; the map is `class`."""
+    """The outputs on this machine by name; the map is `class`."""
     state: str
     """made, resumed, or done: it was whole before."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """The outputs in object storage by name."""
     pixels: dict[str, int] = field(default_factory=dict)
     """Pixels of each class by name."""
     pixels_without_class: int = 0
@@ -133,6 +137,11 @@ class MapResult:
     notes: tuple[str, ...] = ()
     """Events that may have changed the last bits of probabilities, such as a batch that had to be halved."""
 
+    @property
+    def out(self) -> str:
+        """Path or address of the map."""
+        return self.addresses.get("class") or str(self.outputs["class"])
+
 
 @dataclass(frozen=True, slots=True)
 class BegunMap:
@@ -152,7 +161,7 @@ def make_map(context: MapContext, target: Target) -> MapResult:
     """
     check_outputs(context.settings, target)
     scene = prepare(context, target)
-    with store.locked(target.out) as folder:
+    with store.locked(target.out, target.folder) as folder:
         notes = JournalNotes(folder)
         begun = begin(context, target, scene, notes)
         if isinstance(begun, MapResult):
@@ -173,7 +182,7 @@ def begin(context: MapContext, target: Target, scene: PreparedScene, notes: Jour
     settings, folder = context.settings, notes.folder
     journal = Journal.read(folder)
     engine, facts = settle(context, scene, journal, notes)
-    if journal is None and settings.resume and target.out.exists() and _is_done(context, target, facts):
+    if journal is None and settings.resume and _is_there(target, CLASS) and _is_done(context, target, facts):
         return _complete(context, target, scene)
     if journal is not None and journal.key != store.key_of(facts):
         _drop(context, folder, journal, facts)
@@ -199,14 +208,14 @@ def finish(context: MapContext, job: SceneJob, *, pace: Pace, before: float, res
     seconds = before + time.perf_counter() - began
     state = "resumed" if resumed else "made"
     result = _result(context, job, pace=pace, counts=counts, seconds=seconds, state=state)
-    log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.out, state, seconds, result.megapixels_per_second)
+    log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.named[CLASS], state, seconds, result.megapixels_per_second)
     _make_beside(context, job.target, job.scene)
     return result
 
 
 def check_outputs(settings: MapConfig, target: Target) -> None:
     """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
-    if not (settings.overwrite or settings.resume or folder_of(target.out).exists()):
+    if not (settings.overwrite or settings.resume or target.folder.exists()):
         target.check(overwrite=False)
 
 
@@ -253,34 +262,48 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_done(context: MapContext, target: Target, facts: Mapping[str, Any]) -> bool:
-    """Whether all rasters are whole and those that would be made; others must be allowed to go."""
-    paths = [target.outputs[plane.name] for plane in context.product.planes if plane.name in target.outputs]
-    for path in paths:
-        problem = _problem(path, store.key_of(facts))
+    """Whether there is a map and all rasters are whole and those that would be made; others must be allowed to go."""
+    key, rasters = store.key_of(facts), {plane.name for plane in context.product.planes}
+    for name in target.outputs if CLASS in target.addresses else rasters & target.outputs.keys():
+        problem = _problem(target, name, key)
         if problem and not context.settings.overwrite:
-            raise OutputError(f"{path}: {problem}", hint="add --overwrite to make it anew, or choose another name")
+            hint = "add --overwrite to make it anew, or choose another name"
+            raise OutputError(f"{target.named[name]}: {problem}", hint=hint)
         if problem:
             return False
     return True
 
 
-def _problem(path: Path, key: str) -> str | None:
-    """What keeps a raster from being done; None where it is whole and was made under `key`."""
+def _is_there(target: Target, name: str) -> bool:
+    """Whether there is an output, whatever it is."""
+    address = target.addresses.get(name)
+    return target.outputs[name].exists() if address is None else stored_attributes(address) is not None
+
+
+def _problem(target: Target, name: str, key: str) -> str | None:
+    """What keeps an output from being done; None where it is whole and was made under `key`."""
+    path = target.outputs[name]
+    if name in target.addresses:
+        return published_problem(target.addresses[name], key)
     if not path.exists():
-        return "is missing beside its map"
+        return MISSING
+    if name in ("vector", "preview"):
+        return None
     if not checksum_holds(path):
         return "does not match its own checksum, so it is damaged or was changed after it was made"
     with reading(str(path)) as dataset:
         same = dataset.tags().get(KEY_TAG) == key
-    return None if same else "is whole, but was made from something else or with other settings"
+    return None if same else OTHERWISE
 
 
 def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
     """A map that is done: what is missing beside it is made of it."""
-    rasters = {plane.name for plane in context.product.planes}
-    beside = {name: path for name, path in target.beside.items() if name in rasters or not path.exists()}
-    _make_beside(context, replace(target, beside=beside), scene)
-    return MapResult(target.source, target.outputs, "done")
+    if CLASS not in target.addresses:
+        rasters = {plane.name for plane in context.product.planes}
+        beside = {name: path for name, path in target.beside.items() if name in rasters or not _is_there(target, name)}
+        addresses = {name: address for name, address in target.addresses.items() if name in beside.keys() - rasters}
+        _make_beside(context, replace(target, beside=beside, addresses=addresses), scene)
+    return MapResult(target.source, target.kept, "done", target.addresses)
 
 
 def _drop(context: MapContext, folder: Path, journal: Journal, facts: Mapping[str, Any]) -> None:
@@ -314,6 +337,7 @@ def _begin(
     keep = journal is not None and (journal.panel <= memory.panel or memory.panel >= width)
     panel = journal.panel if journal is not None and keep else memory.panel
     journal = replace(journal, panel=panel) if journal is not None else Journal(facts, BAND, panel)
+    target.make_folders()
     target.check_disk(disk_needed(scene, context.product))
     job = SceneJob(
         target=target,
@@ -431,7 +455,8 @@ def _result(
     journal = Journal.read(job.folder)
     return MapResult(
         source=job.target.source,
-        outputs=job.target.outputs,
+        outputs=job.target.kept,
+        addresses=job.target.addresses,
         state=state,
         pixels=_pixels(context.model.manifest.class_map, counts),
         pixels_without_class=int(counts[IGNORE]),
@@ -456,13 +481,22 @@ def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
 
 
 def _make_beside(context: MapContext, target: Target, scene: PreparedScene) -> None:
-    """Make what is wanted beside the map; where that fails, the map is whole and stays."""
+    """Make what is wanted beside the map, and upload what goes to object storage.
+
+    Where something beside it fails, a map on this machine is whole and stays.
+    """
     try:
         context.beside.make(target, scene)
     except Co2sError as error:
-        store.clear(folder_of(target.out))
+        if CLASS in target.addresses:
+            raise
+        store.clear(target.folder)
         again = "the same command with --resume makes only what is missing"
         raise type(error)(
             f"{target.out}: the map is whole and stays, but what is wanted beside it failed: {error.message}",
             hint=f"{error.hint}; {again}" if error.hint else again,
         ) from error
+    if target.addresses:
+        with reading(str(target.out)) as dataset:
+            key = dataset.tags()[KEY_TAG]
+        publish(target, key)

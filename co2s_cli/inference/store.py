@@ -124,28 +124,30 @@ class JournalNotes:
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[Path]:
+def locked(out: Path, folder: Path | None = None) -> Iterator[Path]:
     """The folder of an output's unfinished work, made where it is missing, while this process alone holds its lock.
 
-    A folder without unfinished work is removed at the end.
+    It lies beside the output where no other `folder` is named. A folder without unfinished work is removed at the end.
 
     Raises:
         OutputError: another process writes the output, or the folder cannot be made or is not of this program.
     """
-    folder = folder_of(out)
-    _check_ours(folder)
-    with only_writer(folder, out):
-        yield folder
+    place = folder or folder_of(out)
+    if folder is None and not place.parent.is_dir():
+        raise OutputError(f"{place}: cannot be made, there is no folder {place.parent}")
+    _check_ours(place)
+    with only_writer(place, out):
+        yield place
     with contextlib.suppress(OSError):
-        folder.rmdir()
+        place.rmdir()
+        if folder is not None:  # which lies in a folder of the output's own
+            place.parent.rmdir()
 
 
 def _check_ours(folder: Path) -> None:
     """Refuse a link, and a folder without a journal that holds more than the lock and temporary files of a run."""
     if folder.is_symlink():
         raise OutputError(f"{folder}: is a link, a folder for unfinished work is wanted", hint="remove the link")
-    if not folder.parent.is_dir():
-        raise OutputError(f"{folder}: cannot be made, there is no folder {folder.parent}")
     if not folder.is_dir() or (folder / JOURNAL).is_file():
         return
     foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith(TEMPORARY))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from co2s_cli.addresses import address_of, is_bucket
+from co2s_cli.cloud import cache_folder, stored_attributes
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ConfigError, InputError, OutputError
-from co2s_cli.files import check_output
+from co2s_cli.files import check_output, check_writable
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import is_local
@@ -39,16 +43,48 @@ class Target:
     """The map."""
     beside: dict[str, Path] = field(default_factory=dict)
     """Further outputs by name."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Where outputs go in the end that are made on this machine only for that, by name."""
+    work: Path | None = None
+    """Folder of its own for unfinished work and outputs on their way; None: beside the map."""
 
     @property
     def outputs(self) -> dict[str, Path]:
         """Everything, by name; the map is `class`."""
         return {"class": self.out, **self.beside}
 
+    @property
+    def kept(self) -> dict[str, Path]:
+        """The outputs that stay on this machine, by name."""
+        return {name: path for name, path in self.outputs.items() if name not in self.addresses}
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Every output as the user knows it, by name."""
+        return {name: self.addresses.get(name, str(path)) for name, path in self.outputs.items()}
+
+    @property
+    def folder(self) -> Path:
+        """The folder of unfinished work."""
+        return folder_of(self.out) if self.work is None else self.work / "parts"
+
     def check(self, *, overwrite: bool) -> None:
         """Refuse outputs that exist or whose folder is missing or read-only."""
-        for path in self.outputs.values():
+        for path in self.kept.values():
             check_output(path, overwrite=overwrite, hint=_THERE)
+        for address in self.addresses.values():
+            if not overwrite and stored_attributes(address) is not None:
+                raise OutputError(f"{address}: exists and is not overwritten", hint=_THERE)
+
+    def make_folders(self) -> None:
+        """Make the folders of its own."""
+        if self.work is not None:
+            for folder in (self.work, *(self.outputs[name].parent for name in self.addresses)):
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
+                check_writable(folder)
 
     def check_disk(self, needed: int) -> None:
         """Refuse where surely less than what is needed is free on the disk of the map."""
@@ -65,19 +101,25 @@ def folder_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
-def targets_of(scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None]) -> list[Target]:
-    """Every scene with its outputs: a file each for one scene, a folder each for several."""
+def targets_of(
+    scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None], scratch: Path | None = None
+) -> list[Target]:
+    """Every scene with its outputs: a file each for one scene, a folder each for several.
+
+    `scratch` is the folder for unfinished work; where there is none, it lies beside the map, and that of maps that go
+    to an object store in a folder of this machine that another run of the same command finds again.
+    """
     sources = scene_sources(scenes)
     several = len(sources) > 1
-    wanted = {name: path for name, path in beside.items() if path is not None}
+    wanted = {"class": out, **{name: path for name, path in beside.items() if path is not None}}
     targets = [
-        Target(
+        _target(
             source,
-            _placed(out, source, ".tif", several=several),
             {
                 name: _placed(path, source, _SUFFIXES.get(name, ".tif"), several=several)
                 for name, path in wanted.items()
             },
+            scratch,
         )
         for source in sources
     ]
@@ -114,11 +156,13 @@ def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
     return tile, math.floor(tile * settings.overlap)
 
 
-def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> list[Target]:
+def targets_in(
+    scenes: Iterable[str], out: Path, beside: Mapping[str, Path], scratch: Path | None = None
+) -> list[Target]:
     """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
     sources = {source: f"{_stem(source)}.tif" for source in scene_sources(scenes)}
     targets = [
-        Target(source, out / file, {name: folder / file for name, folder in beside.items()})
+        _target(source, {name: folder / file for name, folder in {"class": out, **beside}.items()}, scratch)
         for source, file in sources.items()
     ]
     _check_stems(targets)
@@ -127,7 +171,25 @@ def targets_in(scenes: Iterable[str], out: Path, beside: Mapping[str, Path]) -> 
     return targets
 
 
+def _target(source: str, outputs: Mapping[str, Path], scratch: Path | None) -> Target:
+    """A scene with outputs, of which those at an address are made in a folder of the target's own."""
+    addresses = {name: address for name, path in outputs.items() if (address := address_of(path)) is not None}
+    work = None
+    if addresses or scratch is not None:
+        place = addresses.get("class") or str(outputs["class"].resolve())
+        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+        work = (scratch or cache_folder() / "scratch") / f"{outputs['class'].stem}-{digest}"
+    paths = {
+        name: work / name / path.name if work is not None and name in addresses else path
+        for name, path in outputs.items()
+    }
+    return Target(source, paths.pop("class"), paths, addresses, work)
+
+
 def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
+    address = address_of(path)
+    if address is not None:
+        return _placed_in_bucket(path, address, f"{_stem(source)}{suffix}", several=several)
     if not several and not path.is_dir():
         return path
     if not path.is_dir():
@@ -139,6 +201,16 @@ def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
     return path / f"{_stem(source)}{suffix}"
 
 
+def _placed_in_bucket(path: Path, address: str, name: str, *, several: bool) -> Path:
+    """An output in an object store, where a name without suffix is that of a folder."""
+    if not is_bucket(address):
+        raise ConfigError(f"{address}: cannot be written to", hint="outputs go to files, or to s3://, gs:// or az://")
+    is_file = re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and "/" in address.partition("://")[2]
+    if is_file and several:
+        raise OutputError(f"{address}: a folder is wanted, since there are several scenes")
+    return path if is_file else path / name
+
+
 def _stem(source: str) -> str:
     """The name of a scene without folder, query and suffix."""
     return PurePosixPath(source.split("?", maxsplit=1)[0]).stem if not is_local(source) else Path(source).stem
@@ -146,14 +218,15 @@ def _stem(source: str) -> str:
 
 def _check_stems(targets: list[Target]) -> None:
     """Refuse scenes whose maps would have the same name."""
-    taken: dict[Path, str] = {}
+    taken: dict[str, str] = {}
     for target in targets:
-        if target.out in taken:
+        out = target.named["class"]
+        if out in taken:
             raise InputError(
-                f"{taken[target.out]} and {target.source} would both become {target.out}",
+                f"{taken[out]} and {target.source} would both become {out}",
                 hint="run them one by one, or rename one of them",
             )
-        taken[target.out] = target.source
+        taken[out] = target.source
 
 
 def _check_names(target: Target) -> None:
@@ -164,6 +237,6 @@ def _check_names(target: Target) -> None:
 
             vector.format_of(path)
         elif name == "preview" and path.suffix.lower() != ".png":
-            raise ConfigError(f"--preview {path}: a name that ends in .png is wanted")
+            raise ConfigError(f"--preview {target.named[name]}: a name that ends in .png is wanted")
         elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:
-            raise ConfigError(f"{path}: a GeoTIFF is written, so a name that ends in .tif is wanted")
+            raise ConfigError(f"{target.named[name]}: a GeoTIFF is written, so a name that ends in .tif is wanted")

@@ -28,7 +28,7 @@ from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
-from co2s_cli.inference.targets import folder_of, open_scene, targets_of
+from co2s_cli.inference.targets import open_scene, targets_of
 from co2s_cli.jobs.paths import check_maps, check_outputs, check_report
 from co2s_cli.jobs.paths import check_run as check_run_files
 from co2s_cli.locks import check_free
@@ -45,12 +45,12 @@ def check_predict(settings: PredictConfig) -> None:
     Raises:
         Co2sError: as `jobs.predict.run` would.
     """
-    targets = targets_of(settings.scenes, settings.out, settings.beside())
+    targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
     manifest = _manifest(settings)
     if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):
         target = targets[0]
-        target.check(overwrite=folder_of(target.out).exists())
+        target.check(overwrite=target.folder.exists())
     _check_scene([target.source for target in targets], manifest, settings)
 
 
@@ -92,7 +92,8 @@ def check_run(settings: RunConfig) -> None:
     check_run_files(settings)
     if settings.resume:
         return
-    if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
+    leads = os.environ.get("RANK", "0") == "0"  # only this process needs the folder
+    if leads and settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
         raise OutputError(
             f"{settings.out}: holds a run already", hint="go on with --resume, or start anew with --overwrite"
         )

@@ -35,6 +35,7 @@ from co2s_cli.geo.read.bands import common_names
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
+from co2s_cli.jobs import early
 from co2s_cli.jobs.paths import check_outputs
 
 log = logging.getLogger(__name__)
@@ -174,6 +175,14 @@ def with_draft(settings: R, draft: RunDraft | None) -> R:
     for thin in draft.result.thin:
         log.warning("thin: %s", thin)
     return settings.model_copy(update={"data": str(out), "labels": None, "attribute": None, "overlaps": "refuse"})
+
+
+def checked_run(settings: R) -> R:
+    """Settings that nothing but the training itself can refuse; of a scene and polygons the data.yaml is written."""
+    early.check_run(settings)
+    draft = draft_for_run(settings)
+    early.check_pretrained(settings)
+    return with_draft(settings, draft)
 
 
 def _opened(settings: InitConfig) -> _Polygons:

@@ -22,7 +22,7 @@ from co2s_cli.inference.model import pick_precision
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import SceneJob, compute_units, engine_of
 from co2s_cli.inference.store import JournalNotes
-from co2s_cli.inference.targets import Target, folder_of
+from co2s_cli.inference.targets import Target
 from co2s_cli.progress import Progress
 from co2s_cli.tiling import Window
 
@@ -116,7 +116,7 @@ class MapWorker:
         def begun() -> BegunElsewhere | MapResult:
             context = self._ready()
             scene = mapping.prepare(context, target)
-            made = mapping.begin(context, target, scene, JournalNotes(folder_of(target.out)))
+            made = mapping.begin(context, target, scene, JournalNotes(target.folder))
             return made if isinstance(made, MapResult) else BegunElsewhere(made.job, made.resumed)
 
         return _answered(begun)

@@ -40,9 +40,9 @@ def check_maps(
     rasters = [
         (f"--{name}" if hasattr(settings, name) else "--out", path)
         for target in targets
-        for name, path in target.outputs.items()
+        for name, path in target.named.items()
     ]
-    scenes = [("SCENE", target.source) for target in targets]
+    scenes = [("SCENE", name) for name in (*(target.source for target in targets), *settings.lists)]
     model = ("--model", settings.model or weights.default_path())
     check_files(settings, [*rasters, *outputs], [*scenes, model, *inputs])
 

@@ -19,7 +19,7 @@ from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
-from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.scenes import Failure, check, each, listed
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -40,7 +40,7 @@ class PredictResult:
 
     def text(self) -> str:
         """The paths of the maps, one a line; or the estimates."""
-        maps = (str(result.outputs["class"]) for result in self.maps)
+        maps = (result.out for result in self.maps)
         return "\n".join([*maps, *(figures.text() for figures in self.estimates)])
 
     def check(self) -> None:
@@ -55,13 +55,14 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         Co2sError: what is wrong with the settings, the model, or with the only scene.
         InterruptError: Ctrl-C; what is finished of a map stays for the next run of the same command.
     """
+    settings = listed(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product_of(settings, manifest)
     tell_left_out(settings.scenes)
-    targets = targets_of(settings.scenes, settings.out, settings.beside())
+    targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
     alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
     if settings.engine == "ray" and not settings.dry_run:

@@ -167,7 +167,7 @@ class SceneTasks:
         locked = contextlib.ExitStack()
         try:
             check_outputs(self._settings, target)
-            folder = locked.enter_context(store.locked(target.out))
+            folder = locked.enter_context(store.locked(target.out, target.folder))
         except Co2sError as error:
             self._fail(task, error)
             return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from co2s_cli.cloud import local_copy
 from co2s_cli.errors import SHOWN_CHARACTERS, InputError, ModelError, OutputError, ResourceError, one_line, shown
 from co2s_cli.files import appearing
 from co2s_cli.models.manifest import FORMAT, Manifest
@@ -40,8 +41,8 @@ def start_path() -> Path:
 
 
 def located(path: str | Path) -> Path:
-    """The file that `path` names: itself, or the packaged start for the word `START`."""
-    return start_path() if str(path) == START else Path(path)
+    """The file that `path` names: itself, the copy of an address, or the packaged start for the word `START`."""
+    return start_path() if str(path) == START else local_copy(path)
 
 
 def default_path() -> Path:

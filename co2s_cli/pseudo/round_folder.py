@@ -35,9 +35,9 @@ class RoundFolder:
         """All figures."""
         return self.path / "pseudo.json"
 
-    def targets(self, scenes: Iterable[str], beside: Iterable[str]) -> list[Target]:
+    def targets(self, scenes: Iterable[str], beside: Iterable[str], scratch: Path | None = None) -> list[Target]:
         """What is written for each scene: its candidates, and the rasters of the kinds `beside`."""
-        return targets_in(scenes, self.path / CANDIDATES, {name: self.path / name for name in beside})
+        return targets_in(scenes, self.path / CANDIDATES, {name: self.path / name for name in beside}, scratch)
 
     def cut_of(self, target: Target) -> dict[str, Path]:
         """The rasters that are cut from a scene's candidates."""

@@ -1,0 +1,58 @@
+"""Outputs that go to object storage once they are whole: all others first, the map last."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from co2s_cli.cloud import stored_attributes, upload
+from co2s_cli.inference.products import CLASS
+from co2s_cli.inference.targets import Target
+
+log = logging.getLogger(__name__)
+
+MISSING = "is missing beside its map"
+OTHERWISE = "is whole, but was made from something else or with other settings"
+
+_KEY = "co2skey"
+"""Metadata of every object: the key of the map that it belongs to; Azure takes letters and digits alone."""
+
+_KINDS = {
+    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".tiff": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".png": "image/png",
+    ".json": "application/geo+json",
+    ".geojson": "application/geo+json",
+    ".gpkg": "application/geopackage+sqlite3",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+def publish(target: Target, key: str) -> None:
+    """Upload what goes to object storage, and remove it here.
+
+    Styles and the like that lie beside an output go with it. The map comes last: once it is there, everything is.
+
+    Raises:
+        OutputError: the store refuses, or is not there; everything stays on this machine for the next run.
+    """
+    for name, address in sorted(target.addresses.items(), key=lambda item: item[0] == CLASS):
+        path = target.outputs[name]
+        files = sorted(file for file in path.parent.iterdir() if file.is_file() and not file.name.startswith("."))
+        for file in sorted(files, key=lambda file: file == path):
+            _upload(file, f"{address.rpartition('/')[0]}/{file.name}", key)
+        shutil.rmtree(path.parent, ignore_errors=True)
+        log.info("%s: uploaded", address)
+
+
+def _upload(path: Path, address: str, key: str) -> None:
+    upload(path, address, {_KEY: key, "Content-Type": _KINDS.get(path.suffix, "application/octet-stream")})
+
+
+def published_problem(address: str, key: str) -> str | None:
+    """What keeps an object from being done; None where it was made under `key`."""
+    attributes = stored_attributes(address)
+    if attributes is None:
+        return MISSING
+    return None if attributes.get(_KEY) == key else OTHERWISE
