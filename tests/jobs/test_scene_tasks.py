@@ -19,6 +19,8 @@ from co2s_cli.jobs import predict
 from co2s_cli.jobs.map_worker import Assignment, MapWorker, WorkerFacts
 from co2s_cli.jobs.scene_tasks import MOST_LOST, SceneTasks
 
+pytestmark = pytest.mark.slow  # whole maps, a second each
+
 REAL_MEMORY = mapping.plan_memory
 
 
