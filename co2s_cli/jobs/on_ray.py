@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -91,6 +92,7 @@ def _cluster(settings: MapConfig) -> Iterator[Any]:
         cpus = max(settings.workers, cores(1)) if settings.workers else None  # Ray knows what a container may take
         own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
+        _check_answers(address)
         with _signals_kept(), _quiet_ray():
             ray.init(
                 address=address,
@@ -107,6 +109,13 @@ def _cluster(settings: MapConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError at once where nobody listens; Ray itself asks again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextlib.contextmanager
