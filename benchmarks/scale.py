@@ -2,8 +2,9 @@
 
     python benchmarks/scale.py --scenes 40 --stubs 10000
 
-Processor time is that of all processes that a command starts, Ray's own included. The start of Python, Ray and the model is
-told apart by a run of two scenes. Stub scenes pass through driver and actors as real ones do, but nothing is made of them.
+Processor time is that of all processes that a command starts, Ray's own included. The start of Python, Ray and the
+model is told apart by a run of two scenes. Stub scenes pass through driver and actors as real ones do, but nothing is
+made of them.
 """
 
 import argparse
@@ -20,14 +21,15 @@ from affine import Affine
 
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
+from co2s_cli.inference.mapping import MapContext
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs import on_ray, predict
-from co2s_cli.progress import Silent
+from co2s_cli.progress import Progress, Silent
 
 SIDE = 1024
 
 
-def made(folder, count):
+def made(folder: Path, count: int) -> Path:
     """Scenes of noise."""
     folder.mkdir()
     place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_500_000)}
@@ -39,9 +41,10 @@ def made(folder, count):
     return folder
 
 
-def processor_seconds(*flags):
+def processor_seconds(*flags: object) -> tuple[float, float]:
     """Of a command and all that it starts, by looks at its processes five times a second; and seconds by the clock."""
-    began, seen = time.monotonic(), {}
+    began = time.monotonic()
+    seen: dict[int, float] = {}
     command = psutil.Popen(
         [sys.executable, "-m", "co2s_cli", "-q", "predict", *map(str, flags)], stdout=subprocess.DEVNULL
     )
@@ -57,12 +60,12 @@ def processor_seconds(*flags):
     return sum(seen.values()), time.monotonic() - began
 
 
-def scenes(count):
+def scenes(count: int) -> None:
     """Two actors beside one process."""
-    with tempfile.TemporaryDirectory() as place:
-        place = Path(place)
+    with tempfile.TemporaryDirectory() as name_of_place:
+        place = Path(name_of_place)
         few, many = made(place / "few", 2), made(place / "many", count)
-        figures = {}
+        figures: dict[tuple[str, str], tuple[float, float]] = {}
         for name, more in (("one", []), ("ray", ["--engine", "ray", "--workers", "2"])):
             for label, folder in (("few", few), ("many", many)):
                 out = place / f"{name}-{label}"
@@ -76,13 +79,12 @@ def scenes(count):
     each = {n: (figures[n, "many"][0] - figures[n, "few"][0]) / (count - 2) for n in ("one", "ray")}
     print(f"a scene: one process {each['one']:.3f} s, Ray {each['ray']:.3f} s, ratio {each['ray'] / each['one']:.3f}")
     print(f"{count} scenes, start included: {figures['ray', 'many'][0] / figures['one', 'many'][0]:.3f}")
-    for total in (200,):
-        whole = {n: figures[n, "few"][0] + each[n] * (total - 2) for n in ("one", "ray")}
-        print(f"{total} scenes, start included, calculated: {whole['ray'] / whole['one']:.3f}")
+    whole = {n: figures[n, "few"][0] + each[n] * 198 for n in ("one", "ray")}
+    print(f"200 scenes, start included, calculated: {whole['ray'] / whole['one']:.3f}")
     print(f"maps that differ: {differ} of {count}")
 
 
-def stub_context(settings, progress):
+def stub_context(settings: PredictConfig, progress: Progress) -> MapContext:
     """Of predict, in a process that makes nothing of a scene."""
     from co2s_cli.inference import mapping
 
@@ -93,16 +95,18 @@ def stub_context(settings, progress):
 class Memory(Silent):
     """Notes the driver's memory at every tenth of the scenes."""
 
-    def __init__(self, count):
-        self.step, self.done, self.seen = max(1, count // 10), 0, {}
+    def __init__(self, count: int) -> None:
+        self.step, self.done = max(1, count // 10), 0
+        self.seen: dict[int, float] = {}
 
-    def advance(self, count=1, **facts):
+    def advance(self, count: int = 1, **_: object) -> None:
+        """Look at each tenth."""
         self.done += count
         if self.done % self.step == 0 and self.done not in self.seen:
             self.seen[self.done] = psutil.Process().memory_info().rss / 1e6
 
 
-def stubs(count):
+def stubs(count: int) -> None:
     """The driver's memory over many scenes."""
     settings = load(PredictConfig, None, {"scenes": ["-"], "out": Path("-"), "engine": "ray", "workers": 2})
     targets = [Target(f"/scenes/{n}.tif", Path(f"/maps/{n}.tif")) for n in range(count)]
