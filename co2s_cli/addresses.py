@@ -92,9 +92,9 @@ def s3_endpoint() -> str | None:
     return f"{'http' if os.environ.get('AWS_HTTPS', '').upper() in _NO else 'https'}://{host}"
 
 
-def s3_unsigned() -> bool:
-    """Whether buckets of S3 are read as anybody may."""
-    return _is_set("AWS_NO_SIGN_REQUEST") or _is_set("AWS_SKIP_SIGNATURE")
+def is_unsigned(scheme: str) -> bool:
+    """Whether buckets of a scheme are read as anybody may."""
+    return any(_is_set(name) for name in _UNSIGNED[scheme])
 
 
 def s3_virtual_hosts() -> bool:
@@ -104,6 +104,11 @@ def s3_virtual_hosts() -> bool:
 
 
 _NO: Final = ("NO", "FALSE", "0", "OFF")
+_UNSIGNED: Final[Mapping[str, tuple[str, ...]]] = {
+    "s3": ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE"),
+    "gs": ("GS_NO_SIGN_REQUEST",),
+    "az": ("AZURE_NO_SIGN_REQUEST",),
+}
 _SYNONYMS: Final[Mapping[str, str]] = {
     "AWS_REGION": "AWS_DEFAULT_REGION",
     "CPL_AWS_CREDENTIALS_FILE": "AWS_SHARED_CREDENTIALS_FILE",

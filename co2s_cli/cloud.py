@@ -20,8 +20,8 @@ from co2s_cli.addresses import (
     address_of,
     http_seconds,
     is_bucket,
+    is_unsigned,
     s3_endpoint,
-    s3_unsigned,
     s3_virtual_hosts,
     split_bucket,
 )
@@ -163,7 +163,9 @@ def _bucket(address: str, *, uploading: bool = False) -> tuple[Any, Any]:
     scheme, bucket, _ = split_bucket(address)
     kinds: dict[str, Callable[..., Any]] = {"s3": stores.S3Store, "gs": stores.GCSStore, "az": stores.AzureStore}
     configs = {"s3": _s3_config, "gs": dict[str, Any], "az": _azure_config}
-    return obstore, kinds[scheme](bucket, config=configs[scheme](), **_patience(uploading=uploading))
+    unsigned = {"skip_signature": True} if is_unsigned(scheme) else {}
+    config = {**configs[scheme](), **unsigned}
+    return obstore, kinds[scheme](bucket, config=config, **_patience(uploading=uploading))
 
 
 def _imported(address: str) -> tuple[Any, Any]:
@@ -198,7 +200,6 @@ def _s3_config() -> dict[str, Any]:
         **({} if "AWS_ACCESS_KEY_ID" in os.environ else _profile()),
         **({"endpoint": endpoint} if endpoint else {}),
         "virtual_hosted_style_request": s3_virtual_hosts() and endpoint is None,
-        **({"skip_signature": True} if s3_unsigned() else {}),
     }
 
 
