@@ -17,14 +17,14 @@ BUCKETS: Final[Mapping[str, str]] = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/v
 """Scheme of an object store → GDAL's name for it."""
 
 HTTP: Final[Mapping[str, str]] = {
-    # 503s and the like are asked again after 0.5, 1, 2, 4 and 8 seconds; GDAL does the same with time-outs, so that a
-    # host that never answers takes 6 × 5 + 15.5 seconds
+    # 503s and the like are asked again after 0.3 seconds, then after 2 to 2.5 times as long each; GDAL does the same
+    # with time-outs, so that a host that never answers takes 41 seconds
     "GDAL_HTTP_MAX_RETRY": "5",
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_CONNECTTIMEOUT": "5",
+    "GDAL_HTTP_RETRY_DELAY": "0.3",
+    "GDAL_HTTP_CONNECTTIMEOUT": "4",
     # a server that sends under 1 byte/s for so long is down; large files take as long as they take
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "15",
 }
 """How patient all libraries are, as GDAL's options; a variable of that name in the user's environment wins."""
 
