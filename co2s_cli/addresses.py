@@ -18,7 +18,7 @@ BUCKETS: Final[Mapping[str, str]] = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/v
 
 HTTP: Final[Mapping[str, str]] = {
     # 503s and the like are asked again after 0.3 seconds, then after 2 to 2.5 times as long each; GDAL does the same
-    # with time-outs, so that a host that never answers takes 41 seconds
+    # with time-outs, so that a host that never answers takes some 45 seconds
     "GDAL_HTTP_MAX_RETRY": "5",
     "GDAL_HTTP_RETRY_DELAY": "0.3",
     "GDAL_HTTP_CONNECTTIMEOUT": "4",

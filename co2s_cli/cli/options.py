@@ -123,6 +123,7 @@ def _annotation(kind: type[Settings], name: str, entry: Flag | Argument) -> Any:
         show_default=False,
         rich_help_panel=entry.panel,
         metavar=None if plain is bool else metavar,
+        path_type=str if entry.slash else None,
         autocompletion=_completion(choices) if choices else None,
     )
     return Annotated[(list[taken] if entry.repeats else taken) | None, option]
