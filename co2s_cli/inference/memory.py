@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.geo.sources import is_local
+from co2s_cli.geo.stac import SCENE
 from co2s_cli.inference.engine import STAGES, InferenceEngine, repeatable
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.stitch import STRIP_ROWS
@@ -350,7 +351,8 @@ def _blocks_bytes(scene: PreparedScene) -> int:
 def _reader_threads(source: str, own: int, workers: int, device: str) -> int:
     """Threads that read a scene: bound by cores where it is a local file, else by the answers of a server."""
     most = MAX_THREADS_GPU if device == "cuda" else MAX_THREADS
-    return min(most, own) if is_local(source) else max(1, _REMOTE_READERS // workers)
+    on_disk = is_local(source) and not source.endswith(SCENE)  # whose rasters mostly lie elsewhere
+    return min(most, own) if on_disk else max(1, _REMOTE_READERS // workers)
 
 
 def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> MemoryNeeds:
