@@ -18,9 +18,10 @@ from support.rasters import noise, write_raster
 
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
+from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.errors import ResourceError
 from co2s_cli.inference.targets import targets_of
-from co2s_cli.jobs import on_ray, predict
+from co2s_cli.jobs import on_ray, predict, pseudo_label
 
 pytest.importorskip("ray")
 
@@ -191,6 +192,17 @@ def test_a_node_that_is_removed_changes_nothing(tmp_path, cluster, model, tall, 
     thread.join()
     assert out.read_bytes() == expected
     assert len(list(cluster.list_all_nodes())) == 1
+
+
+def test_candidates_of_several_scenes_are_those_of_one_process(tmp_path, cluster, model):
+    scenes = [write_raster(tmp_path / f"{name}.tif", noise((3, 90, 70), seed=ord(name))) for name in "abc"]
+    flags = {"scenes": [str(scene) for scene in scenes], "model": model, "precision": "fp32", "device": "cpu"}
+    one, other = (load(PseudoLabelConfig, None, {**flags, "out": tmp_path / name}) for name in ("one", "other"))
+    pseudo_label.run(one)
+    done = pseudo_label.run(other.model_copy(update={"engine": "ray", "address": cluster.address, "workers": 2}))
+    assert [made.source for made in done.made] == [str(scene) for scene in scenes]
+    for path in sorted(one.out.rglob("*.tif")):
+        assert path.read_bytes() == (other.out / path.relative_to(one.out)).read_bytes()
 
 
 def test_an_address_where_nobody_answers_is_one_line(tmp_path, model, tall):
