@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,8 @@ class MapContext:
         Raises:
             Co2sError: the device or a creation option is not possible.
         """
+        if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+            log.warning("MALLOC_TRIM_THRESHOLD_ is set on %s, which doubles the time of a map: unset it", gethostname())
         device = pick_device(settings.device, workers=settings.workers or 1)
         any_gpu = settings.device in ("auto", "cuda") and device.type == "cuda"
         workers = settings.workers or (torch.cuda.device_count() if any_gpu else 1)

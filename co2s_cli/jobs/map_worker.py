@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 
 from co2s_cli import __version__, log
 from co2s_cli.config.mapping import MapConfig
-from co2s_cli.errors import Co2sError, InputError
+from co2s_cli.errors import Co2sError, InputError, InUseError
 from co2s_cli.inference import mapping
 from co2s_cli.inference.mapping import MapContext, MapResult
 from co2s_cli.inference.memory import Seat
@@ -25,6 +27,10 @@ from co2s_cli.inference.store import JournalNotes
 from co2s_cli.inference.targets import Target
 from co2s_cli.progress import Progress
 from co2s_cli.tiling import Window
+
+LOCK_TRIES, LOCK_SECONDS = 24, 5.0
+"""How often and after which time the lock of a worker that was lost is tried again: a file server keeps that of a dead
+machine for up to two minutes."""
 
 T = TypeVar("T")
 
@@ -50,8 +56,6 @@ class WorkerFacts:
 
     host: str
     process: int
-    slow_memory: bool
-    """Whether MALLOC_TRIM_THRESHOLD_ is set."""
     version: str
     device: str
     precision: str
@@ -105,8 +109,14 @@ class MapWorker:
 
         def made() -> MapResult:
             context = self._ready()
-            settings = context.settings.model_copy(update={"resume": True}) if again else context.settings
-            return mapping.make_map(replace(context, settings=settings), target)
+            if not again:
+                return mapping.make_map(context, target)
+            resuming = replace(context, settings=context.settings.model_copy(update={"resume": True}))
+            for _ in range(LOCK_TRIES):
+                with contextlib.suppress(InUseError):
+                    return mapping.make_map(resuming, target)
+                time.sleep(LOCK_SECONDS)
+            return mapping.make_map(resuming, target)
 
         return _answered(made)
 
@@ -173,7 +183,6 @@ class MapWorker:
         return WorkerFacts(
             host=socket.gethostname(),
             process=os.getpid(),
-            slow_memory="MALLOC_TRIM_THRESHOLD_" in os.environ,
             version=__version__,
             device=context.device.type,
             precision=pick_precision(context.settings.precision, context.device),

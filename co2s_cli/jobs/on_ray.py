@@ -46,6 +46,9 @@ WAIT_SECONDS = 60.0
 MOST_FAILED_STARTS = 3
 """Workers in a row that may end before they are ready."""
 
+_SAID_BY_EACH = ("running on ", "MALLOC_TRIM_THRESHOLD_ ")
+"""How lines begin that each worker logs and that are told once."""
+
 _STORE_BYTES = 100_000_000
 """Of Ray's object store on this machine: settings and results pass there, no pixels."""
 
@@ -290,10 +293,6 @@ class _Crew:
             reason = answer.differs(self._first)
             if reason is None:
                 actor.facts = answer
-                if answer.slow_memory:
-                    self._warn_once(
-                        f"{answer.host}: MALLOC_TRIM_THRESHOLD_ is set, which doubles the time of a map; unset it there"
-                    )
                 return
             answer = ResourceError(f"{answer.host}: {reason}")
         self._actors.remove(actor)
@@ -311,8 +310,11 @@ class _Crew:
         log.debug("a worker was lost: %s", one_line(error))
         if actor.facts is None:
             self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS and not any(one.facts for one in self._actors):
-                raise ResourceError(f"--engine ray: no worker can be started ({one_line(error)})")
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                if not self._actors:
+                    raise ResourceError(f"--engine ray: no worker can be started ({one_line(error)})")
+                self._warn_once(f"workers end before they are ready, no more are started: {one_line(error)}")
+                return
         else:
             name = f"{actor.facts.host}, process {actor.facts.process}"
             at = f" at {actor.tasks[0][1].target.source}" if actor.tasks else ""
@@ -345,9 +347,9 @@ class _Crew:
         """What an actor has logged and done, to whoever watches this process."""
         actor.rate = news.rate
         for level, text in news.lines:
-            if not text.startswith("running on ") or text not in self._told:  # each of them says that
+            if text not in self._told:
                 log.log(level, "%s", text)
-            self._told |= {text} if text.startswith("running on ") else set()
+            self._told |= {text} if text.startswith(_SAID_BY_EACH) else set()
         if actor.tasks:
             for text in news.notes:
                 tasks.note(actor.tasks[0][1], text)

@@ -1,6 +1,8 @@
 """Maps in steps by several workers, without any cluster: the bytes of one process, whatever is lost on the way."""
 
 import logging
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -9,13 +11,13 @@ from support.rasters import noise, write_raster
 
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
-from co2s_cli.errors import InputError, OutputError, PartialError
+from co2s_cli.errors import InputError, InUseError, OutputError, PartialError
 from co2s_cli.inference import mapping
 from co2s_cli.inference.mapping import MapResult
 from co2s_cli.inference.memory import Seat
 from co2s_cli.inference.store import Parts, folder_of, locked
 from co2s_cli.inference.targets import Target, targets_of
-from co2s_cli.jobs import predict
+from co2s_cli.jobs import map_worker, predict
 from co2s_cli.jobs.map_worker import Assignment, MapWorker, WorkerFacts
 from co2s_cli.jobs.scene_tasks import MOST_LOST, SceneTasks
 
@@ -164,6 +166,26 @@ def test_an_output_that_another_process_writes_is_refused(settings):
     assert isinstance(tasks.errors[0], OutputError)
 
 
+def test_the_lock_of_a_lost_worker_is_waited_for(tmp_path, settings, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(map_worker, "LOCK_SECONDS", 0.1)
+    target, made = targets_of(settings.scenes, settings.out, {})[0], worker(settings, tmp_path)
+    with locked(settings.out):
+        assert isinstance(made.make(target, False), InUseError)
+    lock = ExitStack()
+    lock.enter_context(locked(settings.out))
+    release = threading.Timer(0.5, lock.close)
+    release.start()
+    assert made.make(target, True).state == "made"
+    release.join()
+
+
+def test_a_threshold_of_malloc_is_told(tmp_path, settings, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    assert any("doubles the time of a map" in text for _, text in worker(settings, tmp_path).news().lines)
+
+
 def test_what_a_worker_logs_is_news(tmp_path, settings, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = worker(settings, tmp_path)
@@ -181,7 +203,7 @@ def test_a_worker_without_the_folder_of_the_driver_says_so(tmp_path, settings):
 
 
 def test_workers_of_another_kind_say_why():
-    one = WorkerFacts("a", 1, False, "1.0", "cuda", "bf16")
+    one = WorkerFacts("a", 1, "1.0", "cuda", "bf16")
     assert one.differs(replace(one, host="b", process=2)) is None
     assert one.differs(replace(one, device="cpu")) == "its device is cuda, that of a cpu"
     assert one.differs(replace(one, precision="fp32")) == "its precision is bf16, that of a fp32"
