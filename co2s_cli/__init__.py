@@ -52,17 +52,17 @@ def predict(scenes: str | Path | Sequence[str | Path], out: str | Path, **settin
 def train(data: str | Path, out: str | Path, **settings: Any) -> RunResult:
     """Train on a data.yaml, or on a scene with `labels=`, into the folder `out`; settings as `TrainConfig` has them.
 
-    With `resume=True` the run in `out` goes on, on its own data.
+    With `resume=True` the run in `out` goes on, on its own data; with `resume="auto"` one begins where there is none.
 
     Raises:
         Co2sError: what is wrong with the settings, the data or the weights to begin with; all before the first step.
     """
-    from co2s_cli.config.train import settings_of
-    from co2s_cli.jobs.init import checked_run
+    from co2s_cli.config.train import resumed, settings_of
+    from co2s_cli.jobs.begin import settings_for_run
     from co2s_cli.jobs.train import run
 
-    named = {"out": out} if settings.get("resume") else {"data": data, "out": out}
-    return run(checked_run(settings_of(None, _plain({**settings, **named}), [])))
+    named = {"out": out} if settings.get("resume") is True else {"data": data, "out": out}
+    return run(settings_for_run(settings_of, resumed, None, _plain({**settings, **named}), []))
 
 
 def vectorize(raster: str | Path, out: str | Path, **settings: Any) -> VectorizeResult:

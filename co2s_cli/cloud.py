@@ -78,6 +78,20 @@ def local_copy(name: str | Path) -> Path:
     return path
 
 
+def read_bytes(address: str, limit: int) -> bytes:
+    """The whole of an object that is small enough to be held.
+
+    Raises:
+        InputError: there is none, larger than `limit` bytes, no permission, no server.
+    """
+    with _failing(address, InputError):
+        obstore, store, key = _located(address)
+        answer = obstore.get(store, key)
+        if answer.meta["size"] > limit:
+            raise InputError(f"{address}: has {answer.meta['size']} bytes, at most {limit} are read")
+        return bytes(answer.bytes())
+
+
 def stored_attributes(address: str) -> Mapping[str, str] | None:
     """What is kept with an object in a bucket, by name; None where there is no such object.
 

@@ -3,6 +3,9 @@
 MAX_TEXT_BYTES = 10_000_000
 """Of a file of settings, or of a list of scenes."""
 
+MAX_CATALOGUE_BYTES = 1_000_000_000
+"""Of one STAC document: 100,000 items take 0.5 GB."""
+
 MAX_BANDS = 2_000
 """Of a raster; sensors have some hundreds."""
 

@@ -275,15 +275,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "config/protocol.py",
-        "accumulate = max(1, round(total / (batch * processes)))",
+        "accumulate = max(1, round(total / batch))",
         "accumulate = 1",
         PROTOCOL,
         "on one GPU a step has a quarter of the published batch",
     ),
     Mutant(
         "training/setup.py",
-        "ranks=runtime.ranks * settings.accumulate",
-        "ranks=runtime.ranks",
+        "ranks=processes * settings.accumulate",
+        "ranks=processes",
         PROTOCOL,
         "accumulation makes a run four times as long",
     ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
 from co2s_cli import log
 from co2s_cli.config import Settings, given
@@ -56,13 +57,43 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
         signature = inspect.signature(function, eval_str=True)
         others = [part for part in signature.parameters.values() if part.name != "flags"]
         loudness = [_keyword(label, annotation, 0) for label, annotation in (("verbose", Verbose), ("quiet", Quiet))]
+        entries = all_on_command_line(kind) if kind else ()
+        run.alone = {  # type: ignore[attr-defined]
+            spelling: (entry.alone, str(entry.metavar).strip("[]"))
+            for field, entry in entries
+            if isinstance(entry, Flag) and entry.alone
+            for spelling in entry.spelled(field)
+        }
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*generated, *(part.replace(kind=part.KEYWORD_ONLY) for part in others), *loudness]
         )
-        app.command(name, epilog=f"Example: {example}" if example else None)(run)
+        app.command(name, cls=_Command, epilog=f"Example: {example}" if example else None)(run)
         return function
 
     return register
+
+
+class _Command(TyperCommand):
+    """A command with flags that may stand alone or before one of a few words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give flags that stand alone their value, so that they do not take the argument behind them for it."""
+        return super().parse_args(ctx, list(_with_values(args, self.alone)))
+
+    @property
+    def alone(self) -> dict[str, tuple[str, str]]:
+        """The value of each such flag where it stands alone, and the word that it takes."""
+        return getattr(self.callback, "alone", {})
+
+
+def _with_values(args: list[str], alone: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """Arguments in which each of the flags `alone` carries its value: `--flag=value`."""
+    rest = iter(range(len(args)))
+    for at in rest:
+        value, word = alone.get(args[at], ("", ""))
+        if value and args[at + 1 : at + 2] == [word]:
+            value = args[next(rest)]
+        yield f"{args[at]}={value}" if value else args[at]
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

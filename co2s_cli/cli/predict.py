@@ -18,8 +18,9 @@ def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False)
     `co2s predict SCENE MAP` is short for `--out MAP` where MAP is not there yet.
     """
     settings = load(PredictConfig, config, _with_map(flags))
-    from co2s_cli.jobs import early
+    from co2s_cli.jobs import early, scenes
 
+    settings = scenes.listed(settings)
     early.check_predict(settings)
     from co2s_cli.jobs import predict as job  # torch loads in seconds: after all that can be refused without it
 

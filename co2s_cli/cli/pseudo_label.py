@@ -19,8 +19,9 @@ def pseudo_label(flags: dict[str, Any], config: Config = None, as_json: Json = F
     The model runs once: the same command with another threshold and --overwrite only cuts again what it has said.
     """
     settings = load(PseudoLabelConfig, config, flags)
-    from co2s_cli.jobs import early
+    from co2s_cli.jobs import early, scenes
 
+    settings = scenes.listed(settings)
     early.check_pseudo_label(settings)
     from co2s_cli.jobs import pseudo_label as job  # torch loads in seconds: after all that can be refused without it
 

@@ -133,9 +133,14 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     return settled(DistillConfig, fitting, *base, values, config=config, flags=flags)
 
 
-def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> DistillConfig:
-    """The settings of the run in `folder`; a flag that would change its numbers is refused."""
-    return resumed_as(DistillConfig, folder, flags, extra, command="distill")
+def resumed(
+    folder: Path, flags: dict[str, Any], extra: list[str], content: dict[str, Any] | None = None
+) -> DistillConfig:
+    """The settings of the run in `folder`; a flag that would change its numbers is refused.
+
+    `content` is that of its config.yaml, where another process has read it.
+    """
+    return resumed_as(DistillConfig, folder, flags, extra, command="distill", content=content)
 
 
 def check_crop(crop: int, patch: int) -> None:

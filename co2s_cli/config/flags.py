@@ -16,10 +16,14 @@ PANELS = ("Input", "Output", "Model", "Labels", "Scores", "Polygons", "Training"
 class Flag:
     """An option of the command line, as metadata of a field: `Annotated[int, Flag("--tile", "--size", panel="Model")]`.
 
-    Without spellings it is called as its field. A flag that `repeats` may be given several times, for a list.
+    Without spellings it is called as its field. A flag that `repeats` may be given several times, for a list. One that
+    may stand `alone`, for that value, takes no other words than its metavar in brackets names.
     """
 
-    def __init__(self, *spellings: str, panel: str, metavar: str | None = None, repeats: bool = False) -> None:
+    def __init__(
+        self, *spellings: str, panel: str, metavar: str | None = None, repeats: bool = False, alone: str = ""
+    ) -> None:
+        self.alone = alone
         self.spellings = spellings
         self.panel = panel
         self.metavar = metavar

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
@@ -44,6 +44,14 @@ def parse_bounds(value: Any) -> Any:
     except ValueError:
         raise ValueError("wants W,S,E,N: four numbers with commas between") from None
     return west, south, east, north
+
+
+def parse_names(value: Any) -> Any:
+    """Names with commas between, of one text or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        return value
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 def parse_batch(value: Any) -> Any:
@@ -104,9 +112,26 @@ class MapConfig(ModelRunConfig):
 
     by_address = frozenset({"model"})
 
+    _lists: tuple[str, ...] = PrivateAttr(())
+
+    def naming(self, scenes: list[str]) -> Self:
+        """The same settings, whose scenes are these, as found in what they were named by."""
+        found = self.model_copy(update={"scenes": scenes, "assets": []})
+        found._lists = (*self._lists, *(name for name in self.scenes if name not in scenes))
+        return found
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """What the scenes were named by: lists, globs, catalogues."""
+        return self._lists
+
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
     """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
-    bucket too), @list.txt."""
+    bucket too), @list.txt, STAC (.json)."""
+    assets: Annotated[list[str], BeforeValidator(parse_names), Flag(panel="Input", metavar="NAME,…", repeats=True)] = (
+        Field([])
+    )
+    """Of STAC items the assets that become the bands, in this order, by key or common name: red,green,blue."""
     shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
     """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
     scratch: Annotated[Path | None, Flag(panel="Output")] = None

@@ -144,7 +144,7 @@ def published_rules(protocol: TrainingProtocol | None) -> dict[str, Any]:
 def training_of(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run by the protocol that `values` name as data; empty where they name none.
 
-    Where fewer processes run than the paper had GPUs, several batches make one step.
+    Its batch is that of one process. Where fewer run than the paper had GPUs, several batches make one step.
     """
     name = str(values.get("data", ""))
     if name not in published_names() and not values.get("root"):
@@ -158,8 +158,8 @@ def training_of(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("preset") == "tiny" or "accumulate" in values:
         return settings
     total, processes = training.batch * training.gpus, int(os.environ.get("WORLD_SIZE", "1"))
-    batch = int(values.get("batch", training.batch))
-    accumulate = max(1, round(total / (batch * processes)))
+    batch = int(values.get("batch", training.batch * processes))
+    accumulate = max(1, round(total / batch))
     if accumulate > 1:
         log.info(
             "%s: %d batches of %d make one step, for the %d crops on %d GPUs of the paper",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -62,8 +63,9 @@ class RunConfig(Settings):
     """Run folder; runs/<date>-<method> if not given."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Start anew in a run folder that holds a run."""
-    resume: Annotated[bool, Flag(panel="Output")] = False
-    """Go on from the last whole state of the run folder, with its settings."""
+    resume: Annotated[bool | Literal["auto"], Flag(panel="Output", alone="true", metavar="[auto]")] = False
+    """Go on from the last whole state of the run folder, with its settings. With auto, begin where it holds none yet:
+    the same command line begins a run and goes on with it."""
     stop_after: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Steps of this call; the schedule stays that of the whole run."""
 
@@ -80,7 +82,8 @@ class RunConfig(Settings):
     minutes: Annotated[float | None, Flag(panel="Training")] = Field(None, gt=0, le=100_000)
     """Length of the run as the time that it may take on this machine, from the pace of its first steps."""
     batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1, le=65_536)
-    """Labelled crops a step and process; as many unlabelled ones come with them."""
+    """Labelled crops of a batch, in all processes together; as many unlabelled ones come with them. If not given, so
+    many for each process."""
     crop: Annotated[int, Flag(panel="Training")] = Field(256, ge=32, le=16_384)
     """Side of the crops in pixels."""
     seed: Annotated[int, Flag(panel="Training")] = Field(0, ge=0, le=2**62)
@@ -103,7 +106,7 @@ class RunConfig(Settings):
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
     """auto: bf16 where the device is quick at it, else fp32."""
     accumulate: Annotated[int, Flag(panel="Speed")] = Field(1, ge=1, le=65_536)
-    """Batches whose gradients make one step."""
+    """Batches that make one step: its losses and gradients are those of one batch as large."""
     compile: Annotated[bool, Flag(panel="Speed")] = False
     """Compile the networks first."""
     checkpointing: Annotated[bool, Flag(panel="Speed")] = False
@@ -290,20 +293,33 @@ def settled(
         if LENGTHS & layer.keys():
             found = {key: value for key, value in found.items() if key not in LENGTHS}
         found |= layer
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and "batch" not in layers[-1]:
+        found["batch"] = processes * int(found.get("batch", kind.model_fields["batch"].default))
     return checked(kind, found, config=config, typed=flags or ())
 
 
-def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: list[str], *, command: str) -> R:
-    """The settings of the run that `command` began in `folder`; a flag that would change its numbers is refused."""
+def resumed_as(
+    kind: type[R],
+    folder: Path,
+    flags: Mapping[str, Any],
+    extra: list[str],
+    *,
+    command: str,
+    content: Mapping[str, Any] | None = None,
+) -> R:
+    """The settings of the run that `command` began in `folder`; a flag that would change its numbers is refused.
+
+    `content` is that of its config.yaml, where another process has read it.
+    """
+    content = content_of_run(folder) if content is None else content
     try:
-        content = read_yaml(folder / "config.yaml")
         made_with = content.get("made_with")
         began = made_with.get("command", command) if isinstance(made_with, dict) else command
         stored = {key: value for key, value in content.items() if key in kind.model_fields}
         before = load(kind, None, {**stored, "out": folder}) if began == command else None
     except ConfigError as error:
-        hint = "put it back as the run wrote it, or start a new run"
-        raise OutputError(f"{folder / 'config.yaml'}: is damaged: {error.message}", hint=hint) from error
+        raise _damaged(folder, error) from error
     if before is None:
         raise ConfigError(
             f"--resume: {folder} holds a run of co2s {began}", hint=f"co2s {began} --resume --out {folder}"
@@ -314,6 +330,23 @@ def resumed_as(kind: type[R], folder: Path, flags: Mapping[str, Any], extra: lis
         if old != new:
             raise ConfigError(f"--resume: {name} is {old} in {folder / 'config.yaml'}, {new} was asked for")
     return after
+
+
+def content_of_run(folder: Path) -> dict[str, Any]:
+    """What is in the config.yaml of a run.
+
+    Raises:
+        OutputError: it is damaged or missing.
+    """
+    try:
+        return read_yaml(folder / "config.yaml")
+    except ConfigError as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: ConfigError) -> OutputError:
+    hint = "put it back as the run wrote it, or start a new run"
+    return OutputError(f"{folder / 'config.yaml'}: is damaged: {error.message}", hint=hint)
 
 
 def _parsed(extra: list[str]) -> dict[str, Any]:

@@ -119,6 +119,11 @@ def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) ->
     return settled(TrainConfig, *base, values, config=config, flags=flags)
 
 
-def resumed(folder: Path, flags: dict[str, Any], extra: list[str]) -> TrainConfig:
-    """The settings of the run in `folder`; a flag that would change its numbers is refused."""
-    return resumed_as(TrainConfig, folder, flags, extra, command="train")
+def resumed(
+    folder: Path, flags: dict[str, Any], extra: list[str], content: dict[str, Any] | None = None
+) -> TrainConfig:
+    """The settings of the run in `folder`; a flag that would change its numbers is refused.
+
+    `content` is that of its config.yaml, where another process has read it.
+    """
+    return resumed_as(TrainConfig, folder, flags, extra, command="train", content=content)

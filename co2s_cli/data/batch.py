@@ -95,8 +95,8 @@ class DrawnBatch:
         tensors = {name: value for name in names if (value := getattr(self, name)) is not None}
         return replace(self, **{name: value.pin_memory() for name, value in tensors.items()})
 
-    def to(self, device: torch.device) -> Batch:
-        """The views on a device, computed there."""
+    def to(self, device: torch.device, *, strong: bool = True) -> Batch:
+        """The views on a device, computed there; without `strong` the strong ones are left out."""
         images, weak = _as_float(self.images, device), _as_float(self.weak, device)
         seen = self.seen.to(device, non_blocking=True)
         if self.changes:
@@ -109,7 +109,7 @@ class DrawnBatch:
             labels=self.labels.to(device, non_blocking=True).long(),
             seen=seen,
             weak=weak,
-            strong=tuple(strong_views(weak, params, self.rgb) for params in self.strong),
+            strong=tuple(strong_views(weak, params, self.rgb) for params in self.strong if strong),
             valid=self.valid.to(device, non_blocking=True),
             boxes=tuple(box_masks(boxes, side, device) for boxes in self.boxes),
             partner=self.partner.to(device, non_blocking=True),

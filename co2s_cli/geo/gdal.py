@@ -17,6 +17,8 @@ from co2s_cli.addresses import gdal_name, gdal_options
 from co2s_cli.errors import InputError, one_line
 from co2s_cli.files import check_readable
 from co2s_cli.geo.sources import is_local
+from co2s_cli.geo.stac import SCENE
+from co2s_cli.geo.stack import stacked
 from co2s_cli.limits import MAX_BANDS
 
 FAILURES = (RasterioError, CRSError, CPLE_BaseError, UnicodeError)
@@ -59,7 +61,10 @@ def reading(source: str) -> Iterator[Any]:
     if is_local(source) and os.path.lexists(source):
         check_readable(source)
     try:
-        with _remote_environment(source), open_dataset(source) as dataset:
+        with (
+            _remote_environment(source),
+            open_dataset(stacked(source, open_dataset) if source.endswith(SCENE) else source) as dataset,
+        ):
             if dataset.count > MAX_BANDS:
                 raise InputError(f"{source}: has {dataset.count} bands, at most {MAX_BANDS} are read")
             yield dataset
@@ -75,7 +80,7 @@ def first_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def _remote_environment(source: str) -> Iterator[None]:
     """Options for addresses while `source` is in use, where it is one."""
-    if is_local(source):
+    if is_local(source) and not source.endswith(SCENE):
         yield
         return
     remote = {name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}

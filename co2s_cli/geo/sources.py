@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from co2s_cli.addresses import address_of, is_bucket, split_bucket
-from co2s_cli.cloud import listed
-from co2s_cli.errors import InputError, shown
+from co2s_cli.cloud import cache_folder, listed
+from co2s_cli.errors import ConfigError, InputError, shown
 from co2s_cli.files import read_text
+from co2s_cli.geo import stac
 
 SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".ntf", ".png", ".jpg", ".jpeg"})
 """What counts as a scene inside a folder."""
@@ -18,17 +19,24 @@ SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img",
 _KNOWN = f"known suffixes: {' '.join(sorted(SUFFIXES))}"
 
 
-def expand_sources(arguments: Iterable[str]) -> list[str]:
-    """Every scene that the arguments name, in their order, none twice.
+def expand_sources(arguments: Iterable[str], assets: Sequence[str] = (), folder: Path | None = None) -> list[str]:
+    """Every scene that the arguments name, in their order, none twice; these names stand for themselves.
 
     A folder stands for the rasters right in it, a glob for its matches (both sorted by name), `@list.txt` for the
     arguments in its lines (empty lines and those that begin with # are skipped); folders (`s3://bucket/2026/`) and
     globs of buckets likewise. Other addresses (`/vsi…`, `https://…`) and plain file names are kept as they are, also
-    where no such file exists: opening it tells that.
+    where no such file exists: opening it tells that. A STAC document stands for its items, each as a file in `folder`
+    that names the rasters of `assets`.
     """
     sources: dict[str, None] = {}
     for argument in arguments:
-        sources.update(dict.fromkeys(_expand(str(argument))))
+        for source in _expand(str(argument)):
+            if stac.is_stac(source):
+                sources.update(dict.fromkeys(stac.scenes_of(source, assets, folder or cache_folder() / "items")))
+            else:
+                sources[source if not source.startswith("@") else f"./{source}"] = None
+    if assets and not any(source.endswith(stac.SCENE) for source in sources):
+        raise ConfigError(f"--assets {','.join(assets)}: none of the scenes is a STAC item (.json)")
     return list(sources)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ _HIDDEN = ("scene", "validity", "area")
 """Facts of a scene that are digests or name paths: left out of messages and of the tag in the raster."""
 
 
-def _nothing(target: Target, scene: PreparedScene) -> None:
+def _nothing(target: Target, scene: PreparedScene, missing: Collection[str] = ()) -> None:
     """Do nothing: the default where neither polygons nor a picture are wanted."""
 
 
@@ -59,8 +59,8 @@ class Beside:
 
     check: Callable[[Target, PreparedScene], None] = _nothing
     """Refuses, before any compute, what could not be made."""
-    make: Callable[[Target, PreparedScene], None] = _nothing
-    """Makes them of the finished map."""
+    make: Callable[[Target, PreparedScene, Collection[str]], None] = _nothing
+    """Makes those of them that are named, of the finished map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ def _problem(target: Target, name: str, key: str) -> str | None:
         return published_problem(target.addresses[name], key)
     if not path.exists():
         return MISSING
-    if name in ("vector", "preview"):
+    if name in ("vector", "preview", "stac"):
         return None
     if not checksum_holds(path):
         return "does not match its own checksum, so it is damaged or was changed after it was made"
@@ -259,10 +259,9 @@ def _problem(target: Target, name: str, key: str) -> str | None:
 def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
     """A map that is done: what is missing beside it is made of it."""
     if CLASS not in target.addresses:
-        rasters = {plane.name for plane in context.product.planes}
-        beside = {name: path for name, path in target.beside.items() if name in rasters or not _is_there(target, name)}
-        addresses = {name: address for name, address in target.addresses.items() if name in beside.keys() - rasters}
-        _make_beside(context, replace(target, beside=beside, addresses=addresses), scene)
+        missing = {name for name in target.beside if not _is_there(target, name)}
+        addresses = {name: address for name, address in target.addresses.items() if name in missing}
+        _make_beside(context, replace(target, addresses=addresses), scene, missing)
     return MapResult(target.source, target.kept, "done", target.addresses)
 
 
@@ -432,13 +431,15 @@ def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
     return {name: int(counts[class_id]) for class_id, name in enumerate(classes.names)}
 
 
-def _make_beside(context: MapContext, target: Target, scene: PreparedScene) -> None:
-    """Make what is wanted beside the map, and upload what goes to object storage.
+def _make_beside(
+    context: MapContext, target: Target, scene: PreparedScene, missing: Collection[str] | None = None
+) -> None:
+    """Make what is wanted beside the map, or is `missing` of that, and upload what goes to object storage.
 
     Where something beside it fails, a map on this machine is whole and stays.
     """
     try:
-        context.beside.make(target, scene)
+        context.beside.make(target, scene, target.beside if missing is None else missing)
     except Co2sError as error:
         if CLASS in target.addresses:
             raise

@@ -92,7 +92,8 @@ def check_run(settings: RunConfig) -> None:
     check_run_files(settings)
     if settings.resume:
         return
-    if settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
+    leads = os.environ.get("RANK", "0") == "0"  # only this process needs the folder
+    if leads and settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
         raise OutputError(
             f"{settings.out}: holds a run already", hint="go on with --resume, or start anew with --overwrite"
         )

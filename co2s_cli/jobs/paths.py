@@ -42,7 +42,7 @@ def check_maps(
         for target in targets
         for name, path in target.named.items()
     ]
-    scenes = [("SCENE", target.source) for target in targets]
+    scenes = [("SCENE", name) for name in (*(target.source for target in targets), *settings.lists)]
     model = ("--model", settings.model or weights.default_path())
     check_files(settings, [*rasters, *outputs], [*scenes, model, *inputs])
 

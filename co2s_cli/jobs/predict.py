@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import tell_left_out
+from co2s_cli.geo.write.stac_item import check_pystac, write_item
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
-from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.scenes import Failure, check, each, listed
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -55,6 +57,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         Co2sError: what is wrong with the settings, the model, or with the only scene.
         InterruptError: Ctrl-C; what is finished of a map stays for the next run of the same command.
     """
+    settings = listed(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
@@ -65,7 +68,9 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     check_maps(settings, targets)
     beside = Beside(
         check=lambda target, scene: _check_beside(target, scene.scene, settings),
-        make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),
+        make=lambda target, scene, missing: _make_beside(
+            target, scene.scene, settings, manifest, progress=progress, missing=missing
+        ),
     )
     context = MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
     maps: list[MapResult] = []
@@ -83,7 +88,9 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
 
 
 def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None:
-    """Refuse polygons that could not be made of the map."""
+    """Refuse polygons and an item that could not be made of the map."""
+    if settings.stac:
+        check_pystac()
     if "vector" not in target.beside:
         return
     from co2s_cli.geo.write import vector
@@ -98,16 +105,26 @@ def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None
     vectorize.check(_vector_settings(target, settings), scene.original)
 
 
-def _make_beside(target: Target, scene: Scene, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
+def _make_beside(
+    target: Target,
+    scene: Scene,
+    settings: PredictConfig,
+    manifest: Manifest,
+    *,
+    progress: Progress,
+    missing: Collection[str],
+) -> None:
     """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
-    if "vector" in target.beside:
+    if "vector" in missing:
         from co2s_cli.jobs import vectorize
 
         vectorize.run(_vector_settings(target, settings), progress)
-    if "preview" in target.beside:
+    if "preview" in missing:
         from co2s_cli.geo.write.preview import write_preview
 
         write_preview(target.beside["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
+    if "stac" in missing:
+        write_item(target.beside["stac"], target.outputs, target.named, manifest.class_map, scene.source)
 
 
 def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:

@@ -21,7 +21,7 @@ from co2s_cli.inference.products import CLASS
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.paths import check_maps, files_of_data
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
-from co2s_cli.jobs.scenes import Failure, check, each
+from co2s_cli.jobs.scenes import Failure, check, each, listed
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
@@ -68,6 +68,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         Co2sError: what is wrong with the settings, the model, the labels to keep, or with the only scene.
         InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
     """
+    settings = listed(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:

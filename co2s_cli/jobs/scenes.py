@@ -5,12 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import Co2sError, InterruptError, PartialError
+from co2s_cli.geo.sources import expand_sources
 from co2s_cli.inference.targets import Target
 from co2s_cli.progress import Progress
 
+M = TypeVar("M", bound=MapConfig)
+
 log = logging.getLogger(__name__)
+
+
+def listed(settings: M) -> M:
+    """Settings that name each scene: folders, buckets and catalogues are looked into once."""
+    folder = None if settings.scratch is None else settings.scratch / "items"
+    return settings.naming(expand_sources(settings.scenes, settings.assets, folder))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream
 from co2s_cli.geo.polygons.class_raster import ClassRaster
 from co2s_cli.geo.polygons.features import Features
-from co2s_cli.geo.polygons.plan import VectorPlan, block_rows, check_plan, min_pixels, plan_polygons
+from co2s_cli.geo.polygons.plan import VectorPlan, block_shape, check_plan, min_pixels, plan_polygons
 from co2s_cli.geo.polygons.sieve import sieve_to_file
 from co2s_cli.geo.write import styles, vector
 from co2s_cli.geo.write.raster import copy_class_raster
@@ -135,13 +135,14 @@ def _sieve(
 def _write(
     settings: VectorizeConfig, raster: ClassRaster, plan: VectorPlan, progress: Progress
 ) -> tuple[ClassCount, ...]:
-    rows, workers = block_rows(settings, raster.grid, least_rows=plan.least_rows)
-    spans = stream.row_spans(plan.height, max(1, rows // plan.row_step) * plan.row_step)
-    progress.start("polygons", len(spans), "block")
+    rows, columns, workers = block_shape(settings, raster.grid, least_rows=plan.least_rows)
+    rows = max(1, rows // plan.row_step) * plan.row_step
+    blocks = stream.blocks_of(plan.height, plan.width, rows=rows, columns=columns)
+    progress.start("polygons", len({block.row for block in blocks}), "band")
     counts = _Counts()
 
     def tables() -> Iterator[vector.Table]:
-        for features in stream.features(plan, spans, workers=workers):
+        for features in stream.features(plan, blocks, workers=workers):
             counts.add(features)
             yield _table(features, raster.legend.names, plan)
             progress.advance()

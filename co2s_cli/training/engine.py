@@ -34,7 +34,7 @@ from co2s_cli.training.records import Records, drifting, duration, findings, rea
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
-from co2s_cli.training.step import StudentStep, run_students, total_loss
+from co2s_cli.training.step import StepSums, StudentStep, run_students, share_of_loss, survey, total_loss
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,6 @@ class Course:
     lr_lag: int
     schedule: Literal["poly", "cycle"]
     clip_norm: float
-    accumulate: int
     val_every: int
     log_every: int
     shared_counts: bool
@@ -80,23 +79,25 @@ class StudentLoss:
     weights: dict[str, float]
     """Of each term in the loss, by its name."""
     values: Tensor
-    """(terms) over all ranks, without the weights; on the device."""
+    """(terms) over all ranks, without the weights, on the device; of one of several passes its part of the sum."""
 
 
-def mean_values(losses: Sequence[StudentLoss], batches: int) -> dict[str, float]:
-    """Means over the batches of a step: each term as "student/term", and "loss", the weighted sum of all of them.
+def step_values(losses: Sequence[StudentLoss], summed: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Sums over the passes of a step: each term as "student/term", and "loss", the weighted sum of all of them.
 
-    The device is waited for here alone, once a step.
+    `summed` over the ranks, where they are not yet. The device is waited for here alone, once a step.
     """
-    values = iter(torch.cat([loss.values for loss in losses]).tolist())
-    means = {"loss": 0.0}
+    by_student: dict[str, Tensor] = {}
     for loss in losses:
+        before = by_student.get(loss.student)
+        by_student[loss.student] = loss.values if before is None else before + loss.values
+    values = iter(summed(torch.cat(list(by_student.values()))).tolist())
+    found = {"loss": 0.0}
+    for loss in losses[: len(by_student)]:
         terms = {part: next(values) for part in loss.weights}
-        means["loss"] += sum(weight * terms[part] for part, weight in loss.weights.items()) / batches
-        for part, value in terms.items():
-            name = f"{loss.student}/{part}"
-            means[name] = means.get(name, 0.0) + value / batches
-    return means
+        found["loss"] += sum(weight * terms[part] for part, weight in loss.weights.items())
+        found |= {f"{loss.student}/{part}": value for part, value in terms.items()}
+    return found
 
 
 class TrainingEngine:
@@ -110,6 +111,7 @@ class TrainingEngine:
         course: Course,
         runtime: Runtime,
         *,
+        sums: StepSums,
         folder: Path,
         settings: Mapping[str, Any],
         validate: Callable[[Ensemble], ValidationCounts],
@@ -130,6 +132,7 @@ class TrainingEngine:
         self._students = students
         self._models = {name: runtime.wrapped(student) for name, student in students.items()}
         self._loader = loader
+        self._sums = sums
         self._course = course
         self._runtime = runtime
         self._folder = folder
@@ -160,10 +163,14 @@ class TrainingEngine:
         """Steps that were done when it was made."""
 
     def resume(self) -> None:
-        """Take up the last whole state of the run folder."""
-        state = State.load(self._folder)
-        if self._runtime.leads:
-            refuse_older(self._folder, state.step, every=self._course.val_every)
+        """Take up the last whole state of the run folder, which only rank 0 needs to reach."""
+        state = None
+        with self._runtime.agreed():
+            if self._runtime.leads:
+                state = State.load(self._folder)
+                refuse_older(self._folder, state.step, every=self._course.val_every)
+        state = self._runtime.from_leader(state)
+        assert state is not None
         self._pair.load_state_dict(state.model)
         self._initial = state.initial
         if self._ema is not None:
@@ -183,7 +190,7 @@ class TrainingEngine:
         self._progress.start("train", last - self.step, "step")
         clock = time.perf_counter()
         first = self.step
-        batches = self._loader.batches(self.step * course.accumulate, last * course.accumulate)
+        batches = self._loader.batches(self.step, last)
         try:
             while self.step < last:
                 parts = self._advance(self._drawn(batches))
@@ -205,8 +212,7 @@ class TrainingEngine:
         """What a step takes in which everything is computed; nothing is learnt. A first one is not timed."""
         course = self._course
         self.step = course.judged - 1  # where unlabelled views count
-        first = self.step * course.accumulate
-        batches = self._loader.batches(first, first + (tries + 1) * course.accumulate)
+        batches = self._loader.batches(self.step, self.step + tries + 1)
         self._pair.train()
         began = time.perf_counter()
         try:
@@ -246,9 +252,9 @@ class TrainingEngine:
             self.mean = self._validate(self._ema.module)
 
     def _drawn(self, batches: Iterator[DrawnBatch]) -> list[DrawnBatch]:
-        """The batches of the next step; the time that they are waited for is counted."""
+        """The passes of the next step; the time that they are waited for is counted."""
         began = time.perf_counter()
-        drawn = [next(batches) for _ in range(self._course.accumulate)]
+        drawn = [next(batches) for _ in range(self._loader.passes)]
         self._waited += time.perf_counter() - began
         return drawn
 
@@ -284,14 +290,28 @@ class TrainingEngine:
         return found
 
     def _gradients(self, batches: list[DrawnBatch]) -> dict[str, float] | None:
-        """Gradients of a step, and the mean values of its parts; None where the device has too little memory."""
+        """Gradients of a step, and the values of its parts; None where the device has too little memory."""
         losses: list[StudentLoss] = []
+        one = self._loader.one_pass
         try:
+            over = None if one else self._survey(batches)
             for index, batch in enumerate(batches):
-                losses += self._backward(batch, share=1 / len(batches), synced=index == len(batches) - 1)
+                losses += self._backward(batch, over, synced=index == len(batches) - 1)
         except torch.OutOfMemoryError:
             return None  # not handled here: what is being raised keeps the step's tensors alive
-        return mean_values(losses, len(batches))
+        return step_values(losses, (lambda values: values) if one else self._runtime.summed)
+
+    def _survey(self, batches: list[DrawnBatch]) -> dict[str, dict[str, Tensor]]:
+        """What the terms of each student are divided by, over all passes of the step."""
+        device = self._runtime.device
+        counts = survey(
+            self._students,
+            lambda: (batch.to(device, strong=False) for batch in batches),
+            self.step % self._course.judged,
+            self._sums,
+            self._runtime,
+        )
+        return counts if self._course.shared_counts else {}
 
     def _too_big(self, batch: DrawnBatch) -> ResourceError:
         """What to try where a step does not fit: the largest half of a half … of the batch that does, found by trying.
@@ -309,22 +329,35 @@ class TrainingEngine:
         hint = "one crop alone does not fit: try a smaller --crop, or --checkpointing"
         if fitting:
             said = "fits" if alone else "needs half of it"
-            hint = f"--batch {fitting} {said}; with --set accumulate={-(-size // fitting)} a step is as large"
+            whole = fitting * self._runtime.ranks
+            hint = f"--batch {whole} {said}; with --set accumulate={-(-size // fitting)} a step is as large"
         return ResourceError(
             f"{self._runtime.device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels "
             "does not fit into its memory",
             hint=hint,
         )
 
-    def _backward(self, batch: DrawnBatch, *, share: float, synced: bool) -> list[StudentLoss]:
-        """Gradients of one batch, one student after the other, without waiting for the device in between."""
+    def _backward(
+        self, batch: DrawnBatch, over: Mapping[str, Mapping[str, Tensor]] | None, *, synced: bool
+    ) -> list[StudentLoss]:
+        """Gradients of one pass, one student after the other, without waiting for the device in between.
+
+        `over` is what `_survey` has found, where a step has more passes.
+        """
         views = batch.to(self._runtime.device)
         losses = []
+        shared = self._course.shared_counts
+        self._sums.begin()
         with without_sync(*self._models.values(), wanted=not synced):
             step = self.step % self._course.judged
             for name, terms in run_students(self._students, views, step, called=self._models):
-                loss, values = total_loss(terms, self._runtime, shared=self._course.shared_counts)
-                self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+                if over is None:
+                    loss, values = total_loss(terms, self._runtime, shared=shared)
+                else:
+                    parts = over[name] if shared else self._loader.shares
+                    portion = len(batch.slots) / self._loader.crops
+                    loss, values = share_of_loss(terms, parts, self._runtime, portion=portion)
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 losses.append(StudentLoss(name, {part: term.weight for part, term in terms.items()}, values))
         return losses
 
@@ -335,7 +368,7 @@ class TrainingEngine:
         rate = next(group["lr"] for group in self.optimizer.param_groups if group["name"].endswith("decoder"))
         records.add(self.step, {**parts, "lr": rate})
         speed = done / max(seconds, 1e-9)
-        images = speed * course.accumulate * self._loader.images * self._runtime.ranks
+        images = speed * self._loader.images
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
         timing = {"images_per_second": images, "seconds": seconds, "waited": self._waited, "gpu_gb": memory}
         records.add_timing(self.step, timing)

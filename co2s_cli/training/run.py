@@ -89,15 +89,25 @@ def conduct(
         InterruptError: Ctrl-C; the last whole state stays.
     """
     out = _folder(settings)
-    with started(settings.device) as runtime, _only_writer(out, runtime):
-        _check_folder(out, settings)
-        data = data_of(settings, with_unlabeled=with_unlabeled)
-        check_scale(settings, data)
-        before, begun_with = _begun(out, settings, data, runtime) if settings.resume else (None, 0)
-        lesson = prepare(data, before, runtime)
+    with started(settings.device) as runtime, contextlib.ExitStack() as held:
+        begun: BegunRun | None = None
+        with runtime.agreed():
+            if runtime.leads:
+                held.enter_context(_only_writer(out))
+                _check_folder(out, settings)
+                begun = _begun(out, settings) if settings.resume else None
+        begun = runtime.from_leader(begun)
+        with runtime.agreed():
+            data = data_of(settings, with_unlabeled=with_unlabeled)
+            check_scale(settings, data)
+            before = None if begun is None else begun.manifest_for(data, out)
+            lesson = prepare(data, before, runtime)
         refit = data.whole is not None
-        made = partial(engine_for, settings, data, lesson, runtime, folder=out, refit=refit, progress=progress)
-        steps = begun_with or length_of(settings, data, runtime, made) * (1 + refit)
+        made = partial(
+            engine_for, settings, data, lesson, runtime,
+            folder=out, refit=refit, progress=progress, processes=runtime.ranks if begun is None else begun.processes,
+        )  # fmt: skip
+        steps = length_of(settings, data, runtime, made) * (1 + refit) if begun is None else begun.steps
         engine = made(steps=steps)
         if settings.resume:
             engine.resume()
@@ -125,11 +135,8 @@ def conduct(
 
 
 @contextlib.contextmanager
-def _only_writer(out: Path, runtime: Runtime) -> Iterator[None]:
+def _only_writer(out: Path) -> Iterator[None]:
     """No other run writes into the folder while this one lasts; what killed ones left of their files goes."""
-    if not runtime.leads:
-        yield
-        return
     with only_writer(out):
         for name in WRITTEN:
             clear_leftovers(out / name)
@@ -213,9 +220,9 @@ def length_of(
     `made`: an engine of so many `steps`, to find the pace of this machine with.
     """
     if settings.epochs is not None:
-        return settings.epochs * epoch_steps_of(settings, data, runtime)
+        return settings.epochs * epoch_steps_of(settings, data, runtime.ranks)
     if settings.visits is not None:
-        crops = settings.batch * settings.accumulate * runtime.ranks
+        crops = settings.batch * settings.accumulate
         return min(max(SHORTEST, -(-settings.visits * data.places // crops)), LONGEST)
     if settings.minutes is not None and made is not None:
         seconds = runtime.mean(made(steps=2).seconds_a_step())
@@ -223,24 +230,34 @@ def length_of(
     return settings.steps or DEFAULT_STEPS
 
 
-def _begun(out: Path, settings: RunConfig, data: Dataset, runtime: Runtime) -> tuple[Manifest, int]:
-    """Manifest and steps of the run in a folder.
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """What a resume has to know of the run in a folder before its state is loaded."""
 
-    Refused with other settings, data or processes: the batches would be others.
-    """
+    manifest: str
+    """JSON of its manifest."""
+    steps: int
+    """Those of the whole run."""
+    processes: int
+    """How many began it: what falls to each of them is computed at once, whatever their number is now."""
+
+    def manifest_for(self, data: Dataset, out: Path) -> Manifest:
+        """Its manifest.
+
+        Raises:
+            InputError: it began with other data.
+        """
+        manifest = Manifest.model_validate_json(self.manifest)
+        if manifest.training.get("data") != data.digest:
+            raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
+        return manifest
+
+
+def _begun(out: Path, settings: RunConfig) -> BegunRun:
+    """The run in a folder, refused with other settings: its batches would be others."""
     state = State.load(out, lazily=True)
     state.check_settings(out, settings.deciding())
-    before = state.settings["processes"]
-    if before != runtime.ranks:
-        again = f"torchrun --nproc-per-node {before} -m co2s_cli …" if before != 1 else "the command without torchrun"
-        raise ConfigError(
-            f"--resume: the run began with {before} processes, now there are {runtime.ranks}",
-            hint=f"go on with {again}, or start a new run",
-        )
-    manifest = Manifest.model_validate_json(state.manifest)
-    if manifest.training.get("data") != data.digest:
-        raise InputError(f"{out}: the data has changed since this run began", hint="start a new run")
-    return manifest, int(state.settings["whole_run"])
+    return BegunRun(state.manifest, int(state.settings["whole_run"]), int(state.settings["processes"]))
 
 
 def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
@@ -272,7 +289,7 @@ def _tell_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Ru
     precision = pick_precision(settings.precision, runtime.device)
     log.info(
         "%s on %s in %s: %d steps of %d crops of %d pixels%s",
-        settings.lesson, runtime.device, precision, steps, settings.batch * runtime.ranks, settings.crop, anew,
+        settings.lesson, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, anew,
     )  # fmt: skip
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +24,11 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others: a validation on one rank may take minutes."""
+
+T = TypeVar("T")
+
+Refusal = tuple[int, str, str | None]
+"""Exit code, message and hint of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,53 @@ class Runtime:
         """The module with gradients averaged over the ranks."""
         if self.ranks == 1:
             return module
-        # parameters that no loss reaches (a backbone that trains whole has some) must not be waited for
-        return DistributedDataParallel(module, find_unused_parameters=True)
+        # parameters that no loss reaches (a backbone that trains whole has some) must not be waited for; buffers are
+        # constants, and sending them anew would be waited for by ranks that make their step in another number of passes
+        return DistributedDataParallel(module, find_unused_parameters=True, broadcast_buffers=False)
 
     def wait(self) -> None:
         """Until every rank is here."""
         if self.ranks > 1:
             dist.barrier()
+
+    def from_leader(self, value: T) -> T:
+        """The value of rank 0 on every rank; those of others do not count."""
+        box = [value]
+        if self.ranks > 1:
+            dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def agreed(self) -> contextlib.AbstractContextManager[None]:
+        """A block whose errors end all ranks: what one refuses in it, each raises at its end."""
+        if self.ranks == 1:
+            return contextlib.nullcontext()
+
+        def gathered(word: Refusal | None) -> list[Refusal | None]:
+            words: list[Refusal | None] = [None] * self.ranks
+            dist.all_gather_object(words, word)
+            return words
+
+        return _agreement(gathered)
+
+
+@contextlib.contextmanager
+def _agreement(exchanged: Callable[[Refusal | None], Sequence[Refusal | None]]) -> Iterator[None]:
+    """Raise what the block raises, or else what another process raises there. `exchanged` gives each one's error."""
+    refused: Co2sError | None = None
+    try:
+        yield
+    except LostError:
+        raise
+    except Co2sError as error:
+        refused = error
+    words = exchanged((refused.exit_code, refused.message, refused.hint) if refused else None)
+    if refused:
+        raise refused
+    kinds = {kind.exit_code: kind for kind in Co2sError.__subclasses__()}
+    for word in words:
+        if word is not None:
+            code, message, hint = word
+            raise kinds.get(code, Co2sError)(message, hint=hint)
 
 
 def device_name(device: torch.device) -> str:
@@ -149,6 +196,44 @@ def _heard(device: torch.device) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _torchrun() -> tuple[Any, str]:
+    """The store of the torchrun that started this process, which outlives its processes; what keys begin with there.
+
+    Raises:
+        RuntimeError, KeyError, ValueError: there is none to reach.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False
+    )
+    return store, f"co2s {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def _exchanged(name: str, word: Any) -> list[Any]:
+    """The words of all processes by rank, before they are a group; of this one alone where no torchrun is reached."""
+    try:
+        store, prefix = _torchrun()
+    except (RuntimeError, KeyError, ValueError):
+        return [word]
+    store.set(f"{prefix} {name} {os.environ['RANK']}", json.dumps(word))
+    store.set_timeout(TIMEOUT)
+    keys = [f"{prefix} {name} {rank}" for rank in range(int(os.environ["WORLD_SIZE"]))]
+    try:
+        return [json.loads(store.get(key)) for key in keys]
+    except RuntimeError as error:  # its torchrun has ended, or a process has not come in time
+        raise LostError from error
+
+
+def agreed_before(name: str) -> contextlib.AbstractContextManager[None]:
+    """As `Runtime.agreed`, for what is checked before the processes are a group; `name` tells blocks apart."""
+    return _agreement(lambda word: _exchanged(name, word))
+
+
+def leader_says(name: str, value: Any) -> Any:
+    """The value of rank 0, plain data, before the processes are a group."""
+    return _exchanged(name, value)[0]
+
+
 def first_to_say(error: Co2sError) -> bool:
     """Whether this process is to tell of an error that ends it: each one is told by one process of the run.
 
@@ -157,13 +242,9 @@ def first_to_say(error: Co2sError) -> bool:
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends it as soon as another has ended: not before it spoke
     try:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False
-        )
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        silence = store.add(f"co2s {attempt}", 1) == 1
-        news = store.add(f"co2s {attempt} {error.message}", 1) == 1
+        store, prefix = _torchrun()
+        silence = bool(store.add(prefix, 1) == 1)
+        news = bool(store.add(f"{prefix} {error.message}", 1) == 1)
     except (RuntimeError, KeyError, ValueError):
         return True
     return news and (silence or not isinstance(error, LostError))

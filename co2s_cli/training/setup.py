@@ -31,7 +31,7 @@ from co2s_cli.training.engine import Course, TrainingEngine
 from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.step import Guide, Passes, StudentStep
+from co2s_cli.training.step import Guide, Passes, StepSums, StudentStep
 
 _HEAVIEST = 1_000_000
 """Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
@@ -62,16 +62,18 @@ def engine_for(
     *,
     folder: Path,
     steps: int,
+    processes: int,
     refit: bool = False,
     progress: Progress,
 ) -> TrainingEngine:
-    """The engine of a run of `steps` steps, in whose second half all labels teach if `refit`."""
-    course = course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, runtime))
-    rules = rules_of(settings, data, course.judged, runtime)
+    """The engine of a run of `steps` steps that `processes` began, in whose second half all labels teach if `refit`."""
+    course = course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, processes))
+    sums = StepSums(runtime)
+    rules = rules_of(settings, data, course.judged, sums)
     method = lesson.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
     ema = Ema(lesson.pair, settings.ema) if settings.ema else None
-    sliding = sliding_of(settings)
+    sliding = sliding_of(settings, processes)
 
     def validate(model: Ensemble) -> ValidationCounts:
         counts = evaluate(
@@ -100,11 +102,12 @@ def engine_for(
     return TrainingEngine(
         lesson.pair,
         student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=course.judged),
+        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=course.judged, processes=processes),
         course,
         runtime,
+        sums=sums,
         folder=folder,
-        settings={**settings.deciding(), "processes": runtime.ranks, "whole_run": steps},
+        settings={**settings.deciding(), "processes": processes, "whole_run": steps},
         validate=validate,
         look=look,
         progress=progress,
@@ -114,8 +117,10 @@ def engine_for(
     )
 
 
-def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0) -> Loader:
-    """The batches of this rank, with `views` strong views of the unlabelled crops.
+def loader_of(
+    settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0, processes: int = 1
+) -> Loader:
+    """The batches of this rank, with `views` strong views of the unlabelled crops, of a run that `processes` began.
 
     From step `whole_from` on all labels are drawn from, where the data holds some back until then.
     """
@@ -125,6 +130,9 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
         crop=settings.crop,
         rank=runtime.rank,
         ranks=runtime.ranks,
+        accumulate=settings.accumulate,
+        share=share_of(settings, processes),
+        apart=settings.denominators == "rank",
         views=views,
         partner=settings.cutmix_partner,
         strength=strength_of(settings, data.bands),
@@ -134,7 +142,7 @@ def loader_of(settings: RunConfig, data: Dataset, runtime: Runtime, *, views: in
     pinned = runtime.device.type == "cuda"
     return Loader(
         data.labeled, data.unlabeled, plan, threads=settings.workers or crop_threads(runtime), pinned=pinned,
-        whole=data.whole, whole_from=whole_from * settings.accumulate,
+        whole=data.whole, whole_from=whole_from,
     )  # fmt: skip
 
 
@@ -174,11 +182,16 @@ def strength_of(settings: RunConfig, bands: Sequence[str]) -> Strength:
     return Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur, own)
 
 
-def epoch_steps_of(settings: RunConfig, data: Dataset, runtime: Runtime) -> int:
+def share_of(settings: RunConfig, processes: int) -> int:
+    """Crops of a batch that fall to each of `processes`."""
+    return -(-settings.batch // processes)
+
+
+def epoch_steps_of(settings: RunConfig, data: Dataset, processes: int) -> int:
     """Steps of one pass over the unlabelled images, or over the labelled ones where there are no others."""
     images = len(data.unlabeled or data.labeled)
     # batches that make one step together are what so many GPUs would see of it
-    return steps_per_epoch(images, ranks=runtime.ranks * settings.accumulate, batch=settings.batch)
+    return steps_per_epoch(images, ranks=processes * settings.accumulate, batch=share_of(settings, processes))
 
 
 def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool = False) -> Course:
@@ -196,7 +209,6 @@ def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool 
         lr_lag=settings.lr_lag,
         schedule=settings.schedule,
         clip_norm=settings.clip_norm,
-        accumulate=settings.accumulate,
         val_every=epoch_steps if settings.val_every == "epoch" else settings.val_every or tenth,
         log_every=settings.log_every,
         shared_counts=settings.denominators == "all",
@@ -205,9 +217,9 @@ def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool 
     )
 
 
-def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -> MethodRules:
+def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> MethodRules:
     """What the method is told."""
-    device = runtime.device
+    device = sums.device
     rules = MethodRules(
         threshold=_thresholds(settings, data).to(device),
         steps=steps,
@@ -216,7 +228,7 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -
         pseudo_balance=settings.pseudo_balance,
         consistency_start=settings.consistency_start,
         consistency_ramp=settings.consistency_ramp,
-        summed=runtime.summed,
+        summed=sums,
     )
     if not isinstance(settings, TrainConfig):  # without a peer there is no stability loss
         return rules
@@ -229,8 +241,8 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, runtime: Runtime) -
     )
 
 
-def sliding_of(settings: RunConfig) -> Sliding:
-    """How validation makes maps."""
+def sliding_of(settings: RunConfig, processes: int = 1) -> Sliding:
+    """How validation makes maps, with as many windows at once as `processes` have crops each."""
     tile = settings.eval_tile or settings.crop
     stride = published_stride if settings.preset == "published" else stride_of
     return Sliding(
@@ -239,7 +251,7 @@ def sliding_of(settings: RunConfig) -> Sliding:
         blend=settings.eval_blend,
         taper=settings.eval_taper,
         short_side=settings.eval_resize or None,
-        batch=settings.batch,
+        batch=share_of(settings, processes),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -80,8 +80,15 @@ class Method(Protocol):
     def wants(self) -> Wants:
         """The views it needs."""
 
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+
     def wants_at(self, step: int) -> Wants:
         """The views it needs in one step: fewer of them while some have no weight."""
+
+    def counts_said(self, step: int) -> bool:
+        """Whether what its terms are divided by depends on what students say about the weak view."""
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss in step `step`.
@@ -113,6 +120,7 @@ class StudentStep(nn.Module):
         super().__init__()
         self.student = student
         self.wants_at = method.wants_at
+        self.counts_said = method.counts_said
         self._method = method
         self._guide = guide
         self._number = number
@@ -150,6 +158,31 @@ class StudentStep(nn.Module):
         with self._autocast(own):
             return self._passes.probabilities(own)
 
+    def counted(self, batch: Batch, step: int, said: Mapping[str, Tensor], name: str) -> dict[str, Term]:
+        """The terms of `forward`, of which the counts alone are right; the networks are not asked.
+
+        `said` are the probabilities of the weak view of all students, by name; empty where no count depends on them.
+        Left out are terms that every crop has the same count in.
+        """
+        wants, own = self.wants_at(step), len(batch.images)
+        empty = torch.zeros(1, 1, 1, 1, device=batch.images.device)
+        blank = empty.expand(own, self._method.classes, *batch.images.shape[-2:])
+        looks = wants.unlabeled and (wants.weak or self._guide is None or wants.feature)
+        weak = said.get(name, blank)
+        guide = self._guide(batch.weak[:own]) if self._guide is not None and said else weak
+        views = Views(
+            labeled=blank,
+            weak=weak.clamp_min(1e-12).log() if looks else blank[:0],
+            strong=(blank,) * wants.strong,
+            feature=blank if wants.feature else None,
+            guide=torch.cat([guide, empty.expand(len(batch.weak) - own, *blank.shape[1:])])
+            if len(batch.weak)
+            else weak,
+            labeled_guide=blank if wants.labeled_guide else None,
+        )
+        peers = {peer: probabilities for peer, probabilities in said.items() if peer != name}
+        return self._method.terms(views, batch, peers, step)
+
     def _autocast(self, images: Tensor) -> torch.autocast:
         return torch.autocast(images.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
 
@@ -186,6 +219,104 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     counts = both[1].clamp_min(1e-12)
     values = totals * runtime.ranks / counts
     return (weight * values).sum(), both[0] / counts
+
+
+class StepSums:
+    """Tensors summed over all ranks and passes of a step, for a method that asks for some in the middle of its terms.
+
+    A step of one pass asks the ranks at once. For one of several passes `survey` collects what each of them adds, and
+    each is answered with the sums then, in the order in which it asks.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._sums: list[Tensor] = []
+        self._asked = 0
+        self.mode: Literal["at once", "collecting", "answering"] = "at once"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self._runtime.device
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self._asked = 0
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The sum of such tensors."""
+        if self.mode == "at once":
+            return self._runtime.summed(values)
+        self._asked += 1
+        if self.mode == "answering":
+            return self._sums[self._asked - 1]
+        if self._asked > len(self._sums):
+            self._sums.append(values)
+        else:
+            self._sums[self._asked - 1] = self._sums[self._asked - 1] + values
+        return values
+
+    def collect(self) -> None:
+        """The passes of another step begin to tell what they add."""
+        self._sums, self.mode = [], "collecting"
+
+    def answer(self) -> bool:
+        """From now on every pass gets the sums over all ranks; whether there are any."""
+        self._sums = [self._runtime.summed(values) for values in self._sums]
+        self.mode = "answering"
+        return bool(self._sums)
+
+
+@torch.no_grad()
+def survey(
+    steps: Mapping[str, StudentStep], views: Callable[[], Iterator[Batch]], step: int, sums: StepSums, runtime: Runtime
+) -> dict[str, dict[str, Tensor]]:
+    """What the terms of each student are divided by, over all ranks and passes of a step, before any gradient is taken.
+
+    `views` gives the passes of this rank anew at each call. They cost a pass of the weak view through the networks, and
+    that only where a count depends on it; two where thresholds do as well.
+    """
+    sums.collect()
+    counts = _counted(steps, views, step, sums)
+    if sums.answer():
+        counts = _counted(steps, views, step, sums)
+    shared = runtime.summed(torch.stack([count for terms in counts.values() for count in terms.values()]))
+    rest = iter(shared.unbind())
+    return {name: {part: next(rest) for part in terms} for name, terms in counts.items()}
+
+
+def _counted(
+    steps: Mapping[str, StudentStep], views: Callable[[], Iterator[Batch]], step: int, sums: StepSums
+) -> dict[str, dict[str, Tensor]]:
+    """The counts of each student's terms over the passes of this rank."""
+    counts: dict[str, dict[str, Tensor]] = {name: {} for name in steps}
+    asks = any(student.counts_said(step) for student in steps.values())
+    for batch in views():
+        sums.begin()
+        said = {name: student.predict_weak(batch) for name, student in steps.items()} if asks else {}
+        for name, student in steps.items():
+            for part, term in student.counted(batch, step, said, name).items():
+                counts[name][part] = counts[name].get(part, 0) + term.count
+    return counts
+
+
+def share_of_loss(
+    terms: dict[str, Term], over: Mapping[str, Tensor] | int, runtime: Runtime, *, portion: float
+) -> tuple[Tensor, Tensor]:
+    """As `total_loss` for one of several passes of a step; its values are parts of sums over all passes and ranks.
+
+    `over`: the counts of the whole step by term; or how many shares there are, each with counts of its own. A term that
+    is not among the counts has the same in every crop, of which the pass holds a `portion` of the step's.
+    """
+    totals = torch.stack([term.total for term in terms.values()])
+    if isinstance(over, int):
+        counts = torch.stack([term.count.clamp_min(1e-12) * over for term in terms.values()])
+    else:
+        known = [over.get(part, term.count / portion) for part, term in terms.items()]
+        counts = torch.stack(known).clamp_min(1e-12)
+    weight = torch.tensor([term.weight for term in terms.values()]).to(totals.device, non_blocking=True)
+    values = totals / counts
+    return (weight * values).sum() * runtime.ranks, values.detach()
 
 
 class Passes:

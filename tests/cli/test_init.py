@@ -206,9 +206,14 @@ TINY = ("--preset", "tiny", "--steps", 2, *(w for t in ("crop=32", "batch=1", "w
 @pytest.mark.parametrize("at_once", [False, True])
 def test_from_a_scene_and_polygons_to_a_map(co2s, folder, at_once):
     if at_once:
-        result = co2s("train", "scene.tif", "--labels", "polygons.gpkg", "--out", "runs/a", *TINY)
-        again = co2s("train", "--resume", "--out", "runs/a")
-        assert again.exit_code == 0, again.output
+        words = ("train", "scene.tif", "--labels", "polygons.gpkg", "--out", "runs/a", "--resume", "auto", *TINY)
+        result = co2s(*words, "--stop-after", 1)
+        for again in (words, ("train", "--resume", "--out", "runs/a")):
+            went_on = co2s(*again)
+            assert went_on.exit_code == 0, went_on.output
+        (folder / "other.tif").write_bytes((folder / "scene.tif").read_bytes())
+        other = co2s("train", "other.tif", *words[2:])
+        assert (other.exit_code, "is another data.yaml" in other.stderr) == (4, True)
     else:
         assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 0
         result = co2s("train", "data.yaml", "--out", "runs/a", *TINY)

@@ -9,7 +9,8 @@ from support.rasters import write_raster
 from support.training import QUICK, chips, landscape
 
 from co2s_cli import load
-from co2s_cli.config.train import settings_of
+from co2s_cli.config import load as checked
+from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.errors import ConfigError
 from co2s_cli.models.weights import read_manifest
 
@@ -42,6 +43,41 @@ def test_stop_and_resume(co2s, data, tmp_path):
     assert second.exit_code == 0, second.output
     assert json.loads(second.stdout)["step"] == 3
     assert set(json.loads(second.stdout)["miou"]) == {"clip", "dino", "fused"}
+
+
+def test_resume_auto_begins_and_goes_on_by_one_command_line(co2s, data, tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "--resume", "auto", data, "--out", out, "--steps", 2, "--json", *TINY]
+    assert json.loads(co2s(*words, "--stop-after", 1).stdout)["step"] == 1
+    second = co2s(*words)
+    assert json.loads(second.stdout)["step"] == 2, second.output
+    other = co2s(*words, "--seed", 5)
+    assert other.exit_code == 2
+    assert "seed is 0 in" in other.stderr
+    (out / "state.pt").unlink()  # as if it had been killed before its first state
+    again = co2s(*words)
+    assert json.loads(again.stdout)["step"] == 2, again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "resume", "message"),
+    [
+        (["--resume", "data.yaml"], True, None),
+        (["data.yaml", "--resume=auto"], "auto", None),
+        (["data.yaml", "--resume=never"], None, "resume"),
+    ],
+)
+def test_resume_stands_alone_or_before_auto(words, resume, message):
+    from co2s_cli.cli.options import _with_values
+
+    read = list(_with_values(words, {"--resume": ("true", "auto")}))
+    assert "data.yaml" in read
+    value = next(word for word in read if word.startswith("--resume")).partition("=")[2]
+    if message:
+        with pytest.raises(ConfigError, match=message):
+            checked(TrainConfig, None, {"resume": value})
+    else:
+        assert checked(TrainConfig, None, {"resume": value}).resume == resume
 
 
 @pytest.mark.parametrize("method", ["supervised", "fixmatch", "unimatch"])

@@ -270,7 +270,7 @@ def test_ranks_own_the_slots_of_the_doubled_batch(data, batch):
     whole = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2 * batch, crop=64)).batch(5).to(CPU)
     for rank in range(2):
         part = (
-            Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=batch, crop=64, rank=rank, ranks=2))
+            Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2 * batch, crop=64, rank=rank, ranks=2))
             .batch(5)
             .to(CPU)
         )

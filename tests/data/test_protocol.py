@@ -151,7 +151,7 @@ def test_an_epoch_has_the_published_steps_however_the_batch_is_made(tmp_path):
     """WHDLD 1/24: 4,446 training images less 185 labelled ones, 2 a GPU: 533 steps an epoch, on four GPUs or on one."""
     images = SimpleNamespace(unlabeled=range(4446 - 185), labeled=())
     for ranks in (1, 2, 4):
-        settings = quick(tmp_path, tmp_path, "batch=2", f"accumulate={4 // ranks}", epochs=80)
+        settings = quick(tmp_path, tmp_path, f"batch={2 * ranks}", f"accumulate={4 // ranks}", epochs=80)
         runtime = Runtime(torch.device("cpu"), ranks=ranks)
         assert run.length_of(settings, images, runtime) == 80 * 533
 

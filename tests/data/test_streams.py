@@ -156,7 +156,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
     [
         ("other", {"batch": 2}),
         ("other", {"batch": 3}),
-        ("other", {"batch": 1, "rank": 1, "ranks": 2}),
+        ("other", {"batch": 2, "rank": 1, "ranks": 2}),
         ("flip", {"batch": 4}),
         ("same", {"batch": 2}),
     ],
@@ -209,7 +209,7 @@ def test_an_epoch_shows_each_unlabelled_chip_once_and_the_labelled_ones_as_often
     data = data_of(tmp_path, labeled=2, unlabeled=8)
     steps = steps_per_epoch(8, ranks=ranks, batch=4 // ranks)
     assert steps == 2
-    plans = [{"batch": 4 // ranks, "rank": rank, "ranks": ranks} for rank in range(ranks)]
+    plans = [{"batch": 4, "rank": rank, "ranks": ranks} for rank in range(ranks)]
     shown = [batches(data, 3 * steps, **plan) for plan in plans]
     for epoch in range(3):
         made = [batch for rank in shown for batch in rank[epoch * steps : (epoch + 1) * steps]]

@@ -1,5 +1,6 @@
 """Each command refuses an output that is one of its inputs, before it opens any of them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ VRT = "<VRTDataset><SourceFilename relativeToVRT='1'>map.tif</SourceFilename></V
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, tmp_path_factory):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for name in ("map.tif", "sure.tif", "model.safetensors", "area.gpkg", "report.json"):
         Path(name).write_bytes(b"nothing")
     Path("scene.vrt").write_text(VRT)
@@ -21,6 +23,8 @@ def folder(tmp_path, monkeypatch):
     data = {"classes": ["a", "b"], "labeled": [{"image": "scene.vrt", "labels": "labelled/curves.png"}]}
     Path("data.yaml").write_text(yaml.safe_dump(data))
     Path("list.tif").write_text("scene.vrt")
+    assets = {name: {"href": f"{name}.tif", "type": "image/tiff"} for name in "ab"}
+    Path("items.geojson").write_text(json.dumps({"type": "Feature", "id": "one", "assets": assets}))
     Path("settings.gpkg").write_text("min_area: 20px")
     Path("labelled/confusion.png").symlink_to(tmp_path / "map.tif")
     return tmp_path
@@ -35,6 +39,7 @@ COMMANDS = [
     ("import model.safetensors --dataset whdld --out model.safetensors", "CHECKPOINT... model.safetensors"),
     ("predict scene.vrt --out map.tif", "SCENE scene.vrt, by way of map.tif"),
     ("predict @list.tif --out list.tif", "SCENE @list.tif, by way of list.tif"),
+    ("predict items.geojson --assets a,b --out a.tif --vector items.geojson", "SCENE items.geojson"),
     ("vectorize map.tif --out settings.gpkg --config settings.gpkg", "--config settings.gpkg"),
     ("predict scene.vrt --out a.tif --confidence map.tif", "SCENE scene.vrt, by way of map.tif"),
     ("train data.yaml --preset tiny --out run --init run/last.safetensors", "--init run/last.safetensors"),

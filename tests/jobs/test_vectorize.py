@@ -351,3 +351,25 @@ def test_processes_and_memory_limits_change_nothing(tmp_path, monkeypatch):
     one, *others = (pyogrio.read_dataframe(file) for file in files)
     for other in others:
         assert_geodataframe_equal(one, other)
+
+
+@pytest.mark.slow
+def test_blocks_with_columns_change_nothing_but_where_simplified_borders_are_cut(tmp_path, monkeypatch):
+    """Wide maps are cut in columns, so that a block takes the same memory at any width."""
+    monkeypatch.setattr("co2s_cli.geo.polygons.stream._POOL_PAYS_SECONDS", 0.0)
+    path = save(tmp_path / "map.tif", labels(side=700, blocks=9))
+    levels = save(tmp_path / "levels.tif", np.random.default_rng(1).integers(0, 255, (700, 700)).astype(np.uint8))
+
+    def polygons(name, **options):
+        return read(run(path, tmp_path / name, confidence=str(levels), **options).out)
+
+    whole, smooth = polygons("whole.parquet"), polygons("smooth.parquet", simplify=1.5)
+    for module in ("plan", "simplify"):
+        monkeypatch.setattr(f"co2s_cli.geo.polygons.{module}.JOINT_COLUMNS", 200)
+    assert_geodataframe_equal(polygons("cut.parquet", mem_limit="5MB"), whole)
+    cut = polygons("smooth-cut.parquet", simplify=1.5)
+    assert_geodataframe_equal(cut, polygons("smooth-cut2.parquet", simplify=1.5, workers=2))
+    assert shapely.coverage_is_valid(cut.geometry.values)
+    same = ["class_id", "confidence_mean", "confidence_p10"]
+    assert cut[same].equals(smooth[same])
+    assert (cut.geometry.values == smooth.geometry.values).mean() > 0.9

@@ -1,4 +1,6 @@
-"""Class maps for the tests of polygons, and the polygons of a map cut into blocks of any height."""
+"""Class maps for the tests of polygons, and the polygons of a map cut into blocks of any size."""
+
+from dataclasses import replace
 
 import numpy as np
 import shapely
@@ -8,6 +10,7 @@ from co2s_cli.geo.polygons import assemble as polygons
 from co2s_cli.geo.polygons import simplify
 from co2s_cli.geo.polygons import trace as arcs
 from co2s_cli.geo.polygons.regions import OUTSIDE, ValueCounts
+from co2s_cli.geo.polygons.stream import blocks_of
 
 WANTED = np.arange(257) < 255
 
@@ -35,37 +38,43 @@ def maps(draw, side=14):
     return labels
 
 
-def framed(labels, top, bottom):
-    """Rows top … bottom - 1 and one pixel around, as a reader gives them."""
+def framed(labels, block):
+    """The pixels of a block and one pixel around, as a reader gives them."""
     height, width = labels.shape
-    frame = np.full((bottom - top + 2, width + 2), OUTSIDE, np.uint16)
-    first, last = max(top - 1, 0), min(bottom + 1, height)
-    frame[first - top + 1 : last - top + 1, 1:-1] = labels[first:last]
-    return frame
+    outside = np.full((height + 3, width + 3), OUTSIDE, np.uint16)
+    outside[1:-2, 1:-2] = labels
+    return outside[block.row : block.bottom + 2, block.col : block.right + 2]
 
 
-def outlines(labels, block, tolerance=0.0, values=None):
+def outlines(labels, block, tolerance=0.0, values=None, columns=None):
     """Polygons in pixels, their classes and their tallies (as pairs of mean and p10), in the order they leave."""
-    seams, leaving = polygons.Seams(), []
-    height = len(labels)
-    for top in range(0, height, block):
-        bottom = height + 1 if top + block >= height else top + block
-        traced = arcs.trace(framed(labels, top, bottom), top, joints_every=simplify.JOINTS_EVERY if tolerance else 0)
-        lines = simplify.simplified(traced.arcs, tolerance) if tolerance else traced.arcs
-        counts = ValueCounts.none() if values is None else _tally(traced.regions, values, top, bottom)
-        complete, loose = polygons.split(traced.regions, lines, counts, top, WANTED)
-        batch = [item for some in (complete, seams.join(loose)) for item in _plain(some)]
-        leaving += sorted(batch, key=lambda item: item[:2])
+    seams, band, batch, leaving = polygons.Seams(), polygons.Seams(), [], []
+    height, width = labels.shape
+    for area in blocks_of(height, width, rows=block, columns=columns or width):
+        joints = simplify.JOINTS_EVERY if tolerance else 0
+        traced = arcs.trace(framed(labels, area), area, width=width, joints_every=joints)
+        sides = [side for side in (area.col, area.right) if 0 < side <= width]
+        if tolerance:
+            traced = replace(traced, arcs=simplify.simplified(traced.arcs, tolerance, sides))
+        counts = ValueCounts.none() if values is None else _tally(traced.regions, values, area)
+        complete, loose = polygons.split(traced, counts, area, width=width, wanted=WANTED)
+        batch += _plain(complete)
+        if sides:
+            batch += _plain(band.join(loose.turned()))
+        if area.right > width:
+            batch += _plain(seams.join(band.rest() if sides else loose))
+            leaving += sorted(batch, key=lambda item: item[:2])
+            band, batch = polygons.Seams(), []
     shapes = np.array([item[2] for item in leaving], dtype=object)
     return shapes, [item[3] for item in leaving], [item[4] for item in leaving]
 
 
-def _tally(found, values, top, bottom):
-    frame = framed(values, top, bottom)
+def _tally(found, values, area):
+    frame = framed(values, area)
     known = frame != OUTSIDE
-    known[0] = known[-1] = False
-    at = np.flatnonzero(known)
-    return ValueCounts.of(found.at(at), frame.ravel()[at].astype(np.uint8))
+    known[0] = known[:, 0] = False
+    at = np.flatnonzero(known[:-1, :-1])
+    return ValueCounts.of(found.at(at), frame[:-1, :-1].ravel()[at].astype(np.uint8))
 
 
 def _plain(some):

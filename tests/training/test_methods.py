@@ -279,6 +279,7 @@ def test_rates_and_decay_of_a_run_are_the_published_ones_in_every_group(tmp_path
         None,
         course,
         Runtime(CPU),
+        sums=None,
         folder=tmp_path,
         settings={},
         validate=None,

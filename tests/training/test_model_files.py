@@ -39,7 +39,7 @@ def engine_of(model, folder, *extra):
     course = course_of(settings_of(None, {}, list(extra)), 4, epoch_steps=1)
     runtime = Runtime(torch.device("cpu"))
     made = TrainingEngine(
-        load(model), {}, None, course, runtime, folder=folder, settings={},
+        load(model), {}, None, course, runtime, sums=None, folder=folder, settings={},
         validate=lambda _: counts(SCORES[made.step]),
         progress=SILENT,
     )  # fmt: skip

@@ -169,16 +169,33 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
     assert not (out / BEST).exists()
 
 
-@pytest.mark.parametrize(("began", "way"), [(1, "the command without torchrun"), (8, "torchrun --nproc-per-node 8")])
-def test_resume_with_other_processes_tells_with_how_many(data, tmp_path, monkeypatch, began, way):
-    out = tmp_path / "run"
-    train.run(quick(data, out, stop_after=1))
+@pytest.mark.parametrize("extra", [(), ("denominators=rank", "cutmix_partner=flip")])
+def test_another_number_of_processes_goes_on_with_the_same_run(data, tmp_path, extra):
+    """What two processes began is made here by one, in two passes a step, each as large as theirs."""
+    rules = ("batch=4", "log_every=1", "val_every=2", "lr=1e-5", "threshold=0.1", *extra)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    train.run(quick(data, whole, *rules))
+    train.run(quick(data, out, *rules, stop_after=2))
     state = State.load(out)
-    replace(state, settings={**state.settings, "processes": began}).save(out)
-    monkeypatch.setattr("co2s_cli.training.run.started", lambda _: nullcontext(Runtime(torch.device("cpu"), 0, 2)))
-    with pytest.raises(ConfigError, match=f"began with {began} processes, now there are 2") as caught:
-        train.run(resumed(out, {"resume": True}, []))
-    assert way in caught.value.hint
+    replace(state, settings={**state.settings, "processes": 2}).save(out)
+    train.run(resumed(out, {"resume": True}, []))
+    assert State.load(out).settings["processes"] == 2
+    one, two = (read(folder)[0] for folder in (whole, out))
+    assert [line["step"] for line in two] == [1, 2, 3, 4]
+    same = [
+        b == {key: pytest.approx(value, abs=1e-5) for key, value in a.items()} for a, b in zip(one, two, strict=True)
+    ]
+    assert same == ([True] * 4 if not extra else [True, True, False, False])  # shares of two have losses of their own
+
+
+def test_more_processes_than_crops_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("co2s_cli.training.run.started", lambda _: nullcontext(Runtime(torch.device("cpu"), 0, 3)))
+    monkeypatch.setattr(Runtime, "agreed", lambda _: nullcontext())
+    monkeypatch.setattr(Runtime, "from_leader", lambda _, value: value)
+    monkeypatch.setattr(Runtime, "wrapped", lambda _, module: module)
+    with pytest.raises(ConfigError, match="a step has 2 crops of each kind, and there are 3 processes") as caught:
+        train.run(quick(data, tmp_path / "run", "batch=2"))
+    assert "at most 2 processes" in caught.value.hint
 
 
 def shared_out(data, folder):

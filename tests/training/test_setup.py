@@ -10,12 +10,14 @@ from co2s_cli.errors import ConfigError
 from co2s_cli.training import setup
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of, rules_of, sliding_of
+from co2s_cli.training.step import StepSums
 
 DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20))
+SUMS = StepSums(Runtime(torch.device("cpu")))
 
 
 def rules(*extra):
-    return rules_of(settings_of(None, {}, list(extra)), DATA, 10, Runtime(torch.device("cpu")))
+    return rules_of(settings_of(None, {}, list(extra)), DATA, 10, SUMS)
 
 
 def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):
@@ -65,7 +67,7 @@ def test_the_published_preset_is_the_released_behaviour():
     assert (course.lr_lag, course.clip_norm, course.shared_counts) == (1, 0, False)
     assert (course.lr, course.backbone_lr, course.decoder_lr, course.weight_decay) == (1e-4, 0.01, 10, 0.01)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("logits", "flat", 213, 512)
-    method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
+    method = rules_of(settings, DATA, 100, SUMS)
     assert (method.stability_weight, method.ramp_share) == (0.5, 0.2)
     assert (method.stability_grad, method.stability_in_padding) == (False, True)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("random", "published", "same")
@@ -78,7 +80,7 @@ def test_the_default_preset_differs_where_the_table_of_the_methods_says_so():
     course, sliding = course_of(settings, 100, epoch_steps=7), sliding_of(settings)
     assert (course.lr_lag, course.clip_norm, course.shared_counts) == (0, 1, True)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("probabilities", "smooth", 192, None)
-    method = rules_of(settings, DATA, 100, Runtime(torch.device("cpu")))
+    method = rules_of(settings, DATA, 100, SUMS)
     assert (method.stability_grad, method.stability_in_padding) == (True, False)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("pretrained", "own", "other")
     assert (course.val_every, course.select_students) == (10, False)

@@ -1,8 +1,9 @@
-"""Turn a class raster into polygons that share their edges exactly, block of rows by block of rows.
+"""Turn a class raster into polygons that share their edges exactly, block by block.
 
-A block is traced on its own (`split`, fit for another process). Regions inside it are complete; what touches the block
-above or below goes to `Seams`, which joins the regions of neighbouring blocks and gives each away as soon as nothing
-can touch it any more. Neither the polygons nor their order depend on the height of the blocks.
+A block is traced on its own (`split`, fit for another process). Regions inside it are complete; what touches the blocks
+around it goes to `Seams`, which joins the regions of neighbouring blocks and gives each away as soon as nothing can
+touch it any more: first the blocks of a band of rows from left to right, then the bands from top to bottom. Neither the
+polygons nor their order depend on the size of the blocks.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from co2s_cli.geo.polygons import rings
 from co2s_cli.geo.polygons.chains import Index, offsets, spans
-from co2s_cli.geo.polygons.regions import Regions, ValueCounts, components
+from co2s_cli.geo.polygons.regions import ValueCounts, components
 from co2s_cli.geo.polygons.rings import Halves, Rings
-from co2s_cli.geo.polygons.trace import Arcs
+from co2s_cli.geo.polygons.trace import Arcs, TracedBlock
+from co2s_cli.tiling import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Polygons:
 
 @dataclass(frozen=True, slots=True)
 class OpenRegions:
-    """The regions of a block that touch its first or last row of pixels; `halves` and `counts` count these."""
+    """The regions of a block or a band that touch its border; `halves` and `counts` count these."""
 
     halves: Halves
     points: Corners
@@ -72,26 +74,37 @@ class OpenRegions:
     """Region of each run of the row above the block; -1 where no polygon is wanted."""
     below: Index
     """Region of each run of the block's last row."""
+    left: Index
+    """Region of each run of the column left of the block; empty where no block is there."""
+    right: Index
+    """Region of each run of the block's last column; empty where no block is right of it."""
+
+    def turned(self) -> OpenRegions:
+        """With rows in the place of columns, for blocks that are joined from left to right."""
+        return replace(self, above=self.left, below=self.right, left=self.above, right=self.below)
 
 
 def split(
-    regions: Regions, arcs: Arcs, counts: ValueCounts, top: int, wanted: NDArray[np.bool_]
+    traced: TracedBlock, counts: ValueCounts, block: Window, *, width: int, wanted: NDArray[np.bool_]
 ) -> tuple[Polygons, OpenRegions]:
     """The complete polygons of a block, and the rest.
 
     Args:
-        regions: Regions of the row above the block and of the block.
-        arcs: The arcs of the block, simplified or not.
+        traced: Its regions and arcs, simplified or not.
         counts: Confidences in those regions.
-        top: Row of the raster in which the block starts.
+        block: Where it lies.
+        width: Columns of the raster.
         wanted: (257) True for values that become polygons.
     """
-    above, below = regions.in_row(0), regions.in_row(regions.run_of.size // regions.columns - 1)
+    regions, arcs, nothing = traced.regions, traced.arcs, np.zeros(0, np.int64)
+    above, below = regions.in_row(0), regions.in_row(block.height)
+    left = regions.in_column(0) if block.col else nothing
+    right = regions.in_column(block.width) if block.right <= width else nothing
     chosen, is_open = wanted[regions.values], np.zeros(regions.count, bool)
-    is_open[above] = is_open[below] = True
-    info = RegionInfo(
-        regions.values, regions.bottom + top - 1, regions.starts[regions.first] + (top - 1) * regions.columns
-    )
+    is_open[np.concatenate([above, below, left, right])] = True
+    row, col = np.divmod(regions.starts[regions.first], regions.columns)
+    first = (row + block.row - 1) * (width + 2) + col + block.col
+    info = RegionInfo(regions.values, regions.bottom + block.row - 1, first)
     halves = _halves(arcs, chosen)
     number = _numbers(regions.count, np.flatnonzero(chosen & is_open))
     vertices = VertexBuffer()
@@ -104,6 +117,8 @@ def split(
         counts.renumbered(number),
         number[above],
         number[below],
+        number[left],
+        number[right],
     )
     return _complete(np.flatnonzero(chosen & ~is_open), halves, arcs.points, info, counts), open_regions
 
@@ -118,7 +133,10 @@ def _complete(chosen: Index, halves: Halves, points: Corners, info: RegionInfo, 
 
 
 class Seams:
-    """Joins the open regions of blocks that follow each other from top to bottom."""
+    """Joins the open regions of blocks that follow each other from top to bottom, or `turned` from left to right.
+
+    Regions that touch the sides of the whole stay open to its end.
+    """
 
     def __init__(self) -> None:
         nothing, flags = np.zeros(0, np.int64), np.zeros(0, bool)
@@ -126,7 +144,7 @@ class Seams:
         self._vertices = VertexBuffer()
         self._info = RegionInfo(np.zeros(0, np.uint16), nothing, nothing)
         self._counts = ValueCounts(nothing, nothing)
-        self._below = nothing
+        self._below = self._left = self._right = nothing
 
     @property
     def nbytes(self) -> int:
@@ -140,8 +158,14 @@ class Seams:
         info = self._info.merged(added.info, group, count)
         counts = self._counts.plus(added.counts, shift=held).renumbered(group)
         halves = self._with(added, group)
+        below = _renamed(added.below, group[held:])
+        left, right = (
+            np.concatenate([_renamed(old, group), _renamed(new, group[held:])])
+            for old, new in ((self._left, added.left), (self._right, added.right))
+        )
         is_open = np.zeros(count, bool)
-        is_open[group[held + added.below[added.below >= 0]]] = True
+        for edge in (below, left, right):
+            is_open[edge[edge >= 0]] = True
         leaving = halves.take(~is_open[halves.region])
         points, starts = self._vertices.take(leaving.starts, leaving.sizes)
         complete = _complete(np.flatnonzero(~is_open), replace(leaving, starts=starts), points, info, counts)
@@ -150,10 +174,14 @@ class Seams:
         self._halves = replace(self._halves, region=open_number[self._halves.region])
         self._vertices.keep(self._halves.starts)
         self._info, self._counts = info.take(is_open), counts.renumbered(open_number)
-        below = np.full(len(added.below), -1, np.int64)
-        below[added.below >= 0] = open_number[group[held + added.below[added.below >= 0]]]
-        self._below = below
+        self._below, self._left, self._right = (_renamed(edge, open_number) for edge in (below, left, right))
         return complete
+
+    def rest(self) -> OpenRegions:
+        """What is still open once blocks of a band have been joined from left to right: the band as one block."""
+        halves, points = _renumbered(self._halves, np.arange(len(self._info.value)), self._vertices)
+        nothing = np.zeros(0, np.int64)
+        return OpenRegions(halves, points, self._info, self._counts, self._left, self._right, nothing, nothing)
 
     def _groups(self, added: OpenRegions) -> tuple[Index, int]:
         """Region of each open region so far and of each added one, joined where they share runs; how many."""
@@ -195,6 +223,14 @@ def _renumbered(halves: Halves, number: Index, vertices: VertexBuffer) -> tuple[
     )  # both halves share points
     copied, starts = vertices.take(arc_starts, numbered.sizes[index])
     return replace(numbered, starts=starts[arc_of], region=number[numbered.region]), copied
+
+
+def _renamed(edge: Index, number: Index) -> Index:
+    """Regions of an edge by their new numbers; -1 stays."""
+    renamed = np.full(len(edge), -1, np.int64)
+    known = edge >= 0
+    renamed[known] = number[edge[known]]
+    return renamed
 
 
 def _numbers(count: int, which: Index) -> Index:

@@ -1,4 +1,4 @@
-"""Read a class raster, block of rows by block of rows, with a frame of one pixel around each block."""
+"""Read a class raster, block by block, with a frame of one pixel around each block."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class Rows:
     dataset: Any
     source: str
 
-    def values(self, top: int, bottom: int) -> Pixels:
-        """(rows + 2, columns + 2) the values of rows top … bottom - 1 and one pixel around; nodata is 255."""
-        frame, inner, window = self._frame(top, bottom)
+    def values(self, block: Window) -> Pixels:
+        """(rows + 2, columns + 2) the values of a block and one pixel around; nodata is 255."""
+        frame, inner, window = self._frame(block)
         pixels = self._read(window)
         inner[...] = np.where(self._valid(pixels, window), pixels, IGNORE)
         return frame
@@ -83,9 +83,9 @@ class Rows:
         """(rows, columns) the values of rows top … bottom - 1; nodata is 255."""
         return self.read(Window(top, 0, bottom - top, self.dataset.width))
 
-    def valid_values(self, top: int, bottom: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def valid_values(self, block: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """(rows + 2, columns + 2) the values as they are, and True where there is one."""
-        frame, inner, window = self._frame(top, bottom)
+        frame, inner, window = self._frame(block)
         pixels = self._read(window)
         inner[...] = np.where(self._valid(pixels, window), pixels, OUTSIDE)
         return frame.astype(np.uint8), frame != OUTSIDE
@@ -96,12 +96,13 @@ class Rows:
         pixels = self._read(place)
         return np.where(self._valid(pixels, place), pixels, np.uint8(IGNORE))
 
-    def _frame(self, top: int, bottom: int) -> tuple[Pixels, Pixels, RasterioWindow]:
+    def _frame(self, block: Window) -> tuple[Pixels, Pixels, RasterioWindow]:
         """A frame full of `OUTSIDE`, the part of it inside the raster, and where that part lies."""
-        frame = np.full((bottom - top + 2, self.dataset.width + 2), OUTSIDE, np.uint16)
-        first, last = max(top - 1, 0), min(bottom + 1, self.dataset.height)
-        inner = frame[first - top + 1 : last - top + 1, 1:-1]
-        return frame, inner, RasterioWindow(0, first, self.dataset.width, last - first)
+        frame = np.full((block.height + 2, block.width + 2), OUTSIDE, np.uint16)
+        top, bottom = max(block.row - 1, 0), min(block.bottom + 1, self.dataset.height)
+        left, right = max(block.col - 1, 0), min(block.right + 1, self.dataset.width)
+        inner = frame[top - block.row + 1 : bottom - block.row + 1, left - block.col + 1 : right - block.col + 1]
+        return frame, inner, RasterioWindow(left, top, right - left, bottom - top)
 
     def _read(self, window: RasterioWindow) -> NDArray[np.uint8]:
         try:

@@ -1,4 +1,4 @@
-"""Decide how a class raster becomes polygons: minimum area, tolerance, classes, CRS, block height, processes."""
+"""Decide how a class raster becomes polygons: minimum area, tolerance, classes, CRS, size of blocks, processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from co2s_cli.errors import ConfigError, InputError, ResourceError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
 from co2s_cli.geo.polygons.features import GroundTransform, known_crs
-from co2s_cli.geo.polygons.simplify import JOINTS_EVERY
+from co2s_cli.geo.polygons.simplify import JOINT_COLUMNS, JOINTS_EVERY
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class VectorPlan:
     source: str
     """Class raster."""
     height: int
+    width: int
     ground: GroundTransform
     wanted: NDArray[np.bool_]
     """(257) True for values that become polygons."""
@@ -44,7 +45,7 @@ class VectorPlan:
     confidence: str | None
     confidence_scale: float
     open_bytes: int
-    """Bytes that regions still unfinished at the lower edge of a block may take."""
+    """Bytes that regions still unfinished at the lower edge of a band of blocks may take."""
 
     @property
     def row_step(self) -> int:
@@ -68,6 +69,7 @@ def plan_polygons(settings: VectorizeConfig, raster: ClassRaster, *, lonlat: boo
     return VectorPlan(
         source=raster.source,
         height=grid.height,
+        width=grid.width,
         ground=GroundTransform.of(grid, _target_crs(settings, grid, lonlat=lonlat)),
         wanted=_wanted_values(settings, raster),
         tolerance=_tolerance(settings, grid),
@@ -86,7 +88,7 @@ def check_plan(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> None:
     ground = GroundTransform.of(grid, _target_crs(settings, grid, lonlat=lonlat))
     min_pixels(settings, grid, ground)
     least_rows = JOINTS_EVERY if _tolerance(settings, grid) else 1
-    block_rows(settings, grid, least_rows=min(least_rows, grid.height))
+    block_shape(settings, grid, least_rows=min(least_rows, grid.height))
 
 
 def min_pixels(settings: VectorizeConfig, grid: Grid, ground: GroundTransform) -> int:
@@ -106,14 +108,18 @@ def min_pixels(settings: VectorizeConfig, grid: Grid, ground: GroundTransform) -
     return math.ceil(min_area.value / pixel_m2 * (1 - 1e-9))
 
 
-def block_rows(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tuple[int, int]:
-    """Rows of a block and processes: fewer of both where memory is short, but `least_rows` and one process.
+def block_shape(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tuple[int, int, int]:
+    """Rows and columns of a block, and processes: fewer rows and processes where memory is short.
+
+    At least `least_rows` and one. The columns are those of the raster up to `JOINT_COLUMNS`, whatever the memory: where
+    borders are cut must not depend on it.
 
     Raises:
         ResourceError: the memory limit that was given is too small even for these.
     """
     wanted_workers = settings.workers or os.cpu_count() or 1
-    row_bytes = 2 * BYTES_PER_PIXEL * grid.width
+    columns = min(grid.width, JOINT_COLUMNS)
+    row_bytes = 2 * BYTES_PER_PIXEL * columns
     workers = max(1, min(wanted_workers, settings.mem_limit // (least_rows * row_bytes)))
     if workers < wanted_workers:
         log.info("--workers %d: memory of %s is enough for %d", wanted_workers, show_bytes(settings.mem_limit), workers)
@@ -124,7 +130,7 @@ def block_rows(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tup
             f"{settings.raster}",
             hint="raise it",
         )
-    return int(max(least_rows, min(affordable_rows, BLOCK_PIXELS // grid.width))), workers
+    return int(max(least_rows, min(affordable_rows, BLOCK_PIXELS // columns))), columns, workers
 
 
 def _open_bytes(settings: VectorizeConfig) -> int:

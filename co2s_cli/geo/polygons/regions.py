@@ -47,6 +47,11 @@ class Regions:
         begin, end = np.searchsorted(self.starts, [row * self.columns, (row + 1) * self.columns])
         return self.label[begin:end]
 
+    def in_column(self, column: int) -> Index:
+        """Regions of the runs of a column, from top to bottom."""
+        regions = self.at(np.arange(column, self.run_of.size, self.columns))
+        return np.asarray(regions[np.diff(regions, prepend=-1) != 0])
+
     @property
     def bottom(self) -> Index:
         """Last row of each region."""

@@ -16,6 +16,7 @@ ends. A closed arc keeps three corners.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,17 +28,20 @@ from co2s_cli.geo.polygons.trace import Arcs
 JOINTS_EVERY = 256
 """Rows between the lines of joints, on which arcs are cut so that a block can be simplified by itself."""
 
+JOINT_COLUMNS = 32_768
+"""Columns between them: so many that few maps are cut there, and that a block takes 1 GB at any width of the map."""
+
 _NEVER = np.iinfo(np.int64).max
 
 
-def simplified(arcs: Arcs, tolerance: float) -> Arcs:
-    """The arcs with fewer points; `tolerance` in pixels."""
+def simplified(arcs: Arcs, tolerance: float, sides: Sequence[int] = ()) -> Arcs:
+    """The arcs with fewer points; `tolerance` in pixels, `sides` the columns of corners shared with other blocks."""
     points = arcs.points.astype(np.int64)
     sizes = np.diff(arcs.starts)
     is_end = np.zeros(len(points), bool)
     is_end[arcs.starts[:-1]] = is_end[arcs.starts[1:] - 1] = True
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    state = _ArcPoints(points, owner, is_end, _hashes(points), _least(arcs), int(2 * tolerance * tolerance))
+    state = _ArcPoints(points, owner, is_end, _hashes(points), _least(arcs, sides), int(2 * tolerance * tolerance))
     kept = _reduce(state, _CornerMap.of(state))
     return replace(arcs, points=arcs.points[kept], starts=offsets(np.bincount(state.arc[kept], minlength=len(sizes))))
 
@@ -99,12 +103,13 @@ def _key(x: Index, y: Index) -> Index:
     return (y << 32) + x
 
 
-def _least(arcs: Arcs) -> Index:
+def _least(arcs: Arcs, sides: Sequence[int]) -> Index:
     """(arcs) number of points that each arc must keep."""
     first, last = arcs.points[arcs.starts[:-1]].astype(np.int64), arcs.points[arcs.starts[1:] - 1].astype(np.int64)
     ends = np.sort(np.stack([_key(*first.T), _key(*last.T)], axis=1), axis=1)
     least = np.full(len(ends), 2)
     least[(first[:, 1] == last[:, 1]) & (first[:, 1] % JOINTS_EVERY == 0)] = 3
+    least[(first[:, 0] == last[:, 0]) & np.isin(first[:, 0], sides)] = 3
     sizes = np.diff(arcs.starts)
     # of the arcs between the same ends, the first in this order may become straight
     order = np.lexsort((arcs.keys[:, 0], sizes > 2, ends[:, 1], ends[:, 0]))

@@ -1,4 +1,4 @@
-"""Stream the features of a class raster: blocks of rows traced in processes, joined along their seams in this one."""
+"""Stream the features of a class raster: blocks traced in processes, joined along their seams in this one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from co2s_cli.geo.polygons.plan import VectorPlan
 from co2s_cli.geo.polygons.regions import Regions, ValueCounts
 from co2s_cli.geo.polygons.simplify import JOINTS_EVERY, simplified
 from co2s_cli.geo.polygons.trace import trace
+from co2s_cli.tiling import Window, spans
 
 _POOL_PAYS_SECONDS = 4.0
 """Work left that is worth starting processes, which takes a second or two."""
@@ -31,33 +32,42 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class RowSpan:
-    """Rows top … bottom - 1; the last one goes one row beyond the raster, whose lower border is traced with it."""
+def blocks_of(height: int, width: int, *, rows: int, columns: int) -> list[Window]:
+    """Blocks that cover a raster, bands of rows from top to bottom, each from left to right.
 
-    top: int
-    bottom: int
-
-
-def row_spans(height: int, rows: int) -> list[RowSpan]:
-    """Consecutive blocks of `rows` rows."""
-    tops = range(0, height, rows)
-    return [RowSpan(top, height + 1 if top + rows >= height else top + rows) for top in tops]
+    The last ones go one row, one column beyond it: its lower and its right border are traced with them.
+    """
+    return [
+        Window(top, left, bottom + (bottom == height) - top, right + (right == width) - left)
+        for top, bottom in spans(height, rows)
+        for left, right in spans(width, columns)
+    ]
 
 
-def features(plan: VectorPlan, spans: list[RowSpan], *, workers: int) -> Iterator[Features]:
-    """The features of each block that are complete when it is done; the same, in the same order, for any blocks.
+def features(plan: VectorPlan, blocks: list[Window], *, workers: int) -> Iterator[Features]:
+    """The features of each band of blocks that are complete when it is done; the same, in the same order, for any.
+
+    The order is that of their last rows and, of features with the same one, of their first pixels in raster order.
 
     Raises:
         InputError: a raster cannot be read.
-        ResourceError: the borders of regions that go on below a block take more than `plan.open_bytes`.
+        ResourceError: the borders of regions that go on below a band take more than `plan.open_bytes`.
     """
-    seams = Seams()
-    for inside, open_regions in in_order(_BlockTracer(plan), spans, workers=workers):
-        yield _merged(inside, describe(seams.join(open_regions), plan.ground, plan.confidence_scale))
-        if seams.nbytes > plan.open_bytes:
+    seams, band, done = Seams(), Seams(), list[Features]()
+    traced = in_order(_BlockTracer(plan), blocks, workers=workers)
+    for block, (inside, open_regions) in zip(blocks, traced, strict=True):
+        done.append(inside)
+        is_last = block.right > plan.width
+        if block.col or not is_last:
+            done.append(describe(band.join(open_regions.turned()), plan.ground, plan.confidence_scale))
+        if is_last:
+            rest = band.rest() if block.col else open_regions
+            yield _merged([*done, describe(seams.join(rest), plan.ground, plan.confidence_scale)])
+            band, done = Seams(), []
+        taken = seams.nbytes + band.nbytes
+        if taken > plan.open_bytes:
             raise ResourceError(
-                f"{plan.source}: the borders of regions that reach over many rows take {show_bytes(seams.nbytes)}, "
+                f"{plan.source}: the borders of regions that reach over many rows take {show_bytes(taken)}, "
                 f"{show_bytes(plan.open_bytes)} are allowed",
                 hint=f"give --mem-limit {math.ceil(8 * plan.open_bytes / 1e9)}GB, or simplify more",
             )
@@ -69,32 +79,31 @@ class _BlockTracer:
 
     plan: VectorPlan
 
-    def __call__(self, span: RowSpan) -> tuple[Features, OpenRegions]:
+    def __call__(self, block: Window) -> tuple[Features, OpenRegions]:
         plan = self.plan
         with environment(CACHE_BYTES), reading(plan.source) as dataset:
-            rows = Rows(dataset, plan.source).values(span.top, span.bottom)
-        block = trace(rows, span.top, joints_every=JOINTS_EVERY if plan.tolerance else 0)
-        counts = ValueCounts.none() if plan.confidence is None else _count(plan.confidence, span, block.regions)
-        arcs = simplified(block.arcs, plan.tolerance) if plan.tolerance else block.arcs
-        complete, open_regions = split(block.regions, arcs, counts, span.top, plan.wanted)
+            pixels = Rows(dataset, plan.source).values(block)
+        traced = trace(pixels, block, width=plan.width, joints_every=JOINTS_EVERY if plan.tolerance else 0)
+        counts = ValueCounts.none() if plan.confidence is None else _count(plan.confidence, block, traced.regions)
+        if plan.tolerance:
+            sides = [side for side in (block.col, block.right) if 0 < side <= plan.width]
+            traced = replace(traced, arcs=simplified(traced.arcs, plan.tolerance, sides))
+        complete, open_regions = split(traced, counts, block, width=plan.width, wanted=plan.wanted)
         return describe(complete, plan.ground, plan.confidence_scale), open_regions
 
 
-def _count(confidence: str, span: RowSpan, regions: Regions) -> ValueCounts:
-    """Confidences in the regions of a block; the row above it was counted with the block above."""
+def _count(confidence: str, block: Window, regions: Regions) -> ValueCounts:
+    """Confidences in the regions of a block; what lies above and left of it is counted with other blocks."""
     with environment(CACHE_BYTES), reading(confidence) as dataset:
-        values, valid = Rows(dataset, confidence).valid_values(span.top, span.bottom)
-    valid[0] = valid[-1] = False
-    pixels = np.flatnonzero(valid)
-    return ValueCounts.of(regions.at(pixels), values.ravel()[pixels])
+        values, valid = Rows(dataset, confidence).valid_values(block)
+    valid[0] = valid[:, 0] = False
+    pixels = np.flatnonzero(valid[:-1, :-1])
+    return ValueCounts.of(regions.at(pixels), values[:-1, :-1].ravel()[pixels])
 
 
-def _merged(first: Features, second: Features) -> Features:
-    """Both, in the order in which features leave."""
-    columns = {
-        field.name: np.concatenate([getattr(first, field.name), getattr(second, field.name)])
-        for field in fields(Features)
-    }
+def _merged(parts: list[Features]) -> Features:
+    """All of them, in the order in which features leave."""
+    columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Features)}
     order = np.lexsort((columns["first"], columns["bottom"]))
     return Features(**{name: column[order] for name, column in columns.items()})
 

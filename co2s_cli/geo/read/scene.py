@@ -238,6 +238,8 @@ def identity_of(source: str, dataset: Any) -> str:
     else:
         on_disk = is_local(source) or _ARCHIVE_ON_DISK.match(source)
         facts += [Path(source).name if on_disk else source, _sampled(dataset)]
+        if dataset.driver == "VRT":
+            facts += [str(path).partition("?")[0] for path in files if not path.is_file()]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

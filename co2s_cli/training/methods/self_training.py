@@ -48,7 +48,7 @@ class MethodRules:
     consistency_ramp: float = 0.0
     """Share of the run over which unlabelled pixels come to count fully."""
     summed: Callable[[Tensor], Tensor] = _same
-    """A tensor summed over all ranks."""
+    """A tensor summed over all ranks and passes of a step."""
     stability_weight: float = 0.5
     """Weight of the stability loss after its ramp."""
     ramp_share: float = 0.2
@@ -87,9 +87,19 @@ class Supervised:
     def __init__(self, rules: MethodRules) -> None:
         self.rules = rules
 
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.rules.threshold)
+
     def wants_at(self, step: int) -> Wants:
         """The views of a step: labels alone before unlabelled pixels count."""
         return self.wants if self.begun(step) else Wants()
+
+    def counts_said(self, step: int) -> bool:
+        """Whether counts depend on what students say: where peers teach, or thresholds follow the pseudo-labels."""
+        wants, rules = self.wants_at(step), self.rules
+        return wants.peers or (wants.unlabeled and (rules.threshold_share > 0 or rules.pseudo_balance > 0))
 
     def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Parts of a student's loss."""

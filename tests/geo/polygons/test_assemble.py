@@ -18,10 +18,10 @@ def test_polygons_are_those_of_gdal_and_a_valid_coverage(labels):
         assert any(one.equals(shape) for one in same)
 
 
-@given(maps(), st.integers(1, 6))
-def test_polygons_and_their_order_are_the_same_for_every_height_of_blocks(labels, block):
+@given(maps(), st.integers(1, 6), st.integers(1, 6) | st.none())
+def test_polygons_and_their_order_are_the_same_for_every_size_of_blocks(labels, block, columns):
     shapes, values, _ = outlines(labels, block=len(labels))
-    cut_shapes, cut_values, _ = outlines(labels, block=block)
+    cut_shapes, cut_values, _ = outlines(labels, block=block, columns=columns)
     assert [shape.wkb for shape in cut_shapes] == [shape.wkb for shape in shapes]
     assert cut_values == values
 
@@ -34,10 +34,10 @@ def test_the_area_of_a_class_is_the_number_of_its_pixels(labels, block):
         assert area == (np.sum(labels == value) if value < 255 else 0)
 
 
-@given(maps(side=9), st.integers(1, 4))
-def test_confidences_are_those_of_the_pixels_inside(labels, block):
+@given(maps(side=9), st.integers(1, 4), st.integers(1, 4) | st.none())
+def test_confidences_are_those_of_the_pixels_inside(labels, block, columns):
     levels = np.random.default_rng(3).integers(0, 255, labels.shape).astype(np.uint8)
-    shapes, _, told = outlines(labels, block=block, values=levels)
+    shapes, _, told = outlines(labels, block=block, values=levels, columns=columns)
     for shape, (mean, p10) in zip(shapes, told, strict=True):
         inside = levels[features.rasterize([shape], labels.shape) == 1]
         np.testing.assert_allclose(mean, inside.mean())

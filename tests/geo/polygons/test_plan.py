@@ -8,9 +8,10 @@ import rasterio
 
 from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import ResourceError
+from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.class_raster import ClassRaster
-from co2s_cli.geo.polygons.plan import plan_polygons
-from co2s_cli.geo.polygons.stream import features, row_spans
+from co2s_cli.geo.polygons.plan import BYTES_PER_PIXEL, block_shape, plan_polygons
+from co2s_cli.geo.polygons.stream import blocks_of, features
 
 
 @pytest.fixture
@@ -38,5 +39,15 @@ def test_a_given_memory_limit_is_kept_and_the_default_grows_with_the_machine(ras
 def test_regions_that_go_on_over_too_many_rows_say_how_much_memory_they_take(raster, tmp_path):
     tight = replace(plan(raster, tmp_path), open_bytes=100)
     with pytest.raises(ResourceError, match=r"reach over many rows take .* kB, 100 B are allowed") as caught:
-        list(features(tight, row_spans(40, 10), workers=1))
+        list(features(tight, blocks_of(40, 30, rows=10, columns=30), workers=1))
     assert "--mem-limit 1GB" in caught.value.hint
+
+
+@pytest.mark.parametrize("width", [30, 32_768, 200_000, 2_000_000])
+def test_a_block_takes_no_more_than_a_gigabyte_at_any_width(tmp_path, width):
+    grid = Grid(200_000, width, rasterio.Affine(10, 0, 0, 0, -10, 0), rasterio.CRS.from_epsg(32633))
+    settings = VectorizeConfig(raster="map.vrt", out=tmp_path / "out.gpkg", mem_limit="4GB", workers=8)
+    rows, columns, workers = block_shape(settings, grid, least_rows=256)
+    assert rows >= 256
+    assert columns == min(width, 32_768)
+    assert workers * rows * columns * 2 * BYTES_PER_PIXEL <= 4e9

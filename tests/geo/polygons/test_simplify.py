@@ -23,20 +23,20 @@ def blobs(side, scale, classes=5, seed=0):
     return np.argmax(fields, axis=0).astype(np.uint8)
 
 
-@given(maps(side=18), TOLERANCES)
-def test_simplified_polygons_are_a_valid_coverage_of_the_same_regions(labels, tolerance):
+@given(maps(side=18), TOLERANCES, st.sampled_from([3, 5, 8, None]))
+def test_simplified_polygons_are_a_valid_coverage_of_the_same_regions(labels, tolerance, columns):
     shapes, values, _ = outlines(labels, block=len(labels))
-    simple, simple_values, _ = outlines(labels, block=400, tolerance=tolerance)
+    simple, simple_values, _ = outlines(labels, block=400, tolerance=tolerance, columns=columns)
     assert simple_values == values
     assert shapely.is_valid(simple).all()
     assert shapely.coverage_is_valid(simple)
     assert shapely.get_num_interior_rings(simple).tolist() == shapely.get_num_interior_rings(shapes).tolist()
 
 
-@given(maps(side=18), TOLERANCES, st.sampled_from([4, 8, 12]))
-def test_simplified_polygons_do_not_depend_on_blocks(labels, tolerance, block):
-    whole, _, _ = outlines(labels, block=400, tolerance=tolerance)
-    cut, _, _ = outlines(labels, block=block, tolerance=tolerance)
+@given(maps(side=18), TOLERANCES, st.sampled_from([4, 8, 12]), st.sampled_from([3, 5, 8, None]))
+def test_simplified_polygons_do_not_depend_on_the_rows_of_blocks(labels, tolerance, block, columns):
+    whole, _, _ = outlines(labels, block=400, tolerance=tolerance, columns=columns)
+    cut, _, _ = outlines(labels, block=block, tolerance=tolerance, columns=columns)
     assert [shape.wkb for shape in cut] == [shape.wkb for shape in whole]
 
 
