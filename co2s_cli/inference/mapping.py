@@ -407,7 +407,8 @@ def disk_needed(scene: PreparedScene, product: Product) -> int:
 def _compute(context: MapContext, job: SceneJob, engine: InferenceEngine, notes: JournalNotes) -> Pace:
     """Compute what is to be done: the first share in this process, the others in helpers."""
     progress, workers = context.progress, min(context.workers, max(1, len(job.todo)))
-    progress.start("windows", sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers)), "window")
+    windows = sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers))
+    progress.start("windows", windows, "window", scene=job.target.source)
     with helpers(compute_share, job, workers, notes) as others:
 
         def step(count: int, pace: Pace) -> None:

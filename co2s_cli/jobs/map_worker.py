@@ -147,7 +147,7 @@ class MapWorker:
             news, self._news = self._news, News(rate=self._news.rate)
         return news
 
-    def start(self, label: str, total: int, unit: str) -> None:  # noqa: ARG002 - of `Progress`
+    def start(self, label: str, total: int, unit: str, *, scene: str = "") -> None:  # noqa: ARG002 - of `Progress`
         """As `Progress`: another stage."""
         with self._telling:
             self._news.rate = 0.0

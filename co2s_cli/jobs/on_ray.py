@@ -37,6 +37,9 @@ IN_FLIGHT = 2
 NEWS_SECONDS = 1.0
 """Between two questions to a worker."""
 
+LOOK_SECONDS = 0.2
+"""For which answers are waited for at a time: Ctrl-C is noticed in between."""
+
 WAIT_SECONDS = 60.0
 """Until it is said that no worker has started."""
 
@@ -209,7 +212,10 @@ class _Crew:
             self._hand_out(tasks)
             self._ask_for_news()
             refs = [ref for actor in self._actors for ref in actor.waiting()]
-            done, _ = self._ray.wait(refs, num_returns=1, timeout=NEWS_SECONDS) if refs else ([], None)
+            if not refs:
+                time.sleep(LOOK_SECONDS)
+                continue
+            done, _ = self._ray.wait(refs, num_returns=1, timeout=LOOK_SECONDS)
             for ref in done:
                 self._hear(ref, tasks)
             self._tell_if_nobody_works()
@@ -245,7 +251,8 @@ class _Crew:
         assert scene.begun is not None
         if task.index not in self._jobs:
             self._jobs[task.index] = self._ray.put(scene.begun.job)
-            self._progress.start("windows", scene.begun.job.windows(list(scene.waiting) + list(task.units)), "window")
+            windows = scene.begun.job.windows([*task.units, *scene.waiting])
+            self._progress.start("windows", windows, "window", scene=task.target.source)
         job = self._jobs[task.index]
         if task.kind == "compute":
             return actor.compute.remote(job, task.units)
@@ -344,8 +351,8 @@ class _Crew:
         if actor.tasks:
             for text in news.notes:
                 tasks.note(actor.tasks[0][1], text)
-        if news.windows and not tasks.whole:
-            self._progress.advance(news.windows, **self._figures())
+        if news.windows:
+            self._progress.advance(0 if tasks.whole else news.windows, **self._figures())
 
     def _figures(self) -> dict[str, str]:
         """What is told beside the progress."""
