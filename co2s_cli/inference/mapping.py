@@ -29,7 +29,7 @@ from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import store
 from co2s_cli.inference.assembly import write_rasters
 from co2s_cli.inference.engine import InferenceEngine
-from co2s_cli.inference.memory import MemoryPlan, pick_batch, plan_memory
+from co2s_cli.inference.memory import MemoryPlan, Seat, pick_batch, plan_memory
 from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import CLASS, Product
@@ -38,7 +38,7 @@ from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
 from co2s_cli.inference.store import Journal, JournalNotes
 from co2s_cli.inference.targets import Target
-from co2s_cli.inference.workers import Helpers, Share, helpers
+from co2s_cli.inference.workers import Share, helpers
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ class MapContext:
     """Checked options of the COG driver."""
     progress: Progress
     beside: Beside
+    seat: Seat = field(default_factory=Seat)
+    """What this process and its helpers may take of the machine."""
 
     @classmethod
     def of(
@@ -141,41 +143,79 @@ class MapResult:
         return self.addresses.get("class") or str(self.outputs["class"])
 
 
+@dataclass(frozen=True, slots=True)
+class BegunMap:
+    """A map whose units can be computed by any process, with the engine of the process that has begun it."""
+
+    job: SceneJob
+    engine: InferenceEngine
+    resumed: bool
+    """Whether unfinished work goes on."""
+
+
 def make_map(context: MapContext, target: Target) -> MapResult:
     """Make the map of one scene, or continue it, and what is wanted beside it.
 
     Raises:
         Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
     """
-    settings = context.settings
-    check_outputs(context, target)
+    check_outputs(context.settings, target)
     scene = prepare(context, target)
     with store.locked(target.out, target.folder) as folder:
-        journal, notes = Journal.read(folder), JournalNotes(folder)
-        engine, facts = settle(context, scene, journal, notes)
-        if journal is None and settings.resume and _is_there(target, CLASS) and _is_done(context, target, facts):
-            return _complete(context, target, scene)
-        if journal is not None and journal.key != store.key_of(facts):
-            _drop(context, folder, journal, facts)
-            journal, (engine, facts) = None, settle(context, scene, None, notes)
-        if journal is None:
-            target.check(overwrite=settings.overwrite)
-        job = _begin(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
+        notes = JournalNotes(folder)
+        begun = begin(context, target, scene, notes)
+        if isinstance(begun, MapResult):
+            return begun
         began = time.perf_counter()
-        pace = _compute(context, job, engine, notes)
-        counts = _write(context, job)
-        seconds = time.perf_counter() - began
-        state = "resumed" if journal else "made"
-        result = _result(context, job, device=engine.device, pace=pace, counts=counts, seconds=seconds, state=state)
-        log.info("%s: %s in %.1f s (%.2f Mpx/s)", target.named[CLASS], state, seconds, result.megapixels_per_second)
-        _make_beside(context, target, scene)
+        pace = _compute(context, begun.job, begun.engine, notes)
+        result = finish(context, begun.job, pace=pace, before=time.perf_counter() - began, resumed=begun.resumed)
         store.clear(folder)
         return result
 
 
-def check_outputs(context: MapContext, target: Target) -> None:
+def begin(context: MapContext, target: Target, scene: PreparedScene, notes: JournalNotes) -> BegunMap | MapResult:
+    """Settle how the map is made, in its locked folder; the result where it is done before.
+
+    Raises:
+        Co2sError: the outputs exist, unfinished work has other settings, or memory or disk do not suffice.
+    """
+    settings, folder = context.settings, notes.folder
+    journal = Journal.read(folder)
+    engine, facts = settle(context, scene, journal, notes)
+    if journal is None and settings.resume and _is_there(target, CLASS) and _is_done(context, target, facts):
+        return _complete(context, target, scene)
+    if journal is not None and journal.key != store.key_of(facts):
+        _drop(context, folder, journal, facts)
+        journal, (engine, facts) = None, settle(context, scene, None, notes)
+    if journal is None:
+        target.check(overwrite=settings.overwrite)
+    job = _begin(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
+    return BegunMap(job, engine, journal is not None)
+
+
+def finish(context: MapContext, job: SceneJob, *, pace: Pace, before: float, resumed: bool) -> MapResult:
+    """Write the rasters of a job whose units are all there, then what is wanted beside them.
+
+    Args:
+        context: of this process.
+        job: all of its units are finished.
+        pace: of the computing.
+        before: seconds that the map has taken so far.
+        resumed: whether unfinished work went on.
+    """
+    began = time.perf_counter()
+    counts = _write(context, job)
+    seconds = before + time.perf_counter() - began
+    state = "resumed" if resumed else "made"
+    result = _result(context, job, pace=pace, counts=counts, seconds=seconds, state=state)
+    log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.named[CLASS], state, seconds, result.megapixels_per_second)
+    _make_beside(context, job.target, job.scene)
+    return result
+
+
+def check_outputs(settings: MapConfig, target: Target) -> None:
     """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
-    if not (context.settings.overwrite or context.settings.resume or target.folder.exists()):
+    if not (settings.overwrite or settings.resume or target.folder.exists()):
         target.check(overwrite=False)
 
 
@@ -343,7 +383,12 @@ def pick_memory(context: MapContext, engine: InferenceEngine, scene: PreparedSce
     """Panels and lanes under the limits of the settings; a limit that had to be raised is logged."""
     settings = context.settings
     memory = plan_memory(
-        engine, scene, limit=settings.mem_limit, device_limit=settings.device_mem, workers=context.workers
+        engine,
+        scene,
+        limit=settings.mem_limit,
+        device_limit=settings.device_mem,
+        workers=context.workers,
+        seat=context.seat,
     )
     if memory.remark:
         log.warning("%s", memory.remark)
@@ -362,21 +407,26 @@ def disk_needed(scene: PreparedScene, product: Product) -> int:
 def _compute(context: MapContext, job: SceneJob, engine: InferenceEngine, notes: JournalNotes) -> Pace:
     """Compute what is to be done: the first share in this process, the others in helpers."""
     progress, workers = context.progress, min(context.workers, max(1, len(job.todo)))
-    progress.start("windows", sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers)), "window")
+    windows = sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers))
+    progress.start("windows", windows, "window", scene=job.target.source)
     with helpers(compute_share, job, workers, notes) as others:
-        units = Share(0, workers).of(job.todo)
-        pace = compute_units(job, engine, units, lambda count, pace: _tell(progress, job, count, pace, others))
+
+        def step(count: int, pace: Pace) -> None:
+            tell_pace(progress, job, count, pace, others=others.windows() if others else 0)
+
+        pace = compute_units(job, engine, Share(0, workers).of(job.todo), step)
         if others:
             others.wait(progress.advance)
     progress.close()
     return pace
 
 
-def _tell(progress: Progress, job: SceneJob, count: int, pace: Pace, others: Helpers | None) -> None:
+def tell_pace(progress: Progress, job: SceneJob, count: int, pace: Pace, *, others: int = 0) -> None:
+    """Tell of `count` more windows of this process, whose pace it is, and of `others` of its helpers."""
     plan = job.scene.lattice.plan
     done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
     facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
-    progress.advance(count + (others.windows() if others else 0), **facts)
+    progress.advance(count + others, **facts)
 
 
 def _write(context: MapContext, job: SceneJob) -> NDArray[np.int64]:
@@ -395,7 +445,6 @@ def _result(
     context: MapContext,
     job: SceneJob,
     *,
-    device: torch.device,
     pace: Pace,
     counts: NDArray[np.int64],
     seconds: float,
@@ -417,7 +466,7 @@ def _result(
         seconds=seconds,
         megapixels_per_second=original.height * original.width / 1e6 / max(seconds, 1e-9),
         waited=pace.waited / max(pace.seconds, 1e-9),
-        device=str(device),
+        device=str(context.device),
         precision=job.precision,
         batch=job.batch,
         lanes=job.memory.lanes,

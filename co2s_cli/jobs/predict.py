@@ -62,17 +62,17 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     manifest = weights.read_manifest(model)
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
-    product = product_of(settings, manifest)
+    product_of(settings, manifest)
     tell_left_out(settings.scenes)
     targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
-    beside = Beside(
-        check=lambda target, scene: _check_beside(target, scene.scene, settings),
-        make=lambda target, scene, missing: _make_beside(
-            target, scene.scene, settings, manifest, progress=progress, missing=missing
-        ),
-    )
-    context = MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
+    alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
+    if settings.engine == "ray" and not settings.dry_run:
+        from co2s_cli.jobs import on_ray
+
+        made, failed = on_ray.make_maps(context_of, settings, share, progress, alone=alone)
+        return PredictResult(model, made, failed=failed)
+    context = context_of(settings, progress)
     maps: list[MapResult] = []
     estimates: list[Estimate] = []
 
@@ -82,9 +82,26 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         else:
             maps.append(make_map(context, target))
 
-    share = share_of(targets, settings.shard, os.environ)
-    failed = each(share, make, progress, alone=len(targets) == 1)
+    failed = each(share, make, progress, alone=alone)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
+
+
+def context_of(settings: PredictConfig, progress: Progress) -> MapContext:
+    """What the maps of all scenes share in one process.
+
+    Raises:
+        Co2sError: what is wrong with the model, the device, or what is wanted of them.
+    """
+    model = settings.model or weights.default_path()
+    manifest = weights.read_manifest(model)
+    beside = Beside(
+        check=lambda target, scene: _check_beside(target, scene.scene, settings),
+        make=lambda target, scene, missing: _make_beside(
+            target, scene.scene, settings, manifest, progress=progress, missing=missing
+        ),
+    )
+    product = product_of(settings, manifest)
+    return MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
 
 
 def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None:
