@@ -117,6 +117,8 @@ def _leave(code: object) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if code in (0, None):
             _fail(OutputError(f"standard output: cannot be written ({error.strerror})"), OutputError.exit_code)
+    if isinstance(code, int) and code > 128:  # whoever sent the signal waits: libraries take seconds to unload
+        os._exit(code)
     sys.exit(code)  # type: ignore[arg-type]
 
 

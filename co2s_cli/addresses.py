@@ -17,14 +17,14 @@ BUCKETS: Final[Mapping[str, str]] = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/v
 """Scheme of an object store → GDAL's name for it."""
 
 HTTP: Final[Mapping[str, str]] = {
-    # 503s and the like are asked again after 0.5, 1, 2, 4 and 8 seconds; GDAL does the same with time-outs, so that a
-    # host that never answers takes 6 × 5 + 15.5 seconds
+    # 503s and the like are asked again after 0.3 seconds, then after 2 to 2.5 times as long each; GDAL does the same
+    # with time-outs, so that a host that never answers takes some 45 seconds
     "GDAL_HTTP_MAX_RETRY": "5",
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_CONNECTTIMEOUT": "5",
+    "GDAL_HTTP_RETRY_DELAY": "0.3",
+    "GDAL_HTTP_CONNECTTIMEOUT": "4",
     # a server that sends under 1 byte/s for so long is down; large files take as long as they take
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "15",
 }
 """How patient all libraries are, as GDAL's options; a variable of that name in the user's environment wins."""
 
@@ -92,9 +92,9 @@ def s3_endpoint() -> str | None:
     return f"{'http' if os.environ.get('AWS_HTTPS', '').upper() in _NO else 'https'}://{host}"
 
 
-def s3_unsigned() -> bool:
-    """Whether buckets of S3 are read as anybody may."""
-    return _is_set("AWS_NO_SIGN_REQUEST") or _is_set("AWS_SKIP_SIGNATURE")
+def is_unsigned(scheme: str) -> bool:
+    """Whether buckets of a scheme are read as anybody may."""
+    return any(_is_set(name) for name in _UNSIGNED[scheme])
 
 
 def s3_virtual_hosts() -> bool:
@@ -104,6 +104,11 @@ def s3_virtual_hosts() -> bool:
 
 
 _NO: Final = ("NO", "FALSE", "0", "OFF")
+_UNSIGNED: Final[Mapping[str, tuple[str, ...]]] = {
+    "s3": ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE"),
+    "gs": ("GS_NO_SIGN_REQUEST",),
+    "az": ("AZURE_NO_SIGN_REQUEST",),
+}
 _SYNONYMS: Final[Mapping[str, str]] = {
     "AWS_REGION": "AWS_DEFAULT_REGION",
     "CPL_AWS_CREDENTIALS_FILE": "AWS_SHARED_CREDENTIALS_FILE",

@@ -20,8 +20,8 @@ from co2s_cli.addresses import (
     address_of,
     http_seconds,
     is_bucket,
+    is_unsigned,
     s3_endpoint,
-    s3_unsigned,
     s3_virtual_hosts,
     split_bucket,
 )
@@ -163,7 +163,9 @@ def _bucket(address: str, *, uploading: bool = False) -> tuple[Any, Any]:
     scheme, bucket, _ = split_bucket(address)
     kinds: dict[str, Callable[..., Any]] = {"s3": stores.S3Store, "gs": stores.GCSStore, "az": stores.AzureStore}
     configs = {"s3": _s3_config, "gs": dict[str, Any], "az": _azure_config}
-    return obstore, kinds[scheme](bucket, config=configs[scheme](), **_patience(uploading=uploading))
+    unsigned = {"skip_signature": True} if is_unsigned(scheme) else {}
+    config = {**configs[scheme](), **unsigned}
+    return obstore, kinds[scheme](bucket, config=config, **_patience(uploading=uploading))
 
 
 def _imported(address: str) -> tuple[Any, Any]:
@@ -198,7 +200,6 @@ def _s3_config() -> dict[str, Any]:
         **({} if "AWS_ACCESS_KEY_ID" in os.environ else _profile()),
         **({"endpoint": endpoint} if endpoint else {}),
         "virtual_hosted_style_request": s3_virtual_hosts() and endpoint is None,
-        **({"skip_signature": True} if s3_unsigned() else {}),
     }
 
 
@@ -246,15 +247,17 @@ def _failing(address: str, kind: type[Co2sError]) -> Iterator[None]:
 def _refuse(error: Exception, address: str, kind: type[Co2sError]) -> NoReturn:
     text = str(error).partition("\n\nDebug source")[0]
     bucket = split_bucket(address)[1]
-    server = "AWS_ENDPOINT_URL names another server than Amazon's"
+    endpoint = s3_endpoint()
+    server = f"AWS_ENDPOINT_URL says {endpoint}" if endpoint else "AWS_ENDPOINT_URL names another server than Amazon's"
+    server_hint = server if address.startswith("s3") else None
     told: tuple[tuple[str, str, str | None], ...] = (
-        ("NoSuchBucket", f"there is no bucket {bucket}", server if address.startswith("s3") else None),
+        ("NoSuchBucket", f"there is no bucket {bucket}", server_hint),
         ("169.254.169.254", "no credentials were found", _CREDENTIALS),
         ("metadata.google", "no credentials were found", "GOOGLE_APPLICATION_CREDENTIALS names a file with them"),
         ("403 Forbidden", "no permission (403)", _CREDENTIALS if address.startswith("s3") else None),
         ("401 Unauthorized", "no permission (401)", None),
         ("404 Not Found", "is not there (404)", None),
-        ("error sending request", "the server cannot be reached, or does not answer", server),
+        ("error sending request", "the server cannot be reached, or does not answer", server_hint),
         ("error decoding response body", "the server broke off its answer", None),
         ("503 ", "the server is overloaded (503), also when asked again", "try again later"),
     )

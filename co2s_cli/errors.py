@@ -74,6 +74,10 @@ class OutputError(Co2sError):
     exit_code = 4
 
 
+class InUseError(OutputError):
+    """An output that another process is writing just now."""
+
+
 class ModelError(Co2sError):
     """Weights or a model file that are broken, foreign, or fit neither the code nor their manifest."""
 

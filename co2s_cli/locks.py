@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from co2s_cli.errors import OutputError
+from co2s_cli.errors import InUseError, OutputError
 
 log = logging.getLogger(__name__)
 
@@ -134,5 +134,5 @@ def _runs(process: str) -> bool:
         return False
 
 
-def _in_use(output: Path) -> OutputError:
-    return OutputError(f"{output}: another process is writing it", hint="wait for it to end, or choose another name")
+def _in_use(output: Path) -> InUseError:
+    return InUseError(f"{output}: another process is writing it", hint="wait for it to end, or choose another name")

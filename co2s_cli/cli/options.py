@@ -25,6 +25,13 @@ Quiet = Annotated[
     typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less: no progress, then no warnings."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Log = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        "--log",
+        help="json: every 30 seconds a line with host, scene, done, Mpx/s and seconds left on stderr, and no bar.",
+    ),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; flags win over it.")]
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -123,6 +130,7 @@ def _annotation(kind: type[Settings], name: str, entry: Flag | Argument) -> Any:
         show_default=False,
         rich_help_panel=entry.panel,
         metavar=None if plain is bool else metavar,
+        path_type=str if entry.slash else None,
         autocompletion=_completion(choices) if choices else None,
     )
     return Annotated[(list[taken] if entry.repeats else taken) | None, option]

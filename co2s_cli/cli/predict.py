@@ -6,13 +6,13 @@ from typing import Any
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.common import echo_result
-from co2s_cli.cli.options import Config, Json, command
+from co2s_cli.cli.options import Config, Json, Log, command
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
 
 
 @command(app, "predict", PredictConfig, example="co2s predict scene.tif --out map.tif --model model.safetensors")
-def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
+def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False, log: Log = "text") -> None:
     """Label every pixel of each SCENE and write a Cloud-Optimized GeoTIFF with colours and class names.
 
     `co2s predict SCENE MAP` is short for `--out MAP` where MAP is not there yet.
@@ -24,7 +24,7 @@ def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False)
     early.check_predict(settings)
     from co2s_cli.jobs import predict as job  # torch loads in seconds: after all that can be refused without it
 
-    result = job.run(settings, progress=watcher())
+    result = job.run(settings, progress=watcher(log))
     echo_result(result, as_json=as_json, text=result.text())
     result.check()
 

@@ -5,7 +5,7 @@ from typing import Any
 from co2s_cli.cli import app
 from co2s_cli.cli.bars import watcher
 from co2s_cli.cli.common import echo_result
-from co2s_cli.cli.options import Config, Json, command
+from co2s_cli.cli.options import Config, Json, Log, command
 from co2s_cli.config import load
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
 
@@ -13,7 +13,7 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
 @command(
     app, "pseudo-label", PseudoLabelConfig, example="co2s pseudo-label scene.tif --model best.safetensors --out round2"
 )
-def pseudo_label(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
+def pseudo_label(flags: dict[str, Any], config: Config = None, as_json: Json = False, log: Log = "text") -> None:
     """Turn what a model is sure of into labels, and write the data.yaml of the next round of training.
 
     The model runs once: the same command with another threshold and --overwrite only cuts again what it has said.
@@ -25,6 +25,6 @@ def pseudo_label(flags: dict[str, Any], config: Config = None, as_json: Json = F
     early.check_pseudo_label(settings)
     from co2s_cli.jobs import pseudo_label as job  # torch loads in seconds: after all that can be refused without it
 
-    result = job.run(settings, progress=watcher())
+    result = job.run(settings, progress=watcher(log))
     echo_result(result, as_json=as_json, text=result.text())
     result.check()

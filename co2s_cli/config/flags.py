@@ -17,12 +17,20 @@ class Flag:
     """An option of the command line, as metadata of a field: `Annotated[int, Flag("--tile", "--size", panel="Model")]`.
 
     Without spellings it is called as its field. A flag that `repeats` may be given several times, for a list. One that
-    may stand `alone`, for that value, takes no other words than its metavar in brackets names.
+    may stand `alone`, for that value, takes no other words than its metavar in brackets names. A path with a `slash` at
+    its end reaches the settings as it was typed.
     """
 
     def __init__(
-        self, *spellings: str, panel: str, metavar: str | None = None, repeats: bool = False, alone: str = ""
+        self,
+        *spellings: str,
+        panel: str,
+        metavar: str | None = None,
+        repeats: bool = False,
+        alone: str = "",
+        slash: bool = False,
     ) -> None:
+        self.slash = slash
         self.alone = alone
         self.spellings = spellings
         self.panel = panel

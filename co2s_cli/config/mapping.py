@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
@@ -134,6 +134,10 @@ class MapConfig(ModelRunConfig):
     """Of STAC items the assets that become the bands, in this order, by key or common name: red,green,blue."""
     shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
     """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
+    engine: Annotated[Literal["local", "ray"], Flag(panel="Speed")] = "local"
+    """local: processes of this command; ray: actors of a Ray cluster, --workers of them, or one a GPU or a core."""
+    address: Annotated[str | None, Flag(panel="Speed", metavar="auto|HOST:PORT|ray://…")] = None
+    """Ray cluster to use; where nothing is said, Ray is started on this machine."""
     scratch: Annotated[Path | None, Flag(panel="Output")] = None
     """Folder for unfinished work, and for outputs before they are uploaded; beside the map where nothing is said, or in
     the user's cache for outputs in object storage."""
@@ -145,3 +149,9 @@ class MapConfig(ModelRunConfig):
     """Say what would be done and what it takes, write nothing."""
     co: Annotated[list[str], Flag(panel="Output", metavar="K=V", repeats=True)] = Field([])
     """Creation option of the COG driver, K=V."""
+
+    @model_validator(mode="after")
+    def _address_of_ray(self) -> MapConfig:
+        if self.address is not None and self.engine != "ray":
+            raise ValueError("--address belongs to --engine ray")
+        return self

@@ -41,6 +41,8 @@ class PredictConfig(MapConfig):
     """Polygons of the map (.gpkg .fgb .parquet .geojson)."""
     preview: Annotated[Path | None, Flag(panel="Output")] = None
     """PNG with the map over the image, legend, scale and areas."""
+    stac: Annotated[bool, Flag(panel="Output")] = False
+    """Write a STAC item beside each map, called as the map is (.json)."""
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> PredictConfig:
@@ -53,4 +55,5 @@ class PredictConfig(MapConfig):
     def beside(self) -> dict[str, Path | None]:
         """What is written beside the map, by name."""
         names = ("confidence", "probabilities", "disagreement", "vector", "preview")
-        return {name: getattr(self, name) for name in names}
+        item = (self.out if _is_folder(self.out) else self.out.with_suffix(".json")) if self.stac else None
+        return {**{name: getattr(self, name) for name in names}, "stac": item}

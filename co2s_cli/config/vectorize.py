@@ -77,8 +77,9 @@ class VectorizeConfig(Settings):
 
     raster: Annotated[str, Argument("RASTER")]
     """Class raster: one band of bytes, 255 is nodata."""
-    out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
-    """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - writes GeoJSON lines to stdout."""
+    out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output", slash=True)]
+    """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - writes GeoJSON lines to stdout;
+    NAME.parquet/ is a folder of GeoParquet files with bounding boxes."""
     min_area: Annotated[Area, Flag(panel="Polygons", metavar="AREA")] = Amount(8, "px")
     """Smaller regions join their largest neighbour: 20px, 100m2, 0.5ha; plain is m²; 0 is off."""
     simplify: Annotated[Length, Flag(panel="Polygons", metavar="LENGTH")] = Amount(1.5, "px")
@@ -101,6 +102,15 @@ class VectorizeConfig(Settings):
     """Processes; as many as there are cores where nothing is said."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
     """Replace outputs that exist."""
+    partitioned: bool = False
+    """Write a folder of GeoParquet files, as a name with / at its end does, and that of a folder that is there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_by_name(cls, values: Any) -> Any:
+        """A name that ends in / is that of a folder, which its path does not tell any more."""
+        folder = isinstance(values, dict) and str(values.get("out", "")).endswith("/")
+        return {**values, "partitioned": True} if folder else values
 
     @model_validator(mode="after")
     def _one_choice(self) -> VectorizeConfig:

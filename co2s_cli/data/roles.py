@@ -238,8 +238,9 @@ def tell_sides(classes: ClassMap, train: Sequence[LabelBlock], val: Sequence[Lab
     pixels, places = [side.sum(axis=0) for side in sides], [(side > 0).sum(axis=0) for side in sides]
     for class_id, name in enumerate(classes.names):
         log.info(
-            "%s: %s labelled pixels in %d places train, %s in %d validate",
-            name, f"{pixels[0][class_id]:,}", places[0][class_id], f"{pixels[1][class_id]:,}", places[1][class_id],
+            "%s: %s labelled pixels in %d place%s train, %s in %d validate",
+            name, f"{pixels[0][class_id]:,}", places[0][class_id], "" if places[0][class_id] == 1 else "s",
+            f"{pixels[1][class_id]:,}", places[1][class_id],
         )  # fmt: skip
     missing = [name for class_id, name in enumerate(classes.names) if places[0][class_id] and not places[1][class_id]]
     if missing:

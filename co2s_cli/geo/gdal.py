@@ -7,13 +7,14 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from co2s_cli.addresses import gdal_name, gdal_options
+from co2s_cli.addresses import address_of, gdal_name, gdal_options, is_bucket
 from co2s_cli.errors import InputError, one_line
 from co2s_cli.files import check_readable
 from co2s_cli.geo.sources import is_local
@@ -72,7 +73,9 @@ def reading(source: str) -> Iterator[Any]:
                 raise InputError(f"{source}: has {dataset.count} bands, at most {MAX_BANDS} are read")
             yield dataset
     except FAILURES as error:
-        raise InputError(f"{source}: cannot be read ({first_line(error)})") from error
+        folder = address_of(source) and is_bucket(source) and not PurePosixPath(source).suffix
+        hint = f"{source}/ names the rasters of a folder" if folder else None
+        raise InputError(f"{source}: cannot be read ({first_line(error)})", hint=hint) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -6,9 +6,11 @@ item itself, less what nobody asked for, its addresses absolute.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -18,7 +20,7 @@ from urllib.parse import urljoin
 from co2s_cli.addresses import address_of
 from co2s_cli.cloud import read_bytes
 from co2s_cli.errors import InputError, OutputError, shown
-from co2s_cli.files import check_readable, write_text
+from co2s_cli.files import TEMPORARY, check_readable
 from co2s_cli.limits import MAX_CATALOGUE_BYTES, MAX_TEXT_BYTES
 
 SCENE: Final = ".scene"
@@ -78,9 +80,12 @@ def _document(source: str, limit: int) -> _Json:
     """The JSON object in a file or at an address."""
     if address_of(source) is None:
         check_readable(source)
-        if Path(source).stat().st_size > limit:
-            raise InputError(f"{source}: has {Path(source).stat().st_size} bytes, at most {limit} are read")
-        content = Path(source).read_bytes()
+        try:
+            if Path(source).stat().st_size > limit:
+                raise InputError(f"{source}: has {Path(source).stat().st_size} bytes, at most {limit} are read")
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     else:
         content = read_bytes(source, limit)
     try:
@@ -124,15 +129,17 @@ def _links(source: str, document: _Json) -> list[str]:
 
 def _resolved(href: str, base: str) -> str:
     """What `href` is, as seen from the document `base`."""
-    if "://" in href or href.startswith("/vsi"):
+    if re.match(r"\w+://[\w.\[-]", href) or href.startswith(("/vsi", "file://")):
         return href.removeprefix("file://") if address_of(base) is None else href
     address = address_of(base)
     if address is None:
         return str(Path(base).resolve().parent / href)
     scheme = address.partition("://")[0]
-    if scheme.startswith("http"):
-        return urljoin(address, href)
-    return scheme + urljoin("http" + address.removeprefix(scheme), href).removeprefix("http")  # as for any folder
+    plain = scheme if scheme.startswith("http") else "http"  # Python joins no other addresses
+    try:
+        return scheme + urljoin(plain + address.removeprefix(scheme), href).removeprefix(plain)
+    except ValueError as error:
+        raise InputError(f"{base}: is no STAC, {shown(href)} is no address") from error
 
 
 def _absolute(item: _Json, source: str) -> _Json:
@@ -215,12 +222,17 @@ def _written(item: _Json, folder: Path) -> Path:
     text = json.dumps(item, indent=1)
     name = re.sub(r"[^\w.+-]", "_", item["id"]).strip(".")[:150] or "item"
     path = folder / hashlib.sha256(text.encode()).hexdigest()[:12] / f"{name}{SCENE}"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path.parent}: cannot be made into a folder ({error.strerror})") from error
-        write_text(path, text)
+    content = text.encode()
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size == len(content):  # which tells a whole one: nothing waits here for the disk
+            return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: could not be written ({error.strerror})") from error
     return path
 
 

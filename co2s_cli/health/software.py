@@ -28,11 +28,11 @@ def libraries() -> Iterator[Finding]:
     import torch
 
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU alone"
-    unused = torch.version.cuda is None and _DRIVER.exists()
+    unused, threads = torch.version.cuda is None and _DRIVER.exists(), torch.get_num_threads()
     yield Finding(
         "torch",
         "note" if unused else "ok",
-        f"{torch.__version__}, built {built}, {torch.get_num_threads()} threads",
+        f"{torch.__version__}, built {built}, {threads} thread{'s' * (threads != 1)}",
         f"this machine has an NVIDIA driver that this torch cannot use: {_CUDA}" if unused else "",
     )
     yield Finding("networks", "ok", f"timm {version('timm')}, open_clip {version('open_clip_torch')}")

@@ -67,7 +67,7 @@ def _counted(count: int, what: str) -> str:
 def estimate(context: MapContext, target: Target) -> Estimate:
     """Open the scene, run a few windows, calculate the rest; what would be refused is refused here, too."""
     scene = prepare(context, target)
-    check_outputs(context, target)
+    check_outputs(context.settings, target)
     engine, _ = settle(context, scene, None)
     memory = pick_memory(context, engine, scene)
     plan = scene.lattice.plan

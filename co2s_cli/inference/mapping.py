@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import store
 from co2s_cli.inference.assembly import write_rasters
 from co2s_cli.inference.engine import InferenceEngine
-from co2s_cli.inference.memory import MemoryPlan, pick_batch, plan_memory
+from co2s_cli.inference.memory import MemoryPlan, Seat, pick_batch, plan_memory
 from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import CLASS, Product
@@ -38,7 +40,7 @@ from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
 from co2s_cli.inference.store import Journal, JournalNotes
 from co2s_cli.inference.targets import Target
-from co2s_cli.inference.workers import Helpers, Share, helpers
+from co2s_cli.inference.workers import Share, helpers
 from co2s_cli.progress import SILENT, Progress
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ _HIDDEN = ("scene", "validity", "area")
 """Facts of a scene that are digests or name paths: left out of messages and of the tag in the raster."""
 
 
-def _nothing(target: Target, scene: PreparedScene) -> None:
+def _nothing(target: Target, scene: PreparedScene, missing: Collection[str] = ()) -> None:
     """Do nothing: the default where neither polygons nor a picture are wanted."""
 
 
@@ -59,8 +61,8 @@ class Beside:
 
     check: Callable[[Target, PreparedScene], None] = _nothing
     """Refuses, before any compute, what could not be made."""
-    make: Callable[[Target, PreparedScene], None] = _nothing
-    """Makes them of the finished map."""
+    make: Callable[[Target, PreparedScene, Collection[str]], None] = _nothing
+    """Makes those of them that are named, of the finished map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class MapContext:
     """Checked options of the COG driver."""
     progress: Progress
     beside: Beside
+    seat: Seat = field(default_factory=Seat)
+    """What this process and its helpers may take of the machine."""
 
     @classmethod
     def of(
@@ -94,6 +98,8 @@ class MapContext:
         Raises:
             Co2sError: the device or a creation option is not possible.
         """
+        if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+            log.warning("MALLOC_TRIM_THRESHOLD_ is set on %s, which doubles the time of a map: unset it", gethostname())
         device = pick_device(settings.device, workers=settings.workers or 1)
         any_gpu = settings.device in ("auto", "cuda") and device.type == "cuda"
         workers = settings.workers or (torch.cuda.device_count() if any_gpu else 1)
@@ -141,41 +147,79 @@ class MapResult:
         return self.addresses.get("class") or str(self.outputs["class"])
 
 
+@dataclass(frozen=True, slots=True)
+class BegunMap:
+    """A map whose units can be computed by any process, with the engine of the process that has begun it."""
+
+    job: SceneJob
+    engine: InferenceEngine
+    resumed: bool
+    """Whether unfinished work goes on."""
+
+
 def make_map(context: MapContext, target: Target) -> MapResult:
     """Make the map of one scene, or continue it, and what is wanted beside it.
 
     Raises:
         Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
     """
-    settings = context.settings
-    check_outputs(context, target)
+    check_outputs(context.settings, target)
     scene = prepare(context, target)
     with store.locked(target.out, target.folder) as folder:
-        journal, notes = Journal.read(folder), JournalNotes(folder)
-        engine, facts = settle(context, scene, journal, notes)
-        if journal is None and settings.resume and _is_there(target, CLASS) and _is_done(context, target, facts):
-            return _complete(context, target, scene)
-        if journal is not None and journal.key != store.key_of(facts):
-            _drop(context, folder, journal, facts)
-            journal, (engine, facts) = None, settle(context, scene, None, notes)
-        if journal is None:
-            target.check(overwrite=settings.overwrite)
-        job = _begin(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
+        notes = JournalNotes(folder)
+        begun = begin(context, target, scene, notes)
+        if isinstance(begun, MapResult):
+            return begun
         began = time.perf_counter()
-        pace = _compute(context, job, engine, notes)
-        counts = _write(context, job)
-        seconds = time.perf_counter() - began
-        state = "resumed" if journal else "made"
-        result = _result(context, job, device=engine.device, pace=pace, counts=counts, seconds=seconds, state=state)
-        log.info("%s: %s in %.1f s (%.2f Mpx/s)", target.named[CLASS], state, seconds, result.megapixels_per_second)
-        _make_beside(context, target, scene)
+        pace = _compute(context, begun.job, begun.engine, notes)
+        result = finish(context, begun.job, pace=pace, before=time.perf_counter() - began, resumed=begun.resumed)
         store.clear(folder)
         return result
 
 
-def check_outputs(context: MapContext, target: Target) -> None:
+def begin(context: MapContext, target: Target, scene: PreparedScene, notes: JournalNotes) -> BegunMap | MapResult:
+    """Settle how the map is made, in its locked folder; the result where it is done before.
+
+    Raises:
+        Co2sError: the outputs exist, unfinished work has other settings, or memory or disk do not suffice.
+    """
+    settings, folder = context.settings, notes.folder
+    journal = Journal.read(folder)
+    engine, facts = settle(context, scene, journal, notes)
+    if journal is None and settings.resume and _is_there(target, CLASS) and _is_done(context, target, facts):
+        return _complete(context, target, scene)
+    if journal is not None and journal.key != store.key_of(facts):
+        _drop(context, folder, journal, facts)
+        journal, (engine, facts) = None, settle(context, scene, None, notes)
+    if journal is None:
+        target.check(overwrite=settings.overwrite)
+    job = _begin(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
+    return BegunMap(job, engine, journal is not None)
+
+
+def finish(context: MapContext, job: SceneJob, *, pace: Pace, before: float, resumed: bool) -> MapResult:
+    """Write the rasters of a job whose units are all there, then what is wanted beside them.
+
+    Args:
+        context: of this process.
+        job: all of its units are finished.
+        pace: of the computing.
+        before: seconds that the map has taken so far.
+        resumed: whether unfinished work went on.
+    """
+    began = time.perf_counter()
+    counts = _write(context, job)
+    seconds = before + time.perf_counter() - began
+    state = "resumed" if resumed else "made"
+    result = _result(context, job, pace=pace, counts=counts, seconds=seconds, state=state)
+    log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.named[CLASS], state, seconds, result.megapixels_per_second)
+    _make_beside(context, job.target, job.scene)
+    return result
+
+
+def check_outputs(settings: MapConfig, target: Target) -> None:
     """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
-    if not (context.settings.overwrite or context.settings.resume or target.folder.exists()):
+    if not (settings.overwrite or settings.resume or target.folder.exists()):
         target.check(overwrite=False)
 
 
@@ -247,7 +291,7 @@ def _problem(target: Target, name: str, key: str) -> str | None:
         return published_problem(target.addresses[name], key)
     if not path.exists():
         return MISSING
-    if name in ("vector", "preview"):
+    if name in ("vector", "preview", "stac"):
         return None
     if not checksum_holds(path):
         return "does not match its own checksum, so it is damaged or was changed after it was made"
@@ -259,10 +303,9 @@ def _problem(target: Target, name: str, key: str) -> str | None:
 def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
     """A map that is done: what is missing beside it is made of it."""
     if CLASS not in target.addresses:
-        rasters = {plane.name for plane in context.product.planes}
-        beside = {name: path for name, path in target.beside.items() if name in rasters or not _is_there(target, name)}
-        addresses = {name: address for name, address in target.addresses.items() if name in beside.keys() - rasters}
-        _make_beside(context, replace(target, beside=beside, addresses=addresses), scene)
+        missing = {name for name in target.beside if not _is_there(target, name)}
+        addresses = {name: address for name, address in target.addresses.items() if name in missing}
+        _make_beside(context, replace(target, addresses=addresses), scene, missing)
     return MapResult(target.source, target.kept, "done", target.addresses)
 
 
@@ -344,7 +387,12 @@ def pick_memory(context: MapContext, engine: InferenceEngine, scene: PreparedSce
     """Panels and lanes under the limits of the settings; a limit that had to be raised is logged."""
     settings = context.settings
     memory = plan_memory(
-        engine, scene, limit=settings.mem_limit, device_limit=settings.device_mem, workers=context.workers
+        engine,
+        scene,
+        limit=settings.mem_limit,
+        device_limit=settings.device_mem,
+        workers=context.workers,
+        seat=context.seat,
     )
     if memory.remark:
         log.warning("%s", memory.remark)
@@ -363,21 +411,26 @@ def disk_needed(scene: PreparedScene, product: Product) -> int:
 def _compute(context: MapContext, job: SceneJob, engine: InferenceEngine, notes: JournalNotes) -> Pace:
     """Compute what is to be done: the first share in this process, the others in helpers."""
     progress, workers = context.progress, min(context.workers, max(1, len(job.todo)))
-    progress.start("windows", sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers)), "window")
+    windows = sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers))
+    progress.start("windows", windows, "window", scene=job.target.source)
     with helpers(compute_share, job, workers, notes) as others:
-        units = Share(0, workers).of(job.todo)
-        pace = compute_units(job, engine, units, lambda count, pace: _tell(progress, job, count, pace, others))
+
+        def step(count: int, pace: Pace) -> None:
+            tell_pace(progress, job, count, pace, others=others.windows() if others else 0)
+
+        pace = compute_units(job, engine, Share(0, workers).of(job.todo), step)
         if others:
             others.wait(progress.advance)
     progress.close()
     return pace
 
 
-def _tell(progress: Progress, job: SceneJob, count: int, pace: Pace, others: Helpers | None) -> None:
+def tell_pace(progress: Progress, job: SceneJob, count: int, pace: Pace, *, others: int = 0) -> None:
+    """Tell of `count` more windows of this process, whose pace it is, and of `others` of its helpers."""
     plan = job.scene.lattice.plan
     done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
     facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
-    progress.advance(count + (others.windows() if others else 0), **facts)
+    progress.advance(count + others, **facts)
 
 
 def _write(context: MapContext, job: SceneJob) -> NDArray[np.int64]:
@@ -396,7 +449,6 @@ def _result(
     context: MapContext,
     job: SceneJob,
     *,
-    device: torch.device,
     pace: Pace,
     counts: NDArray[np.int64],
     seconds: float,
@@ -418,7 +470,7 @@ def _result(
         seconds=seconds,
         megapixels_per_second=original.height * original.width / 1e6 / max(seconds, 1e-9),
         waited=pace.waited / max(pace.seconds, 1e-9),
-        device=str(device),
+        device=str(context.device),
         precision=job.precision,
         batch=job.batch,
         lanes=job.memory.lanes,
@@ -432,13 +484,15 @@ def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
     return {name: int(counts[class_id]) for class_id, name in enumerate(classes.names)}
 
 
-def _make_beside(context: MapContext, target: Target, scene: PreparedScene) -> None:
-    """Make what is wanted beside the map, and upload what goes to object storage.
+def _make_beside(
+    context: MapContext, target: Target, scene: PreparedScene, missing: Collection[str] | None = None
+) -> None:
+    """Make what is wanted beside the map, or is `missing` of that, and upload what goes to object storage.
 
     Where something beside it fails, a map on this machine is whole and stays.
     """
     try:
-        context.beside.make(target, scene)
+        context.beside.make(target, scene, target.beside if missing is None else missing)
     except Co2sError as error:
         if CLASS in target.addresses:
             raise

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.geo.sources import is_local
+from co2s_cli.geo.stac import SCENE
 from co2s_cli.inference.engine import STAGES, InferenceEngine, repeatable
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.stitch import STRIP_ROWS
@@ -116,10 +117,20 @@ class MemoryPlan:
     """Why the limit is not the usual one."""
 
 
-def cores(workers: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a process and its helpers may take of a machine that others use as well."""
+
+    cores: int | None = None
+    """All that the machine has where nothing is said."""
+    neighbours: int = 1
+    """Processes that share the memory for maps, this one included."""
+
+
+def cores(workers: int, seat: Seat = Seat()) -> int:
     """Cores of each of some worker processes."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // workers)
+    return max(1, (seat.cores or usable) // workers)
 
 
 def pick_batch(engine: InferenceEngine, scene: PreparedScene) -> int:
@@ -135,23 +146,31 @@ def pick_batch(engine: InferenceEngine, scene: PreparedScene) -> int:
 
 
 def plan_memory(
-    engine: InferenceEngine, scene: PreparedScene, *, limit: int | None, device_limit: int | None, workers: int
+    engine: InferenceEngine,
+    scene: PreparedScene,
+    *,
+    limit: int | None,
+    device_limit: int | None,
+    workers: int,
+    seat: Seat = Seat(),
 ) -> MemoryPlan:
     """Panels and lanes for a scene under the limits, after one batch went through the model.
 
     Raises:
         ResourceError: not even one panel fits, with the smallest limit that works.
     """
-    width, threads = scene.lattice.plan.width, _reader_threads(scene.scene.source, workers, engine.device.type)
+    width, own = scene.lattice.plan.width, cores(workers, seat)
+    threads = _reader_threads(scene.scene.source, own, workers, engine.device.type)
     needs = _host_needs(engine, scene, threads)
     least = smallest(needs, width)
-    whole, remark = pick_limit(limit, least * workers, available())
-    each = whole // workers
+    sharing = workers * seat.neighbours
+    whole, remark = pick_limit(limit, least * sharing, available(), usual=DEFAULT_LIMIT * seat.neighbours)
+    each = whole // sharing
     blocks = _blocks_bytes(scene)
     shared = scene.shared_blocks(blocks) is not None  # else each thread decodes them for itself
     extra = min(max(0, blocks * (1 if shared else threads) + GDAL_CACHE - SMALLEST_CACHE), (each - least) // 4)
     needs = replace(needs, base=needs.base + extra)
-    lanes = cores(workers) if engine.device.type == "cpu" else 1
+    lanes = own if engine.device.type == "cpu" else 1
     encoders, needs, host_fit = _with_encoders(
         each, needs, _unit_column(engine), width=width, lanes=lanes, most=threads
     )
@@ -217,14 +236,15 @@ def max_useful_panel(needs: MemoryNeeds) -> int:
     return max(WIDE_ENOUGH, PANEL_BYTES // needs.column // GRAIN * GRAIN)
 
 
-def pick_limit(wanted: int | None, least: int, free: int) -> tuple[int, str | None]:
+def pick_limit(wanted: int | None, least: int, free: int, *, usual: int = DEFAULT_LIMIT) -> tuple[int, str | None]:
     """The limit in force, and the line that says so where it had to be raised.
 
     Args:
-        wanted: the user's limit, which is kept or refused. Without one, half of `free`, at most 8 GB, unless `least` is
-            more and the machine has it.
+        wanted: the user's limit, which is kept or refused. Without one, half of `free`, at most `usual`, unless `least`
+            is more and the machine has it.
         least: the smallest limit that works.
         free: bytes that the machine has to give.
+        usual: bytes that are taken at most where nothing is said.
     """
     if wanted is not None:
         if wanted < least:
@@ -233,7 +253,7 @@ def pick_limit(wanted: int | None, least: int, free: int) -> tuple[int, str | No
                 hint=f"the smallest that works is --mem-limit {rounded_up(least)}",
             )
         return wanted, None
-    usual = min(free // 2, DEFAULT_LIMIT)
+    usual = min(free // 2, usual)
     if least <= usual:
         return usual, None
     if least > free:
@@ -328,10 +348,11 @@ def _blocks_bytes(scene: PreparedScene) -> int:
     return int(rows * raster.original.width * len(raster.bands) * np.dtype(raster.dtype).itemsize)
 
 
-def _reader_threads(source: str, workers: int, device: str) -> int:
+def _reader_threads(source: str, own: int, workers: int, device: str) -> int:
     """Threads that read a scene: bound by cores where it is a local file, else by the answers of a server."""
     most = MAX_THREADS_GPU if device == "cuda" else MAX_THREADS
-    return min(most, cores(workers)) if is_local(source) else max(1, _REMOTE_READERS // workers)
+    on_disk = is_local(source) and not source.endswith(SCENE)  # whose rasters mostly lie elsewhere
+    return min(most, own) if on_disk else max(1, _REMOTE_READERS // workers)
 
 
 def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> MemoryNeeds:

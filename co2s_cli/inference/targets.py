@@ -23,7 +23,7 @@ from co2s_cli.limits import MAX_WINDOWS
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import window_count
 
-_SUFFIXES = {"vector": ".gpkg", "preview": ".png"}
+_SUFFIXES = {"vector": ".gpkg", "preview": ".png", "stac": ".json"}
 """File suffix of outputs that are no rasters."""
 
 _RASTER = (".tif", ".tiff")

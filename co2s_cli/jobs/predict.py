@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from co2s_cli.config.vectorize import VectorizeConfig
 from co2s_cli.errors import InputError
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import tell_left_out
+from co2s_cli.geo.write.stac_item import check_pystac, write_item
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
@@ -60,15 +62,17 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     manifest = weights.read_manifest(model)
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
-    product = product_of(settings, manifest)
+    product_of(settings, manifest)
     tell_left_out(settings.scenes)
     targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
-    beside = Beside(
-        check=lambda target, scene: _check_beside(target, scene.scene, settings),
-        make=lambda target, scene: _make_beside(target, scene.scene, settings, manifest, progress),
-    )
-    context = MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
+    alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
+    if settings.engine == "ray" and not settings.dry_run:
+        from co2s_cli.jobs import on_ray
+
+        made, failed = on_ray.make_maps(context_of, settings, share, progress, alone=alone)
+        return PredictResult(model, made, failed=failed)
+    context = context_of(settings, progress)
     maps: list[MapResult] = []
     estimates: list[Estimate] = []
 
@@ -78,13 +82,32 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         else:
             maps.append(make_map(context, target))
 
-    share = share_of(targets, settings.shard, os.environ)
-    failed = each(share, make, progress, alone=len(targets) == 1)
+    failed = each(share, make, progress, alone=alone)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
+def context_of(settings: PredictConfig, progress: Progress) -> MapContext:
+    """What the maps of all scenes share in one process.
+
+    Raises:
+        Co2sError: what is wrong with the model, the device, or what is wanted of them.
+    """
+    model = settings.model or weights.default_path()
+    manifest = weights.read_manifest(model)
+    beside = Beside(
+        check=lambda target, scene: _check_beside(target, scene.scene, settings),
+        make=lambda target, scene, missing: _make_beside(
+            target, scene.scene, settings, manifest, progress=progress, missing=missing
+        ),
+    )
+    product = product_of(settings, manifest)
+    return MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
+
+
 def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None:
-    """Refuse polygons that could not be made of the map."""
+    """Refuse polygons and an item that could not be made of the map."""
+    if settings.stac:
+        check_pystac()
     if "vector" not in target.beside:
         return
     from co2s_cli.geo.write import vector
@@ -99,16 +122,26 @@ def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None
     vectorize.check(_vector_settings(target, settings), scene.original)
 
 
-def _make_beside(target: Target, scene: Scene, settings: PredictConfig, manifest: Manifest, progress: Progress) -> None:
+def _make_beside(
+    target: Target,
+    scene: Scene,
+    settings: PredictConfig,
+    manifest: Manifest,
+    *,
+    progress: Progress,
+    missing: Collection[str],
+) -> None:
     """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
-    if "vector" in target.beside:
+    if "vector" in missing:
         from co2s_cli.jobs import vectorize
 
         vectorize.run(_vector_settings(target, settings), progress)
-    if "preview" in target.beside:
+    if "preview" in missing:
         from co2s_cli.geo.write.preview import write_preview
 
         write_preview(target.beside["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
+    if "stac" in missing:
+        write_item(target.beside["stac"], target.outputs, target.named, manifest.class_map, scene.source)
 
 
 def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:

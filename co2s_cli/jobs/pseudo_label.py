@@ -86,10 +86,10 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
     again = settings.model_copy(update={"resume": True})
-    context = MapContext.of(again, ModelFile(model, manifest), product, progress=progress)
     alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
     if settings.dry_run:
         estimates: list[Estimate] = []
+        context = context_of(again, progress)
         failed = each(share, lambda target: estimates.append(estimate(context, target)), progress, alone=alone)
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
     # processes that make shares work side by side: each raster has a lock of its own
@@ -97,7 +97,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         folder.check(targets, overwrite=settings.overwrite, resume=settings.resume)
         folder.make(targets)
         second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=alone)
-        made, failed = _candidates(share, context, second)
+        made, failed = _candidates(share, again, second)
         if settings.shard is not None:
             log.info("candidates of a share: once all shares are made, the same command without --shard labels them")
             return PseudoLabelResult(model, made=made, failed=failed)
@@ -107,17 +107,39 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     return PseudoLabelResult(model, labelled.data, folder.report, scenes, total, made, failed=labelled.failed)
 
 
+def context_of(settings: PseudoLabelConfig, progress: Progress) -> MapContext:
+    """What the candidates of all scenes share in one process.
+
+    Raises:
+        Co2sError: what is wrong with the model, the device, or what is wanted of them.
+    """
+    model = settings.model or weights.default_path()
+    manifest = weights.read_manifest(model)
+    product = candidates_of(manifest, settings.agree)
+    return MapContext.of(settings, ModelFile(model, manifest), product, progress=progress)
+
+
 def _candidates(
-    targets: Sequence[Target], context: MapContext, second: LabellingRound
+    targets: Sequence[Target], settings: PseudoLabelConfig, second: LabellingRound
 ) -> tuple[tuple[MapResult, ...], tuple[Failure, ...]]:
     """What the model says of every scene that can be labelled, and the others."""
+    progress, alone = second.progress, second.alone
+    if settings.engine == "ray":
+        from co2s_cli.jobs import on_ray
+
+        unfit = each(targets, second.check, progress, alone=alone)
+        lost = {failure.source for failure in unfit}
+        fit = [target for target in targets if target.source not in lost]
+        candidates, failed = on_ray.make_maps(context_of, settings, fit, progress, alone=alone)
+        return candidates, (*unfit, *failed)
+    context = context_of(settings, progress)
     made: list[MapResult] = []
 
     def make(target: Target) -> None:
         second.check(target)
         made.append(make_map(context, target))
 
-    failed = each(targets, make, context.progress, alone=second.alone)
+    failed = each(targets, make, progress, alone=alone)
     return tuple(made), failed
 
 

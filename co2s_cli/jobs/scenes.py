@@ -33,6 +33,11 @@ class Failure:
     message: str
     hint: str | None = None
 
+    @classmethod
+    def of(cls, source: str, error: Co2sError) -> Failure:
+        """The failure that an error is."""
+        return cls(source, error.exit_code, error.message, error.hint)
+
     def text(self) -> str:
         """What is wrong and what to do."""
         return self.message + (f" (hint: {self.hint})" if self.hint else "")
@@ -57,7 +62,7 @@ def each(
         except Co2sError as error:
             if alone:
                 raise
-            failure = Failure(target.source, error.exit_code, error.message, error.hint)
+            failure = Failure.of(target.source, error)
             log.error("%s: %s", target.source, failure.text())  # noqa: TRY400 - the user's to mend, not a bug to trace
             failed.append(failure)
         except KeyboardInterrupt as error:

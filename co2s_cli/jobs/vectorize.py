@@ -115,7 +115,14 @@ def _check_existing(settings: VectorizeConfig) -> None:
         check_output(settings.sieved, overwrite=settings.overwrite)
     if settings.out == vector.STDOUT:
         return
-    check_output(settings.out, overwrite=settings.overwrite)
+    if _partitioned(settings):
+        vector.check_partitioned(settings.out, overwrite=settings.overwrite)
+    else:
+        check_output(settings.out, overwrite=settings.overwrite)
+
+
+def _partitioned(settings: VectorizeConfig) -> bool:
+    return settings.partitioned or (settings.out.suffix.lower() == ".parquet" and settings.out.is_dir())
 
 
 def _sieve(
@@ -147,7 +154,8 @@ def _write(
             yield _table(features, raster.legend.names, plan)
             progress.advance()
 
-    vector.write(settings.out, _schema(settings, raster, plan), tables())
+    write = vector.write_partitioned if _partitioned(settings) else vector.write
+    write(settings.out, _schema(settings, raster, plan), tables())
     return counts.result(raster.legend.names)
 
 

@@ -1,6 +1,7 @@
 """The progress bar and the lines of the log share a terminal: neither writes into the other."""
 
 import io
+import json
 import logging
 import re
 import sys
@@ -66,3 +67,17 @@ def test_there_is_no_bar_with_q_or_on_a_pipe(terminal):
     assert bars.watcher() is SILENT
     terminal(io.StringIO())
     assert bars.watcher() is SILENT
+
+
+def test_lines_of_json_say_what_is_done_and_left(terminal, monkeypatch):
+    screen = terminal()
+    lines = bars.watcher("json")
+    monkeypatch.setattr(bars, "LINE_SECONDS", 0)
+    lines.start("windows", 8, "window", scene="a.tif")
+    lines.advance(2, **{"Mpx/s": "1.50"})
+    monkeypatch.setattr(bars, "LINE_SECONDS", 30)
+    lines.advance(2)
+    lines.close()
+    (line,) = map(json.loads, screen.getvalue().splitlines())
+    assert line.keys() == {"host", "scene", "stage", "unit", "done", "total", "Mpx/s", "left"}
+    assert (line["scene"], line["done"], line["total"], line["Mpx/s"]) == ("a.tif", 2, 8, "1.50")

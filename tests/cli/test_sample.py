@@ -133,7 +133,7 @@ def test_progress_counts_every_tile(tmp_path):
     class Watcher:
         total = done = closed = 0
 
-        def start(self, label, total, unit):
+        def start(self, label, total, unit, scene=""):
             self.total += total
 
         def advance(self, count=1, **facts):

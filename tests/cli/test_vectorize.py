@@ -25,6 +25,14 @@ def test_a_file_is_written_and_named(co2s, raster, tmp_path):
     assert (tmp_path / "out.qml").exists()
 
 
+def test_a_name_with_a_slash_is_a_folder(co2s, raster, tmp_path):
+    result = co2s("vectorize", raster, "--out", f"{tmp_path}/out.parquet/")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == str(tmp_path / "out.parquet")
+    assert [path.name for path in (tmp_path / "out.parquet").iterdir()] == ["part-00000.parquet"]
+    assert (tmp_path / "out.qml").exists()
+
+
 def test_json_tells_what_was_found(co2s, raster, tmp_path):
     result = co2s("vectorize", raster, "-o", tmp_path / "out.fgb", "--min-area", 0, "--simplify", 0, "--json")
     told = json.loads(result.stdout)

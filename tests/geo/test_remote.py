@@ -144,7 +144,7 @@ def test_the_patience_of_both_libraries_ends_within_a_minute():
 
     options = {name: float(value) for name, value in HTTP.items()}
     tries = options["GDAL_HTTP_MAX_RETRY"] + 1
-    waits = options["GDAL_HTTP_RETRY_DELAY"] * (2 ** options["GDAL_HTTP_MAX_RETRY"] - 1)
+    waits = options["GDAL_HTTP_RETRY_DELAY"] * sum(2.5**n for n in range(int(tries) - 1))
     connecting = (tries + 1) * options["GDAL_HTTP_CONNECTTIMEOUT"]  # the last one looks for a folder of that name
     assert waits + connecting < 60
     assert 2 * options["GDAL_HTTP_LOW_SPEED_TIME"] < 60
@@ -156,3 +156,11 @@ def test_a_missing_extra_is_named_with_the_command_that_brings_it(s3, monkeypatc
     with pytest.raises(ResourceError, match="obstore") as told:
         expand_sources(["s3://maps/2026/"])
     assert told.value.hint == "pip install 'co2s_cli[cloud]'"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/x.tif?X-Sig=secret&a=b", "http://me:secret@127.0.0.1:1/x.tif"])
+def test_messages_show_no_secrets_of_addresses(co2s, address):
+    result = co2s("info", address)
+    assert (result.exit_code, len(result.stderr.strip().splitlines())) == (3, 1)
+    assert "127.0.0.1:1/x.tif" in result.stderr
+    assert "secret" not in result.stdout + result.stderr

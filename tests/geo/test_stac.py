@@ -177,6 +177,15 @@ def test_what_is_no_scene_is_told_in_one_line(tmp_path, document, assets, told):
     assert str(error.value).startswith(path)
 
 
+@pytest.mark.parametrize(
+    ("href", "told"), [("", "Is a directory"), ("http://[", "is no address|cannot be reached|http")]
+)
+def test_links_that_lead_nowhere_are_told(tmp_path, href, told):
+    path = write(tmp_path / "catalog.json", {"type": "Catalog", "links": [{"rel": "item", "href": href}]})
+    with pytest.raises(InputError, match=told):
+        expand_sources([path])
+
+
 def test_assets_that_do_not_lie_together_are_refused(tmp_path, bands):
     write_raster(
         tmp_path / "data" / "B03.tif", bands["B03"], transform=rasterio.Affine(10, 0, 600050, 0, -10, 5000000), **PLACE

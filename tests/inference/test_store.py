@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tasks import write_as_process_one
 
 from co2s_cli import tiling
 from co2s_cli.errors import OutputError
 from co2s_cli.inference import store
 from co2s_cli.inference.products import Plane
 from co2s_cli.inference.store import Journal, JournalNotes, Parts, UnitBuilder, clear, folder_of, key_of, locked
+from co2s_cli.inference.workers import helpers
 from co2s_cli.locks import LOCK
 
 PLANES = (Plane("class", "class"), Plane("probabilities", "probabilities", "float32", 3))
@@ -244,3 +246,16 @@ def test_notes_of_many_threads_are_all_in_the_journal(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(notes, map(str, range(40))))
     assert set(Journal.read(tmp_path).notes) == {"before the journal", *map(str, range(40))}
+
+
+@pytest.mark.slow
+def test_two_containers_with_one_process_number_tear_no_part(tmp_path):
+    folder, mounts = tmp_path / "shared", [tmp_path / "one", tmp_path / "other"]
+    folder.mkdir()
+    for mount in mounts:
+        mount.symlink_to(folder)
+    heard: list[str] = []
+    with helpers(write_as_process_one, (mounts, tiling.Window(0, 0, 200, 300), "key", 90), 3, heard.append) as others:
+        others.wait(lambda _: None)
+    assert heard == ["whole"] * 180
+    assert [path.name for path in folder.iterdir()] == ["0-0-200x300.class.tif"]

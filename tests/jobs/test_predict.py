@@ -275,6 +275,20 @@ def test_an_interrupted_map_goes_on_where_it_stopped(tmp_path, model, wide):
     assert not targets.folder_of(out).exists()
 
 
+def test_a_map_goes_on_where_the_shared_folder_has_another_path(tmp_path, model, wide):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    wide.rename(one / "wide.tif")
+    with pytest.raises(InterruptError):
+        run(one / "wide.tif", one / "map.tif", model, progress=Interrupting(after=30))
+    one.rename(other)
+    made = run(other / "wide.tif", other / "map.tif", model)
+    assert made.state == "resumed"
+    whole = run(other / "wide.tif", other / "whole.tif", model)
+    assert made.read < whole.read
+    assert (other / "map.tif").read_bytes() == (other / "whole.tif").read_bytes()
+
+
 @pytest.mark.slow
 def test_a_map_goes_on_with_another_cut_of_the_panels(tmp_path, model, wide, monkeypatch):
     whole, out = tmp_path / "whole.tif", tmp_path / "map.tif"

@@ -1,5 +1,7 @@
 """Maps that go to object storage: whole, known again, and continued where an upload broke off."""
 
+import json
+
 import numpy as np
 import pytest
 from support import bucket
@@ -188,3 +190,20 @@ def test_labels_of_a_data_yaml_may_be_addresses(s3, tmp_path):
     )
     (entry,) = read_data(tmp_path / "data.yaml").labeled
     assert (entry.labels.read_text(), entry.image) == ("{}", str(tmp_path / "a.tif"))
+
+
+def test_maps_of_items_are_named_by_them(s3, model, tmp_path):
+    assets = {}
+    for number, name in enumerate(("red", "green", "blue")):
+        write_raster(tmp_path / "band.tif", noise((1, 90, 100), seed=number))
+        s3.put("scenes", f"bands/{name}.tif", (tmp_path / "band.tif").read_bytes())
+        assets[name] = {"href": f"bands/{name}.tif", "type": "image/tiff"}
+    stacked = np.concatenate([noise((1, 90, 100), seed=number) for number in range(3)])
+    whole = write_raster(tmp_path / "whole.tif", stacked)
+    item = {"type": "Feature", "stac_version": "1.1.0", "id": "S2A_7", "properties": {}, "assets": assets}
+    s3.put("scenes", "item.json", json.dumps(item).encode())
+    (tmp_path / "maps").mkdir()
+    (made,) = run(model, tmp_path / "maps", "s3://scenes/item.json", assets=["red,green", "blue"]).maps
+    assert made.out == str(tmp_path / "maps" / "S2A_7.tif")
+    run(model, tmp_path / "whole_map.tif", whole)
+    np.testing.assert_array_equal(pixels(made.out), pixels(tmp_path / "whole_map.tif"))

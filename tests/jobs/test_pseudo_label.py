@@ -482,7 +482,7 @@ class Interrupting(Silent):
     def __init__(self, stage, after):
         self.stage, self.left, self.now = stage, after, None
 
-    def start(self, label, total, unit):
+    def start(self, label, total, unit, scene=""):
         self.now = label
 
     def advance(self, count=1, **facts):

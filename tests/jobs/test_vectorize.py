@@ -8,11 +8,13 @@ import stat
 
 import geopandas
 import numpy as np
+import pyarrow
 import pyogrio
 import pytest
 import rasterio
 import shapely
 from geopandas.testing import assert_geodataframe_equal
+from pyarrow import parquet
 from rasterio import features
 from rasterio.transform import Affine
 
@@ -301,6 +303,55 @@ def test_what_is_no_class_raster_is_refused(tmp_path, image):
     path = save(tmp_path / "other.tif", image, nodata=None)
     with pytest.raises(InputError, match="a class raster has"):
         run(path, tmp_path / "out.gpkg")
+
+
+def test_a_folder_of_geoparquet_holds_the_same_in_parts_with_bounding_boxes(raster, tmp_path, monkeypatch):
+    monkeypatch.setattr(vector, "_PART_FEATURES", 40)
+    monkeypatch.setattr(vector, "_GROUP_FEATURES", 15)
+    one = read(run(raster, tmp_path / "one.parquet").out)
+    folder = run(raster, f"{tmp_path}/many.parquet/").out
+    assert_geodataframe_equal(read(folder), one)
+    parts = [parquet.ParquetFile(path) for path in sorted(folder.iterdir())]
+    assert [part.metadata.num_rows for part in parts[:-1]] == [40] * (len(one) // 40)
+    assert [parts[0].metadata.row_group(at).num_rows for at in range(3)] == [15, 15, 10]
+    geo = json.loads(parts[-1].schema_arrow.metadata[b"geo"])
+    assert geo["columns"]["geometry"]["covering"]["bbox"]["ymax"] == ["bbox", "ymax"]
+    boxes = pyarrow.concat_tables([part.read(["bbox"]) for part in parts])["bbox"].to_pylist()
+    np.testing.assert_array_equal([[*box.values()] for box in boxes], one.bounds)
+    west, south, east, north = one.total_bounds
+    corner = (west, south, west + (east - west) / 4, south + (north - south) / 4)
+    near = geopandas.read_parquet(folder, bbox=corner)
+    assert 0 < len(near) < len(one) / 4
+    assert near.geometry.tolist() == [
+        shape for shape in one.geometry if shapely.box(*corner).intersects(shape.envelope)
+    ]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run(raster, folder, mem_limit="100kB", overwrite=True)  # a folder that is there needs no slash
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_is_replaced_only_when_told_and_never_with_what_is_not_ours(raster, tmp_path):
+    folder = tmp_path / "map.parquet"
+    folder.mkdir()
+    run(raster, folder)  # an empty one is taken
+    with pytest.raises(OutputError, match="exists and is not overwritten"):
+        run(raster, folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds notes\.txt"):
+        run(raster, folder, overwrite=True)
+    with pytest.raises(ConfigError, match=r"ends in \.parquet/, found map\.gpkg/"):
+        run(raster, f"{tmp_path}/map.gpkg/")
+
+
+def test_a_folder_of_nothing_is_read_and_one_that_fails_is_not_there(raster, tmp_path, monkeypatch):
+    empty = save(tmp_path / "empty.tif", np.full((20, 20), 255, np.uint8))
+    assert len(read(run(empty, f"{tmp_path}/empty.parquet/").out)) == 0
+    monkeypatch.setattr(vector, "_PART_FEATURES", 10)
+    monkeypatch.setattr(vector.parquet, "ParquetWriter", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OutputError, match=r"could not be written \(full\)"):
+        run(raster, f"{tmp_path}/map.parquet/")
+    assert not (tmp_path / "map.parquet").exists()
+    assert not [*tmp_path.glob(".co2s.*")]
 
 
 def test_an_output_is_replaced_only_when_told(raster, tmp_path):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.geo.polygons import rings
 from co2s_cli.geo.polygons.chains import Index, offsets, spans
-from co2s_cli.geo.polygons.regions import ValueCounts, components
+from co2s_cli.geo.polygons.regions import Pixels, ValueCounts, components
 from co2s_cli.geo.polygons.rings import Halves, Rings
 from co2s_cli.geo.polygons.trace import Arcs, TracedBlock
 from co2s_cli.tiling import Window
@@ -123,6 +123,25 @@ def split(
     return _complete(np.flatnonzero(chosen & ~is_open), halves, arcs.points, info, counts), open_regions
 
 
+def nothing_open(pixels: Pixels, block: Window, *, width: int) -> OpenRegions:
+    """What `split` leaves open of a block whose `pixels`, traced as in `trace`, hold nothing that is wanted."""
+    inside, nothing = pixels[:-1, :-1], np.zeros(0, np.int64)
+
+    def unwanted(line: Pixels) -> Index:
+        return np.full(1 + np.count_nonzero(line[1:] != line[:-1]), -1)
+
+    return OpenRegions(
+        Halves.none(),
+        np.zeros((0, 2), np.int32),
+        RegionInfo(np.zeros(0, np.uint16), nothing, nothing),
+        ValueCounts.none(),
+        above=unwanted(inside[0]),
+        below=unwanted(inside[-1]),
+        left=unwanted(inside[:, 0]) if block.col else nothing,
+        right=unwanted(inside[:, -1]) if block.right <= width else nothing,
+    )
+
+
 def _complete(chosen: Index, halves: Halves, points: Corners, info: RegionInfo, counts: ValueCounts) -> Polygons:
     """The polygons of the chosen regions, all of whose halves are in `halves`."""
     chosen = chosen[info.take(chosen).rank]
@@ -139,8 +158,8 @@ class Seams:
     """
 
     def __init__(self) -> None:
-        nothing, flags = np.zeros(0, np.int64), np.zeros(0, bool)
-        self._halves = Halves(nothing, nothing, flags, nothing, nothing, flags, nothing)
+        nothing = np.zeros(0, np.int64)
+        self._halves = Halves.none()
         self._vertices = VertexBuffer()
         self._info = RegionInfo(np.zeros(0, np.uint16), nothing, nothing)
         self._counts = ValueCounts(nothing, nothing)

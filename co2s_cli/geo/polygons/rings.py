@@ -29,6 +29,12 @@ class Halves:
     region: Index
     """Region on the right of the half."""
 
+    @classmethod
+    def none(cls) -> Halves:
+        """Not one."""
+        numbers, flags = np.zeros(0, np.int64), np.zeros(0, bool)
+        return cls(numbers, numbers, flags, numbers, numbers, flags, numbers)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""

@@ -16,7 +16,7 @@ import numpy as np
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.geo.gdal import environment, reading
-from co2s_cli.geo.polygons.assemble import OpenRegions, Seams, split
+from co2s_cli.geo.polygons.assemble import OpenRegions, Seams, nothing_open, split
 from co2s_cli.geo.polygons.class_raster import CACHE_BYTES, Rows
 from co2s_cli.geo.polygons.features import Features, describe
 from co2s_cli.geo.polygons.plan import VectorPlan
@@ -83,6 +83,8 @@ class _BlockTracer:
         plan = self.plan
         with environment(CACHE_BYTES), reading(plan.source) as dataset:
             pixels = Rows(dataset, plan.source).values(block)
+        if not plan.wanted[pixels].any():  # as most of a large mosaic may be
+            return Features.none(), nothing_open(pixels, block, width=plan.width)
         traced = trace(pixels, block, width=plan.width, joints_every=JOINTS_EVERY if plan.tolerance else 0)
         counts = ValueCounts.none() if plan.confidence is None else _count(plan.confidence, block, traced.regions)
         if plan.tolerance:

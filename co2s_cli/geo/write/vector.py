@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import math
 import warnings
@@ -26,13 +27,16 @@ from shapely.geometry.base import BaseGeometry
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, OutputError
-from co2s_cli.files import appearing
+from co2s_cli.files import appearing, appearing_folder, check_output, check_writable
 from co2s_cli.geo.grid import Grid
 
 STDOUT = Path("-")
 """GeoJSON lines to standard output."""
 
 _GEOMETRY = "geometry"
+_BOX = ("xmin", "ymin", "xmax", "ymax")
+_PART_FEATURES, _GROUP_FEATURES = 250_000, 25_000
+"""Features of a file, and of a group of its rows, of GeoParquet in a folder."""
 _PYOGRIO_ERRORS = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError)
 
 
@@ -115,6 +119,65 @@ def decimals(pixel_degrees: float) -> int:
     return min(15, max(0, math.ceil(-math.log10(pixel_degrees)) + 3))
 
 
+def check_partitioned(out: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work, a folder that holds anything, or with `overwrite` anything but parts.
+
+    Raises:
+        ConfigError: its suffix is that of another format.
+        OutputError: it may not be replaced, or cannot be made.
+    """
+    if out.suffix.lower() != ".parquet":
+        raise ConfigError(f"{out}/: a folder holds GeoParquet, so that its name ends in .parquet/, found {out.name}/")
+    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    others = [name for name in held if not fnmatch.fnmatch(name, "part-*.parquet")]
+    if others:
+        raise OutputError(f"{out}: holds {others[0]}, which is no part of polygons", hint="choose another name")
+    if held and not overwrite:
+        raise OutputError(f"{out}: exists and is not overwritten", hint="add --overwrite, or choose another name")
+    if not out.is_dir():
+        check_output(out, overwrite=overwrite)
+    check_writable(out.parent)
+
+
+def write_partitioned(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
+    """Write features as they come to a folder of GeoParquet files, which appears when there are no more.
+
+    Files and groups of rows have the same number of features each, however they come, and a column `bbox` by which
+    readers pass over those that lie elsewhere.
+
+    Raises:
+        OutputError: no room, no permission.
+    """
+    with appearing_folder(out) as folder:
+        for number, part in enumerate(_parts(schema, tables)):
+            with (
+                appearing(folder / f"part-{number:05}.parquet") as path,
+                parquet.ParquetWriter(path, part.schema, compression="zstd") as file,
+            ):
+                file.write_table(part, _GROUP_FEATURES)
+
+
+def _parts(schema: Schema, tables: Iterator[Table]) -> Iterator[Any]:
+    """Arrow tables of `_PART_FEATURES` features each, the last one of those that are left; one at least."""
+    arrow_schema = _with_boxes(schema.empty).schema.with_metadata(_geo_metadata(schema, boxes=True))
+    waiting = arrow_schema.empty_table()
+    written = 0
+    for table in tables:
+        waiting = pa.concat_tables([waiting, _with_boxes(table).cast(arrow_schema)])
+        while len(waiting) >= _PART_FEATURES:
+            yield waiting.slice(0, _PART_FEATURES)
+            written, waiting = written + 1, waiting.slice(_PART_FEATURES)
+    if len(waiting) or not written:
+        yield waiting
+
+
+def _with_boxes(table: Table) -> Any:
+    """The features as an Arrow table with a column of their bounding boxes."""
+    bounds = shapely.bounds(shapely.from_wkb(table.geometry)).reshape(-1, len(_BOX))
+    boxes = pa.StructArray.from_arrays([pa.array(column) for column in bounds.T], names=list(_BOX))
+    return table.to_arrow().append_column("bbox", boxes)
+
+
 def write(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
     """Write features as they come to `out`, a file that appears when there are no more, or nothing after an exception.
 
@@ -177,18 +240,25 @@ def _stream(empty: Table, tables: Iterator[Table]) -> Iterator[Any]:
 
 def _write_parquet(path: Path, schema: Schema, tables: Iterator[Table]) -> None:
     """Write GeoParquet 1.1 with a row group for each table."""
-    column = {
+    arrow_schema = schema.empty.to_arrow().schema.with_metadata(_geo_metadata(schema))
+    with parquet.ParquetWriter(path, arrow_schema, compression="zstd") as file:
+        for table in tables:
+            if len(table):
+                file.write_table(table.to_arrow().cast(arrow_schema))
+
+
+def _geo_metadata(schema: Schema, *, boxes: bool = False) -> dict[bytes, bytes]:
+    """What GeoParquet 1.1 says of the geometries; with `boxes`, which column holds their bounding boxes."""
+    column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": [schema.geometry],
         "orientation": "counterclockwise",
         "crs": None if schema.crs is None else CRS.from_wkt(schema.crs).to_json_dict(),
     }
+    if boxes:
+        column["covering"] = {"bbox": {side: ["bbox", side] for side in _BOX}}
     geo = {"version": "1.1.0", "primary_column": _GEOMETRY, "columns": {_GEOMETRY: column}}
-    arrow_schema = schema.empty.to_arrow().schema.with_metadata({b"geo": json.dumps(geo).encode()})
-    with parquet.ParquetWriter(path, arrow_schema, compression="zstd") as file:
-        for table in tables:
-            if len(table):
-                file.write_table(table.to_arrow().cast(arrow_schema))
+    return {b"geo": json.dumps(geo).encode()}
 
 
 LabelPatch = tuple[int, int, NDArray[np.uint8]]
