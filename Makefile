@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # tests of two files at a time: what two cores do best
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations 15
 
 .PHONY: setup demo quick test mutants check bench fuzz soak gpu clean
 

@@ -70,6 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "labeled_noise": 0.01,
         "consistency_start": 0.3,  # before that, students from nothing teach one another nonsense
         "consistency_ramp": 0.1,
+        "stability_weight": 0.25,  # students that follow one another closely become one
         "threshold_share": 0.5,
         "pseudo_balance": 0.5,
     },

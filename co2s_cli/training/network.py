@@ -55,8 +55,8 @@ def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentNam
 def sees_one_view(settings: TrainConfig, bands: Sequence[str]) -> bool:
     """Whether UniMatch and Co2S are to see one strong view in place of two and of dropped features.
 
-    With the packaged start's DINO student beside `local` that gained 2 points on india-s2 in the mean and took a third
-    of the time; three of `local`'s kind lost by it on few-landsat.
+    With the packaged start's DINO student beside `local` that gained 1.7 points on india-s2 in the mean and took
+    a fifth less time; three of `local`'s kind lost by it on few-landsat.
     """
     if settings.single_view is not None:
         return settings.single_view
