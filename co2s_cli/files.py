@@ -126,18 +126,23 @@ def folder_beside(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def appearing_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; rename it to `path` at the end, in place of one that is there."""
-    with tempfile.TemporaryDirectory(prefix=_prefix(path), dir=path.parent) as folder:
-        new, old = Path(folder) / "new", Path(folder) / "old"
-        try:
+    try:
+        with folder_beside(path) as folder:
+            new, old = folder / "new", folder / "old"
             new.mkdir()
             yield new
             if path.exists():
                 path.rename(old)
-            new.rename(path)
-        except OSError as error:
-            if error.errno is None:
+            try:
+                new.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
                 raise
-            raise OutputError(f"{path}: could not be written ({error.strerror})") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OutputError(f"{path}: could not be written ({error.strerror})") from error
 
 
 def clear_leftovers(path: Path) -> None:

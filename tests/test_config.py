@@ -192,6 +192,11 @@ def test_only_regular_files_of_some_size_are_read_as_yaml(tmp_path):
         load(Job, tmp_path / "large.yaml", {})
 
 
+def test_a_run_that_began_with_a_model_at_an_address_is_resumed_without_fetching_it(tmp_path):
+    (tmp_path / "config.yaml").write_text("init: https://127.0.0.1:9/model.safetensors\nsteps: 10\n")
+    assert str(train.resumed(tmp_path, {}, []).init).startswith("https:/")
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("lr", 0.5), ("threshold", 0.5), ("seed", 1), ("batch", 1), ("steps", 11), ("method", "fixmatch"), ("ema", 0.9)],

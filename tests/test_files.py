@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from co2s_cli.errors import OutputError
-from co2s_cli.files import appearing, check_output, check_writable, clear_leftovers
+from co2s_cli.files import appearing, appearing_folder, check_output, check_writable, clear_leftovers
 
 
 def test_a_file_appears_at_the_end_only(tmp_path):
@@ -54,6 +54,43 @@ def test_what_a_killed_process_left_of_a_file_goes_before_it_is_written_again(tm
     assert len(list(tmp_path.iterdir())) == 1
     clear_leftovers(other)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_appears_whole_and_what_a_killed_process_left_of_it_goes(tmp_path):
+    final = tmp_path / "out.parquet"
+    final.mkdir()
+    (final / "old").touch()
+    child = os.fork()
+    if child == 0:
+        with appearing_folder(final):
+            os._exit(1)
+    os.waitpid(child, 0)
+    clear_leftovers(final)
+    assert list(tmp_path.iterdir()) == [final]
+    with pytest.raises(ZeroDivisionError), appearing_folder(final) as folder:
+        (folder / str(1 / 0)).touch()
+    assert [path.name for path in final.iterdir()] == ["old"]
+    with appearing_folder(final) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    final = tmp_path / "out.parquet"
+    final.mkdir()
+    (final / "old").touch()
+    rename = Path.rename
+
+    def failing(path, target):
+        if path.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="No space left"), appearing_folder(final):
+        pass
+    assert [path.name for path in final.iterdir()] == ["old"]
 
 
 def test_what_a_living_process_writes_stays(tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from co2s_cli.config.base import Settings, checked, load, read_yaml
+from co2s_cli.config.base import Settings, checked, read_yaml
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.protocol import published_names
 from co2s_cli.errors import ConfigError, OutputError
@@ -317,14 +317,14 @@ def resumed_as(
         made_with = content.get("made_with")
         began = made_with.get("command", command) if isinstance(made_with, dict) else command
         stored = {key: value for key, value in content.items() if key in kind.model_fields}
-        before = load(kind, None, {**stored, "out": folder}) if began == command else None
+        before = checked(kind, {**stored, "out": folder}) if began == command else None
     except ConfigError as error:
         raise _damaged(folder, error) from error
     if before is None:
         raise ConfigError(
             f"--resume: {folder} holds a run of co2s {began}", hint=f"co2s {began} --resume --out {folder}"
         )
-    after = load(kind, None, {**stored, **_parsed(extra), **flags, "out": folder})
+    after = checked(kind, {**stored, **_parsed(extra), **flags, "out": folder}, typed=flags)
     for name in kind.model_fields.keys() - RESUMABLE:
         old, new = getattr(before, name), getattr(after, name)
         if old != new:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from co2s_cli.config.base import read_yaml
 from co2s_cli.config.run import RunConfig, content_of_run
-from co2s_cli.training.names import CONFIG, STATE
+from co2s_cli.training.names import CONFIG, LAST, STATE
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -37,7 +37,7 @@ def settings_for_run(
     with agreed_before("folder"):
         if os.environ.get("RANK", "0") == "0":
             found = _run_in_folder(flags)
-    found = leader_says("run", found)
+    found = leader_says("run", found) if flags.get("resume") else None
     with agreed_before("checks"):
         return _checked(settings_of, resumed, config, flags, extra, run=found)
 
@@ -64,7 +64,8 @@ def _checked(
 
     new = flags
     if flags.get("resume") == "auto" and "out" in flags:
-        begun = (Path(flags["out"]) / CONFIG).exists()  # but no state: ended before it had learnt anything
+        folder = Path(flags["out"])  # with config but no model: ended before it had learnt anything
+        begun = (folder / CONFIG).exists() and not (folder / LAST).exists()
         new = {
             **{key: value for key, value in flags.items() if key != "resume"},
             **({"overwrite": True} if begun else {}),

@@ -330,7 +330,7 @@ class TrainingEngine:
         if fitting:
             said = "fits" if alone else "needs half of it"
             whole = fitting * self._runtime.ranks
-            hint = f"--batch {whole} {said}; with --set accumulate={-(-size // fitting)} a step is as large"
+            hint = f"--batch {whole} {said}; with --set accumulate={-(-self._loader.crops // whole)} a step is as large"
         return ResourceError(
             f"{self._runtime.device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels "
             "does not fit into its memory",

@@ -35,7 +35,7 @@ from co2s_cli.training import report
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, MADE, STATE, WRITTEN
 from co2s_cli.training.runtime import Runtime, device_name, started
-from co2s_cli.training.setup import Lesson, engine_for, epoch_steps_of
+from co2s_cli.training.setup import Lesson, check_rules, engine_for, epoch_steps_of
 from co2s_cli.training.state import State
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def conduct(
         with runtime.agreed():
             data = data_of(settings, with_unlabeled=with_unlabeled)
             check_scale(settings, data)
+            check_rules(settings, data)
             before = None if begun is None else begun.manifest_for(data, out)
             lesson = prepare(data, before, runtime)
         refit = data.whole is not None

@@ -210,11 +210,11 @@ def _torchrun() -> tuple[Any, str]:
 
 
 def _exchanged(name: str, word: Any) -> list[Any]:
-    """The words of all processes by rank, before they are a group; of this one alone where no torchrun is reached."""
+    """The words of all processes by rank, before they are a group; none where no torchrun is reached."""
     try:
         store, prefix = _torchrun()
     except (RuntimeError, KeyError, ValueError):
-        return [word]
+        return []
     store.set(f"{prefix} {name} {os.environ['RANK']}", json.dumps(word))
     store.set_timeout(TIMEOUT)
     keys = [f"{prefix} {name} {rank}" for rank in range(int(os.environ["WORLD_SIZE"]))]
@@ -226,12 +226,22 @@ def _exchanged(name: str, word: Any) -> list[Any]:
 
 def agreed_before(name: str) -> contextlib.AbstractContextManager[None]:
     """As `Runtime.agreed`, for what is checked before the processes are a group; `name` tells blocks apart."""
-    return _agreement(lambda word: _exchanged(name, word))
+    return _agreement(lambda word: _exchanged(name, word) or [word])
 
 
 def leader_says(name: str, value: Any) -> Any:
-    """The value of rank 0, plain data, before the processes are a group."""
-    return _exchanged(name, value)[0]
+    """The value of rank 0, plain data, before the processes are a group.
+
+    Raises:
+        ConfigError: no torchrun is reached, over which the processes could agree.
+    """
+    said = _exchanged(name, value)
+    if not said:
+        raise ConfigError(
+            "--resume: the processes of this run cannot agree, the store of torchrun is not reached",
+            hint="start several processes by torchrun",
+        )
+    return said[0]
 
 
 def first_to_say(error: Co2sError) -> bool:

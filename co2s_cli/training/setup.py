@@ -243,6 +243,12 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> 
     )
 
 
+def check_rules(settings: RunConfig, data: Dataset) -> None:
+    """Refuse thresholds and weights of classes that do not fit the data."""
+    _thresholds(settings, data)
+    _class_weights(settings, data, torch.device("cpu"))
+
+
 def sliding_of(settings: RunConfig, processes: int = 1) -> Sliding:
     """How validation makes maps, with as many windows at once as `processes` have crops each."""
     tile = settings.eval_tile or settings.crop

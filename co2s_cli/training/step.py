@@ -198,7 +198,7 @@ def run_students(
     _, *later = steps.items()
     said = {name: student.predict_weak(batch) for name, student in later if student.wants_at(step).peers}
     for name, model in (called or steps).items():
-        peers = {peer: probabilities for peer, probabilities in said.items() if peer != name}
+        peers = {peer: said[peer] for peer in steps if peer in said and peer != name}  # in the order of `survey`
         terms, said[name] = model(batch, step, peers)
         yield name, terms
 

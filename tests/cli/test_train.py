@@ -54,7 +54,11 @@ def test_resume_auto_begins_and_goes_on_by_one_command_line(co2s, data, tmp_path
     other = co2s(*words, "--seed", 5)
     assert other.exit_code == 2
     assert "seed is 0 in" in other.stderr
-    (out / "state.pt").unlink()  # as if it had been killed before its first state
+    (out / "state.pt").unlink()
+    before = (out / "best.safetensors").read_bytes()
+    assert co2s(*words).exit_code == 4  # it has learnt, and nothing of that is thrown away without a word
+    assert (out / "best.safetensors").read_bytes() == before
+    (out / "last.safetensors").unlink()  # as if it had been killed before its first state
     again = co2s(*words)
     assert json.loads(again.stdout)["step"] == 2, again.output
 

@@ -394,6 +394,15 @@ def test_each_student_is_told_what_the_other_one_says_of_the_weak_view():
     assert not seen["dino"]["clip"].requires_grad
 
 
+def test_peers_come_in_the_order_of_the_students_whoever_speaks_first():
+    seen = {}
+    trainees = {**trainees_of("co2s", new()), "third": trainees_of("co2s", new())["clip"]}
+    for name, trainee in trainees.items():
+        trainee.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: list(given[2])}))
+    list(run_students(trainees, batch(), 50))
+    assert seen == {"clip": ["dino", "third"], "dino": ["clip", "third"], "third": ["clip", "dino"]}
+
+
 def test_methods_that_ask_no_other_student_pay_for_no_pass_of_it(monkeypatch):
     monkeypatch.setattr(StudentStep, "predict_weak", lambda *_: pytest.fail("a pass that nobody wants"))
     assert len(list(run_students(trainees_of("unimatch", new()), batch(), 50))) == 2

@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, OutputError
-from co2s_cli.files import appearing, appearing_folder, check_output, check_writable
+from co2s_cli.files import appearing, appearing_folder, check_output, check_writable, clear_leftovers
 from co2s_cli.geo.grid import Grid
 
 STDOUT = Path("-")
@@ -128,7 +128,10 @@ def check_partitioned(out: Path, *, overwrite: bool) -> None:
     """
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"{out}/: a folder holds GeoParquet, so that its name ends in .parquet/, found {out.name}/")
-    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    try:
+        held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be read ({error.strerror})") from error
     others = [name for name in held if not fnmatch.fnmatch(name, "part-*.parquet")]
     if others:
         raise OutputError(f"{out}: holds {others[0]}, which is no part of polygons", hint="choose another name")
@@ -137,6 +140,7 @@ def check_partitioned(out: Path, *, overwrite: bool) -> None:
     if not out.is_dir():
         check_output(out, overwrite=overwrite)
     check_writable(out.parent)
+    clear_leftovers(out)
 
 
 def write_partitioned(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
