@@ -49,6 +49,11 @@ def split_bucket(address: str) -> tuple[str, str, str]:
     return scheme, bucket, key
 
 
+def names_a_file(address: str) -> bool:
+    """Whether an address in an object store, where there are no folders, is to be a file: by its suffix."""
+    return bool(re.search(r"\.[A-Za-z]\w*$", address.partition("://")[2].partition("/")[2]))
+
+
 def gdal_name(source: str) -> str:
     """What GDAL opens for a source: its own name of an address, everything else as it is."""
     address = address_of(source)

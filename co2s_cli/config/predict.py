@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from co2s_cli.addresses import address_of
+from co2s_cli.addresses import address_of, names_a_file
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.students import Fusion
@@ -15,7 +15,8 @@ from co2s_cli.students import Fusion
 
 def _is_folder(path: Path) -> bool:
     """Whether an output is the folder of several; in object storage a name without suffix is one."""
-    return path.is_dir() or (address_of(path) is not None and not path.suffix)
+    address = address_of(path)
+    return path.is_dir() if address is None else not names_a_file(address)
 
 
 class PredictConfig(MapConfig):

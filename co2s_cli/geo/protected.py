@@ -10,6 +10,7 @@ from pathlib import Path
 
 from co2s_cli.addresses import address_of
 from co2s_cli.errors import ConfigError
+from co2s_cli.geo.stac import SCENE, read_scene
 
 Named = tuple[str, str | Path]
 """A flag or an argument, and the file that it names."""
@@ -65,7 +66,7 @@ def _identity(path: Path) -> object:
 
 
 def files_behind(source: str) -> Iterator[Path]:
-    """The files and folders of this machine that a name leads to, through virtual rasters too."""
+    """The files and folders of this machine that a name leads to, through virtual rasters and items of STAC too."""
     seen: set[str] = set()
     names = [source]
     while names:
@@ -81,7 +82,10 @@ def files_behind(source: str) -> Iterator[Path]:
             continue
         for path in _paths_in(name):
             yield path
-            names += _sources(_text_of_vrt(path), path.parent)
+            if path.suffix == SCENE and path.is_file():
+                names += [asset["href"] for asset in read_scene(str(path))["assets"].values()]
+            else:
+                names += _sources(_text_of_vrt(path), path.parent)
 
 
 def _paths_in(name: str) -> list[Path]:

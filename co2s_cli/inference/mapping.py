@@ -208,6 +208,7 @@ def finish(context: MapContext, job: SceneJob, *, pace: Pace, before: float, res
         resumed: whether unfinished work went on.
     """
     began = time.perf_counter()
+    job.target.make_folders()  # an earlier try may have uploaded some outputs and removed them here
     counts = _write(context, job)
     seconds = before + time.perf_counter() - began
     state = "resumed" if resumed else "made"
@@ -303,9 +304,8 @@ def _problem(target: Target, name: str, key: str) -> str | None:
 def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
     """A map that is done: what is missing beside it is made of it."""
     if CLASS not in target.addresses:
-        missing = {name for name in target.beside if not _is_there(target, name)}
-        addresses = {name: address for name, address in target.addresses.items() if name in missing}
-        _make_beside(context, replace(target, addresses=addresses), scene, missing)
+        target.make_folders()
+        _make_beside(context, target, scene, {name for name in target.beside if not _is_there(target, name)})
     return MapResult(target.source, target.kept, "done", target.addresses)
 
 
@@ -491,8 +491,9 @@ def _make_beside(
 
     Where something beside it fails, a map on this machine is whole and stays.
     """
+    wanted = target.outputs.keys() if missing is None else missing
     try:
-        context.beside.make(target, scene, target.beside if missing is None else missing)
+        context.beside.make(target, scene, wanted)
     except Co2sError as error:
         if CLASS in target.addresses:
             raise
@@ -505,4 +506,4 @@ def _make_beside(
     if target.addresses:
         with reading(str(target.out)) as dataset:
             key = dataset.tags()[KEY_TAG]
-        publish(target, key)
+        publish(target, key, wanted)

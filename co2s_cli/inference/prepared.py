@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from co2s_cli.cloud import local_copy
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.geo.read.aoi import Aoi
 from co2s_cli.geo.read.reader import Patch
@@ -48,7 +49,8 @@ class PreparedScene:
             Co2sError: the scene, the area or the scaling does not fit.
         """
         scene = open_scene(source, manifest, settings)
-        aoi = Aoi.of(scene.grid, file=settings.aoi, bounds=settings.bounds)
+        area = settings.aoi and local_copy(settings.aoi)  # each machine of a cluster fetches its own
+        aoi = Aoi.of(scene.grid, file=area, bounds=settings.bounds)
         scaling = scaling_for(scene, settings.scale, manifest.scaling)
         tile, overlap = window_of(settings, manifest)
         plan = TilePlan.of(scene.height, scene.width, tile=tile, overlap=overlap)

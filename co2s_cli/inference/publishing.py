@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from co2s_cli.cloud import stored_attributes, upload
@@ -24,13 +26,14 @@ _KINDS = {
     ".png": "image/png",
     ".json": "application/geo+json",
     ".geojson": "application/geo+json",
+    ".fgb": "application/vnd.flatgeobuf",
     ".gpkg": "application/geopackage+sqlite3",
     ".parquet": "application/vnd.apache.parquet",
 }
 
 
-def publish(target: Target, key: str) -> None:
-    """Upload what goes to object storage, and remove it here.
+def publish(target: Target, key: str, wanted: Collection[str]) -> None:
+    """Upload those of some outputs that go to object storage, and remove what was made for that here.
 
     Styles and the like that lie beside an output go with it. The map comes last: once it is there, everything is.
 
@@ -39,11 +42,12 @@ def publish(target: Target, key: str) -> None:
     """
     for name, address in sorted(target.addresses.items(), key=lambda item: item[0] == CLASS):
         path = target.outputs[name]
-        files = sorted(file for file in path.parent.iterdir() if file.is_file() and not file.name.startswith("."))
+        files = sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if name in wanted else []
         for file in sorted(files, key=lambda file: file == path):
             _upload(file, f"{address.rpartition('/')[0]}/{file.name}", key)
         shutil.rmtree(path.parent, ignore_errors=True)
-        log.info("%s: uploaded", address)
+        if files:
+            log.info("%s: uploaded", address)
 
 
 def _upload(path: Path, address: str, key: str) -> None:

@@ -125,6 +125,11 @@ class MapWorker:
 
         def begun() -> BegunElsewhere | MapResult:
             context = self._ready()
+            if not target.folder.is_dir():
+                raise InputError(
+                    f"{target.folder}: is not on {socket.gethostname()}",
+                    hint="--scratch names a folder that all machines share",
+                )
             scene = mapping.prepare(context, target)
             made = mapping.begin(context, target, scene, JournalNotes(target.folder))
             return made if isinstance(made, MapResult) else BegunElsewhere(made.job, made.resumed)

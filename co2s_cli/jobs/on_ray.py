@@ -321,7 +321,7 @@ class _Crew:
             log.warning("a worker has ended (%s)%s; its work is done again", name, at)
         for place, (_, task) in enumerate(actor.tasks):
             tasks.lost(task, guilty=place == 0)
-        if tasks.scenes_left > sum(len(one.tasks) for one in self._actors):
+        if not tasks.whole or tasks.scenes_left > sum(len(one.tasks) for one in self._actors):
             self._hire()
 
     def _ask_for_news(self) -> None:
@@ -397,6 +397,7 @@ def _seats(ray: Any, settings: MapConfig) -> tuple[str, int, Seat]:
     if settings.device == "cuda" and not gpus:
         raise ResourceError("--device cuda: the cluster has no GPU", hint="use --device auto")
     workers = settings.workers or (gpus if on_gpu else cpus) or 1
-    kind, each = ("GPU", max(1, min(cpus // workers, MAX_THREADS_GPU))) if on_gpu else ("CPU", 1)
+    beside = min((machine.get("CPU", 0) // machine["GPU"] for machine in machines if machine.get("GPU")), default=1)
+    kind, each = ("GPU", max(1, min(int(beside), MAX_THREADS_GPU))) if on_gpu else ("CPU", 1)
     on_one = max((int(machine.get(kind, 0)) for machine in machines), default=1)
     return kind, workers, Seat(each, max(1, min(workers, on_one)))

@@ -101,8 +101,10 @@ class SceneTasks:
 
     def take(self) -> Task | None:
         """The next task; None where there is none just now."""
-        if self._again:
-            return self._again.popleft()
+        while self._again:
+            lost = self._again.popleft()
+            if self.is_open(lost):  # its scene may have failed since
+                return lost
         for index, target in self._fresh:
             task = Task("make", index, target) if self.whole else self._begin(index, target)
             if task is not None:

@@ -87,7 +87,7 @@ def _slurm_task(environment: Mapping[str, str], count: int | None) -> _Told:
     """One of the tasks that srun starts. The script of a job is told of tasks too, but is none of them."""
     if "SLURM_PROCID" not in environment:
         return None
-    task, tasks = _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_NTASKS", count)
+    task, tasks = _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_NTASKS", count or 1)
     if tasks > 1 and task == 0 and not environment.keys() & {"SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS"}:
         raise ConfigError(
             f"--shard auto: the job has {tasks} tasks (SLURM_NTASKS), and this process is not started by srun",

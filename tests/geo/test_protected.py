@@ -1,5 +1,6 @@
 """No output is written over an input, however its name is hidden."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_what_lies_behind_an_input_is_no_output(folder, source, output):
     with pytest.raises(ConfigError, match=r"--out (scene|link).tif: would be written over what .* \(SCENE ") as caught:
         check_apart([("--aoi", "labels.gpkg"), ("SCENE", source)], [("--out", Path(output))])
     assert source in caught.value.message
+
+
+def test_what_an_item_names_is_no_output(folder):
+    Path("item.scene").write_text(json.dumps({"assets": {"red": {"href": str(folder / "scene.tif")}}}))
+    with pytest.raises(ConfigError, match=r"\(SCENE item.scene, by way of .*scene.tif\)"):
+        check_apart([("SCENE", "item.scene")], [("--out", Path("scene.tif"))])
 
 
 def test_the_way_to_the_input_is_told(folder):

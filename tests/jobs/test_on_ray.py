@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -209,3 +210,18 @@ def test_an_address_where_nobody_answers_is_one_line(tmp_path, model, tall):
     with pytest.raises(ResourceError, match="no Ray cluster can be reached") as caught:
         predict.run(settings(tall, tmp_path / "map.tif", model, engine="ray", address="127.0.0.1:9"))
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "told"),
+    [
+        ([{"CPU": 4.0, "GPU": 1.0}] * 8, 2, ("GPU", 2, 4)),
+        ([{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}], None, ("GPU", 1, 4)),
+        ([{"CPU": 96.0, "GPU": 8.0}], None, ("GPU", 8, 8)),
+        ([{"CPU": 3.0}], None, ("CPU", 3, 1)),
+    ],
+)
+def test_a_seat_fits_on_a_machine(machines, workers, told):
+    cluster = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": machine} for machine in machines])
+    kind, count, seat = on_ray._seats(cluster, SimpleNamespace(device="auto", workers=workers))
+    assert (kind, count, seat.cores) == told

@@ -97,6 +97,17 @@ def test_an_upload_that_broke_off_goes_on_without_computing(s3, model, tmp_path,
     assert not (tmp_path / "scratch").exists() or not list((tmp_path / "scratch").iterdir())
 
 
+def test_what_is_missing_in_a_bucket_beside_a_map_on_this_machine_is_made(s3, model, tmp_path):
+    beside = {"vector": "s3://maps/beside/map.fgb", "scratch": tmp_path / "scratch"}
+    run(model, tmp_path / "map.tif", scratch=tmp_path / "scratch")
+    (made,) = run(model, tmp_path / "map.tif", **beside, resume=True).maps
+    assert made.state == "done"
+    assert stored_attributes("s3://maps/beside/map.fgb") is not None
+    run(model, tmp_path / "map.tif", **beside, stac=True, resume=True)
+    item = json.loads((tmp_path / "map.json").read_text())
+    assert item["assets"]["vector"]["href"] == "s3://maps/beside/map.fgb"
+
+
 def test_unfinished_work_of_a_local_map_lies_on_scratch(s3, model, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OutputError("disk full")

@@ -159,6 +159,24 @@ def test_a_scene_that_fails_does_not_stop_the_others_and_lets_its_output_go(tmp_
     assert not folder_of(bad.out).exists()
 
 
+def test_a_lost_task_of_a_scene_that_has_failed_since_is_not_handed_out_again(tmp_path, settings, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tasks, one = tasks_of(settings, workers=3), worker(settings, tmp_path)
+    begin = tasks.take()
+    tasks.finished(begin, answer(one, begin, tasks))
+    first, second = tasks.take(), tasks.take()
+    tasks.lost(first, guilty=False)
+    tasks.finished(second, OutputError("disk full"))
+    assert tasks.take() is None
+    assert tasks.scenes_left == 0
+
+
+def test_a_machine_that_does_not_share_the_folder_says_so(tmp_path, settings):
+    told = worker(settings, tmp_path).begin(Target(settings.scenes[0], tmp_path / "elsewhere" / "map.tif"))
+    assert isinstance(told, InputError)
+    assert "elsewhere/map.tif.parts: is not on " in told.message
+
+
 def test_an_output_that_another_process_writes_is_refused(settings):
     tasks = tasks_of(settings)
     with locked(settings.out):

@@ -46,6 +46,7 @@ BATCH = {"AWS_BATCH_JOB_ARRAY_INDEX": "2"}
         ("auto/8", {**ARRAY, "SLURM_ARRAY_TASK_ID": "0"}, "1/8"),
         ("auto", {**ARRAY, "SLURM_ARRAY_TASK_ID": "3", **SRUN}, "6/8"),
         ("auto", {**ARRAY, "SLURM_ARRAY_TASK_ID": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, "3/4"),
+        ("auto/4", {"SLURM_ARRAY_TASK_ID": "3", "SLURM_PROCID": "0"}, "4/4"),
         ("auto", SRUN, "2/2"),
         ("AUTO/2", SRUN, "2/2"),
         ("auto", {**BATCH, "AWS_BATCH_JOB_ARRAY_SIZE": "5"}, "3/5"),

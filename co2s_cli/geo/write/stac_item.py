@@ -19,7 +19,7 @@ from rasterio.warp import transform as warp_points
 
 from co2s_cli.addresses import address_of
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.errors import ResourceError
+from co2s_cli.errors import ResourceError, printable
 from co2s_cli.files import write_text
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.stac import SCENE, read_scene
@@ -83,7 +83,7 @@ def write_item(path: Path, files: Mapping[str, Path], named: Mapping[str, str], 
             item.add_asset("map" if name == "class" else name, _asset(file, _seen(named[name], named["stac"])))
     _add_bands(item, files, classes)
     address = address_of(source)
-    if address is not None and "?" not in address:
+    if address is not None and address == printable(address) and "?" not in address:  # no key, no password
         item.add_link(pystac.Link("derived_from", address))
     write_text(path, json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=1))
 
