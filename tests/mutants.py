@@ -126,8 +126,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         SELF_TRAINING,
-        "strong = (1 / 8, 1 / 8)",
-        "strong = (1 / 4, 1 / 4)",
+        "(1 / 8, 1 / 8)",
+        "(1 / 4, 1 / 4)",
         METHODS,
         "strong views weigh twice as much",
     ),
@@ -396,8 +396,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "data/loader.py",
-        "return crops, [places[slot ^ 1] for slot in plan.slots]",
-        "return crops, [places[slot] for slot in plan.slots]",
+        "return crops, [places[partner] for partner in partners]",
+        "return crops, [places[slot] for slot in slots]",
         "data/test_streams.py",
         "CutMix pastes the same image",
     ),
@@ -758,14 +758,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "models/weights.py",
-        "    _check_numbers(path, own)\n",
+        "    check_finite(path, own)\n",
         "",
         "models/test_weights.py",
         "a model of NaN gives a map without a class",
     ),
     Mutant(
         "models/weights.py",
-        "    _check_numbers(path, tensors)\n",
+        "    check_finite(path, tensors)\n",
         "",
         "models/test_weights.py",
         "weights that are no numbers are written",

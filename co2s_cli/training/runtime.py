@@ -132,7 +132,7 @@ def started(device: str) -> Iterator[Runtime]:
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     with _heard(chosen), _lost_ranks():
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group(backend, timeout=TIMEOUT, **_meeting_point(rank, ranks))
         log.info("%d processes (%s), none waits for another longer than %s", ranks, backend, TIMEOUT)
         try:
             yield Runtime(chosen, rank, ranks)
@@ -140,6 +140,21 @@ def started(device: str) -> Iterator[Runtime]:
             _leave_at_once(backend)
             raise
         dist.destroy_process_group()
+
+
+def _meeting_point(rank: int, ranks: int) -> dict[str, Any]:
+    """Where the processes find each other: a place of this start of theirs in the store of torchrun.
+
+    It keeps one store over all starts, in which the addresses of dead processes stay.
+    """
+    if "TORCHELASTIC_RESTART_COUNT" not in os.environ:
+        return {}
+    try:
+        store, prefix = _torchrun()
+    except RuntimeError as error:
+        raise LostError from error
+    store.set_timeout(TIMEOUT)
+    return {"store": dist.PrefixStore(f"{prefix} group", store), "rank": rank, "world_size": ranks}  # type: ignore[attr-defined]
 
 
 def _leave_at_once(backend: str) -> None:

@@ -307,11 +307,11 @@ distill.run(settings_of(None, {{"data": {data!r}, "out": {out!r}, "preset": "tin
 
 
 @pytest.mark.slow
-def test_two_ranks_lose_what_one_with_the_doubled_batch_loses(data, tmp_path):
+def test_two_ranks_lose_what_one_with_the_same_batch_loses(data, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(distill.__file__).parents[2])}
     for name, size, launch in (
         ("one", 4, [sys.executable]),
-        ("two", 2, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+        ("two", 4, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
     ):
         script = tmp_path / f"{name}.py"
         script.write_text(RANKS.format(data=str(data), out=str(tmp_path / name), batch=size))

@@ -428,7 +428,8 @@ def test_drift_is_watched_where_the_pseudo_labels_come_from():
 
 
 def test_a_run_that_stopped_before_its_first_state_is_started_anew(data, tmp_path):
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    train.run(quick(data, tmp_path, stop_after=1))
+    (tmp_path / "state.pt").unlink()
     with pytest.raises(InputError, match="no state") as caught:
         train.run(quick(data, tmp_path, resume=True))
     assert caught.value.hint == "start it anew with --overwrite"
