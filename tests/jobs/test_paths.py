@@ -39,7 +39,7 @@ COMMANDS = [
     ("import model.safetensors --dataset whdld --out model.safetensors", "CHECKPOINT... model.safetensors"),
     ("predict scene.vrt --out map.tif", "SCENE scene.vrt, by way of map.tif"),
     ("predict @list.tif --out list.tif", "SCENE @list.tif, by way of list.tif"),
-    ("predict items.geojson --assets a,b --out a.tif --vector items.geojson", "SCENE items.geojson"),
+    ("predict items.geojson --assets a,b --out new.tif --vector items.geojson", "SCENE items.geojson"),
     ("vectorize map.tif --out settings.gpkg --config settings.gpkg", "--config settings.gpkg"),
     ("predict scene.vrt --out a.tif --confidence map.tif", "SCENE scene.vrt, by way of map.tif"),
     ("train data.yaml --preset tiny --out run --init run/last.safetensors", "--init run/last.safetensors"),
