@@ -36,7 +36,7 @@ demo: setup  ## label the sample scene
 bench: setup  ## every benchmark; figures go to benchmarks/RESULTS.md by hand, with machine and date
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-fuzz: setup  ## 2,000 damaged inputs through the real command line; tests/test_fuzz.py runs the first 32 of them
+fuzz: setup  ## 2,000 damaged inputs through the real command line; tests/test_fuzz.py runs the first 150 of them
 	$(BIN)/python tests/fuzz.py --cases 2000
 
 soak: setup  ## 200 scenes in one process, and commands killed at 30 random moments

@@ -20,7 +20,7 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.sample import SampleConfig
 from co2s_cli.config.train import settings_of
 from co2s_cli.jobs import pseudo_label, sample
-from co2s_cli.pseudo.cut import Summary
+from co2s_cli.pseudo.cut import LabelSummary
 
 TRAIN_SCENE, TEST_SCENES = 11, (101, 102, 103)
 WAYS: dict[str, dict[str, object]] = {
@@ -39,7 +39,7 @@ class Row:
     """Test mIoU of one run, and the pseudo-labels it has learned from."""
 
     miou: float
-    labels: Summary | None = None
+    labels: LabelSummary | None = None
 
 
 def landscape(folder: Path, size: int) -> Path:
@@ -57,7 +57,7 @@ def landscape(folder: Path, size: int) -> Path:
     return path
 
 
-def labelled(way: str, run: Path, data: Path, out: Path) -> tuple[Path, Summary]:
+def labelled(way: str, run: Path, data: Path, out: Path) -> tuple[Path, LabelSummary]:
     """The data.yaml of the next round, and what became of the pixels."""
     made = data.parent / f"scene_{TRAIN_SCENE}"
     base = {"scenes": [str(made / "scene.tif")], "truth": made / "labels.tif", "keep_labels": data, "out": out}
@@ -103,7 +103,7 @@ def main() -> None:
     data = landscape(given.folder, given.size)
 
     def trained(
-        name: str, source: Path, seed: int, steps: int, labels: Summary | None = None, start: Path | None = None
+        name: str, source: Path, seed: int, steps: int, labels: LabelSummary | None = None, start: Path | None = None
     ) -> Path:
         out, began = given.folder / f"{name}-{seed}".replace(" ", "_"), time.perf_counter()
         flags = {

@@ -89,21 +89,16 @@ def appearing(path: Path) -> Iterator[Path]:
     The file keeps its own name, because writers choose their format by it, and gets the permissions of any new file:
     some writers would keep it from everybody but its owner.
     """
-    try:
-        with folder_beside(path) as folder:
-            temporary = folder / path.name
-            temporary.touch()
-            permissions = temporary.stat().st_mode
-            temporary.unlink()
-            yield temporary
-            temporary.chmod(permissions)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # else a file that has its name may be empty after a power cut
-            temporary.replace(path)
-    except OSError as error:
-        if error.errno is None:  # GDAL's, which may be about what was read
-            raise
-        raise OutputError(f"{path}: could not be written ({error.strerror})") from error
+    with _told(path), folder_beside(path) as folder:
+        temporary = folder / path.name
+        temporary.touch()
+        permissions = temporary.stat().st_mode
+        temporary.unlink()
+        yield temporary
+        temporary.chmod(permissions)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a file that has its name may be empty after a power cut
+        temporary.replace(path)
 
 
 @contextlib.contextmanager
@@ -126,21 +121,27 @@ def folder_beside(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def appearing_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; rename it to `path` at the end, in place of one that is there."""
+    with _told(path), folder_beside(path) as folder:
+        new, old = folder / "new", folder / "old"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of what the system refuses that `path` could not be written."""
     try:
-        with folder_beside(path) as folder:
-            new, old = folder / "new", folder / "old"
-            new.mkdir()
-            yield new
-            if path.exists():
-                path.rename(old)
-            try:
-                new.rename(path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
+        yield
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None:  # GDAL's, which may be about what was read
             raise
         raise OutputError(f"{path}: could not be written ({error.strerror})") from error
 

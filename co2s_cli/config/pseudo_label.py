@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from co2s_cli.config.evaluate import parse_values
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
+from co2s_cli.errors import ConfigError
 
 DEFAULT_THRESHOLD = 0.95
 
@@ -74,3 +76,16 @@ class PseudoLabelConfig(MapConfig):
         if self.threshold_per_class != "auto" and "share" in self.model_fields_set:
             raise ValueError("--share belongs to --threshold-per-class auto")
         return self
+
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Refuse a threshold for a class that is not among those of the model.
+
+        Raises:
+            ConfigError: names both.
+        """
+        given = self.threshold_per_class
+        unknown = set() if given == "auto" else given.keys() - set(known)
+        if unknown:
+            raise ConfigError(
+                f"--threshold-per-class {', '.join(sorted(unknown))}: no class of the model ({', '.join(known)})"
+            )

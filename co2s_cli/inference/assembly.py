@@ -26,8 +26,9 @@ from co2s_cli.geo.write.raster import (
     unfinished,
 )
 from co2s_cli.inference.memory import cores
+from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.prepared import PreparedScene
-from co2s_cli.inference.products import CLASS, Plane
+from co2s_cli.inference.products import Plane
 from co2s_cli.inference.scene_job import SceneJob
 from co2s_cli.progress import Progress
 from co2s_cli.tiling import Window

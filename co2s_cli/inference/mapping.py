@@ -33,8 +33,9 @@ from co2s_cli.inference.assembly import write_rasters
 from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.inference.memory import MemoryPlan, Seat, pick_batch, plan_memory
 from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
+from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.prepared import PreparedScene
-from co2s_cli.inference.products import CLASS, Product
+from co2s_cli.inference.products import Product
 from co2s_cli.inference.publishing import MISSING, OTHERWISE, publish, published_problem
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT, LandCover, Plane, distance, most_probable
+from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT
+from co2s_cli.inference.products import LandCover, Plane, distance, most_probable
 from co2s_cli.models.ensemble import fuse
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.students import Fusion

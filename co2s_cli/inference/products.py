@@ -14,11 +14,10 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.legend import STEPS
+from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT, PROBABILITIES
 from co2s_cli.models.ensemble import fuse
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.students import STUDENT_NAMES, Fusion
-
-CLASS, CONFIDENCE, PROBABILITIES, DISAGREEMENT = "class", "confidence", "probabilities", "disagreement"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from co2s_cli.cloud import stored_attributes, upload
-from co2s_cli.inference.products import CLASS
+from co2s_cli.geo.media_types import media_type
+from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.targets import Target
 
 log = logging.getLogger(__name__)
@@ -19,17 +20,6 @@ OTHERWISE = "is whole, but was made from something else or with other settings"
 
 _KEY = "co2skey"
 """Metadata of every object: the key of the map that it belongs to; Azure takes letters and digits alone."""
-
-_KINDS = {
-    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
-    ".tiff": "image/tiff; application=geotiff; profile=cloud-optimized",
-    ".png": "image/png",
-    ".json": "application/geo+json",
-    ".geojson": "application/geo+json",
-    ".fgb": "application/vnd.flatgeobuf",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".parquet": "application/vnd.apache.parquet",
-}
 
 
 def publish(target: Target, key: str, wanted: Collection[str]) -> None:
@@ -42,8 +32,9 @@ def publish(target: Target, key: str, wanted: Collection[str]) -> None:
     """
     for name, address in sorted(target.addresses.items(), key=lambda item: item[0] == CLASS):
         path = target.outputs[name]
-        files = sorted(path.parent.glob(f"{glob.escape(path.stem)}*")) if name in wanted else []
-        for file in sorted(files, key=lambda file: file == path):
+        beside = path.parent.glob(f"{glob.escape(path.stem)}*") if name in wanted else ()
+        files = [file for file in beside if file.is_file()]
+        for file in sorted(files, key=lambda file: (file == path, file)):
             _upload(file, f"{address.rpartition('/')[0]}/{file.name}", key)
         shutil.rmtree(path.parent, ignore_errors=True)
         if files:
@@ -51,7 +42,7 @@ def publish(target: Target, key: str, wanted: Collection[str]) -> None:
 
 
 def _upload(path: Path, address: str, key: str) -> None:
-    upload(path, address, {_KEY: key, "Content-Type": _KINDS.get(path.suffix, "application/octet-stream")})
+    upload(path, address, {_KEY: key, "Content-Type": media_type(path)})
 
 
 def published_problem(address: str, key: str) -> str | None:

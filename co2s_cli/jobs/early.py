@@ -25,16 +25,17 @@ from co2s_cli.data.sources import with_bands
 from co2s_cli.errors import ConfigError, InputError, OutputError
 from co2s_cli.files import check_output, check_readable
 from co2s_cli.geo.read.checks import check_exists
-from co2s_cli.geo.read.scenes import scene_sources
 from co2s_cli.geo.sources import SUFFIXES, is_local
 from co2s_cli.geo.write.raster import cog_options
+from co2s_cli.inference.names import CONFIDENCE, DISAGREEMENT
 from co2s_cli.inference.targets import open_scene, targets_of
-from co2s_cli.jobs.paths import check_maps, check_outputs, check_report
+from co2s_cli.jobs.paths import check_maps, check_outputs, check_report, check_round
 from co2s_cli.jobs.paths import check_run as check_run_files
 from co2s_cli.locks import check_free
 from co2s_cli.models import weights
 from co2s_cli.models.hub import find_weights, missing, reachable
 from co2s_cli.models.manifest import Manifest
+from co2s_cli.pseudo.round_folder import RoundFolder
 from co2s_cli.suggestions.places import PlaceLattice
 from co2s_cli.suggestions.request import check_boxes, open_labelled
 
@@ -61,10 +62,14 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
         Co2sError: as `jobs.pseudo_label.run` would.
     """
     check_free(settings.out)
+    folder = RoundFolder(settings.out)
+    targets = folder.targets(settings.scenes, (CONFIDENCE, DISAGREEMENT), settings.scratch)
+    check_round(settings, folder, targets)
     manifest = _manifest(settings)
+    settings.check_classes(manifest.class_map.names)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
-    _check_scene(scene_sources(settings.scenes), manifest, settings)
+    _check_scene([target.source for target in targets], manifest, settings)
 
 
 def check_suggest(settings: SuggestConfig) -> None:

@@ -11,10 +11,12 @@ from co2s_cli.config.data import read_data
 from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.config.flags import Flag, as_typed, on_command_line
 from co2s_cli.config.mapping import MapConfig
+from co2s_cli.config.pseudo_label import PseudoLabelConfig
 from co2s_cli.config.run import RunConfig
 from co2s_cli.geo.protected import Named, check_apart, leads_to_file
 from co2s_cli.inference.targets import Target
 from co2s_cli.models import weights
+from co2s_cli.pseudo.round_folder import RoundFolder
 from co2s_cli.scoring.report import WRITTEN as REPORT_FILES
 from co2s_cli.training.names import WRITTEN
 
@@ -45,6 +47,12 @@ def check_maps(
     scenes = [("SCENE", name) for name in (*(target.source for target in targets), *settings.lists)]
     model = ("--model", settings.model or weights.default_path())
     check_files(settings, [*rasters, *outputs], [*scenes, model, *inputs])
+
+
+def check_round(settings: PseudoLabelConfig, folder: RoundFolder, targets: Sequence[Target]) -> None:
+    """`check_files` for the rasters of a round, and the data.yaml whose labels it keeps."""
+    kept = files_of_data(settings.keep_labels) if settings.keep_labels else []
+    check_maps(settings, targets, [("--out", path) for path in folder.outputs(targets)], kept)
 
 
 def check_report(settings: EvaluateConfig) -> None:

@@ -17,15 +17,14 @@ from co2s_cli.geo.read.scenes import tell_left_out
 from co2s_cli.inference.estimate import Estimate, estimate
 from co2s_cli.inference.mapping import MapContext, MapResult, make_map
 from co2s_cli.inference.model import ModelFile
-from co2s_cli.inference.products import CLASS
+from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.targets import Target
-from co2s_cli.jobs.paths import check_maps, files_of_data
+from co2s_cli.jobs.paths import check_round
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
 from co2s_cli.jobs.scenes import Failure, check, each, listed
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
-from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.pseudo.candidates import candidates_of
 from co2s_cli.pseudo.cut import LabelSummary
@@ -74,7 +73,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     if settings.model is None:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product = candidates_of(manifest, settings.agree)
-    _check_classes(settings, manifest)
+    settings.check_classes(manifest.class_map.names)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
     human = Human.read(settings.keep_labels, manifest)
@@ -82,7 +81,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     tell_left_out(settings.scenes)
     kinds = [plane.name for plane in product.planes if plane.name != CLASS]
     targets = folder.targets(settings.scenes, kinds, settings.scratch)
-    _check_paths(settings, folder, targets)
+    check_round(settings, folder, targets)
     _check_data(settings, human, targets)
     # candidates that are whole are taken as they are: another cut does not run the model again
     again = settings.model_copy(update={"resume": True})
@@ -143,12 +142,6 @@ def _candidates(
     return tuple(made), failed
 
 
-def _check_paths(settings: PseudoLabelConfig, folder: RoundFolder, targets: Sequence[Target]) -> None:
-    """Refuse to write over what this round reads."""
-    kept = files_of_data(settings.keep_labels) if settings.keep_labels else []
-    check_maps(settings, targets, [("--out", path) for path in folder.outputs(targets)], kept)
-
-
 def _check_data(settings: PseudoLabelConfig, human: Human, targets: Sequence[Target]) -> None:
     """Refuse how the model is to see the scenes where the data.yaml of the next round cannot say it."""
     if human.config is not None:
@@ -178,12 +171,3 @@ def _dtype(target: Target) -> str | None:
         return Scene.open(target.source).dtype
     except InputError:
         return None
-
-
-def _check_classes(settings: PseudoLabelConfig, manifest: Manifest) -> None:
-    """Refuse a threshold for a class that the model does not know."""
-    given = settings.threshold_per_class
-    unknown = set() if given == "auto" else given.keys() - set(manifest.class_map.names)
-    if unknown:
-        known = ", ".join(manifest.class_map.names)
-        raise ConfigError(f"--threshold-per-class {', '.join(sorted(unknown))}: no class of the model ({known})")

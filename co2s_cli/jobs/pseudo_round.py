@@ -33,8 +33,9 @@ from co2s_cli.jobs.scenes import Failure, each
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.pseudo.candidates import AgreeRule
-from co2s_cli.pseudo.cut import LABELS, WEIGHTS, CutRule, LabelCounts, LabelSummary, balanced_thresholds, no_levels
+from co2s_cli.pseudo.cut import CutRule, LabelCounts, LabelSummary, balanced_thresholds, no_levels
 from co2s_cli.pseudo.labelling import Labeller, SceneCandidates, count_levels
+from co2s_cli.pseudo.names import LABELS, WEIGHTS
 from co2s_cli.pseudo.round_folder import RULE_TAG, RoundFolder, tags_of
 
 log = logging.getLogger(__name__)

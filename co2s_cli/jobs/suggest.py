@@ -22,8 +22,8 @@ from co2s_cli.geo.polygons.class_raster import byte_reader
 from co2s_cli.geo.write.boxes import write_boxes
 from co2s_cli.inference.mapping import MapContext, make_map
 from co2s_cli.inference.model import ModelFile
+from co2s_cli.inference.names import CLASS, DISAGREEMENT
 from co2s_cli.inference.opinions import Opinions
-from co2s_cli.inference.products import CLASS, DISAGREEMENT
 from co2s_cli.inference.targets import Target, open_scene
 from co2s_cli.jobs.scenes import each
 from co2s_cli.models import weights

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import ConfigError
-from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT, Plane, distance, steps
+from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT
+from co2s_cli.inference.products import Plane, distance, steps
 from co2s_cli.models.ensemble import fuse
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.students import Fusion

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.geo.legend import STEPS
 from co2s_cli.pseudo.candidates import GRID
+from co2s_cli.pseudo.names import LABELS, MASK, WEIGHTS
 from co2s_cli.scoring.matrix import Confusion, confusion
-
-LABELS, MASK, WEIGHTS = "labels", "mask", "weights"
-"""Names of the rasters that are written."""
 
 REASONS = ClassMap.of(
     [

@@ -9,9 +9,9 @@ from pathlib import Path
 from co2s_cli.errors import OutputError
 from co2s_cli.files import check_writable
 from co2s_cli.geo.gdal import reading
-from co2s_cli.inference.products import CLASS
+from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.targets import Target, targets_in
-from co2s_cli.pseudo.cut import LABELS, MASK, WEIGHTS
+from co2s_cli.pseudo.names import LABELS, MASK, WEIGHTS
 
 CANDIDATES = "candidates"
 

@@ -17,7 +17,8 @@ from co2s_cli.data.roles import Area
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.read.scaling import scaling_for
 from co2s_cli.inference.model import DTYPES, pick_device, pick_precision
-from co2s_cli.inference.products import CLASS, CONFIDENCE, LandCover
+from co2s_cli.inference.names import CLASS, CONFIDENCE
+from co2s_cli.inference.products import LandCover
 from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble

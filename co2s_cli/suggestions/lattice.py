@@ -14,7 +14,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.geo.labels.labelled_mask import LabelledMask
 from co2s_cli.geo.legend import STEPS
 from co2s_cli.geo.polygons.class_raster import Rows, byte_reader
-from co2s_cli.inference.products import CLASS, CONFIDENCE, DISAGREEMENT
+from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT
 from co2s_cli.progress import Progress
 from co2s_cli.suggestions.places import PlaceLattice
 from co2s_cli.tiling import Window, spans

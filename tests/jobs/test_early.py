@@ -35,7 +35,9 @@ def folder(tmp_path, monkeypatch) -> Path:
             file.write(np.ones((bands, 64, 64), np.uint8))
     for name in ("map.tif", "broken.tif", "broken.safetensors"):
         Path(name).write_bytes(b"nothing")
-    Path("run").mkdir()
+    for name in ("run", "candidates"):
+        Path(name).mkdir()
+    Path("candidates/scene.tif").write_bytes(Path("scene.tif").read_bytes())
     Path("run/config.yaml").write_text("seed: 1\n")
     good = {"classes": ["a", "b"], "labeled": [{"image": "scene.tif", "labels": "scene.tif"}]}
     changes = {
@@ -63,6 +65,8 @@ CASES = [
     ("predict scene.tif --out a.tif --model gone.safetensors", 3, "no such model file"),
     ("predict scene.tif --out a.tif --model broken.safetensors", 5, "not a co2s model file"),
     ("pseudo-label gone.tif --out round", 3, "gone.tif: no such file"),
+    ("pseudo-label candidates/scene.tif --out . --overwrite", 2, "over what this very command reads"),
+    ("pseudo-label scene.tif --out round --threshold-per-class gone=0.9", 2, "gone: no class of the model"),
     ("pseudo-label scene.tif --out round --truth gone.gpkg", 3, "no such label file"),
     ("train no.yaml --preset tiny", 3, "no.yaml: no such file"),
     ("train key.yaml --preset tiny", 2, "lables: no such setting"),

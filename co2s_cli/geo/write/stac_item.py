@@ -22,21 +22,11 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ResourceError, printable
 from co2s_cli.files import write_text
 from co2s_cli.geo.gdal import reading
+from co2s_cli.geo.media_types import COG, media_type
 from co2s_cli.geo.stac import SCENE, read_scene
 
 _EDGE_POINTS = 9
 """Places along each edge of the outline: borders are bent in degrees."""
-
-_KINDS = {
-    ".png": ("image/png", "overview"),
-    ".gpkg": ("application/geopackage+sqlite3", "data"),
-    ".geojson": ("application/geo+json", "data"),
-    ".fgb": ("application/vnd.flatgeobuf", "data"),
-    ".parquet": ("application/vnd.apache.parquet", "data"),
-}
-"""Suffix of an output that is no raster → its type and its role."""
-
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 def check_pystac() -> None:
@@ -94,8 +84,8 @@ _TAGS = ("CO2S_MODEL", "CO2S_KEY", "CO2S_VERSION")
 def _asset(file: Path, href: str) -> Any:
     import pystac
 
-    kind, role = _KINDS.get(file.suffix.lower(), (_COG, "data"))
-    return pystac.Asset(href, media_type=kind, roles=[role])
+    role = "overview" if file.suffix.lower() == ".png" else "data"
+    return pystac.Asset(href, media_type=media_type(file), roles=[role])
 
 
 def _add_bands(item: Any, files: Mapping[str, Path], classes: ClassMap) -> None:
@@ -105,7 +95,7 @@ def _add_bands(item: Any, files: Mapping[str, Path], classes: ClassMap) -> None:
 
     for name, asset in item.assets.items():
         file = files["class" if name == "map" else name]
-        if asset.media_type != _COG or not file.exists():  # one that lies in a bucket since an earlier run
+        if asset.media_type != COG or not file.exists():  # one that lies in a bucket since an earlier run
             continue
         with reading(str(file)) as dataset:
             bands = [
