@@ -38,6 +38,7 @@ from co2s_cli.config.train import TrainConfig, settings_of
 from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import BandNoise, rgb_places
+from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.jobs import train
 from co2s_cli.scoring.matrix import Confusion, confusion
 from co2s_cli.scoring.validation import FUSED, chances
@@ -203,7 +204,7 @@ def settings_for(row: str, case: Case, extra: list[str], out: Path) -> TrainConf
     """The small preset as it ships; labels are validated once, at the end, for the score."""
     flags = {"data": str(case.data), "preset": "small", "seed": case.seed, "out": out, "overwrite": True}
     method = "supervised" if row in ("local", "forest", "unet") else row
-    chosen = ["students=local"] if row == "local" else []
+    chosen = {"local": ["students=local"], "unimatch": ["single_view=false"]}.get(row, [])  # of one view: FixMatch
     settings = settings_of(None, {**flags, "method": method}, [*chosen, *extra])
     return settings.model_copy(update={"val_every": NEVER})
 
@@ -240,13 +241,16 @@ def unet(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in data.statistics())
     net = UNet(len(data.bands), len(data.classes.names)).to(memory_format=torch.channels_last)
     steps = UNET_LENGTH * length_of(settings, data, Runtime(torch.device("cpu")))
+    precision = DTYPES[pick_precision(settings.precision, torch.device("cpu"))]
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     for step, batch in enumerate(_loader(settings, data).batches(0, steps)):
         views = batch.to(torch.device("cpu"))
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * one_cycle(step, steps)
         images = ((views.images - mean) / std).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(net(images), views.labels.long(), ignore_index=IGNORE)
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            logits = net(images)
+        loss = F.cross_entropy(logits.float(), views.labels.long(), ignore_index=IGNORE)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), settings.clip_norm)
