@@ -175,7 +175,7 @@ class TrainingEngine:
         self._initial = state.initial
         if self._ema is not None:
             self._ema.module.load_state_dict(state.ema)
-            self._ema.n_averaged.fill_(state.step)
+            self._ema.n_averaged.fill_(state.step % self._course.judged)  # a second half begins anew
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
         self.step, self.best, self.validated = state.step, state.best, state.validated

@@ -17,7 +17,7 @@ from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError,
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.names import BEST, FINAL, LAST, STATE
+from co2s_cli.training.names import BEST, EMA, FINAL, LAST, STATE
 from co2s_cli.training.records import read
 from co2s_cli.training.run import length_of
 from co2s_cli.training.runtime import Runtime
@@ -206,23 +206,25 @@ def shared_out(data, folder):
     return path
 
 
-def test_all_labels_teach_anew_where_a_share_of_them_validated(data, tmp_path):
+@pytest.mark.parametrize("mean", [(), ("ema=0.9",)])
+def test_all_labels_teach_anew_where_a_share_of_them_validated(data, tmp_path, mean):
     """Stopped in the second half, too, the run ends in the same bits; that half knows nothing of the first one."""
     share = shared_out(data, tmp_path)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    told = train.run(quick(share, whole, "refit=true", "val_every=2", steps=4))
+    told = train.run(quick(share, whole, "refit=true", "val_every=2", *mean, steps=4))
     assert (told.steps, told.step, told.model.name) == (8, 8, "final.safetensors")
     report = json.loads((whole / "report.json").read_text())
     assert report["validated_step"] == 4
     assert report["best"]["best.safetensors"]["step"] <= 4
     for steps in (4, 1, 3):
-        train.run(quick(share, parts, "refit=true", "val_every=2", steps=4, stop_after=4)) if steps == 4 else train.run(
-            resumed(parts, {"resume": True, "stop_after": steps}, [])
-        )
-    for name in (BEST, LAST, FINAL, "report.json"):
+        if steps == 4:
+            train.run(quick(share, parts, "refit=true", "val_every=2", *mean, steps=4, stop_after=4))
+        else:
+            train.run(resumed(parts, {"resume": True, "stop_after": steps}, []))
+    for name in (BEST, LAST, FINAL, "report.json", *([EMA + FINAL] if mean else [])):
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
     assert [load(whole / name).manifest.training.get("all_labels") for name in (BEST, FINAL)] == [None, True]
-    without = train.run(quick(share, tmp_path / "without", "val_every=2", steps=4))
+    without = train.run(quick(share, tmp_path / "without", "val_every=2", *mean, steps=4))
     assert without.model.read_bytes() == (whole / BEST).read_bytes()
     assert without.final is None
 
