@@ -1,6 +1,8 @@
 """Makes the package's start: a student that knows made-up land of many sensors, to begin a training from.
 
-    python sample_data/make_start.py [--out FILE] [--cache FILE]
+    python sample_data/make_start.py [--begin MODEL] [--out FILE] [--cache FILE]
+
+It begins with the DINO student of the pair that demo_model.sh trains first, in build/demo/pair.
 
 Everything follows from the seeds in this file; another computer may round differently. Each step of training sees other
 pieces of land, each with a legend and a set of bands of its own: the start learns ten covers of the land, and a legend
@@ -33,7 +35,6 @@ from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.guided import GuidedStudent
 from co2s_cli.models.manifest import Manifest
-from co2s_cli.models.weights import demo_path
 from co2s_cli.training.transfer import transfer
 
 log = logging.getLogger("make_start")
@@ -240,7 +241,7 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def train(student: GuidedStudent, tiles: Sequence[Tile]) -> None:
-    """Train the filters of the bands that the demonstration model does not know, and the vectors of the covers.
+    """Train the filters of the bands that the pair does not know, and the vectors of the covers.
 
     All else stays as it is: trained on, the student gave less to real scenes of red, green and blue.
     """
@@ -293,11 +294,11 @@ def described() -> Manifest:
     )
 
 
-def new_start() -> Ensemble:
-    """The start before it learns: the dino student begins with that of the demonstration model."""
+def new_start(begin: Path) -> Ensemble:
+    """The start before it learns: the dino student begins with that of the model file `begin`."""
     torch.manual_seed(0)
     start = new_ensemble(described())
-    log.info("%s", transfer(weights.load(demo_path()), start))
+    log.info("%s", transfer(weights.load(begin), start))
     return start
 
 
@@ -315,6 +316,7 @@ def land(cache: Path | None, processes: int) -> list[Tile]:
 def main() -> None:
     """Make the start."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--begin", type=Path, default=Path("build/demo/pair/best.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("co2s_cli/assets/start.safetensors"))
     parser.add_argument("--cache", type=Path, help="keep the land in this file, or read it from there")
     parser.add_argument("--processes", type=int, default=2, help="processes that make the land")
@@ -324,7 +326,7 @@ def main() -> None:
     began = time.monotonic()
     tiles = land(chosen.cache, chosen.processes)
     log.info("%d tiles of land, %.0f s", len(tiles), time.monotonic() - began)
-    start = new_start()
+    start = new_start(chosen.begin)
     train(start.students["dino"], tiles)  # type: ignore[arg-type]
     weights.save(start, chosen.out, half=True)
     log.info("%s: %.1f MB, %.0f s in all", chosen.out, chosen.out.stat().st_size / 1e6, time.monotonic() - began)
