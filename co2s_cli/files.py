@@ -20,6 +20,9 @@ _IN_USE = ".lock"
 """In a temporary folder: the file that is locked as long as its process lives."""
 
 
+_OPENED_WITH = (".aux.xml", ".ovr", ".msk", "-journal", "-wal", "-shm")
+
+
 def check_readable(path: Path | str) -> None:
     """Refuse what is neither a file nor a folder: missing, a pipe, a device, a name that no file can have.
 
@@ -33,6 +36,17 @@ def check_readable(path: Path | str) -> None:
         raise InputError(f"{shown(str(path))}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path}: cannot be read (no regular file)")
+
+
+def check_beside(path: Path | str) -> None:
+    """Refuse pipes and devices that lie beside a file under names that GDAL and SQLite open with it.
+
+    Raises:
+        InputError: one of them is no regular file.
+    """
+    for suffix in _OPENED_WITH:
+        if os.path.lexists(f"{path}{suffix}"):
+            check_readable(f"{path}{suffix}")
 
 
 def read_text(path: Path) -> str:

@@ -171,6 +171,10 @@ def test_values_in_messages_are_short_and_without_control_characters(tmp_path):
         ("entries: {a: 1, a: 2}", "'a' is given twice"),
         ("? [a]\n: 1", "is not YAML"),
         ("tile: 2026-99-99", "is not YAML"),
+        ("tile: !!bool x", "is not YAML"),
+        ("tile: !!timestamp x", "is not YAML"),
+        ("tile: !!int ''", "is not YAML"),
+        ("b0: &b0 {a: 1}\n" + "".join(f"b{n}: &b{n} {{<<: [*b{n - 1}, *b{n - 1}]}}\n" for n in range(1, 30)), "keys"),
     ],
 )
 def test_hostile_yaml_is_refused(tmp_path, text, words):

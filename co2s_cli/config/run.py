@@ -362,6 +362,6 @@ def _parsed(extra: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {text}: wants key=value")
         try:
             found[key.strip().replace("-", "_")] = parse_yaml(value)
-        except (yaml.YAMLError, ValueError, TypeError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {text}: the value is not YAML") from error
     return found

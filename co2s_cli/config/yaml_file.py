@@ -13,6 +13,8 @@ from co2s_cli.files import read_text
 MAX_DEPTH = 50
 MAX_ALIASES = 100
 MAX_DIGITS = 20
+MAX_KEYS = 10_000
+"""Of one mapping: what it merges (`<<`) may double with each line."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,6 +49,11 @@ class _Loader(yaml.SafeLoader):
                 names.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what a mapping merges into it."""
+        super().flatten_mapping(node)
+        self._limit(len(node.value), MAX_KEYS, "keys in a mapping")
+
     def integer(self, node: yaml.ScalarNode) -> int:
         """A whole number of a size that a setting can have."""
         self._limit(sum(mark.isalnum() for mark in node.value), MAX_DIGITS, "digits in a number")
@@ -69,6 +76,8 @@ def parse_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except (AttributeError, LookupError, TypeError, RecursionError) as error:  # of values that are not what they claim
+        raise ValueError(one_line(error) or "a value is not of its type") from error
     finally:
         loader.dispose()
 
@@ -82,7 +91,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         values = parse_yaml(read_text(path))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: is not YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: wants 'key: value' lines, found {type(values).__name__}")

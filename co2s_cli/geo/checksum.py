@@ -41,6 +41,17 @@ def checksum_holds(path: Path) -> bool:
         return False
 
 
+def was_changed(path: Path) -> bool:
+    """Whether a file holds a checksum which is not that of its bytes."""
+    try:
+        with path.open("rb") as file:
+            if _position(file) is None:
+                return False
+    except OSError:
+        return False
+    return not checksum_holds(path)
+
+
 def _position(file: BinaryIO) -> int | None:
     """Where the digits begin; None where there are none."""
     file.seek(0)

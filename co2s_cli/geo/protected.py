@@ -15,11 +15,16 @@ from co2s_cli.geo.stac import SCENE, read_scene
 Named = tuple[str, str | Path]
 """A flag or an argument, and the file that it names."""
 
-_VRT = "<VRTDataset"
+_VRT = re.compile(r"<VRTDataset\b", re.IGNORECASE)
+_VRT_WITHIN = 1 << 16
+"""Bytes from the start in which a virtual raster says that it is one; what stands before are comments."""
 _LARGEST_VRT = 100_000_000
-_VRT_SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset)\b([^>]*)>([^<]*)<")
-_RELATIVE = re.compile(r"relativeToVRT\s*=\s*[\"']1")
-_SEPARATORS = re.compile(r"[@:=\"'?&]|/vsi[a-z0-9_]+/")
+_VRT_SOURCE = re.compile(
+    r"<(?:SourceFilename|SourceDataset)\b([^>]*)>\s*(?:<!\[CDATA\[(.*?)\]\]>|([^<]*))", re.IGNORECASE | re.DOTALL
+)
+"""As GDAL reads XML: names in any case, text plain or as CDATA."""
+_RELATIVE = re.compile(r"relativeToVRT\s*=\s*[\"']1", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[@:,=\"'?&]|/vsi[a-z0-9_]+/")
 """Between the file in a name that only GDAL or a setting resolves, and what else the name says."""
 
 
@@ -77,7 +82,7 @@ def files_behind(source: str) -> Iterator[Path]:
         if address_of(name):
             yield Path(name)
             continue
-        if name.lstrip().startswith(_VRT):  # the raster itself in place of its name
+        if _is_vrt(name):  # the raster itself in place of its name
             names += _sources(name, Path())
             continue
         for path in _paths_in(name):
@@ -94,7 +99,7 @@ def _paths_in(name: str) -> list[Path]:
         return [Path(name)] if name else []
     paths = []
     for piece in filter(None, _SEPARATORS.split(name)):
-        paths += [path for path in (Path(piece), *Path(piece).parents) if os.path.isfile(path)][:1]
+        paths += [path for path in (Path(piece), *Path(piece).parents) if _is_file(path)][:1]
     return paths
 
 
@@ -104,14 +109,28 @@ def _text_of_vrt(path: Path) -> str:
         if not os.path.isfile(path) or path.stat().st_size > _LARGEST_VRT:
             return ""
         with path.open("rb") as file:
-            start = file.read(64)
-            text = start + file.read() if _VRT.encode() in start else b""
+            start = file.read(_VRT_WITHIN)
+            text = start + file.read() if _VRT.search(os.fsdecode(start)) else b""
     except OSError:
         return ""
     return os.fsdecode(text)
 
 
+def _is_vrt(name: str) -> bool:
+    """Whether a name is a virtual raster itself."""
+    return name.lstrip().startswith("<") and _VRT.search(name) is not None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether something is there that is no folder: a file, or what must not be opened as one."""
+    return os.path.exists(path) and not os.path.isdir(path)
+
+
 def _sources(vrt: str, folder: Path) -> list[str]:
     """The names of what a virtual raster in a folder is made of."""
-    names = ((html.unescape(name).strip(), _RELATIVE.search(options)) for options, name in _VRT_SOURCE.findall(vrt))
-    return [str(folder / name) if relative and not name.startswith(_VRT) else name for name, relative in names]
+    found = []
+    for options, verbatim, text in _VRT_SOURCE.findall(vrt):
+        name = verbatim.strip() or html.unescape(text).strip()
+        if name:
+            found.append(str(folder / name) if _RELATIVE.search(options) and not _is_vrt(name) else name)
+    return found

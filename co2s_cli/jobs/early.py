@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from co2s_cli.addresses import address_of
 from co2s_cli.config.data import LabeledEntry, UnlabeledEntry, read_data
 from co2s_cli.config.distill import DistillConfig
 from co2s_cli.config.evaluate import EvaluateConfig
@@ -22,7 +23,7 @@ from co2s_cli.config.run import RunConfig
 from co2s_cli.config.suggest import SuggestConfig
 from co2s_cli.data.sources import open_scene as open_image
 from co2s_cli.data.sources import with_bands
-from co2s_cli.errors import ConfigError, InputError, OutputError
+from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.files import check_output, check_readable
 from co2s_cli.geo.read.checks import check_exists
 from co2s_cli.geo.sources import SUFFIXES, is_local
@@ -38,6 +39,7 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.pseudo.round_folder import RoundFolder
 from co2s_cli.suggestions.places import PlaceLattice
 from co2s_cli.suggestions.request import check_boxes, open_labelled
+from co2s_cli.training.names import check_new
 
 
 def check_predict(settings: PredictConfig) -> None:
@@ -98,10 +100,8 @@ def check_run(settings: RunConfig) -> None:
     if settings.resume:
         return
     leads = os.environ.get("RANK", "0") == "0"  # only this process needs the folder
-    if leads and settings.out and not settings.overwrite and (settings.out / "config.yaml").exists():
-        raise OutputError(
-            f"{settings.out}: holds a run already", hint="go on with --resume, or start anew with --overwrite"
-        )
+    if leads and settings.out and not settings.overwrite:
+        check_new(settings.out)
     for model in [*([settings.init] if settings.init else []), *_model_teachers(settings)]:
         weights.read_manifest(model)
     if settings.root is not None:
@@ -153,6 +153,8 @@ def check_import(settings: ImportConfig) -> None:
 def _manifest(settings: ModelRunConfig) -> Manifest:
     if isinstance(settings, MapConfig):
         cog_options(settings.co)
+        if settings.aoi is not None and not address_of(str(settings.aoi)):
+            check_readable(settings.aoi)
     return weights.read_manifest(settings.model or weights.default_path())
 
 

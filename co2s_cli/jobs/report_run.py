@@ -11,7 +11,8 @@ from typing import Any
 from co2s_cli.config import distill, train
 from co2s_cli.config.base import read_yaml
 from co2s_cli.config.run import RunConfig
-from co2s_cli.errors import Co2sError, InputError
+from co2s_cli.errors import Co2sError, InputError, one_line
+from co2s_cli.files import read_text
 from co2s_cli.inference.model import DTYPES, pick_device, pick_precision
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -19,7 +20,7 @@ from co2s_cli.pages.run_page import RunContent
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView, sample_areas, sample_views
 from co2s_cli.training.names import BEST, LAST, TIMING
-from co2s_cli.training.records import duration, read
+from co2s_cli.training.records import duration, lines_of, read
 from co2s_cli.training.report import counts_in
 from co2s_cli.training.run import data_of
 from co2s_cli.training.setup import sliding_of
@@ -54,15 +55,16 @@ def run_content(folder: Path) -> RunContent:
 
 
 def _made_with(config: Mapping[str, Any]) -> dict[str, Any]:
-    return config.get("made_with") or {}
+    made = config.get("made_with")
+    return made if isinstance(made, dict) else {}
 
 
 def _facts(folder: Path, config: Mapping[str, Any], manifest: Manifest) -> dict[str, object]:
     """What a reader wants to know of a run first, in plain words."""
     made, training = _made_with(config), manifest.training
-    report = _json(folder / "report.json")
+    report = _report(folder)
     best = (report.get("best") or {}).get(BEST) or {}
-    lines = [json.loads(line) for line in _text(folder / TIMING).splitlines()]
+    lines = lines_of(folder / TIMING)
     facts = {
         "Command": f"co2s {made.get('command', 'train')}",
         "Method": training.get("method"),
@@ -82,17 +84,27 @@ def _facts(folder: Path, config: Mapping[str, Any], manifest: Manifest) -> dict[
 
 def _seconds(lines: list[dict[str, float]]) -> float:
     """Seconds of all calls together: each begins to count anew."""
-    seconds = [line["seconds"] for line in lines]
+    seconds = [float(line["seconds"]) for line in lines if isinstance(line.get("seconds"), int | float)]
     ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
     return sum(ends)
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+def _report(folder: Path) -> dict[str, Any]:
+    """What report.json says; nothing where a run was stopped before it.
 
-
-def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(_text(path) or "{}")
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / "report.json"
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(read_text(path))
+        for kept in content.get("best", {}).values():
+            percent(kept["miou"]), float(kept["step"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        hint = "co2s train --resume writes the report of a run again"
+        raise InputError(f"{path}: is damaged ({one_line(error)})", hint=hint) from error
     return content
 
 

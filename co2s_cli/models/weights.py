@@ -69,9 +69,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     metadata = _metadata(path)
     manifest = _parse(path, metadata)
     tensors = load_file(path, device="cpu")
-    digest = digest_of(metadata["manifest"], tensors)
-    if metadata.get("digest") != digest:
-        raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
+    digest = _checked_digest(path, metadata, tensors)
     try:
         _check_sizes(manifest, tensors)
         pair = Ensemble(manifest)
@@ -87,6 +85,26 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
+
+
+def check_digest(path: Path) -> None:
+    """Refuse a model file whose content is not what its digest says.
+
+    Raises:
+        ModelError: it was changed after it was written.
+    """
+    from safetensors.torch import load_file
+
+    metadata = _metadata(path)
+    _parse(path, metadata)
+    _checked_digest(path, metadata, load_file(path, device="cpu"))
+
+
+def _checked_digest(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    digest = digest_of(metadata["manifest"], tensors)
+    if metadata.get("digest") != digest:
+        raise ModelError(f"{path}: the content does not match its own digest", hint="copy or download the file again")
+    return digest
 
 
 def _check_sizes(manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:

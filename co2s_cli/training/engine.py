@@ -27,7 +27,7 @@ from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
 from co2s_cli.training.ema import Ema
-from co2s_cli.training.model_files import BestFile, best_files
+from co2s_cli.training.model_files import BestFile, best_files, check_kept
 from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, starving, summary
@@ -171,6 +171,9 @@ class TrainingEngine:
                 refuse_older(self._folder, state.step, every=self._course.val_every)
         state = self._runtime.from_leader(state)
         assert state is not None
+        with self._runtime.agreed():
+            if self._runtime.leads:
+                check_kept(self._folder, [file for file in self.best_files if file.key("step") in state.best])
         self._pair.load_state_dict(state.model)
         self._initial = state.initial
         if self._ema is not None:

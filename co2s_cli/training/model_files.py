@@ -6,10 +6,13 @@ the end, the ones that validated among them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from co2s_cli.errors import ModelError
+from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training.names import BEST, EMA, best_of, counts_of
@@ -55,6 +58,22 @@ def best_files(students: Sequence[str], *, select_students: bool, averaged: bool
     """
     scored = (FUSED, *(students if select_students and len(students) > 1 else ()))
     return tuple(BestFile(prefix, name) for prefix in (("", EMA) if averaged else ("",)) for name in scored)
+
+
+def check_kept(folder: Path, files: Iterable[BestFile]) -> None:
+    """Refuse a run that has lost or damaged a model file which it may name as its best one in the end.
+
+    Raises:
+        ModelError: the file, and what can be done.
+    """
+    for file in files:
+        path = folder / file.name
+        if not path.is_file():
+            raise ModelError(
+                f"{path}: is missing, and the state of the run says that it was written",
+                hint="put it back as the run wrote it, or start a new run",
+            )
+        weights.check_digest(path)
 
 
 def alone(model: Ensemble, student: str) -> Ensemble:

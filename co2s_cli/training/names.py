@@ -1,5 +1,8 @@
 """Names of the files in the folder of a run. Loads no torch: a command is checked against them before."""
 
+from pathlib import Path
+
+from co2s_cli.errors import OutputError
 from co2s_cli.students import STUDENT_NAMES
 
 EMA = "ema-"
@@ -33,3 +36,23 @@ MADE = (*MODEL_FILES, METRICS, TIMING, STATE, *REPORT)
 
 WRITTEN = (CONFIG, *MADE)
 """Every file that a run writes under a name that is known before."""
+
+
+def made_in(folder: Path) -> list[Path]:
+    """What a run has made in a folder: what a new one there takes away."""
+    return [*filter(Path.exists, (folder / name for name in MADE)), *folder.glob("events.out.tfevents.*")]
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder with a run, or with files of names that a run would take away though none has made them.
+
+    Raises:
+        OutputError: what is there.
+    """
+    if (folder / CONFIG).exists():
+        raise OutputError(f"{folder}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
+    if found := made_in(folder):
+        raise OutputError(
+            f"{found[0]}: is there, but no {CONFIG} of a run that has made it; a new run would replace it",
+            hint="choose another folder, or replace it with --overwrite",
+        )

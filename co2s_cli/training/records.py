@@ -11,7 +11,7 @@ import numpy as np
 
 from co2s_cli.classes import Color
 from co2s_cli.errors import ModelError
-from co2s_cli.files import write_text
+from co2s_cli.files import check_readable, write_text
 from co2s_cli.scoring.matrix import Confusion, labelled_classes
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
@@ -67,9 +67,13 @@ class Records:
 
 def read(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """The training lines and the validation lines of metrics.jsonl."""
-    path = folder / METRICS
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = lines_of(folder / METRICS)
     return [line for line in lines if "loss" in line], [line for line in lines if "loss" not in line]
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a record up to the first that is none; none where there is no record."""
+    return [json.loads(line) for _, line in _whole_lines(path)] if path.exists() else []
 
 
 def _cut(path: Path, done: int) -> None:
@@ -80,10 +84,11 @@ def _cut(path: Path, done: int) -> None:
 
 def _whole_lines(path: Path) -> Iterator[tuple[float, str]]:
     """Step and text of each line of a record up to the first that is none."""
+    check_readable(path)
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             yield float(json.loads(line)["step"]), line
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             return
 
 

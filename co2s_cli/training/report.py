@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from co2s_cli.files import write_text
+from co2s_cli.errors import InputError, one_line
+from co2s_cli.files import read_text, write_text
 from co2s_cli.models.manifest import SINGLE
 from co2s_cli.scoring.matrix import Scores, labelled_classes
 from co2s_cli.scoring.plots import draw, draw_confusion, figure
@@ -55,7 +56,13 @@ def write(
 def counts_in(folder: Path, prefix: str = "") -> ValidationCounts | None:
     """What was counted when the best model of a run was validated; None where the run has none."""
     path = folder / BestFile(prefix, FUSED).counts_name
-    return ValidationCounts.of(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return ValidationCounts.of(json.loads(read_text(path)))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        hint = "put it back as the run wrote it, or remove it: it only serves the report"
+        raise InputError(f"{path}: is damaged ({one_line(error)})", hint=hint) from error
 
 
 def _all_scores(tallies: Mapping[str, ValidationCounts | None], names: Sequence[str]) -> dict[str, dict[str, Any]]:

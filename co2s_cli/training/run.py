@@ -23,7 +23,7 @@ from co2s_cli.data import protocol
 from co2s_cli.data.augment import BASE, Symmetry
 from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.samples import View
-from co2s_cli.errors import ConfigError, InputError, InterruptError, OutputError
+from co2s_cli.errors import ConfigError, InputError, InterruptError
 from co2s_cli.files import appearing, check_writable, clear_leftovers
 from co2s_cli.inference.model import pick_precision
 from co2s_cli.locks import only_writer
@@ -33,7 +33,7 @@ from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, MADE, STATE, WRITTEN
+from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, STATE, WRITTEN, check_new, made_in
 from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import Lesson, check_rules, engine_for, epoch_steps_of
 from co2s_cli.training.state import State
@@ -173,8 +173,8 @@ def _check_folder(out: Path, settings: RunConfig) -> None:
         raise InputError(f"{out}: holds no state of a run to resume", hint=how)
     if settings.resume:
         return
-    if not settings.overwrite and (out / CONFIG).exists():
-        raise OutputError(f"{out}: holds a run already", hint="go on with --resume, or start anew with --overwrite")
+    if not settings.overwrite:
+        check_new(out)
 
 
 def _clear_folder(out: Path, runtime: Runtime) -> None:
@@ -182,8 +182,8 @@ def _clear_folder(out: Path, runtime: Runtime) -> None:
     runtime.wait()  # every rank has found its data and weights good
     if runtime.leads:
         check_writable(out)
-        for old in [*(out / name for name in MADE), *out.glob("events.out.tfevents.*")]:
-            old.unlink(missing_ok=True)
+        for old in made_in(out):
+            old.unlink()
     runtime.wait()
 
 

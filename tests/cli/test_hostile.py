@@ -89,6 +89,35 @@ def test_pipes_and_devices_are_refused_at_once(refused, words):
     assert "no regular file" in line or "no such" in line
 
 
+@pytest.mark.parametrize("beside", ["scene.tif.aux.xml", "scene.tif.ovr", "scene.tif.msk"])
+def test_what_gdal_opens_with_a_scene_is_a_file_too(refused, beside):
+    os.mkfifo(beside)
+    for words in (("info", "scene.tif"), PREDICT):
+        code, line = refused(*words)
+        assert code == 3
+        assert f"{beside}: cannot be read (no regular file)" in line
+
+
+@pytest.mark.parametrize("name", ["/vsizip/pipe/scene.tif", "/vsisubfile/0_100,pipe", "GTIFF_DIR:1:pipe"])
+def test_a_pipe_inside_a_longer_name_is_refused(refused, name):
+    os.mkfifo("pipe")
+    code, line = refused("info", name)
+    assert code == 3
+    assert "pipe: cannot be read (no regular file)" in line
+
+
+def test_a_style_of_another_origin_stays(co2s, folder):
+    Path("out.qml").write_text('<qgis version="3.34.4-Prizren"/>')
+    first = co2s(*PREDICT)
+    assert first.exit_code == 0
+    assert "out.qml: is a style of another origin and stays" in first.stderr
+    assert "Prizren" in Path("out.qml").read_text()
+    Path("out.qml").unlink()
+    for _ in range(2):
+        assert "another origin" not in co2s(*PREDICT, "--overwrite").stderr
+    assert "paletted" in Path("out.qml").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

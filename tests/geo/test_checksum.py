@@ -6,11 +6,13 @@ import rasterio
 from affine import Affine
 from support.rasters import noise, write_raster
 
+from co2s_cli.classes import ClassMap
 from co2s_cli.geo import checksum
 from co2s_cli.geo.checksum import CHECKSUM_TAG, checksum_holds, store_checksum
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.labels.labels import open_labels
 from co2s_cli.geo.write.mosaic import write_tile
-from co2s_cli.geo.write.raster import fraction_layer, raster
+from co2s_cli.geo.write.raster import class_layer, fraction_layer, raster
 
 
 @pytest.fixture
@@ -57,3 +59,17 @@ def test_without_a_checksum_or_a_file_nothing_holds(tmp_path):
     assert not checksum_holds(tmp_path / "none.tif")
     with pytest.raises(ValueError, match="no room"):
         store_checksum(tmp_path / "plain.tif")
+
+
+def test_labels_that_changed_after_they_were_written_are_told_once(tmp_path, caplog):
+    classes, grid = ClassMap.of(["a", "b"]), Grid(64, 64, Affine(10, 0, 5e5, 0, -10, 5.5e6))
+    for name in ("whole.tif", "changed.tif"):
+        with raster(tmp_path / name, grid=grid, layer=class_layer(classes), tags={}) as writer:
+            writer.write(0, np.zeros((64, 64), np.uint8))
+    content = bytearray((tmp_path / "changed.tif").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "changed.tif").write_bytes(content)
+    for name in ("whole.tif", "changed.tif", "changed.tif"):
+        with open_labels(tmp_path / name, grid, classes, attribute="class", values={}).reader():
+            pass
+    assert [record.args[0] for record in caplog.records] == [str(tmp_path / "changed.tif")]

@@ -35,8 +35,9 @@ def folder(tmp_path, monkeypatch) -> Path:
             file.write(np.ones((bands, 64, 64), np.uint8))
     for name in ("map.tif", "broken.tif", "broken.safetensors"):
         Path(name).write_bytes(b"nothing")
-    for name in ("run", "candidates"):
+    for name in ("run", "candidates", "mine"):
         Path(name).mkdir()
+    Path("mine/report.md").write_text("mine")
     Path("candidates/scene.tif").write_bytes(Path("scene.tif").read_bytes())
     Path("run/config.yaml").write_text("seed: 1\n")
     good = {"classes": ["a", "b"], "labeled": [{"image": "scene.tif", "labels": "scene.tif"}]}
@@ -54,6 +55,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 CASES = [
     ("train good.yaml --preset tiny --out used", 4, "used: another process is writing it"),
     ("pseudo-label scene.tif --out used", 4, "used: another process is writing it"),
+    ("predict scene.tif --out a.tif --aoi gone.gpkg", 3, "gone.gpkg: no such file"),
+    ("train good.yaml --preset tiny --out mine", 4, "mine/report.md: is there, but no config.yaml of a run"),
     ("predict gone.tif --out a.tif", 3, "gone.tif: no such file"),
     ("predict broken.tif --out a.tif", 3, "broken.tif"),
     ("predict scene.tif --out map.tif --tile 3", 2, "--tile"),

@@ -18,6 +18,10 @@ def folder(tmp_path, monkeypatch, tmp_path_factory):
     Path("scene.vrt").write_text(VRT)
     for run in ("run", "labelled"):
         Path(run).mkdir()
+    comment = f"<?xml version='1.0'?><!-- {'-+' * 100} -->"
+    Path("late.vrt").write_text(comment + VRT)
+    Path("lower.vrt").write_text(VRT.replace("SourceFilename", "sourcefilename").replace("VRTD", "vrtd", 1))
+    Path("verbatim.vrt").write_text(VRT.replace("map.tif", "<![CDATA[map.tif]]>"))
     Path("run/last.safetensors").write_bytes(b"nothing")
     Path("labelled/curves.png").write_bytes(b"nothing")
     data = {"classes": ["a", "b"], "labeled": [{"image": "scene.vrt", "labels": "labelled/curves.png"}]}
@@ -38,6 +42,9 @@ COMMANDS = [
     ("evaluate data.yaml --model model.safetensors --out labelled", "data.yaml scene.vrt, by way of map.tif"),
     ("import model.safetensors --dataset whdld --out model.safetensors", "CHECKPOINT... model.safetensors"),
     ("predict scene.vrt --out map.tif", "SCENE scene.vrt, by way of map.tif"),
+    ("predict late.vrt --out map.tif", "SCENE late.vrt, by way of map.tif"),
+    ("predict lower.vrt --out map.tif", "SCENE lower.vrt, by way of map.tif"),
+    ("predict verbatim.vrt --out map.tif", "SCENE verbatim.vrt, by way of map.tif"),
     ("predict @list.tif --out list.tif", "SCENE @list.tif, by way of list.tif"),
     ("predict items.geojson --assets a,b --out new.tif --vector items.geojson", "SCENE items.geojson"),
     ("vectorize map.tif --out settings.gpkg --config settings.gpkg", "--config settings.gpkg"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.train import resumed
 from co2s_cli.data.landscape import CLASSES
 from co2s_cli.data.loader import Loader
-from co2s_cli.errors import ConfigError, InputError, ResourceError
+from co2s_cli.errors import ConfigError, InputError, ModelError, OutputError, ResourceError
 from co2s_cli.jobs import distill, train
 from co2s_cli.scoring.validation import ValidationCounts
 from co2s_cli.training.names import BEST, EMA, LAST
@@ -62,6 +63,54 @@ def test_a_run_leaves_all_its_files(whole):
     assert wanted <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert not any(name.startswith(".") for name in names)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step": 1' + "0" * 400 + "}", "[" * 100_000, '{"step": '], ids=["huge", "deep", "cut"]
+)
+def test_a_damaged_line_of_the_records_is_dropped(whole, tmp_path, line):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    assert read(run) == read(whole)
+    train.run(resumed(run, {"resume": True}, []))
+    assert read(run) == read(whole)
+
+
+@pytest.mark.parametrize("file", ["report.json", "best.json"])
+@pytest.mark.parametrize("content", ["[[", '{"best": {"best.safetensors": []}, "confusions": 1}'])
+def test_the_page_of_a_damaged_run_is_refused_in_one_line(whole, tmp_path, co2s, file, content):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / file).write_text(content)
+    result = co2s("report", run, "--out", tmp_path / "page.html")
+    assert result.exit_code == 3
+    assert f"{file}: is damaged" in result.stderr
+
+
+def test_a_run_is_not_resumed_without_its_best_model(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    content = bytearray((run / BEST).read_bytes())
+    content[-1] ^= 1
+    (run / BEST).write_bytes(content)
+    with pytest.raises(ModelError, match="does not match its own digest"):
+        train.run(resumed(run, {"resume": True}, []))
+    (run / BEST).unlink()
+    with pytest.raises(ModelError, match="is missing, and the state of the run says that it was written"):
+        train.run(resumed(run, {"resume": True}, []))
+
+
+def test_files_that_no_run_has_made_are_not_replaced(data, tmp_path):
+    run = tmp_path / "mine"
+    run.mkdir()
+    for name in ("report.md", "events.out.tfevents.1.mine"):
+        (run / name).write_text("mine")
+        with pytest.raises(OutputError, match=f"{name}: is there, but no config.yaml"):
+            train.run(quick(data, run, steps=1))
+        assert (run / name).read_text() == "mine"
+        (run / name).unlink()
 
 
 def test_the_model_file_says_what_it_wants(whole):

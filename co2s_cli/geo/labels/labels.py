@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from rasterio.vrt import WarpedVRT
 
 from co2s_cli.classes import IGNORE, ClassMap, few_of
 from co2s_cli.errors import InputError, shown
+from co2s_cli.geo.checksum import CHECKSUM_TAG, was_changed
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.polygon_file import in_pixels, no_attribute, said
@@ -97,6 +99,13 @@ def values_in(path: Path) -> NDArray[Any]:
         return np.unique(dataset.read(1))
 
 
+@functools.cache
+def _tell_changed(source: str) -> None:
+    """Warn, once, of labels that co2s wrote and that are others now: damaged, or corrected by hand."""
+    if was_changed(Path(source)):
+        log.warning("%s: was changed after co2s wrote it; if nobody has corrected it by hand, it is damaged", source)
+
+
 @dataclass(frozen=True, slots=True)
 class RasterLabels:
     """A label raster."""
@@ -113,6 +122,8 @@ class RasterLabels:
     def reader(self) -> Iterator[_LabelRasterReader]:
         """A reader with a GDAL handle of its own."""
         with reading(self.source) as dataset:
+            if CHECKSUM_TAG in dataset.tags():
+                _tell_changed(self.source)
             if self.onto is None:
                 yield _LabelRasterReader(self, BandReader(self.source, dataset))
                 return

@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError, shown
-from co2s_cli.files import check_readable
+from co2s_cli.files import check_beside, check_readable
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.protected import files_behind
 from co2s_cli.geo.read.bands import find_bands
@@ -28,12 +28,14 @@ _LOOKUPS = 20_000
 def check_exists(source: str) -> None:
     """Refuse a path that does not exist or is no file, before GDAL tries to make something else of it.
 
-    So are pipes and devices that a virtual raster is made of: GDAL would wait for them.
+    So are pipes and devices that a virtual raster is made of, that lie beside a file under names that GDAL looks for,
+    or that a longer name holds (`/vsizip/FILE/…`): GDAL would wait for them.
     """
     if is_local(source) and ":" not in source:
         check_readable(source)
-        for path in filter(os.path.exists, files_behind(source)):
-            check_readable(path)
+    for path in filter(os.path.exists, files_behind(source)):
+        check_readable(path)
+        check_beside(path)
 
 
 def check_dtype(source: str, dataset: Any, bands: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from shapely.errors import ShapelyError
 
 from co2s_cli.errors import InputError
-from co2s_cli.files import check_readable
+from co2s_cli.files import check_beside, check_readable
 from co2s_cli.geo.gdal import first_line
 from co2s_cli.limits import MAX_COORDINATE
 
@@ -51,6 +51,7 @@ def read_features(path: Path, wanted: str) -> Any:
     import geopandas  # slow to import, and only wanted where vectors are given
 
     check_readable(path)
+    check_beside(path)
     try:
         frame = _table(path)
         if not isinstance(frame, geopandas.GeoDataFrame):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.legend import STEPS
 from co2s_cli.geo.read.checks import check_whole
 from co2s_cli.geo.write import styles
+
+log = logging.getLogger(__name__)
 
 BLOCK = 512
 """Side of the blocks of everything that is written."""
@@ -209,6 +212,9 @@ def _put_sidecars(path: Path, part: Path, layer: Layer) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     if layer.classes is not None:
         for target, text in styles.sidecars(path, layer.classes).items():
+            if target.suffix == ".qml" and target.exists() and not styles.is_ours(target):
+                log.warning("%s: is a style of another origin and stays as it is", target)
+                continue
             temporary = part.with_name(target.name)
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(target)

@@ -12,6 +12,8 @@ from co2s_cli.files import appearing
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _TO_DO = "255,0,255,255"
 """Outline of what is to be filled in: no imagery has much magenta."""
+_OURS = {"version": "3.16"}
+"""What the root of each of our styles says; a QGIS says more: 3.16.16-Hannover."""
 _RASTER_TAGS = ("pipe", "pipe-data-defined-properties")
 
 
@@ -54,6 +56,12 @@ def raster_qml(classes: ClassMap) -> str:
 def _text(root: ET.Element) -> str:
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a style was written here: QGIS puts its own version into each that it saves."""
+    root = _read(path)
+    return root is not None and root.attrib.items() >= _OURS.items()
 
 
 def holds_polygon_style(path: Path) -> bool:
@@ -169,6 +177,8 @@ def _symbol(kind: str, name: str, layer_class: str, properties: Mapping[str, str
 
 def _read(path: Path) -> ET.Element | None:
     """The root of a style file; None where it is none."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         return ET.parse(path).getroot()  # noqa: S314 - no external entities are resolved
     except (ET.ParseError, UnicodeDecodeError):
