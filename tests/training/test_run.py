@@ -206,27 +206,35 @@ def shared_out(data, folder):
     return path
 
 
-@pytest.mark.parametrize("mean", [(), ("ema=0.9",)])
-def test_all_labels_teach_anew_where_a_share_of_them_validated(data, tmp_path, mean):
+def test_all_labels_teach_anew_where_a_share_of_them_validated(data, tmp_path):
     """Stopped in the second half, too, the run ends in the same bits; that half knows nothing of the first one."""
     share = shared_out(data, tmp_path)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    told = train.run(quick(share, whole, "refit=true", "val_every=2", *mean, steps=4))
+    told = train.run(quick(share, whole, "refit=true", "val_every=2", steps=4))
     assert (told.steps, told.step, told.model.name) == (8, 8, "final.safetensors")
     report = json.loads((whole / "report.json").read_text())
     assert report["validated_step"] == 4
     assert report["best"]["best.safetensors"]["step"] <= 4
     for steps in (4, 1, 3):
         if steps == 4:
-            train.run(quick(share, parts, "refit=true", "val_every=2", *mean, steps=4, stop_after=4))
+            train.run(quick(share, parts, "refit=true", "val_every=2", steps=4, stop_after=4))
         else:
             train.run(resumed(parts, {"resume": True, "stop_after": steps}, []))
-    for name in (BEST, LAST, FINAL, "report.json", *([EMA + FINAL] if mean else [])):
+    for name in (BEST, LAST, FINAL, "report.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
     assert [load(whole / name).manifest.training.get("all_labels") for name in (BEST, FINAL)] == [None, True]
-    without = train.run(quick(share, tmp_path / "without", "val_every=2", *mean, steps=4))
+    without = train.run(quick(share, tmp_path / "without", "val_every=2", steps=4))
     assert without.model.read_bytes() == (whole / BEST).read_bytes()
     assert without.final is None
+
+
+def test_the_second_half_has_a_running_mean_of_its_own_when_it_is_resumed(data, tmp_path):
+    share, settings = shared_out(data, tmp_path), ("refit=true", "ema=0.9")
+    train.run(quick(share, tmp_path / "whole", *settings, steps=2, method="supervised"))
+    train.run(quick(share, tmp_path / "parts", *settings, steps=2, method="supervised", stop_after=3))
+    train.run(resumed(tmp_path / "parts", {"resume": True}, []))
+    whole, parts = (tmp_path / run / (EMA + FINAL) for run in ("whole", "parts"))
+    assert parts.read_bytes() == whole.read_bytes()
 
 
 def test_the_second_half_begins_with_the_weights_of_the_first(data, tmp_path):
