@@ -62,15 +62,14 @@ def _made_with(config: Mapping[str, Any]) -> dict[str, Any]:
 def _facts(folder: Path, config: Mapping[str, Any], manifest: Manifest) -> dict[str, object]:
     """What a reader wants to know of a run first, in plain words."""
     made, training = _made_with(config), manifest.training
-    report = _report(folder)
-    best = (report.get("best") or {}).get(BEST) or {}
+    step, best = _reported(folder)
     lines = lines_of(folder / TIMING)
     facts = {
         "Command": f"co2s {made.get('command', 'train')}",
         "Method": training.get("method"),
         "Preset": training.get("preset"),
-        "Steps": f"{report.get('step', training.get('steps'))} of {made.get('steps', '?')}",
-        "Best step": f"{best['step']:.0f}, mean IoU {percent(best['miou'])}" if best else None,
+        "Steps": f"{training.get('steps') if step is None else step} of {made.get('steps', '?')}",
+        "Best step": best,
         "Time": duration(_seconds(lines)) if lines else None,
         "Device": made.get("device"),
         "Processes": made.get("processes"),
@@ -89,23 +88,23 @@ def _seconds(lines: list[dict[str, float]]) -> float:
     return sum(ends)
 
 
-def _report(folder: Path) -> dict[str, Any]:
-    """What report.json says; nothing where a run was stopped before it.
+def _reported(folder: Path) -> tuple[int | None, str | None]:
+    """The last step that report.json tells of, and the best one with its mIoU; None where a run was stopped before.
 
     Raises:
         InputError: it is damaged.
     """
     path = folder / "report.json"
     if not path.exists():
-        return {}
+        return None, None
     try:
-        content: dict[str, Any] = json.loads(read_text(path))
-        for kept in content.get("best", {}).values():
-            percent(kept["miou"]), float(kept["step"])
+        content = json.loads(read_text(path))
+        best = (content.get("best") or {}).get(BEST)
+        told = None if best is None else f"{best['step']:.0f}, mean IoU {percent(best['miou'])}"
+        return content.get("step"), told
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         hint = "co2s train --resume writes the report of a run again"
         raise InputError(f"{path}: is damaged ({one_line(error)})", hint=hint) from error
-    return content
 
 
 def _views(folder: Path, config: Mapping[str, Any], model: Path) -> tuple[list[SampleView], str]:

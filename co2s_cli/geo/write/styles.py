@@ -74,7 +74,7 @@ def holds_polygon_style(path: Path) -> bool:
 
 def write_polygon_style(path: Path, classes: dict[int, LandClass]) -> None:
     """Write a `.qml` for polygons; a raster's style in the same file stays: QGIS looks for both under one name."""
-    old = _read(path) if path.exists() else None
+    old = _read(path)
     raster_style = [] if old is None else [child for child in old if child.tag in _RASTER_TAGS]
     with appearing(path) as temporary:
         temporary.write_text(polygon_qml(classes, raster_style), encoding="utf-8")
