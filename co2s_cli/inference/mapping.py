@@ -215,6 +215,12 @@ def finish(context: MapContext, job: SceneJob, *, pace: Pace, before: float, res
     state = "resumed" if resumed else "made"
     result = _result(context, job, pace=pace, counts=counts, seconds=seconds, state=state)
     log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.named[CLASS], state, seconds, result.megapixels_per_second)
+    if not any(result.pixels.values()):
+        log.warning(
+            "%s: no pixel has a class: either none is valid, or none as sure as --min-confidence asks, or the model's "
+            "numbers overflow (--precision fp32 may help)",
+            job.target.named[CLASS],
+        )
     _make_beside(context, job.target, job.scene)
     return result
 

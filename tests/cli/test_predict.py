@@ -4,8 +4,11 @@ import json
 
 import pytest
 import rasterio
+import torch
 from support.models import save_tiny
 from support.rasters import noise, write_raster
+
+from co2s_cli.models import weights
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,7 @@ def test_the_map_is_named_on_stdout_and_all_else_on_stderr(co2s, tmp_path, model
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'map.tif'}\n"
     assert "running on" in done.stderr
+    assert "no pixel has a class" not in done.stderr
 
 
 def test_a_scene_and_a_map_may_stand_side_by_side(co2s, tmp_path, model, scene):
@@ -68,6 +72,20 @@ def test_json_counts_pixels_by_class_and_those_without(co2s, tmp_path, model, sc
     assert "" not in told["pixels"]
     assert told["pixels_without_class"] == (values == 255).sum()
     assert sum(told["pixels"].values()) == (values != 255).sum()
+
+
+@pytest.mark.parametrize("flags", [(), ("--min-confidence", 1)], ids=["overflow", "never so sure"])
+def test_a_map_without_any_class_is_warned_of(co2s, tmp_path, model, scene, flags):
+    if not flags:  # finite weights, of which the logits are not
+        pair = weights.load(model)
+        with torch.no_grad():
+            for student in pair.students.values():
+                student.decoder.head.weight.fill_(3e38)
+        model = tmp_path / "large.safetensors"
+        weights.save(pair, model)
+    done = co2s("predict", scene, "-o", tmp_path / "map.tif", "--model", model, *flags)
+    assert done.exit_code == 0, done.stderr
+    assert "map.tif: no pixel has a class" in done.stderr
 
 
 def test_more_is_said_of_the_scene_and_the_plan(co2s, tmp_path, model, scene):
