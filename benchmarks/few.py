@@ -1,7 +1,7 @@
 """Few labels: what a user would pick instead beside what `co2s train --preset small` makes of the same labels.
 
 Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same batches, with
-the same balanced crops, rate, schedule and twice the steps; the `local` student alone; the preset's students from
+the same balanced crops, rate, schedule and steps; the `local` student alone; the preset's students from
 labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8
 bands), a sixteenth and an eighth of the labels of india-s2, and made-up landscapes, each with several seeds. What is
 scored are places that no row has seen a label of, by the last model of a run; nothing is chosen on them.
@@ -60,7 +60,6 @@ ROWS = {
 LANDSAT_CLASSES = ("forest", "water", "herbaceous", "barren", "urban")
 FOLDS = range(5)
 FOREST_PIXELS = 50_000
-UNET_LENGTH = 2
 NEVER = 1_000_000
 """Steps between validations: there is one at the end in any case."""
 
@@ -235,12 +234,12 @@ def forest(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
 
 
 def unet(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
-    """A U-Net on the batches of the preset: labels alone, one cycle, `UNET_LENGTH` times the preset's steps."""
+    """A U-Net on the batches of the preset: labels alone, one cycle, as many steps."""
     data = data_of(settings, with_unlabeled=False)
     torch.manual_seed(settings.seed)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in data.statistics())
     net = UNet(len(data.bands), len(data.classes.names)).to(memory_format=torch.channels_last)
-    steps = UNET_LENGTH * length_of(settings, data, Runtime(torch.device("cpu")))
+    steps = length_of(settings, data, Runtime(torch.device("cpu")))
     precision = DTYPES[pick_precision(settings.precision, torch.device("cpu"))]
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     for step, batch in enumerate(_loader(settings, data).batches(0, steps)):

@@ -78,7 +78,7 @@ class RunConfig(Settings):
     """Length of the run as passes over the unlabelled images."""
     visits: int | None = Field(None, ge=1, le=1_000_000)
     """Length of the run as labelled crops for each labelled place, a crop's worth of labels or a polygon: few labels
-    are learnt by heart in a long run. From 50 to 400 steps."""
+    are learnt by heart in a long run. From 50 to 1,000 steps."""
     minutes: Annotated[float | None, Flag(panel="Training")] = Field(None, gt=0, le=100_000)
     """Length of the run as the time that it may take on this machine, from the pace of its first steps."""
     batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1, le=65_536)
@@ -152,6 +152,8 @@ class RunConfig(Settings):
     """How much pseudo-labels of rare classes weigh more: their share among those that count, to this negative power."""
     consistency_start: float = Field(0.0, ge=0, lt=1)
     """Share of the run in which only labels teach."""
+    consistency_after: int = Field(0, ge=0)
+    """Steps in which only labels teach at least, up to six tenths of the run."""
     consistency_ramp: float = Field(0.0, ge=0, lt=1)
     """Share of the run over which the weight of unlabelled pixels rises then."""
     class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 4000
 
-SHORTEST, LONGEST = 50, 400
+SHORTEST, LONGEST = 50, 1000
 """Steps of a run whose length is counted in visits."""
 
 TRAINING_SHARE = 0.85

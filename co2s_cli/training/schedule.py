@@ -29,11 +29,19 @@ def one_cycle(step: int, total: int, *, rise: float = 0.3) -> float:
     return last + (1 - last) * (1 + math.cos(math.pi * past)) / 2
 
 
-def begun(step: int, total: int, *, start: float, over: float) -> float:
-    """Weight of what unlabelled pixels teach at `step`: 0 before the share `start` of the run, 1 after `over` more."""
-    if start == 0 and over == 0:
+LONGEST_WAIT = 0.6
+"""Share of a run in which a number of steps keeps unlabelled pixels out: none is without them."""
+
+
+def begun(step: int, total: int, *, start: float, over: float, least: int = 0) -> float:
+    """Weight of what unlabelled pixels teach at `step`: 0 before the share `start` of the run, 1 after `over` more.
+
+    It stays 0 in the first `least` steps, unless those are more than `LONGEST_WAIT` of the run.
+    """
+    first = max(start * total, min(least, LONGEST_WAIT * total))
+    if first == 0 and over == 0:
         return 1.0
-    return min(max((step + 1 - start * total) / max(over * total, 1.0), 0.0), 1.0)
+    return min(max((step + 1 - first) / max(over * total, 1.0), 0.0), 1.0)
 
 
 def ramp(step: int, total: int, *, peak: float = 0.5, share: float = 0.2) -> float:

@@ -228,6 +228,7 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> 
         threshold_share=settings.threshold_share,
         pseudo_balance=settings.pseudo_balance,
         consistency_start=settings.consistency_start,
+        consistency_after=settings.consistency_after,
         consistency_ramp=settings.consistency_ramp,
         summed=sums,
     )

@@ -370,7 +370,7 @@ def test_students_that_teach_each_other_agree_sooner():
         pair = new()
         optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
         trainees = trainees_of("co2s", pair, threshold=torch.full((N,), 0.4), stability_grad=teaches)
-        for _ in range(60):
+        for _ in range(40):
             optimizer.zero_grad()
             descend(trainees, batch(), 50)
             optimizer.step()

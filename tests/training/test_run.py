@@ -277,7 +277,7 @@ def test_minutes_become_steps_by_the_pace_of_the_machine_and_measuring_it_teache
     assert (timed / LAST).read_bytes() == (counted / LAST).read_bytes()
 
 
-@pytest.mark.parametrize(("places", "steps"), [(3, 50), (25, 150), (272, 400)])
+@pytest.mark.parametrize(("places", "steps"), [(3, 50), (25, 150), (160, 960), (272, 1000)])
 def test_the_length_in_visits_follows_the_labels(data, places, steps):
     settings = settings_of(None, {"data": str(data), "preset": "small"}, [])
     assert length_of(settings, SimpleNamespace(places=places), Runtime(torch.device("cpu"))) == steps

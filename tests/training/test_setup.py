@@ -1,5 +1,6 @@
 """What the method is told by the settings: thresholds and weights of the classes."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from co2s_cli.config.train import settings_of
 from co2s_cli.errors import ConfigError
 from co2s_cli.training import setup
+from co2s_cli.training.methods import METHODS
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import course_of, rules_of, sliding_of
 from co2s_cli.training.step import StepSums
@@ -35,6 +37,13 @@ def rules(*extra):
 def test_one_view_is_seen_where_the_packaged_start_learns_or_the_settings_say_so(extra, bands, single):
     data = SimpleNamespace(**{**vars(DATA), "bands": bands})
     assert rules_of(settings_of(None, {}, extra), data, 10, SUMS).single_view is single
+
+
+def test_when_unlabelled_pixels_begin_to_count_reaches_the_method():
+    found = rules("preset=small", "consistency_after=7")
+    assert (found.consistency_start, found.consistency_after, found.consistency_ramp) == (0.3, 7, 0.1)
+    method = METHODS["co2s"](replace(found, steps=20))
+    assert [method.begun(step) > 0 for step in range(8)] == [False] * 7 + [True]
 
 
 def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):

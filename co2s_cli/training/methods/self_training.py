@@ -45,6 +45,8 @@ class MethodRules:
     """Power by which pseudo-labels of rare classes weigh more."""
     consistency_start: float = 0.0
     """Share of the run in which labels teach alone."""
+    consistency_after: int = 0
+    """Steps in which they do at least."""
     consistency_ramp: float = 0.0
     """Share of the run over which unlabelled pixels come to count fully."""
     summed: Callable[[Tensor], Tensor] = _same
@@ -124,7 +126,13 @@ class Supervised:
     def begun(self, step: int) -> float:
         """Weight of what unlabelled pixels teach in a step."""
         rules = self.rules
-        return begun(step, rules.steps, start=rules.consistency_start, over=rules.consistency_ramp)
+        return begun(
+            step,
+            rules.steps,
+            start=rules.consistency_start,
+            over=rules.consistency_ramp,
+            least=rules.consistency_after,
+        )
 
     def cuts(self, pseudo: Pseudo) -> Cuts:
         """Which of a student's pseudo-labels count in this step, and how much, by class."""
