@@ -69,7 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "labeled_offset": 0.02,
         "labeled_noise": 0.01,
         "consistency_start": 0.3,  # before that, students from nothing teach one another nonsense
-        "consistency_after": 60,
+        "consistency_after": 60,  # steps: in runs of a hundred that share is over too soon
         "consistency_ramp": 0.1,
         "stability_weight": 0.25,  # students that follow one another closely become one
         "threshold_share": 0.5,

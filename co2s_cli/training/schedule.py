@@ -30,15 +30,15 @@ def one_cycle(step: int, total: int, *, rise: float = 0.3) -> float:
 
 
 LONGEST_WAIT = 0.6
-"""Share of a run in which a number of steps keeps unlabelled pixels out: none is without them."""
+"""Largest share of a run for which a number of steps keeps unlabelled pixels out: they count in every run."""
 
 
-def begun(step: int, total: int, *, start: float, over: float, least: int = 0) -> float:
+def begun(step: int, total: int, *, start: float, over: float, after: int = 0) -> float:
     """Weight of what unlabelled pixels teach at `step`: 0 before the share `start` of the run, 1 after `over` more.
 
-    It stays 0 in the first `least` steps, unless those are more than `LONGEST_WAIT` of the run.
+    It stays 0 in the first `after` steps, unless those are more than `LONGEST_WAIT` of the run.
     """
-    first = max(start * total, min(least, LONGEST_WAIT * total))
+    first = max(start * total, min(after, LONGEST_WAIT * total))
     if first == 0 and over == 0:
         return 1.0
     return min(max((step + 1 - first) / max(over * total, 1.0), 0.0), 1.0)

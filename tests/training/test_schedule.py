@@ -100,5 +100,5 @@ def test_unlabelled_pixels_come_to_count_after_the_start():
 @pytest.mark.parametrize(("total", "first"), [(400, 120), (200, 60), (102, 60), (50, 30), (10, 6)])
 def test_short_runs_wait_for_some_steps_and_never_for_all_of_them(total, first):
     """0.3 of the run, at least 60 steps, at most 0.6 of it."""
-    counts = [begun(step, total, start=0.3, over=0.0, least=60) > 0 for step in range(total)]
+    counts = [begun(step, total, start=0.3, over=0.0, after=60) > 0 for step in range(total)]
     assert counts == [step >= first for step in range(total)]

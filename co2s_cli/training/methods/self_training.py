@@ -130,8 +130,8 @@ class Supervised:
             step,
             rules.steps,
             start=rules.consistency_start,
+            after=rules.consistency_after,
             over=rules.consistency_ramp,
-            least=rules.consistency_after,
         )
 
     def cuts(self, pseudo: Pseudo) -> Cuts:
