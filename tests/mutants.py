@@ -240,6 +240,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "training/schedule.py",
+        "min(after, LONGEST_WAIT * total)",
+        "after",
+        SCHEDULE,
+        "a short run ends before its unlabelled pixels count",
+    ),
+    Mutant(
+        "training/schedule.py",
         "(1 - max(step - lag, 0) / total)",
         "(1 - step / total)",
         SCHEDULE,

@@ -13,6 +13,9 @@ from co2s_cli.config.export import ExportConfig
 def export(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
     """Write a model as one ONNX file, for QGIS (Deepness) and every other program that runs ONNX."""
     settings = load(ExportConfig, config, flags)
+    from co2s_cli.jobs import early
+
+    early.check_export(settings)
     from co2s_cli.jobs import export as job  # after parsing: --help must not wait for torch
 
     result = job.run(settings)

@@ -14,6 +14,7 @@ from co2s_cli.addresses import address_of
 from co2s_cli.config.data import LabeledEntry, UnlabeledEntry, read_data
 from co2s_cli.config.distill import DistillConfig
 from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.config.export import ExportConfig
 from co2s_cli.config.import_ import ImportConfig
 from co2s_cli.config.mapping import MapConfig, ModelRunConfig
 from co2s_cli.config.predict import PredictConfig
@@ -133,6 +134,16 @@ def check_evaluate(settings: EvaluateConfig) -> None:
     check_report(settings)
     if settings.model is not None:
         weights.read_manifest(settings.model)
+
+
+def check_export(settings: ExportConfig) -> None:
+    """Refuse a file that is no model, and an output that exists or cannot be written.
+
+    Raises:
+        Co2sError: as `jobs.export.run` would.
+    """
+    check_output(settings.onnx, overwrite=settings.overwrite)
+    weights.read_manifest(settings.model)
 
 
 def check_import(settings: ImportConfig) -> None:

@@ -80,6 +80,8 @@ CASES = [
     ("distill good.yaml --teacher gone.safetensors", 3, "no such model file"),
     ("evaluate good.yaml --model gone.safetensors", 3, "no such model file"),
     ("evaluate gone.tif gone.gpkg", 3, "no such"),
+    ("export broken.safetensors --onnx a.onnx", 5, "not a co2s model file"),
+    ("export broken.safetensors --onnx map.tif", 4, "map.tif: exists"),
     ("import gone.pth --dataset loveda --out a.safetensors", 3, "gone.pth: no such file"),
     ("import broken.tif --dataset nothing --out a.safetensors", 2, "nothing"),
     ("import broken.tif --dataset loveda --out a.tif", 2, "a model file is named *.safetensors"),
