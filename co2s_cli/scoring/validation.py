@@ -18,7 +18,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.data.roles import Area
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
-from co2s_cli.models.ensemble import Ensemble, fuse, learns
+from co2s_cli.models.ensemble import Ensemble, fuse, learns_from_peer
 from co2s_cli.scoring.matrix import Confusion, Scores, confusion, labelled_classes
 from co2s_cli.tiling import Window, spans
 
@@ -179,7 +179,7 @@ def _counted(
     taught = {}
     for name, part in best.items():
         peers = [best[peer] for peer in best if peer != name]
-        masks = [learns(part.values, peer.values, threshold[peer.indices]) & known for peer in peers]
+        masks = [learns_from_peer(part.values, peer.values, threshold[peer.indices]) & known for peer in peers]
         taught[name] = int(torch.stack(masks).any(dim=0).sum()) if masks else 0
     classes_said = torch.stack([part.indices for part in best.values()])
     agreed = known & (classes_said == classes_said[:1]).all(dim=0)
