@@ -758,7 +758,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "models/weights.py",
-        "    check_finite(path, own)\n",
+        "    check_finite(path, state)\n",
         "",
         "models/test_weights.py",
         "a model of NaN gives a map without a class",

@@ -88,7 +88,7 @@ class Pyramid(nn.Module):
 
 
 def dilated(conv: nn.Module, x: Tensor) -> Tensor:
-    """`conv(x)` for a dilated 3 × 3 kernel; if the dilation exceeds the map, only the centre of the kernel is needed."""
+    """`conv(x)` for a dilated 3 × 3 kernel; if the dilation exceeds the map, only the kernel's centre is computed."""
     if min(conv.dilation) >= max(x.shape[-2:]):  # type: ignore[arg-type]
         return F.conv2d(x, conv.weight[:, :, 1:2, 1:2])  # type: ignore[index]
     return conv(x)  # type: ignore[no-any-return]

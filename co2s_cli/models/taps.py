@@ -19,7 +19,7 @@ class Taps(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A vision transformer that maps images, whose sides are multiples of `patch`, to `Taps`; standardises its input."""
+    """A vision transformer: images with sides that are multiples of `patch` → `Taps`. It standardises its input."""
 
     patch: int
     """Side of a patch in pixels."""

@@ -233,7 +233,7 @@ def test_with_a_guide_the_student_is_spared_the_weak_view_and_taught_by_it(monke
     seen = []
     learner = trainee(pair, METHODS["fixmatch"](rules(0)), lambda images: (seen.append(images), said)[1])
     encoded, encode = [], pair.students[SINGLE].encode
-    monkeypatch.setattr(learner._passes, "_encode", lambda images: (encoded.append(len(images)), encode(images))[1])
+    monkeypatch.setattr(learner._forward, "_encode", lambda images: (encoded.append(len(images)), encode(images))[1])
     terms, weak = learner(data, 0, {})
     assert encoded == [4]
     assert len(weak) == 0
