@@ -118,11 +118,11 @@ def _counted(
 ) -> MapCounts:
     with ExitStack() as stack:
         labels = stack.enter_context(truth.labels.reader())
-        sure = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
+        confidence = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
         pair = streamed.MapAndTruth(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
-            sure=sure,
+            confidence=confidence,
             shape=raster.grid.shape,
         )
         return streamed.counts(pair, truth.window, rules, progress)

@@ -25,7 +25,7 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
-from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, empty_counts
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.model_files import BestFile, best_files, check_kept
 from co2s_cli.training.names import EMA, FINAL, LAST
@@ -202,8 +202,8 @@ class TrainingEngine:
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
         self.step, self.best, self.validated = state.step, state.best, state.validated
-        blank = nothing_counted(tuple(self._ensemble.students), len(self._manifest.classes))
-        counts = {prefix: blank.filled(vector.numpy()) for prefix, vector in state.counts.items()}
+        blank = empty_counts(tuple(self._ensemble.students), len(self._manifest.classes))
+        counts = {prefix: blank.with_vector(vector.numpy()) for prefix, vector in state.counts.items()}
         self.validation, self.ema_validation = counts.get(""), counts.get(EMA)
 
     def fit(self, until: int) -> None:
@@ -422,7 +422,7 @@ class TrainingEngine:
             records.add(self.step, figures)
             if self._sample_views is not None:
                 records.add_views(self.step, self._sample_views(self._ensemble), self._manifest.class_map.colors)
-            scored = [*self.validation.told, *([EMA + FUSED] if self.ema_validation is not None else [])]
+            scored = [*self.validation.score_names, *([EMA + FUSED] if self.ema_validation is not None else [])]
             scores = "  ".join(f"{name} {percent(figures[f'{name}/miou'])}" for name in scored)
             log.info("step %d  validation mIoU: %s%s", self.step, scores, _best_so_far(improved))
             losses, validations = read(self._folder)

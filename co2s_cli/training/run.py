@@ -321,7 +321,7 @@ def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> Ru
     scores: dict[str, float] = {}
     for prefix, validation in (("", engine.validation), (EMA, engine.ema_validation)):
         figures = validation.facts() if validation else {}
-        scores |= {prefix + name: figures[f"{name}/miou"] for name in (validation.told if validation else ())}
+        scores |= {prefix + name: figures[f"{name}/miou"] for name in (validation.score_names if validation else ())}
     best = out / BEST if engine.best else None
     final = out / FINAL if refit and engine.step == steps else None
     return RunResult(

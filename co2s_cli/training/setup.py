@@ -94,7 +94,7 @@ def engine_for(
             ranks=runtime.ranks,
         )
         summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
-        return counts.filled(summed.cpu().numpy())
+        return counts.with_vector(summed.cpu().numpy())
 
     crops = sample_areas(data.val, settings.crop, whole=sliding.short_side is not None)
     views = partial(
