@@ -857,8 +857,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "scoring/protocol.py",
-        "kept[list(excluded)] = 0",
-        "kept[:, list(excluded)] = 0",
+        "counting[list(excluded)] = 0",
+        "counting[:, list(excluded)] = 0",
         "scoring/test_protocol.py",
         "mask leaves out what the map says in place of what is true",
     ),

@@ -36,14 +36,14 @@ class ClipBackbone(Backbone):
     def _taps(self, images: Tensor) -> Taps:
         visual = self.visual
         tokens, grid = self._embedded(images)
-        kept: list[Tensor] = []
+        tapped: list[Tensor] = []
         for index, block in enumerate(visual.transformer.resblocks):
             if index in self.taps:
-                kept.append(_value_path(block, tokens)[:, 1:])
+                tapped.append(_value_path(block, tokens)[:, 1:])
             if index == self.taps[-1]:
                 break  # nothing uses the full attention of the last block
             tokens = block(tokens)
-        shallow, deep, last = kept
+        shallow, deep, last = tapped
         semantic = F.normalize(visual.ln_post(last) @ visual.proj, dim=-1)
         return Taps(*(_as_map(item, grid) for item in (shallow, deep, semantic)))
 

@@ -48,17 +48,17 @@ class TokenFusion(nn.Module):
         super().__init__()
         self.spec = spec
         self.width = width
-        self.branches = nn.ModuleList(TeacherBranch(item, width) for item in spec.translators)
+        self.branches = nn.ModuleList(TeacherBranch(translator, width) for translator in spec.translators)
 
     def forward(self, last: Tensor, grid_tokens: Tensor) -> Tensor:
         """The fused map, of the shape of `last` (B, d, h, w); `grid_tokens` as in `DenseTaps`."""
         size = last.shape[-2:]
         total = self.spec.alpha * last
         share = (1 - self.spec.alpha) / max(1, len(self.branches))
-        for item, branch in zip(self.spec.translators, self.branches, strict=True):
-            tokens = self._tokens(item, last, grid_tokens)
+        for translator, branch in zip(self.spec.translators, self.branches, strict=True):
+            tokens = self._tokens(translator, last, grid_tokens)
             projected = branch(tokens).transpose(1, 2)
-            grid = (item.grid, item.grid) if item.grid else size
+            grid = (translator.grid, translator.grid) if translator.grid else size
             # projection and resize are both affine: projecting first, on fewer tokens, only changes rounding
             enlarged = F.interpolate(projected.unflatten(2, grid), size=size, mode="bilinear", align_corners=True)
             total = total + share * enlarged
@@ -66,22 +66,22 @@ class TokenFusion(nn.Module):
 
     def translated(self, last: Tensor, grid_tokens: Tensor) -> dict[str, Tensor]:
         """By teacher name: translated tokens (B, L, teacher's width) on that teacher's grid, for the loss."""
-        if any(item.folded for item in self.spec.translators):
+        if any(translator.folded for translator in self.spec.translators):
             raise ValueError("the translators are folded: there are no tokens to compare with a teacher's")
         return {
-            item.teacher: branch.get_submodule("translate")(self._tokens(item, last, grid_tokens))
-            for item, branch in zip(self.spec.translators, self.branches, strict=True)
+            translator.teacher: branch.get_submodule("translate")(self._tokens(translator, last, grid_tokens))
+            for translator, branch in zip(self.spec.translators, self.branches, strict=True)
         }
 
-    def _tokens(self, item: TranslatorSpec, last: Tensor, grid_tokens: Tensor) -> Tensor:
+    def _tokens(self, translator: TranslatorSpec, last: Tensor, grid_tokens: Tensor) -> Tensor:
         """The student's tokens (B, L, d) on the teacher's grid."""
-        if item.grid is None:
+        if translator.grid is None:
             return last.flatten(2).transpose(1, 2)
         if self.spec.align == "pool":
-            return F.adaptive_avg_pool2d(last, item.grid).flatten(2).transpose(1, 2)
+            return F.adaptive_avg_pool2d(last, translator.grid).flatten(2).transpose(1, 2)
         grids = self.spec.grids
         lengths = [grid * grid for grid in grids]
-        return torch.split(grid_tokens, lengths, dim=1)[grids.index(item.grid)]
+        return torch.split(grid_tokens, lengths, dim=1)[grids.index(translator.grid)]
 
 
 def folded(fusion: TokenFusion) -> TokenFusion:
@@ -91,8 +91,8 @@ def folded(fusion: TokenFusion) -> TokenFusion:
     one. If the student does not fuse, the translators are dropped.
     """
     spec = fusion.spec
-    kept = [item.model_copy(update={"folded": True}) for item in spec.translators] if spec.fuse else []
-    lean = TokenFusion(spec.model_copy(update={"translators": tuple(kept)}), fusion.width)
+    translators = [item.model_copy(update={"folded": True}) for item in spec.translators] if spec.fuse else []
+    lean = TokenFusion(spec.model_copy(update={"translators": tuple(translators)}), fusion.width)
     for branch, old in zip(lean.branches, fusion.branches, strict=False):  # `lean` has none if it does not fuse
         branch.load_state_dict(_merged(old))
     device = next((parameter.device for parameter in fusion.parameters()), None)

@@ -151,10 +151,10 @@ def _check_classes(checkpoint: Checkpoint, classes: ClassMap) -> None:
     vectors = checkpoint.tensors[name]
     if vectors.ndim != 2:
         raise ModelError(f"{checkpoint.path}: {name} is {tuple(vectors.shape)}, one vector for each class is wanted")
-    found = len(vectors)
-    if found != len(classes):
+    count = len(vectors)
+    if count != len(classes):
         raise ModelError(
-            f"{checkpoint.path}: {found} classes found, the data set has {len(classes)} ({', '.join(classes.names)})",
+            f"{checkpoint.path}: {count} classes found, the data set has {len(classes)} ({', '.join(classes.names)})",
             hint="name the data set that it was trained on with --dataset",
         )
 

@@ -53,7 +53,7 @@ def estimate_areas(counts: NDArray[np.int64], mapped: Numbers) -> AreaEstimates:
     """
     points = counts.sum(axis=1)
     if (points[mapped > 0] == 0).any():
-        raise ValueError("every class on the map wants points")
+        raise ValueError("every class on the map needs sample points")
     weight = mapped / mapped.sum()
     within = counts / np.maximum(points, 1)[:, None]
     variance = _variances(within, points, mapped)

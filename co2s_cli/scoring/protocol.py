@@ -27,9 +27,9 @@ def counted(matrix: Confusion, protocol: Protocol, excluded: Collection[int]) ->
     """The matrix without the pixels that the protocol masks."""
     if protocol not in MASKING:
         return matrix
-    kept = matrix.copy()
-    kept[list(excluded)] = 0
-    return kept
+    counting = matrix.copy()
+    counting[list(excluded)] = 0
+    return counting
 
 
 def scored(matrix: Confusion, protocol: Protocol, excluded: Collection[int]) -> list[int]:

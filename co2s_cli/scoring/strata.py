@@ -77,7 +77,7 @@ class StratifiedDraw:
         """(256,) by class id: pixels with this time or a later one are not in the sample any more."""
         self._limit[IGNORE] = -np.inf
         self._times = np.empty(0)
-        self._places = np.empty((0, 3), np.int64)
+        self._pixels = np.empty((0, 3), np.int64)
         """Class, row and column (n, 3) of the pixels in the sample so far."""
 
     def add(self, top: int, labels: IDS) -> None:
@@ -88,19 +88,19 @@ class StratifiedDraw:
         rows, cols = np.nonzero(times < self._limit[labels])
         if not rows.size:
             return
-        places = np.stack([labels[rows, cols], rows + top, cols], axis=1)
-        self._keep(np.concatenate([self._times, times[rows, cols]]), np.concatenate([self._places, places]))
+        pixels = np.stack([labels[rows, cols], rows + top, cols], axis=1)
+        self._keep(np.concatenate([self._times, times[rows, cols]]), np.concatenate([self._pixels, pixels]))
 
-    def _keep(self, times: Numbers, places: NDArray[np.int64]) -> None:
+    def _keep(self, times: Numbers, pixels: NDArray[np.int64]) -> None:
         """Keep the `count` earliest pixels of each class."""
-        order = np.lexsort((times, places[:, 0]))
-        times, places = times[order], places[order]
-        class_ids, first, sizes = np.unique(places[:, 0], return_index=True, return_counts=True)
-        rank = np.arange(len(places)) - np.repeat(first, sizes)
+        order = np.lexsort((times, pixels[:, 0]))
+        times, pixels = times[order], pixels[order]
+        class_ids, first, sizes = np.unique(pixels[:, 0], return_index=True, return_counts=True)
+        rank = np.arange(len(pixels)) - np.repeat(first, sizes)
         full = sizes >= self._count
         self._limit[class_ids[full]] = times[first[full] + self._count - 1]
-        self._times, self._places = times[rank < self._count], places[rank < self._count]
+        self._times, self._pixels = times[rank < self._count], pixels[rank < self._count]
 
-    def places(self) -> NDArray[np.int64]:
+    def sample(self) -> NDArray[np.int64]:
         """Class, row and column (n, 3) of the sample, in random order: its first points are a random sample as well."""
-        return self._generator.permutation(self._places)
+        return self._generator.permutation(self._pixels)

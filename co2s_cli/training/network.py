@@ -25,6 +25,8 @@ from co2s_cli.training.transfer import transfer
 log = logging.getLogger(__name__)
 
 _RANDOM_LAYER_SCALE = 1e-5
+"""timm's initial LayerScale, which the published random DINO student (`dino_init`) has."""
+
 FRESH_LAYER_SCALE = 0.1
 """Initial LayerScale of students without weights. With timm's 1e-5 a short run from scratch learns next to nothing."""
 
@@ -45,9 +47,9 @@ def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentNam
     """Names of the students to train; None: those of the model file `settings.init`, without one the paper's pair.
 
     The packaged start model was trained on red, green and blue. With other bands its DINO student was far worse than a
-    `local` student on few polygons, and lowered the mean of both. There three `local` students train, because with few
-    labels the result of one depends on its initial weights: on few-landsat .82 to .87 mIoU alone, .85 to .86 three
-    together.
+    `local` student on few polygons, and lowered the mean of both. For such bands three `local` students train, because
+    with few labels the result of one depends on its initial weights: on few-landsat .82 to .87 mIoU for one, .85 to .86
+    for three together.
     """
     if settings.students is None and str(settings.init) == weights.START:
         return ("dino", "local") if rgb_places(bands) and len(bands) == len(catalog.RGB) else LOCAL_NAMES
@@ -55,7 +57,7 @@ def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentNam
 
 
 def sees_one_view(settings: TrainConfig, bands: Sequence[str]) -> bool:
-    """Whether UniMatch and Co2S use one strong view instead of two and the feature view, unless the settings say so.
+    """Whether UniMatch and Co2S use one strong view instead of two and the feature view; `single_view` if it is set.
 
     With the DINO student of the packaged start model and a `local` student one view gained 1.7 points on india-s2 in
     the mean and took a fifth less time; three `local` students lost by it on few-landsat.

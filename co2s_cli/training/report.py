@@ -152,7 +152,7 @@ def _draw_lines(
     """Plot the figure of each key, "student/figure" or "figure", against the step.
 
     The colour stands for the figure and the dashes for the student; if there is a single figure, both stand for the
-    student. Lines are score_names apart for up to four students with ten figures each, or one student with forty.
+    student. Lines can be told apart for up to four students with ten figures each, or one student with forty.
     """
     split = {key: key.partition("/") if "/" in key else ("", "", key) for key in keys}
     students = list(dict.fromkeys(student for student, _, _ in split.values() if student))

@@ -140,7 +140,7 @@ def test_with_a_single_view_unimatch_is_fixmatch_and_co2s_adds_stability():
 
 
 def views_of_leaves():
-    """StudentOutputs whose every part is a leaf, so that its gradient tells who was asked."""
+    """Outputs whose every part is a leaf tensor, so that its gradient tells which ones a loss uses."""
 
     def leaf(count):
         return torch.randn(count, N, 8, 8, requires_grad=True)
