@@ -135,7 +135,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
 
     model, data = _model_of(settings), _data_of(settings)
     mapper = mapper_for(settings, model)
-    manifest = mapper.pair.manifest
+    manifest = mapper.model.manifest
     naming = Naming.of(manifest.class_map, data.class_map)
     excluded = naming.ids(settings.left_out)
     training = manifest.training

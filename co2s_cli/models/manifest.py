@@ -48,7 +48,7 @@ class ModelScaling(_Frozen):
     low: tuple[float, ...]
     high: tuple[float, ...]
     headroom: float = Field(default=0.0, ge=0)
-    """Where ranges are percentiles of a scene: by how much each end is moved outwards, in parts of their distance."""
+    """Where ranges are percentiles of a scene: by how much each end is moved outwards, in parts of the range."""
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> ModelScaling:

@@ -43,7 +43,7 @@ class AreaMap:
 class AreaMapper:
     """A model with windows, fusion, device and precision to map areas with."""
 
-    pair: Ensemble
+    model: Ensemble
     sliding: Sliding
     fusion: Fusion
     device: torch.device
@@ -56,11 +56,11 @@ class AreaMapper:
 
     def make(self, area: Area) -> AreaMap:
         """The part of the scene's map inside an area."""
-        manifest = self.pair.manifest
+        manifest = self.model.manifest
         scaling = scaling_for(area.scene, "model", manifest.scaling)
         with area.scene.reader() as reader:
             valid = reader.valid(area.window)
-        members = area_probabilities(self.pair, area, scaling, self.sliding, device=self.device, dtype=self.dtype)
+        members = area_probabilities(self.model, area, scaling, self.sliding, device=self.device, dtype=self.dtype)
         product = LandCover(len(manifest.classes), self.fusion, wanted=(CONFIDENCE,))
         planes = product.decide(product.values({name: member[None] for name, member in members.items()})[0])
 
@@ -84,8 +84,8 @@ def mapper_for(settings: EvaluateConfig, model: Path) -> AreaMapper:
         raise ModelError(f"--fusion {fusion}: this model holds only {students}", hint="leave --fusion out")
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
-    pair = weights.load(model, device)
-    return AreaMapper(pair, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
+    ensemble = weights.load(model, device)
+    return AreaMapper(ensemble, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
 
 
 def windows(settings: EvaluateConfig, default_tile: int) -> Sliding:

@@ -37,7 +37,7 @@ def count_model(
 ) -> ModelCounts:
     """Counts over all areas; `table` (256,) maps the class ids of the labels to those of the counts."""
     total = ModelCounts(
-        MapCounts.empty(), {name: np.zeros((IGNORE, IGNORE), np.int64) for name in mapper.pair.students}
+        MapCounts.empty(), {name: np.zeros((IGNORE, IGNORE), np.int64) for name in mapper.model.students}
     )
     progress.start("map", sum(len(area_parts(area, whole=mapper.whole)) for area in areas), "part")
     for area in areas:
@@ -54,7 +54,7 @@ def _count_area(
 ) -> ModelCounts:
     """Counts of one area; its map is stored in `folder` until it has been counted."""
     predicted, confidence = (_AreaFile.blank(folder / name, area.window) for name in ("class", "confidence"))
-    students = {name: np.zeros((IGNORE, IGNORE), np.int64) for name in mapper.pair.students}
+    students = {name: np.zeros((IGNORE, IGNORE), np.int64) for name in mapper.model.students}
     for part in area_parts(area, whole=mapper.whole):
         progress.advance()
         window = _relative(part.window, area.window)

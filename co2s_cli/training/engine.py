@@ -502,5 +502,5 @@ def _best_so_far(improved: Collection[BestFile]) -> str:
 def _diverged(step: int, reason: str) -> ConfigError:
     return ConfigError(
         f"step {step}: {reason}; the run has diverged",
-        hint="start a new run with a smaller --set lr=… or more --set warmup=… steps; files saved before stay",
+        hint="start a new run with a smaller --set lr=… or a larger --set warmup=…; the files of earlier steps stay",
     )

@@ -52,7 +52,7 @@ MAX_SHRINK_FACTOR = 4.0
 """Largest mean factor by which `scale_rule` fitted may shrink an image; it halves the largest of the papers' images."""
 
 Prepare = Callable[[Dataset, Manifest | None, Runtime], TrainingSetup]
-"""Data, manifest of the run that is resumed (None for a new run), runtime of this process → what trains."""
+"""Data, manifest of the run to resume (None for a new run), runtime of this process → model, method, pseudo-labels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Runtime:
 
     @property
     def leads(self) -> bool:
-        """Whether this is rank 0, which writes files and log lines."""
+        """Whether this is rank 0, which writes the files of the run."""
         return self.rank == 0
 
     def summed(self, values: Tensor) -> Tensor:

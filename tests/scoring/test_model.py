@@ -47,7 +47,7 @@ def test_counts_are_those_of_validation(tmp_path, model):
     mapper = mapper_for(settings("data.yaml", model), model)
     areas = areas_of(data, "val", crop=64, seed=0).areas
     found = count_model(mapper, areas, recoding(tuple(range(6))), CountRules())
-    pair = mapper.pair
+    pair = mapper.model
     scaling = Scaling(pair.manifest.scaling.low, pair.manifest.scaling.high)
     tally = validation.evaluate(
         pair, areas, scaling, mapper.sliding, threshold=torch.full((6,), 0.9), device=torch.device("cpu")

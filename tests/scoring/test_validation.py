@@ -129,14 +129,14 @@ def test_counts_equal_a_plain_reading(pair, tmp_path):
 def test_of_three_students_all_must_agree_and_a_pixel_is_taught_once():
     from types import SimpleNamespace
 
-    from co2s_cli.scoring.validation import _counted
+    from co2s_cli.scoring.validation import _count_part
 
     def sure_of(class_id):
         return torch.eye(3)[class_id].view(3, 1, 1) * 0.9 + 0.1 / 3
 
     members = {"clip": sure_of(0), "dino": sure_of(0), "local": sure_of(1)}
     manifest = SimpleNamespace(classes=("a", "b", "c"), fusion="mean")
-    counts = _counted(members, np.zeros((1, 1), np.uint8), SimpleNamespace(manifest=manifest), torch.full((3,), 0.5))
+    counts = _count_part(members, np.zeros((1, 1), np.uint8), SimpleNamespace(manifest=manifest), torch.full((3,), 0.5))
     assert (counts.agreed, counts.pixels) == (0, 1)
     assert set(counts.taught.values()) == {1}
     assert counts.right == {"clip": 1, "dino": 1, "local": 0}
