@@ -96,7 +96,7 @@ class LocalStudent(Student):
             ModelError: `weights` is not `none`.
         """
         if weights != "none":
-            raise ModelError(f"the local student has no pretrained weights, {weights} was asked for")
+            raise ModelError(f"the local student has no pretrained weights, found {weights}, wanted none")
 
     def class_tensors(self) -> tuple[str, ...]:
         """The last layer."""

@@ -232,9 +232,9 @@ def _check_fixed(tensors: dict[str, Tensor]) -> None:
         if name.endswith("bias_mask"):
             q, k, v = value.chunk(3)
             if not (q == 1).all() or not (k == 0).all() or not (v == 1).all():
-                raise ValueError(f"{name} is not 1, 0, 1")
+                raise ValueError(f"{name}: the masks of q, k and v are not 1, 0 and 1")
         elif name.endswith("periods") and not torch.equal(value.bfloat16(), Bfloat16Rope(len(value)).periods):
-            raise ValueError(f"{name} are not those of base 100")
+            raise ValueError(f"{name}: not the rotary periods of base 100")
 
 
 def _decoder_spec(tensors: dict[str, Tensor]) -> DecoderSpec:

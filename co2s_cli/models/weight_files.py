@@ -84,7 +84,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = content[key]
     tensors = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ModelError(f"{path}: holds no tensors by name")
+        raise ModelError(f"{path}: holds no named tensors")
     check_stored(path, tensors)
     check_finite(path, tensors)
     return _from_transformers(tensors)
@@ -164,7 +164,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise
         raise ModelError(f"{path}: cannot be read as weights ({error})", hint=_hint(path)) from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no tensors by name", hint=_hint(path))
+        raise ModelError(f"{path}: holds no named tensors", hint=_hint(path))
     return content
 
 

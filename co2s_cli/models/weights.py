@@ -95,7 +95,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
         return model.eval().to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
+        raise ResourceError(f"{device}: cannot hold the model ({reason})", hint="--device cpu") from error
 
 
 def check_digest(path: Path) -> None:

@@ -221,7 +221,7 @@ def start_from(settings: RunConfig, source: Ensemble, target: Ensemble, *, leave
     copied = transfer(source, target, leave=leave)
     if not any(count for count, _ in copied.taken.values()):
         file_students, wanted = ", ".join(source.students), ", ".join(target.students)
-        raise ModelError(f"{settings.init}: nothing in it fits (it holds {file_students}, wanted: {wanted})")
+        raise ModelError(f"{settings.init}: no tensor in it fits (its students: {file_students}; wanted: {wanted})")
     log.info("%s: taken %s", settings.init, copied)
     return target
 
