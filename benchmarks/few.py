@@ -41,7 +41,7 @@ from co2s_cli.data.strong import BandNoise, rgb_places
 from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.jobs import train
 from co2s_cli.scoring.matrix import Confusion, confusion
-from co2s_cli.scoring.validation import FUSED, chances
+from co2s_cli.scoring.validation import FUSED, area_probabilities
 from co2s_cli.tiling import Window
 from co2s_cli.training.run import data_of, length_of
 from co2s_cli.training.runtime import Runtime
@@ -258,7 +258,7 @@ def unet(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
     model = SimpleNamespace(students={FUSED: lambda images: net((images - mean) / std).softmax(dim=1)})
     total = np.zeros((len(data.classes.names),) * 2, np.int64)
     for area in data.val:
-        said = chances(
+        said = area_probabilities(
             model, area, data.applied_scaling, sliding_of(settings), device=torch.device("cpu"), dtype=torch.float32
         )  # type: ignore[arg-type]
         with area.labels.reader() as truth:

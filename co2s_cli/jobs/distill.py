@@ -17,11 +17,11 @@ from co2s_cli.models.teachers import Teacher, foundation
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.training import run as running
 from co2s_cli.training import trained
-from co2s_cli.training.methods.distill import Distill, Weights
-from co2s_cli.training.network import opened
+from co2s_cli.training.methods.distill import Distill, DistillWeights
+from co2s_cli.training.network import choose_trainable
 from co2s_cli.training.run import RunResult
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.setup import Lesson
+from co2s_cli.training.setup import TrainingSetup
 from co2s_cli.training.single import patch_of, single, spec_of
 
 
@@ -33,10 +33,10 @@ def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
         InterruptError: Ctrl-C; the last whole state stays.
     """
     check_run(settings)
-    return running.conduct(settings, partial(lesson, settings), command="distill", progress=progress)
+    return running.run_training(settings, partial(lesson, settings), command="distill", progress=progress)
 
 
-def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
+def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> TrainingSetup:
     """The student and its teachers; `before` is the manifest of a run that is resumed."""
     guide = trained.teachers_of(settings.models, data, settings.combine, runtime.device) if settings.models else None
     known = before.students[SINGLE] if before else spec_of(settings)
@@ -52,12 +52,12 @@ def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runt
     )
     method = partial(
         Distill,
-        weights=Weights(settings.feature_weight, settings.soft_weight, settings.divisor, settings.temperature),
+        weights=DistillWeights(settings.feature_weight, settings.soft_weight, settings.divisor, settings.temperature),
         foundations=foundations,
         soft=guide is not None,
         kind=settings.loss,
     )
-    return Lesson(pair.to(runtime.device), method, guide)
+    return TrainingSetup(pair.to(runtime.device), method, guide)
 
 
 def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> list[Teacher]:
@@ -85,7 +85,7 @@ def _student(
     return single(settings, data, known.model_copy(update=changes), **facts)
 
 
-def _licences(foundations: list[Teacher], guide: trained.Trained | None) -> list[str]:
+def _licences(foundations: list[Teacher], guide: trained.TrainedTeachers | None) -> list[str]:
     """What the teachers' licences say to those whom they taught."""
     dino = any("dinov3" in teacher.name and not teacher.name.endswith(":none") for teacher in foundations)
     told = [text for text in (guide.licences if guide is not None else ()) if text]
@@ -104,4 +104,4 @@ def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Ens
             f"{', '.join(began or ())} wanted",
             hint="start a new run",
         )
-    return opened(settings, Ensemble(before))
+    return choose_trainable(settings, Ensemble(before))

@@ -118,11 +118,11 @@ def _counted(
 ) -> MapCounts:
     with ExitStack() as stack:
         labels = stack.enter_context(truth.labels.reader())
-        sure = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
+        confidence = None if settings.confidence is None else stack.enter_context(byte_reader(settings.confidence))
         pair = streamed.MapAndTruth(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
-            sure=sure,
+            confidence=confidence,
             shape=raster.grid.shape,
         )
         return streamed.counts(pair, truth.window, rules, progress)
@@ -135,7 +135,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
 
     model, data = _model_of(settings), _data_of(settings)
     mapper = mapper_for(settings, model)
-    manifest = mapper.pair.manifest
+    manifest = mapper.model.manifest
     naming = Naming.of(manifest.class_map, data.class_map)
     excluded = naming.ids(settings.left_out)
     training = manifest.training

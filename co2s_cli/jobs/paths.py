@@ -18,7 +18,7 @@ from co2s_cli.inference.targets import Target
 from co2s_cli.models import weights
 from co2s_cli.pseudo.round_folder import RoundFolder
 from co2s_cli.scoring.report import WRITTEN as REPORT_FILES
-from co2s_cli.training.names import WRITTEN
+from co2s_cli.training.names import RUN_FILES
 
 
 def check_files(settings: Settings, outputs: Iterable[Named], inputs: Iterable[Named] = ()) -> None:
@@ -69,7 +69,7 @@ def check_run(settings: RunConfig) -> None:
         return
     described = settings.root is None and settings.labels is None
     data = files_of_data(Path(settings.data)) if described else []
-    check_files(settings, [("--out", settings.out / name) for name in WRITTEN], data)
+    check_files(settings, [("--out", settings.out / name) for name in RUN_FILES], data)
 
 
 def files_of_data(path: Path) -> list[Named]:

@@ -70,7 +70,7 @@ def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePoin
     progress.close()
     if not totals.occurring:
         raise InputError(f"{settings.source}: has no class anywhere, all of it is nodata")
-    places = draw.places()
+    places = draw.sample()
     counts = np.bincount(places[:, 0], minlength=256)
     names = classes_of(raster, totals)
     style = write_points(settings.out, places, grid=raster.grid, classes=names, drawn_as=MAP_CLASS)

@@ -10,10 +10,10 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.training import run as running
 from co2s_cli.training.methods import METHODS
-from co2s_cli.training.network import first_ensemble, opened
+from co2s_cli.training.network import choose_trainable, first_ensemble
 from co2s_cli.training.run import RunResult
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.setup import Lesson
+from co2s_cli.training.setup import TrainingSetup
 from co2s_cli.training.single import single, spec_of
 
 
@@ -25,12 +25,12 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
         InterruptError: Ctrl-C; the last whole state stays.
     """
 
-    def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
-        pair = opened(settings, Ensemble(before)) if before else _first(settings, data)
-        return Lesson(pair.to(runtime.device), METHODS[settings.method])
+    def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> TrainingSetup:
+        pair = choose_trainable(settings, Ensemble(before)) if before else _first(settings, data)
+        return TrainingSetup(pair.to(runtime.device), METHODS[settings.method])
 
     check_run(settings)
-    return running.conduct(
+    return running.run_training(
         settings, prepare, command="train", progress=progress, with_unlabeled=_wants_unlabeled(settings)
     )
 
@@ -41,7 +41,7 @@ def data_of(settings: TrainConfig) -> Dataset:
 
 
 def _wants_unlabeled(settings: TrainConfig) -> bool:
-    return METHODS[settings.method].wants.unlabeled
+    return METHODS[settings.method].required.unlabeled
 
 
 def _first(settings: TrainConfig, data: Dataset) -> Ensemble:

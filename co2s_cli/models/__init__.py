@@ -1,1 +1,1 @@
-"""Networks and their files; knows nothing of imagery on disk or of geography."""
+"""Networks and their weight files. Reads no imagery and knows no georeferencing."""

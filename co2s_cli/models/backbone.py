@@ -1,4 +1,4 @@
-"""Backbones by description: timm's transformers here, open_clip's tower from its own file."""
+"""Backbones built from their specification: timm's transformers, and open_clip's image tower from `clip_tower`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from co2s_cli.models.manifest import BackboneSpec
 from co2s_cli.models.taps import Backbone, Taps, check_depth
 
 SIZES = frozenset({"embed_dim", "depth", "num_heads"})
-"""What a tiny model may change about the architecture of its name."""
+"""Sizes in which a tiny model may differ from the timm architecture of its name."""
 
 _MOST_SCORES = 8_000_000
-"""Of one attention: 32 MB in float32. Larger pieces come fresh from the system every time, which eats the gain."""
+"""Most attention scores (heads × tokens²) of an image for which plain matrix products are used: 32 MB in float32.
+
+The allocator gets larger blocks from the operating system each time, which costs more than the products gain.
+"""
 
 
 class TimmBackbone(Backbone):
-    """A timm transformer (DINOv3, DINOv2): block outputs through the final norm, prefix tokens dropped."""
+    """A timm transformer (DINOv3, DINOv2). Maps are outputs of blocks after the final norm, without prefix tokens."""
 
     def __init__(self, spec: BackboneSpec, taps: tuple[int, ...]) -> None:
         super().__init__(spec, taps)
@@ -32,13 +35,13 @@ class TimmBackbone(Backbone):
         self.skip_width = self.semantic_width = self.vit.embed_dim
 
     def maps(self, images: Tensor, taps: tuple[int, ...] | None = None) -> list[Tensor]:
-        """A map (B, width, h, w) for each block of `taps`, of `images` as `forward` takes them."""
+        """A feature map (B, width, h, w) for each block of `taps`, by default the backbone's; `images` in [0, 1]."""
         return self._maps((images - self.mean) / self.std, taps or self.taps)
 
     def split_attention(self, tile: int) -> None:
-        """Attend by plain matrix products, in images of `tile` pixels, unless the scores would take much memory.
+        """Compute attention by plain matrix products for images of `tile` pixels, if the scores take little memory.
 
-        On a CPU in bfloat16 that is quicker than the fused kernel, which multiplies in float32 there.
+        On a CPU in bfloat16 they are faster than the fused kernel, which multiplies in float32 there.
         """
         tokens = self.vit.num_prefix_tokens + (-(-tile // self.patch)) ** 2
         for block in self.vit.blocks:
@@ -56,18 +59,18 @@ class TimmBackbone(Backbone):
 
 
 def build(spec: BackboneSpec, taps: tuple[int, int, int]) -> Backbone:
-    """A freshly initialised backbone; weights are loaded into it afterwards."""
+    """A backbone with random weights, into which the caller loads pretrained ones."""
     if spec.library == "timm":
         return TimmBackbone(spec, taps)
-    from co2s_cli.models.clip_tower import ClipBackbone  # only where it is wanted: a single student needs no open_clip
+    from co2s_cli.models.clip_tower import ClipBackbone  # imports open_clip, which other students do not need
 
     return ClipBackbone(spec, taps)
 
 
 def _timm_vit(spec: BackboneSpec) -> Any:
-    """The transformer by its timm name; `sizes` overrides what the name implies (tiny models).
+    """The timm transformer of this name; the option `sizes` of tiny models overrides sizes of the architecture.
 
-    Names and sizes may come from a file that nobody vouches for: neither may make timm open a file or an address.
+    Name and sizes may come from an untrusted file: neither may make timm open a file or an address.
     """
     unknown = set(spec.options.get("sizes", {})) - SIZES
     if unknown or ":" in spec.name or not timm.is_model(spec.name.partition(".")[0]):
@@ -84,7 +87,7 @@ def _timm_vit(spec: BackboneSpec) -> Any:
         **sizes,
     )
     if spec.options.get("rope") == "bfloat16":
-        rope.lower_precision(vit)
+        rope.use_bfloat16_rope(vit)
     if spec.options.get("positions") == "meta":
-        positions.by_metas_rule(vit)
+        positions.use_meta_rule(vit)
     return vit

@@ -1,4 +1,4 @@
-"""Students by name: which backbone, which taps, which guidance. New models use CLIP as CLIP was trained."""
+"""Specifications of new students by name: backbone, taps, guidance. CLIP keeps the settings it was trained with."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _HEADS = (
     (384, HeadSpec(features=64, widths=(48, 96, 192, 384))),
     (0, HeadSpec(features=32, widths=(16, 32, 48, 64))),
 )
-"""Head for backbones of at least a width; the smallest is for tiny models, the others are the published ones."""
+"""Smallest width of a backbone, and the head for it. The last is for tiny models, the others are the published ones."""
 
 RGB = ("red", "green", "blue")
 
 _SIMILARITY_SCALE = 10.0
 
 _STATISTICS = "statistics"
-"""Option of a backbone: `data` where nothing pretrained says which statistics its images should have."""
+"""Key of a backbone option: `data` if, without pretrained weights, its mean and std are to be those of the data."""
 _LOCAL_MEAN, _LOCAL_STD = 0.5, 0.25
 
 S = TypeVar("S", GuidedSpec, DenseSpec, LocalSpec, StudentSpec)
@@ -56,13 +56,13 @@ _CLIP_MEAN, _CLIP_STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_
 
 
 def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None = None) -> GuidedSpec:
-    """The explicitly guided student on open_clip's image tower `name` (`ViT-B-16`, `ViT-L-14`, …, `tiny-clip`).
+    """A student guided by explicit class vectors, on open_clip's image tower `name` (`ViT-B-16`, …, `tiny-clip`).
 
     Activation and statistics are those that `weights` (a pretrained tag, a file or none) were trained with.
 
     Raises:
         ConfigError: open_clip has no plain transformer of this name.
-        ModelError: a file of which nothing says how its weights were trained.
+        ModelError: the activation that the weights in a file were trained with is unknown.
     """
     if name == TINY_CLIP:
         options = _tower_options(image_size=256, patch_size=16, width=128, layers=4, head_width=32, output_width=64)
@@ -89,7 +89,7 @@ def clip_student(name: str, weights: str = "none", decoder: DecoderSpec | None =
 
 
 def dino_student(name: str, decoder: DecoderSpec | None = None) -> GuidedSpec:
-    """The implicitly guided student on timm's transformer `name` (DINOv3 or DINOv2; `tiny-dino`)."""
+    """A student guided by learnt class vectors, on timm's transformer `name` (DINOv3 or DINOv2; `tiny-dino`)."""
     if name == TINY_DINO:
         decoder = decoder or TINY_DECODER
     backbone, vit = _dino_backbone(name)
@@ -111,7 +111,7 @@ def dense_student(
     align: Literal["second_pass", "pool"] = "pool",
     fuse: bool = True,
 ) -> DenseSpec:
-    """The single student on timm's transformer `name` (DINOv2 or DINOv3; `tiny-student`, `tiny-student14`)."""
+    """The single dense student on timm's transformer `name` (DINOv2 or DINOv3; `tiny-student`, `tiny-student14`)."""
     backbone, vit = _dino_backbone(name)
     depth = len(vit.blocks)
     quarter = depth // 4
@@ -132,10 +132,10 @@ def local_student(bands: Sequence[str]) -> LocalSpec:
 
 
 def from_scratch(spec: GuidedSpec) -> GuidedSpec:
-    """A guided student that can learn without pretrained weights.
+    """A guided student changed so that it can train without pretrained weights.
 
-    The similarity itself joins its logits, which lifted a tiny DINO student on india-s2 from 54.7 to 62.0 mIoU, and its
-    skips are normalised, without which a CLIP student dies within 60 steps.
+    The similarity map is added to its logits, which lifted a tiny DINO student on india-s2 from 54.7 to 62.0 mIoU. The
+    skips of a CLIP student are normalised, without which its training collapses within 60 steps.
     """
     decoder = spec.decoder.model_copy(
         update={"similarity": _SIMILARITY_SCALE, "normed_skips": spec.guidance == "explicit"}
@@ -147,7 +147,7 @@ def from_scratch(spec: GuidedSpec) -> GuidedSpec:
 
 
 def standardized(spec: S, mean: tuple[float, ...], std: tuple[float, ...]) -> S:
-    """The same student with the statistics of its data, unless it was pretrained with others."""
+    """The same student with the band statistics of the data, unless its weights were pretrained with others."""
     if isinstance(spec, LocalSpec):
         return spec.model_copy(update={"mean": mean, "std": std})
     if spec.backbone.options.get(_STATISTICS) != "data":
@@ -158,26 +158,26 @@ def standardized(spec: S, mean: tuple[float, ...], std: tuple[float, ...]) -> S:
 def for_bands(spec: S, bands: Sequence[str]) -> S:
     """The same student for images with these bands.
 
-    Red, green and blue keep the filters and statistics that they were trained with; every other band begins with those
-    of one of them, in turn (see `pretrained.filters_of`).
+    Red, green and blue keep the pretrained filters and statistics of their channels; other bands start with those of
+    red, green and blue in turn, by their position (see `pretrained.filters_of`).
     """
     if isinstance(spec, LocalSpec):
         return spec.model_copy(update=local_student(bands).model_dump(include={"mean", "std"}))
     backbone = spec.backbone
     names = [name.lower() for name in bands]
-    channels = [RGB.index(name) if name in RGB else place % len(RGB) for place, name in enumerate(names)]
+    channels = [RGB.index(name) if name in RGB else index % len(RGB) for index, name in enumerate(names)]
     if tuple(channels) == backbone.rgb:
         return spec
     mean, std = (tuple(values[c] for c in channels) for values in _rgb_statistics(backbone))
     options = {**backbone.options, "rgb": channels}
-    seen = backbone.model_copy(update={"options": options, "mean": mean, "std": std})
-    return spec.model_copy(update={"backbone": seen})
+    adapted = backbone.model_copy(update={"options": options, "mean": mean, "std": std})
+    return spec.model_copy(update={"backbone": adapted})
 
 
 def _rgb_statistics(backbone: BackboneSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of red, green and blue of a backbone that may see other bands already."""
-    places = [backbone.rgb.index(c) if c in backbone.rgb else 0 for c in range(len(RGB))]
-    return tuple(backbone.mean[p] for p in places), tuple(backbone.std[p] for p in places)
+    """Mean and std of red, green and blue, of a backbone that may be adapted to other bands already."""
+    bands = [backbone.rgb.index(channel) if channel in backbone.rgb else 0 for channel in range(len(RGB))]
+    return tuple(backbone.mean[band] for band in bands), tuple(backbone.std[band] for band in bands)
 
 
 def _tower_options(
@@ -205,20 +205,20 @@ def _tower_options(
 
 
 def _dino_backbone(name: str) -> tuple[BackboneSpec, Any]:
-    """The DINO transformer that timm calls `name`, or a tiny one, and a hollow copy of it to read its sizes from."""
+    """The DINO transformer that timm calls `name`, or a tiny one; and a copy without weights to read its sizes from."""
     name, sizes = _TINY_VITS.get(name, (name, {}))
-    known = name.partition(".")[0]
-    if not timm.is_model(known) or "dinov" not in known:
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture) or "dinov" not in architecture:
         raise ConfigError(
             f"{name}: timm has no DINO transformer of this name",
             hint="for example vit_base_patch16_dinov3_qkvb.lvd1689m, vit_small_patch14_dinov2.lvd142m, tiny-dino",
         )
     facts: Any = timm.get_pretrained_cfg(name)
-    with torch.device("meta"):  # its sizes are wanted, not its numbers
-        vit: Any = timm.create_model(known, num_classes=0, **sizes)
-    epsilon = 1e-6 if "dinov2" in known else 1e-5  # as each was trained
+    with torch.device("meta"):  # only the sizes are needed: no memory for weights
+        vit: Any = timm.create_model(architecture, num_classes=0, **sizes)
+    epsilon = 1e-6 if "dinov2" in architecture else 1e-5  # as each was trained
     options = {"norm_eps": epsilon, **({"sizes": sizes} if sizes else {})}
-    if "dinov2" in known and "reg4" not in known:  # those with registers were trained with timm's rule
+    if "dinov2" in architecture and "reg4" not in architecture:  # networks with registers were trained with timm's rule
         options["positions"] = "meta"
     return BackboneSpec(library="timm", name=name, options=options, mean=tuple(facts.mean), std=tuple(facts.std)), vit
 

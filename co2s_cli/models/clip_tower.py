@@ -1,4 +1,4 @@
-"""The image tower of open_clip as a backbone. Apart, so that a model without one needs no open_clip."""
+"""The image tower of open_clip as a backbone. In a module of its own, so that other models need no open_clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from co2s_cli.models.taps import Backbone, Taps, check_depth
 
 
 class ClipBackbone(Backbone):
-    """CLIP's image tower, read as MaskCLIP does: at the taps attention is replaced by its value path."""
+    """CLIP's image tower with dense outputs as in MaskCLIP: at the taps only the value path of attention is used."""
 
     def __init__(self, spec: BackboneSpec, taps: tuple[int, int, int]) -> None:
         super().__init__(spec, taps)
@@ -27,7 +27,7 @@ class ClipBackbone(Backbone):
         self.semantic_width = self.visual.output_dim
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Patch tokens (B, L, width) after the last block run as it was trained, before the closing norm."""
+        """Patch tokens (B, L, width) after the last block with its full attention, before the final norm."""
         tokens, _ = self._embedded((images - self.mean) / self.std)
         for block in self.visual.transformer.resblocks:
             tokens = block(tokens)
@@ -36,33 +36,33 @@ class ClipBackbone(Backbone):
     def _taps(self, images: Tensor) -> Taps:
         visual = self.visual
         tokens, grid = self._embedded(images)
-        kept: list[Tensor] = []
+        tapped: list[Tensor] = []
         for index, block in enumerate(visual.transformer.resblocks):
             if index in self.taps:
-                kept.append(_value_path(block, tokens)[:, 1:])
+                tapped.append(_value_path(block, tokens)[:, 1:])
             if index == self.taps[-1]:
-                break  # the last block's own attention feeds nothing
+                break  # nothing uses the full attention of the last block
             tokens = block(tokens)
-        shallow, deep, last = kept
+        shallow, deep, last = tapped
         semantic = F.normalize(visual.ln_post(last) @ visual.proj, dim=-1)
         return Taps(*(_as_map(item, grid) for item in (shallow, deep, semantic)))
 
     def _embedded(self, images: Tensor) -> tuple[Tensor, torch.Size]:
-        """Class and patch tokens before the first block, and their grid."""
+        """Class and patch tokens (B, 1 + L, width) before the first block, and their grid (rows, columns)."""
         visual = self.visual
         patches = visual.conv1(images)
         grid = patches.shape[-2:]
         tokens = patches.flatten(2).transpose(1, 2)
-        start = visual.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
-        tokens = torch.cat([start, tokens], dim=1)
+        class_token = visual.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+        tokens = torch.cat([class_token, tokens], dim=1)
         return visual.ln_pre(tokens + resize_positions(visual.positional_embedding, grid).to(tokens.dtype)), grid
 
 
 def resize_positions(table: Tensor, grid: torch.Size) -> Tensor:
-    """Learned positions (1 + g², width) resampled to `grid`: bicubic without antialias; the class token's row stays.
+    """Learned positions (1 + g², width) resampled to `grid`: bicubic without antialias. The class token's row stays.
 
-    open_clip and timm resample with antialias, whose kernel differs even when it enlarges; the published models and
-    CLIP's own dense users do without.
+    open_clip and timm resample with antialias, whose kernel differs even where it enlarges; the published models and
+    other dense uses of CLIP do not.
     """
     side = round((len(table) - 1) ** 0.5)
     if tuple(grid) == (side, side):
@@ -73,7 +73,7 @@ def resize_positions(table: Tensor, grid: torch.Size) -> Tensor:
 
 
 def _value_path(block: Any, tokens: Tensor) -> Tensor:
-    """Output of a block whose attention matrix is the identity: out(value(LN(x))) + x, then the MLP."""
+    """Output of a block with the identity as attention matrix: x + out(value(LN(x))), then the MLP."""
     attention = block.attn
     width = tokens.shape[-1]
     weight, bias = attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
@@ -100,7 +100,7 @@ def _clip_tower(spec: BackboneSpec) -> VisionTransformer:
         act_layer=QuickGELU if options["quick_gelu"] else nn.GELU,
         norm_layer=partial(LayerNorm, eps=options["norm_eps"]),
     )
-    if len(spec.mean) != tower.conv1.in_channels:  # open_clip builds towers of three bands alone
+    if len(spec.mean) != tower.conv1.in_channels:  # open_clip only builds towers for three bands
         first = tower.conv1
         tower.conv1 = nn.Conv2d(len(spec.mean), first.out_channels, first.kernel_size, first.stride, bias=False)
     return tower

@@ -1,4 +1,4 @@
-"""How a CLIP was trained, which its weights alone do not say: its activation and the statistics of its images."""
+"""Activation and image statistics that CLIP weights were trained with, which the weights themselves do not tell."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from co2s_cli.models.weight_files import activation_of
 NONE = "none"
 
 QUICK = "-quickgelu"
-"""What open_clip's names of networks with QuickGELU end with."""
+"""Suffix of open_clip's names of networks with QuickGELU."""
 
 Statistics = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ClipTraining:
-    """What both towers of a CLIP must share with its training to give the features that were trained."""
+    """Activation and band statistics with which both towers of a CLIP give the features that it was trained for."""
 
     quick_gelu: bool
+    """Whether the activation is QuickGELU; else the exact GELU."""
     mean: Statistics = open_clip.OPENAI_DATASET_MEAN
     std: Statistics = open_clip.OPENAI_DATASET_STD
 
 
 @dataclass(frozen=True, slots=True)
 class ClipWeights:
-    """Weights as named on a command line: `TAG`, `FILE`, or `TAG=FILE`, a file that holds the weights of a tag."""
+    """Weights as given on a command line: `TAG`, `FILE`, or `TAG=FILE` for a file that holds the weights of a tag."""
 
     tag: str = ""
     file: Path | None = None
@@ -48,13 +49,13 @@ class ClipWeights:
 
 
 def training_of(name: str, weights: str) -> ClipTraining:
-    """How the CLIP `name` was trained whose `weights` are a tag, a file or `none`.
+    """How the CLIP `name` with these `weights` (a tag, a file or `none`) was trained.
 
-    A tag says it all. Of a file the activation is told by the network's name (`ViT-B-16-quickgelu`), by the file itself
-    (OpenAI's archives) or by the configuration beside it.
+    open_clip knows it for a tag. For a file the activation follows from the network's name (`ViT-B-16-quickgelu`), from
+    the file itself (OpenAI's archives) or from a configuration file in its folder.
 
     Raises:
-        ModelError: nothing says which activation a file's weights were trained with.
+        ModelError: the activation that a file's weights were trained with is unknown.
     """
     facts: Any = open_clip.get_model_config(name) or {}
     parsed = ClipWeights.parse(name, weights)

@@ -1,8 +1,8 @@
-"""The guided decoder: similarity of pixels and class vectors → space → classes → upsampling → logits.
+"""The guided decoder: similarity of pixels and class vectors → spatial pyramid → attention over classes → upsampling.
 
-Every class is one "image" of the folded batch, so no parameter depends on the number of classes. What does not depend
-on the class (the skips) is convolved once per image and added by broadcasting: convolution is linear, so that equals
-convolving the concatenation, up to rounding.
+Each class of each image is one item of the batch (B·N, …), so that no parameter depends on the number of classes. The
+skips do not depend on the class: they are convolved once for each image and added by broadcasting. As convolution is
+linear, that equals convolving the concatenation, up to rounding.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from co2s_cli.models.manifest import DecoderSpec
 from co2s_cli.models.taps import Taps
 
 POOL = 4
-"""Side of the cells in which classes attend to one another, in patches."""
+"""Side in patches of the pooling cells in which the classes attend to one another."""
 
 
 class GuidedDecoder(nn.Module):
-    """Logits (B, N, 4g, 4g) from the taps of a g × g grid and N class vectors."""
+    """Logits (B, N, 4g, 4g) from taps on a g × g grid and N class vectors."""
 
     def __init__(self, spec: DecoderSpec, *, skip_width: int, guidance_width: int) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class GuidedDecoder(nn.Module):
         self.mixers = nn.ModuleList(ClassMixer(width) for _ in range(2))
         self.skips = nn.ModuleList(nn.Conv2d(skip_width, channels, 3, padding=1) for channels in spec.skips)
         first, second = spec.ups
-        self.up1 = Up(width, first, skip=spec.skips[0])
-        self.up2 = Up(first, second, skip=spec.skips[1])
+        self.up1 = UpBlock(width, first, skip=spec.skips[0])
+        self.up2 = UpBlock(first, second, skip=spec.skips[1])
         self.head = nn.Conv2d(second, 1, 3, padding=1)
         self.normed_skips = spec.normed_skips
         self.scale = None if spec.similarity is None else nn.Parameter(torch.tensor(spec.similarity))
 
     def forward(self, taps: Taps, vectors: Tensor) -> Tensor:
-        """Logits at four times the grid's resolution."""
+        """Logits (B, N, 4g, 4g); `vectors` (N, width) are the class vectors."""
         vectors = F.normalize(vectors, dim=-1)
         batch, classes = taps.semantic.shape[0], len(vectors)
         similarity = torch.einsum("bdhw,nd->bnhw", F.normalize(taps.semantic, dim=1), vectors.to(taps.semantic.dtype))
@@ -56,7 +56,7 @@ class GuidedDecoder(nn.Module):
 
 
 def over_channels(tap: Tensor) -> Tensor:
-    """A map (B, channels, h, w) with mean 0 and variance 1 over the channels at each position."""
+    """The map (B, channels, h, w), normalised to mean 0 and variance 1 over the channels at each position."""
     return F.layer_norm(tap.movedim(1, -1), tap.shape[1:2]).movedim(-1, 1)
 
 
@@ -75,27 +75,27 @@ class Pyramid(nn.Module):
         self.project_norm = group_norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Context of each position, same shape as `x`."""
-        *local, everywhere = zip(self.convs, self.norms, strict=True)
-        branches = torch.cat([F.relu(norm(reach(conv, x))) for conv, norm in local], dim=1)
-        conv, norm = everywhere
-        overall = F.relu(norm(conv(x.mean(dim=(-2, -1), keepdim=True))))
-        split = branches.shape[1]
+        """Context features of each position, of the shape of `x`."""
+        *local_branches, global_branch = zip(self.convs, self.norms, strict=True)
+        local_features = torch.cat([F.relu(norm(dilated(conv, x))) for conv, norm in local_branches], dim=1)
+        conv, norm = global_branch
+        global_features = F.relu(norm(conv(x.mean(dim=(-2, -1), keepdim=True))))
+        split = local_features.shape[1]
         weight = self.project.weight
-        # the global branch is constant over the map: projected once, added everywhere
-        mixed = F.conv2d(branches, weight[:, :split]) + F.conv2d(overall, weight[:, split:])
+        # the global features are constant over the map: they are projected once and added everywhere
+        mixed = F.conv2d(local_features, weight[:, :split]) + F.conv2d(global_features, weight[:, split:])
         return F.relu(self.project_norm(mixed))
 
 
-def reach(conv: nn.Module, x: Tensor) -> Tensor:
-    """`conv(x)`; where the dilation steps over the whole map only the centre of the kernel meets anything but zeros."""
+def dilated(conv: nn.Module, x: Tensor) -> Tensor:
+    """`conv(x)` for a dilated 3 × 3 kernel; if the dilation exceeds the map, only the kernel's centre is computed."""
     if min(conv.dilation) >= max(x.shape[-2:]):  # type: ignore[arg-type]
         return F.conv2d(x, conv.weight[:, :, 1:2, 1:2])  # type: ignore[index]
     return conv(x)  # type: ignore[no-any-return]
 
 
 class ClassMixer(nn.Module):
-    """At each pooled position the classes attend to one another (a transformer layer over classes, not over space)."""
+    """A transformer layer over classes instead of space: at each pooled position the classes attend to one another."""
 
     HEADS = 4
 
@@ -110,46 +110,46 @@ class ClassMixer(nn.Module):
         self.reduce = nn.Linear(2 * both, both)
 
     def forward(self, x: Tensor, words: Tensor, batch: int) -> Tensor:
-        """What the classes tell one another, (B·N, width, g, g), for x of that shape and words (N, width)."""
+        """The mixed features (B·N, width, g, g) for `x` of this shape and `words` (N, width), the class embeddings."""
         size, classes = x.shape[-2:], len(words)
         pooled = F.avg_pool2d(x, POOL)
         rows, cols = pooled.shape[-2:]
-        places = pooled.reshape(batch, classes, self.width, rows, cols).permute(0, 3, 4, 1, 2).flatten(0, 2)
-        tokens = torch.cat([places, words.to(places.dtype).expand(places.shape[0], -1, -1)], dim=-1)
+        cells = pooled.reshape(batch, classes, self.width, rows, cols).permute(0, 3, 4, 1, 2).flatten(0, 2)
+        tokens = torch.cat([cells, words.to(cells.dtype).expand(cells.shape[0], -1, -1)], dim=-1)
         normed = self.norm1(tokens)
         tokens = tokens + self.attention(normed, normed, normed, need_weights=False)[0]
         hidden = F.gelu(self.expand(self.norm2(tokens)))
-        # only the visual half leaves the layer, so only its rows of the last matrix are needed
-        kept = slice(None, self.width)
-        visual = tokens[..., kept] + F.linear(hidden, self.reduce.weight[kept], self.reduce.bias[kept])
+        # the layer returns only the visual half of the tokens, so that only its rows of the last matrix are computed
+        half = slice(None, self.width)
+        visual = tokens[..., half] + F.linear(hidden, self.reduce.weight[half], self.reduce.bias[half])
         pooled = visual.reshape(batch, rows, cols, classes, self.width).permute(0, 3, 4, 1, 2).flatten(0, 1)
         return F.interpolate(pooled, size=size, mode="bilinear", align_corners=True)
 
 
-class Up(nn.Module):
-    """Twice the resolution: transposed convolution, a skip, two 3×3 convolutions."""
+class UpBlock(nn.Module):
+    """Doubles the resolution: a transposed convolution, then two 3×3 convolutions of its output and a skip."""
 
     def __init__(self, width: int, out: int, *, skip: int) -> None:
         super().__init__()
-        self.kept = width - skip
-        self.up = nn.ConvTranspose2d(width, self.kept, 2, stride=2)
+        self.up_width = width - skip
+        self.up = nn.ConvTranspose2d(width, self.up_width, 2, stride=2)
         self.conv1 = nn.Conv2d(width, out, 3, padding=1, bias=False)
         self.norm1 = group_norm(out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.norm2 = group_norm(out)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B·N, width, g, g) and the skip (B, channels, ·, ·) → (B·N, out, 2g, 2g)."""
+        """(B·N, width, g, g) and the skip (B, channels, h, w) of any size → (B·N, out, 2g, 2g)."""
         x = self.up(x)
         skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=True)
         weight = self.conv1.weight
-        own = F.conv2d(x, weight[:, : self.kept], padding=1)
-        shared = F.conv2d(skip, weight[:, self.kept :], padding=1)
-        x = (own.view(skip.shape[0], -1, *own.shape[1:]) + shared.unsqueeze(1)).flatten(0, 1)
+        by_class = F.conv2d(x, weight[:, : self.up_width], padding=1)
+        by_image = F.conv2d(skip, weight[:, self.up_width :], padding=1)
+        x = (by_class.view(skip.shape[0], -1, *by_class.shape[1:]) + by_image.unsqueeze(1)).flatten(0, 1)
         x = F.relu(self.norm1(x))
         return F.relu(self.norm2(self.conv2(x)))
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """Groups of 16 channels, as published; one group where there are fewer."""
+    """A group norm with groups of 16 channels, as published; one group if there are fewer than 16 channels."""
     return nn.GroupNorm(max(width // 16, 1), width)

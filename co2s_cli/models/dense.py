@@ -1,4 +1,4 @@
-"""A single student: one transformer, its tokens fused with what its teachers taught it, a DPT head → logits."""
+"""The single dense student: a transformer, token fusion with what it learnt from its teachers, and a DPT head."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from co2s_cli.models.student import Student
 
 
 class DenseTaps(NamedTuple):
-    """What the encoder says of an image batch; the maps are (B, width, h, w)."""
+    """Outputs of the encoder for an image batch: maps (B, width, h, w) of four blocks in rising order, and tokens."""
 
     first: Tensor
     second: Tensor
     third: Tensor
     last: Tensor
-    native: Tensor
-    """Tokens (B, L, width) of the second passes, one after another as in `DenseSpec.grids`; without any L is 0."""
+    grid_tokens: Tensor
+    """Tokens (B, L, width) of second passes at teachers' grids, concatenated in the order of `DenseSpec.grids`; L = 0
+    without second passes."""
 
 
 class DenseStudent(Student):
-    """Logits (B, N, H, W) for images (B, C, H, W) in [0, 1] of any size."""
+    """The single dense student of RS-MTDF."""
 
     def __init__(self, spec: DenseSpec, classes: int) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class DenseStudent(Student):
 
     @property
     def spec(self) -> DenseSpec:
-        """What the student is; its fusion may have been folded since it was made."""
+        """The specification of the student; it changes when the fusion is folded."""
         return self.fusion.spec
 
     @property
@@ -49,12 +50,12 @@ class DenseStudent(Student):
         return self.backbone.patch
 
     def parts(self) -> Mapping[str, Sequence[nn.Module]]:
-        """The backbone; to the decoder belongs what it fuses with."""
+        """Backbone and decoder; the token fusion belongs to the decoder."""
         return {"backbone": (self.backbone,), "decoder": (self.fusion, self.head)}
 
     def load_pretrained(self, weights: str) -> None:
-        """Fill the backbone."""
-        from co2s_cli.models import pretrained  # loads open_clip, which a model that is only run needs not
+        """Load the backbone's weights."""
+        from co2s_cli.models import pretrained  # imports open_clip, which running a model does not need
 
         pretrained.load_weights(self.backbone, self.spec.backbone.name, weights)
 
@@ -67,7 +68,7 @@ class DenseStudent(Student):
         return (f"backbone.{self.backbone.first_weight}",)
 
     def deployed(self) -> DenseStudent:
-        """The student with its way to its teachers folded."""
+        """The student with its translators folded, see `mtdf.folded`."""
         if all(item.folded for item in self.spec.translators):
             return self
         lean = copy.deepcopy(self)
@@ -75,35 +76,35 @@ class DenseStudent(Student):
         return lean
 
     def prepare(self, tile: int) -> None:
-        """Attend by plain matrix products where that is quicker."""
+        """Compute attention by plain matrix products where that is faster."""
         self.backbone.split_attention(tile)
 
     def encode(self, images: Tensor) -> DenseTaps:
-        """Taps of `images`, padded at the right and at the bottom to whole patches."""
-        whole = whole_patches(images, self.patch)
-        first, second, third, last = self.backbone.maps(whole)
-        again = [self._again(whole, last, grid).flatten(2).transpose(1, 2) for grid in self._grids()]
-        native = torch.cat(again, dim=1) if again else last.new_empty(last.shape[0], 0, last.shape[1])
-        return DenseTaps(first, second, third, last, native)
+        """Taps of `images`, which are padded at the right and at the bottom to whole patches."""
+        padded = whole_patches(images, self.patch)
+        first, second, third, last = self.backbone.maps(padded)
+        tokens = [self._second_pass(padded, last, grid).flatten(2).transpose(1, 2) for grid in self._grids()]
+        grid_tokens = torch.cat(tokens, dim=1) if tokens else last.new_empty(last.shape[0], 0, last.shape[1])
+        return DenseTaps(first, second, third, last, grid_tokens)
 
     def decode(self, taps: DenseTaps, size: Sequence[int]) -> Tensor:
-        """Logits of `size` from the taps of images of `size`."""
-        last = self.fusion(taps.last, taps.native) if self.spec.fuse and self.spec.translators else taps.last
+        """Logits (B, N, *size) from the taps of images of this size."""
+        last = self.fusion(taps.last, taps.grid_tokens) if self.spec.fuse and self.spec.translators else taps.last
         logits = self.head((taps.first, taps.second, taps.third, last))
         padded = [side * self.patch for side in taps.last.shape[-2:]]
         full = F.interpolate(logits, size=padded, mode="bilinear", align_corners=True)
         return full[..., : size[0], : size[1]]
 
     def translated(self, taps: DenseTaps) -> dict[str, Tensor]:
-        """The last tokens in the space of each teacher, (B, tokens, the teacher's width), by the teacher's name."""
-        return self.fusion.translated(taps.last, taps.native)
+        """The last tokens translated into each teacher's feature space, (B, L, teacher's width), by teacher name."""
+        return self.fusion.translated(taps.last, taps.grid_tokens)
 
     def _grids(self) -> tuple[int, ...]:
-        """Grids that a second pass is made for: a student that does not fuse needs them while it learns."""
+        """Grids that need a second pass; a student that does not fuse needs them only in training, for the loss."""
         return self.spec.grids if self.spec.fuse or self.training else ()
 
-    def _again(self, images: Tensor, last: Tensor, grid: int) -> Tensor:
-        """The last tap at a teacher's own size, whatever the proportions of the images."""
+    def _second_pass(self, images: Tensor, last: Tensor, grid: int) -> Tensor:
+        """The last map (B, width, grid, grid) for the images resized to `grid` × `grid` patches; `last` if they are."""
         size = (grid * self.patch, grid * self.patch)
         if tuple(images.shape[-2:]) == size:
             return last
@@ -111,13 +112,13 @@ class DenseStudent(Student):
 
 
 def whole_patches(images: Tensor, patch: int) -> Tensor:
-    """`images` padded at the right and at the bottom, by repetition of the edge, to whole patches."""
+    """`images` padded at the right and at the bottom to whole patches, by repetition of the edge."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % patch, 0, -height % patch), mode="replicate")
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """`images` at another size, as published: no antialias, proportions not kept. Student and teachers use it alike."""
+    """`images` resized as published: bilinear without antialias, proportions not kept. For student and teachers."""
     if tuple(images.shape[-2:]) == size:
         return images
     return F.interpolate(images, size=size, mode="bilinear", align_corners=True)

@@ -1,6 +1,6 @@
-"""The dense prediction head: four taps of a transformer → a pyramid of four scales, fused from coarse to fine → logits.
+"""The dense prediction head (DPT): four taps of a transformer → a pyramid of four scales → fusion → logits.
 
-As RS-MTDF and UniMatch V2 release it, less the first residual unit of the coarsest block, which nothing ever ran.
+As released with RS-MTDF and UniMatch V2, without the first residual unit of the coarsest block, which is never used.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class DptHead(nn.Module):
         self.lateral = nn.ModuleList(
             nn.Conv2d(channels, features, 3, padding=1, bias=False) for channels in (first, second, third, last)
         )
-        self.blocks = nn.ModuleList(Blend(features, lateral=index < len(spec.widths) - 1) for index in range(4))
+        self.blocks = nn.ModuleList(FusionBlock(features, lateral=index < len(spec.widths) - 1) for index in range(4))
         self.out = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, classes, 1)
         )
 
     def class_tensors(self, prefix: str) -> tuple[str, ...]:
-        """Names of the tensors whose first axis is the classes, after `prefix`."""
+        """Names of the tensors whose first axis is the class, each with `prefix` before it."""
         return f"{prefix}out.2.weight", f"{prefix}out.2.bias"
 
     def forward(self, taps: Sequence[Tensor]) -> Tensor:
-        """Logits at eight times the grid's resolution."""
+        """Logits (B, N, 8h, 8w)."""
         layers = [
             lateral(rescale(project(tap)))
             for tap, project, rescale, lateral in zip(taps, self.project, self.rescale, self.lateral, strict=True)
@@ -53,26 +53,26 @@ class DptHead(nn.Module):
         return logits
 
 
-class Blend(nn.Module):
-    """One step of the way down the pyramid: add the finer layer, refine, enlarge."""
+class FusionBlock(nn.Module):
+    """One step of the fusion from coarse to fine: add the finer layer, refine, enlarge."""
 
     def __init__(self, features: int, *, lateral: bool) -> None:
         super().__init__()
-        self.enter = Refine(features) if lateral else None
-        self.refine = Refine(features)
+        self.enter = ResidualUnit(features) if lateral else None
+        self.refine = ResidualUnit(features)
         self.out = nn.Conv2d(features, features, 1)
 
     def forward(self, coarse: Tensor, size: Sequence[int], layer: Tensor | None = None) -> Tensor:
-        """`coarse`, with `layer` of its own size added where the block has one, refined and enlarged to `size`."""
+        """`coarse` plus the residual unit of `layer` (of the same size) if given, refined and enlarged to `size`."""
         if layer is not None:
             assert self.enter is not None
             coarse = coarse + self.enter(layer)
-        # the released head enlarges first; both steps are linear and weights of the resize sum to 1, so that the order
-        # changes rounding alone, and four times fewer points are convolved
+        # the released head enlarges first. Both steps are linear and the weights of the resize sum to 1: the order only
+        # changes rounding, and this one convolves a quarter of the pixels
         return F.interpolate(self.out(self.refine(coarse)), size=tuple(size), mode="bilinear", align_corners=True)
 
 
-class Refine(nn.Module):
+class ResidualUnit(nn.Module):
     """A residual unit of two 3 × 3 convolutions, activation first."""
 
     def __init__(self, features: int) -> None:

@@ -1,4 +1,4 @@
-"""The students of a model as one module, the one place that builds them, and the ways to fuse what they say."""
+"""A model: its students as one module, built from the manifest, and the fusion of their probabilities."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from co2s_cli.students import STUDENT_NAMES, Fusion
 
 
 class Ensemble(nn.Module):
-    """The students of one model, one to three, with its manifest."""
+    """The one to three students of a model, with its manifest."""
 
     def __init__(self, manifest: Manifest, students: Mapping[str, nn.Module] | None = None) -> None:
-        """`students`: those that the manifest describes, where they are built already; else they are freshly drawn."""
+        """`students`: those of the manifest, if they exist already; else they are built with random weights."""
         super().__init__()
         self.manifest = manifest
         self.digest = ""
-        """SHA-256 of manifest and tensors as they were read; empty for a model that came from no file."""
+        """SHA-256 of manifest and tensors in the model file; empty for a model that was not read from a file."""
         classes = len(manifest.classes)
         if students is None:
             students = {name: build_student(spec, classes) for name, spec in manifest.students.items()}
@@ -34,12 +34,12 @@ class Ensemble(nn.Module):
         return {name: student(images).float().softmax(dim=1) for name, student in self.students.items()}
 
     def probabilities(self, images: Tensor, fusion: Fusion | None = None) -> Tensor:
-        """Fused class probabilities (B, N, H, W); without `fusion` the model's own."""
+        """Fused class probabilities (B, N, H, W), by `fusion`, else by the fusion in the manifest."""
         return fuse(self.members(images), fusion or self.manifest.fusion)
 
 
 def deployed(ensemble: Ensemble) -> Ensemble:
-    """The same model without what only training needs, as another one; itself where there is nothing of the kind."""
+    """A copy of the model without layers that only training needs; the model itself where it has none."""
     lean = {name: student.deployed() for name, student in ensemble.students.items()}  # type: ignore[operator]
     if all(lean[name] is student for name, student in ensemble.students.items()):
         return ensemble
@@ -48,7 +48,7 @@ def deployed(ensemble: Ensemble) -> Ensemble:
 
 
 def build_student(spec: StudentSpec, classes: int) -> Student:
-    """A freshly drawn student of the kind that `spec` describes."""
+    """A student of the kind that `spec` describes, with random weights."""
     if isinstance(spec, DenseSpec):
         return DenseStudent(spec, classes)
     if isinstance(spec, LocalSpec):
@@ -57,7 +57,11 @@ def build_student(spec: StudentSpec, classes: int) -> Student:
 
 
 def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
-    """One probability map from the students' maps: their mean, the surer one per pixel, or one student's alone."""
+    """One probability map (B, N, H, W) from those of the students.
+
+    `mean` over the students, `confident`: at each pixel the student with the highest probability, or the map of the
+    student that `fusion` names.
+    """
     if fusion in members:
         return members[fusion]
     if set(members) == {SINGLE} and fusion in ("mean", "confident"):
@@ -66,7 +70,7 @@ def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
         raise ValueError(f"fusion {fusion}: this model holds only {', '.join(members)}")
     if fusion not in ("mean", "confident"):
         raise ValueError(f"fusion {fusion}: wants mean, confident or the name of a student")
-    if fusion == "mean" and len(members) == 2:  # the same bits as the mean of a stack, which is copied for it first
+    if fusion == "mean" and len(members) == 2:  # bit-identical to the mean of a stack, without a copy of both maps
         first, second = members.values()
         return (first + second).mul_(0.5)
     maps = torch.stack(list(members.values()))
@@ -76,9 +80,10 @@ def fuse(members: Mapping[str, Tensor], fusion: Fusion) -> Tensor:
     return maps.gather(0, surest.expand(1, *maps.shape[1:]))[0]
 
 
-def learns(own: Tensor, peer: Tensor, threshold: Tensor | float) -> Tensor:
-    """Where a student learns from its peer (spec §4, M), for their confidences `own` and `peer` of one shape.
+def learns_from_peer(own: Tensor, peer: Tensor, threshold: Tensor | float) -> Tensor:
+    """Mask M of the stability loss (docs/method.md): True where a student learns from its peer.
 
-    The peer's confidence has to reach the threshold, and to be no less than the student's.
+    `own` and `peer` are the confidences of student and peer, of one shape. The peer's has to reach the threshold and to
+    be no less than the student's.
     """
     return (peer >= threshold) & (peer >= own)

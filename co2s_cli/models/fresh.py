@@ -1,4 +1,4 @@
-"""New models: pretrained backbones, class vectors from text, everything else freshly drawn."""
+"""New models: pretrained backbones, class vectors from text prompts, random weights everywhere else."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from co2s_cli.models.manifest import GuidedSpec, Manifest
 
 
 def new_ensemble(manifest: Manifest, weights: Mapping[str, str] | None = None) -> Ensemble:
-    """A model as `manifest` says, its backbones filled last of all, so that no initialisation can undo them.
+    """The model that `manifest` describes. Backbone weights are loaded last, so that no initialisation overwrites them.
 
-    `weights` are a tag, a file or `none` by the name of the student; `none` where nothing is said.
+    `weights`: by student a tag, a file or `none`; `none` for students that it does not name.
     """
-    chosen = weights or {}
+    weights_by_name = weights or {}
     ensemble = Ensemble(manifest)
     for name, student in ensemble.students.items():
-        student.load_pretrained(chosen.get(name, NONE))  # type: ignore[operator]
-    read_prompts(ensemble, chosen)
+        student.load_pretrained(weights_by_name.get(name, NONE))  # type: ignore[operator]
+    read_prompts(ensemble, weights_by_name)
     return ensemble
 
 
 def read_prompts(ensemble: Ensemble, weights: Mapping[str, str]) -> None:
-    """Take the class vectors of explicitly guided students from the prompts, by the text tower of their `weights`."""
+    """Set the class vectors of explicitly guided students from the classes' prompts, by their weights' text tower."""
     for name, student in ensemble.students.items():
         spec = ensemble.manifest.students[name]  # type: ignore[index]
         if isinstance(spec, GuidedSpec) and spec.guidance == "explicit":
@@ -37,9 +37,9 @@ def read_prompts(ensemble: Ensemble, weights: Mapping[str, str]) -> None:
 
 
 def explicit_vectors(classes: ClassMap, spec: GuidedSpec, weights: str) -> Tensor:
-    """Class vectors (N, width): by the text tower of `weights`, else a fixed table of orthogonal vectors.
+    """Class vectors (N, width): from the prompts by the text tower of `weights`, else fixed orthogonal vectors.
 
-    Without a text tower nothing can be read off the prompts: the table only tells the classes apart.
+    The fixed vectors of a student without a text tower only tell the classes apart, whatever the prompts.
     """
     if weights != NONE and spec.backbone.name != catalog.TINY_CLIP:
         return text.class_vectors(classes, spec.backbone.name, weights)
@@ -49,7 +49,7 @@ def explicit_vectors(classes: ClassMap, spec: GuidedSpec, weights: str) -> Tenso
 def plain_table(classes: ClassMap, width: int) -> Tensor:
     """Unit vectors (N, width), orthogonal while N ≤ width; the same for the same N and width."""
     generator = torch.Generator().manual_seed(len(classes))
-    drawn = torch.randn(max(len(classes), width), width, generator=generator)
-    basis = torch.linalg.qr(drawn.T if len(classes) <= width else drawn)[0]
+    random = torch.randn(max(len(classes), width), width, generator=generator)
+    basis = torch.linalg.qr(random.T if len(classes) <= width else random)[0]
     rows = basis.T if len(classes) <= width else basis
     return torch.nn.functional.normalize(rows[: len(classes)], dim=-1).contiguous()

@@ -1,4 +1,4 @@
-"""Class vectors: fixed ones from text prompts (explicit guidance), learned queries (implicit guidance)."""
+"""Class vectors of a guided student: fixed ones from text prompts (explicit), or learnt queries (implicit)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Guidance(nn.Module):
-    """One vector per class, (N, width). Explicit vectors are data and never trained, implicit ones are parameters."""
+    """One vector for each class, (N, width). Explicit ones are a buffer and never train, implicit ones do."""
 
     vectors: Tensor
 

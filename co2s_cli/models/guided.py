@@ -1,4 +1,4 @@
-"""The students of the paper: a transformer's maps, class vectors that guide them, the guided decoder."""
+"""The students of the Co2S paper: a transformer backbone, class vectors as guidance, and the guided decoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from co2s_cli.models.taps import Taps
 
 
 class GuidedStudent(Student):
-    """`clip` with explicit class vectors, `dino` with implicit ones."""
+    """The `clip` student with explicit class vectors, or the `dino` student with implicit ones."""
 
     def __init__(self, spec: GuidedSpec, classes: int) -> None:
         super().__init__()
@@ -39,12 +39,12 @@ class GuidedStudent(Student):
         return self.backbone.skip_width, self.backbone.skip_width, self.backbone.semantic_width
 
     def encode(self, images: Tensor) -> Taps:
-        """Taps of `images`, padded at the right and at the bottom to whole patches."""
+        """Taps of `images`, which are padded at the right and at the bottom to whole patches."""
         taps: Taps = self.backbone(F.pad(images, self._padding(images.shape[-2:]), mode="replicate"))
         return taps
 
     def decode(self, taps: Taps, size: Sequence[int]) -> Tensor:
-        """Logits of `size` from the taps of images of `size`."""
+        """Logits (B, N, *size) from the taps of images of this size."""
         logits = self.decoder(taps, self.guidance())
         _, right, _, bottom = self._padding(size)
         padded = (size[0] + bottom, size[1] + right)
@@ -56,8 +56,8 @@ class GuidedStudent(Student):
         return {"backbone": (self.backbone,), "queries": (self.guidance,), "decoder": (self.decoder,)}
 
     def load_pretrained(self, weights: str) -> None:
-        """Fill the backbone."""
-        from co2s_cli.models import pretrained  # loads open_clip, which a model that is only run needs not
+        """Load the backbone's weights."""
+        from co2s_cli.models import pretrained  # imports open_clip, which running a model does not need
 
         pretrained.load_weights(self.backbone, self.spec.backbone.name, weights)
 
@@ -70,10 +70,10 @@ class GuidedStudent(Student):
         return (f"backbone.{self.backbone.first_weight}",)
 
     def prepare(self, tile: int) -> None:
-        """Attend by plain matrix products where that is quicker."""
+        """Compute attention by plain matrix products where that is faster."""
         self.backbone.split_attention(tile)
 
     def _padding(self, size: Sequence[int]) -> tuple[int, int, int, int]:
-        """Pixels to add left, right, top, bottom: whole patches, and enough of them for one pooling cell."""
+        """Pixels to add at left, right, top, bottom, for whole patches and at least one pooling cell of the decoder."""
         height, width = (max(-(-side // self.patch), POOL) * self.patch for side in size)
         return 0, width - size[1], 0, height - size[0]

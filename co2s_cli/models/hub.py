@@ -1,6 +1,6 @@
-"""Pretrained weights on the Hugging Face hub: which are known, which are in the cache, and how the others get there.
+"""Pretrained weights on the Hugging Face hub: the table of known ones, the local cache, downloads into it.
 
-Imports neither torch nor timm, so that missing weights can be told before those are loaded.
+Imports neither torch nor timm, so that missing weights are reported before those are loaded.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ModelError, ResourceError
 
 CONNECT_SECONDS = 5
-"""How long the host of weights has to answer."""
+"""Seconds in which the host of the weights has to accept a connection."""
 
 _QUICK = "-quickgelu:"
-"""Middle of the names of CLIP networks whose weights are those of the name without it."""
+"""Part of names of CLIP networks; their weights are those of the name with ":" in its place."""
 _BLOCK = 1 << 20
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
 class HubWeights:
-    """A file of weights on the hub."""
+    """A file of pretrained weights on the hub."""
 
     name: str
     """`NETWORK:TAG` of open_clip or `NETWORK.TAG` of timm."""
     repo: str
     files: tuple[str, ...]
-    """Names that the file may have in the repository, the best first."""
+    """Names that the file may have in the repository, in the order of preference."""
     size: int | None = None
-    """Bytes, to a thousandth; None where not known."""
+    """Bytes, accurate to a thousandth; None if unknown."""
     licence: str = "see the address"
     sha256: str | None = None
-    """Of the first of the files; None where the hub alone tells it."""
+    """SHA-256 of `files[0]`; None if only the hub knows it."""
 
     @property
     def title(self) -> str:
-        """Name and size."""
+        """Name, and size if known."""
         return f"{self.name} ({show_bytes(self.size)})" if self.size else self.name
 
     @property
     def address(self) -> str:
-        """Where the file is."""
+        """URL of the file."""
         return f"{_constants().ENDPOINT}/{self.repo}/resolve/main/{self.files[0]}"
 
     @property
     def folder(self) -> Path:
-        """Where a file that was fetched by hand is found; the hub's own downloads lie beside it."""
+        """Folder in the cache for a file that the user fetches by hand; downloads of the hub client lie next to it."""
         return Path(_constants().HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}" / "snapshots" / "main"
 
     def cached(self) -> Path | None:
-        """The file in the cache, as the hub's client or a hand has put it there."""
+        """The file in the cache, put there by the hub client or by hand; None if it is not there."""
         from huggingface_hub import try_to_load_from_cache
 
         for name in self.files:
@@ -76,7 +76,7 @@ class HubWeights:
 
 @cache
 def known_weights() -> tuple[HubWeights, ...]:
-    """Every file of the table in the package."""
+    """All weights in the table of the package."""
     table = _table()
     return tuple(
         HubWeights(**{"repo": f"timm/{line['name']}", **line, "files": tuple(table[f"{library}_files"])})
@@ -86,33 +86,33 @@ def known_weights() -> tuple[HubWeights, ...]:
 
 
 def groups() -> Mapping[str, Sequence[str]]:
-    """Names of weights by what wants them together, such as `default`."""
-    wanted: Mapping[str, Sequence[str]] = _table()["groups"]
-    return wanted
+    """Names of weights that are used together, by the name of the group, such as `default`."""
+    names_by_group: Mapping[str, Sequence[str]] = _table()["groups"]
+    return names_by_group
 
 
 def find_weights(name: str) -> HubWeights | None:
-    """The known weights called `name`; None where the table has none."""
+    """The weights in the table called `name`; None if it has none."""
     plain = name.replace(_QUICK, ":")
     return next((weights for weights in known_weights() if weights.name == plain), None)
 
 
 def clip_weights(name: str, repo: str, file: str) -> HubWeights:
-    """Those of a tag of open_clip, which may name its file."""
+    """The weights `name` of open_clip: from the table, else `file` in `repo`, or the usual file if that is empty."""
     return find_weights(name) or HubWeights(name, repo, (file,) if file else tuple(_table()["clip_files"]))
 
 
 def timm_weights(name: str, repo: str) -> HubWeights:
-    """Those of a pretrained network of timm."""
+    """The weights `name` of timm: from the table, else the usual file in `repo`."""
     return find_weights(name) or HubWeights(name, repo, tuple(_table()["timm_files"]))
 
 
 def fetch(weights: HubWeights) -> Path:
-    """The file, from the cache or else from the hub; its hash is checked where it is fetched.
+    """Path of the file in the cache, after a download from the hub if needed; the hash of a download is checked.
 
     Raises:
-        ModelError: the hub cannot be reached, has no such file, or sends another one.
-        ResourceError: the disk of the cache has no room.
+        ModelError: the hub cannot be reached, has no such file, or sends a file with another hash.
+        ResourceError: the disk of the cache is too full.
     """
     path = weights.cached()
     if path is not None:
@@ -121,22 +121,22 @@ def fetch(weights: HubWeights) -> Path:
         raise missing([weights])
     _check_room(weights)
     path = _downloaded(weights)
-    wanted = weights.sha256 if path.name == weights.files[0] else None
-    announced = path.resolve().name  # the hub's client names what it stores by the hash that the hub announced
-    wanted = wanted or (announced if len(announced) == 64 else None)
+    expected = weights.sha256 if path.name == weights.files[0] else None
+    blob_name = path.resolve().name  # the hub client names a stored file by the hash that the hub announced
+    expected = expected or (blob_name if len(blob_name) == 64 else None)
     digest = sha256_of(path)
-    if wanted not in (None, digest):
+    if expected not in (None, digest):
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise ModelError(
-            f"{weights.name}: the file that {weights.address} sent has the hash {digest}, wanted is {wanted}",
-            hint="fetch it again; if it stays so, the file has changed or the way to it is not to be trusted",
+            f"{weights.name}: the file that {weights.address} sent has the hash {digest}, wanted is {expected}",
+            hint="fetch it again; if that fails too, the file has changed or the connection cannot be trusted",
         )
     return path
 
 
 def missing(weights: Sequence[HubWeights], *, flags: str = "--clip-weights FILE or --dino-weights FILE") -> ModelError:
-    """What is told of weights that are not in the cache where the hub cannot be reached; `flags` name a file."""
+    """The error for weights that are neither in the cache nor can be fetched; `flags` by which a file can be given."""
     names = " and ".join(item.title for item in weights)
     verb = "is" if len(weights) == 1 else "are"
     by_hand = "; ".join(f"{item.address} into {item.folder}" for item in weights)
@@ -148,7 +148,7 @@ def missing(weights: Sequence[HubWeights], *, flags: str = "--clip-weights FILE 
 
 
 def reachable(address: str) -> bool:
-    """Whether the host of an address answers within seconds; behind a proxy that is for the proxy to find out."""
+    """Whether the host of an address accepts a connection within `CONNECT_SECONDS`; behind a proxy always True."""
     if any(os.environ.get(name) for name in _PROXIES):
         return True
     parts = urlsplit(address)
@@ -173,20 +173,21 @@ def _downloaded(weights: HubWeights) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    told: BaseException | None = None
+    """Download the file, under the first of its names that the repository has."""
+    cause: BaseException | None = None
     for name in weights.files:
         try:
             return Path(hf_hub_download(weights.repo, name, cache_dir=_constants().HF_HUB_CACHE))
-        except Exception as error:  # noqa: BLE001 - hub, network and disk raise what they like
-            unreachable = isinstance(error, LocalEntryNotFoundError)  # what failed is behind it
-            told = (error.__cause__ or error) if unreachable else error
+        except Exception as error:  # noqa: BLE001 - hub, network and disk raise exceptions of many types
+            unreachable = isinstance(error, LocalEntryNotFoundError)  # its cause is the failure itself
+            cause = (error.__cause__ or error) if unreachable else error
             if unreachable or not isinstance(error, EntryNotFoundError):
                 break
-    said = next((line for line in str(told).strip().splitlines() if line.strip()), type(told).__name__)[:200]
+    reason = next((line for line in str(cause).strip().splitlines() if line.strip()), type(cause).__name__)[:200]
     raise ModelError(
-        f"{weights.name}: could not be fetched ({said})",
+        f"{weights.name}: could not be fetched ({reason})",
         hint=f"fetch it by hand: {weights.address} into {weights.folder}, or name a file",
-    ) from told
+    ) from cause
 
 
 def _check_room(weights: HubWeights) -> None:
@@ -210,7 +211,7 @@ def _table() -> Mapping[str, Any]:
 
 
 def _constants() -> Any:
-    """The hub client's settings: address and cache, which the environment decides."""
+    """Settings of the hub client, among them address and cache folder, as environment variables set them."""
     from huggingface_hub import constants
 
     return constants

@@ -1,4 +1,4 @@
-"""The input contract of a model, stored beside its weights."""
+"""The manifest of a model: how it is built, what input it expects, its classes and origin; stored with its weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from co2s_cli.students import LOCAL_NAMES, STUDENT_NAMES, Fusion, StudentName
 FORMAT: Literal[1] = 1
 
 SINGLE: Final = "student"
-"""Name of the student of a model that has one by design."""
+"""Name of the student in a model that has a single dense student."""
 
 _Width = Annotated[int, Field(gt=0, le=16_384)]
 
@@ -30,7 +30,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "mlp_ratio": (0.01, 64.0),
     "norm_eps": (1e-12, 1.0),
 }
-"""Least and largest value of each size among a backbone's options; whole numbers where the largest is one."""
+"""Smallest and largest value of each size among a backbone's options; only integers if the largest is an integer."""
 
 
 class _Frozen(BaseModel):
@@ -41,14 +41,14 @@ SampleType = Literal["uint8", "uint16", "int16", "float32"]
 
 
 class ModelScaling(_Frozen):
-    """Digital numbers to [0, 1], one range per band: (value - low) / (high - low)."""
+    """Scaling of digital numbers to [0, 1], with one range for each band: (value - low) / (high - low)."""
 
     dtype: SampleType = "uint8"
-    """Sample type that the ranges belong to."""
+    """Sample type of the rasters that the ranges belong to."""
     low: tuple[float, ...]
     high: tuple[float, ...]
     headroom: float = Field(default=0.0, ge=0)
-    """How far ranges that are percentiles of a scene reach beyond these, in parts of what lies between."""
+    """Where ranges are percentiles of a scene: by how much each end is moved outwards, in parts of the range."""
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> ModelScaling:
@@ -58,18 +58,20 @@ class ModelScaling(_Frozen):
 
 
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""Statistics that the released codes give to images of every backbone, CLIP's too: fields of a `BackboneSpec`."""
+"""Band statistics that the released codes use for every backbone, CLIP's included; as fields of a `BackboneSpec`."""
 
 
 class BackboneSpec(_Frozen):
-    """One vision transformer by library and name."""
+    """A vision transformer by library and name, with the options to rebuild it."""
 
     library: Literal["open_clip", "timm"]
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
-    """What rebuilds it: sizes of made-up backbones, activation, norm eps, position grid, rope precision."""
+    """Sizes that differ from those of the name, activation, norm eps, rule and precision of positions, `rgb`."""
     mean: tuple[float, ...]
+    """By band, of images in [0, 1]."""
     std: tuple[float, ...]
+    """By band, of images in [0, 1]."""
 
     @property
     def rgb(self) -> tuple[int, ...]:
@@ -103,19 +105,20 @@ class DecoderSpec(_Frozen):
 
     width: _Width = 128
     skips: tuple[_Width, _Width] = (32, 16)
-    """Channels kept of the deeper and of the shallower skip."""
+    """Channels that the deeper and the shallower skip are projected to."""
     ups: tuple[_Width, _Width] = (64, 32)
     """Channels after the first and after the second upsampling."""
     similarity: float | None = None
-    """Scale at which the similarity of pixels and class vectors itself joins the logits at first, learnt from there.
-    None: it does not, as published; from scratch the classes then reach the logits through seven layers only, late."""
+    """Initial value of the learnt scale at which the similarity of pixels and class vectors is added to the logits.
+    None: it is not added, as published. In a training from scratch the logits then tell the classes apart only late,
+    because the class vectors reach them through seven layers."""
     normed_skips: bool = False
-    """Whether the two skips are normalised over their channels first. CLIP's are taken inside of blocks, as published
-    without a norm; from scratch their scale grows until they drown what tells the classes apart."""
+    """Whether the two skips are normalised over their channels first. CLIP's skips are taken inside its blocks, as
+    published without a norm; in a training from scratch their scale grows until they dominate the class features."""
 
 
 class _OnBackbone(_Frozen):
-    """What every student with a transformer has."""
+    """Common fields of students with a transformer backbone."""
 
     backbone: BackboneSpec
 
@@ -131,10 +134,10 @@ class _OnBackbone(_Frozen):
 
 
 class GuidedSpec(_OnBackbone):
-    """A guided student: backbone, taps, guidance, decoder."""
+    """Specification of a guided student: backbone, taps, guidance by class vectors, decoder."""
 
     taps: tuple[int, int, int]
-    """Blocks (from 0) of the shallower skip, the deeper skip and the semantic map."""
+    """Indices (from 0) of the blocks that give the shallower skip, the deeper skip and the semantic map."""
     guidance: Literal["explicit", "implicit"]
     guidance_width: _Width
     """Channels of a class vector and of the semantic map."""
@@ -158,31 +161,32 @@ class HeadSpec(_Frozen):
 
 
 class TranslatorSpec(_Frozen):
-    """The way from a student's tokens to those of one teacher."""
+    """Specification of the translator from a student's tokens to those of one teacher."""
 
     teacher: str = Field(min_length=1)
     width: _Width
     """Channels of the teacher's tokens."""
     hidden: _Width = 1024
     grid: int | None = Field(None, gt=0, le=256)
-    """Rows and columns of the teacher's tokens; None where it is shown images that give the student's own grid."""
+    """Rows (and columns) of the teacher's square token grid; None: the teacher has the student's grid."""
     folded: bool = False
-    """Whether the way back is part of it, so that the teacher's own space is left out."""
+    """Whether the projection back to the student's width is merged into the translator's last layer, so that there are
+    no tokens in the teacher's space any more."""
 
 
 class DenseSpec(_OnBackbone):
-    """A single student: backbone, taps, DPT head, and what it fuses its last tap with."""
+    """Specification of a single dense student: backbone, taps, DPT head, and token fusion with its teachers."""
 
     taps: tuple[int, int, int, int]
-    """Blocks (from 0) that the head sees."""
+    """Indices (from 0) of the blocks whose outputs the head gets."""
     head: HeadSpec
     translators: tuple[TranslatorSpec, ...] = Field((), max_length=16)
     alpha: float = Field(0.8, ge=0, le=1)
-    """Share of the student's own tokens; the translators share the rest."""
+    """Weight of the student's own tokens in the fusion; the translators share the rest equally."""
     align: Literal["second_pass", "pool"] = "pool"
-    """How tokens come to a teacher's grid: from a second look at the image in that teacher's size, or as means."""
+    """How tokens are brought to a teacher's grid: by a second forward pass of the resized image, or by mean pooling."""
     fuse: bool = True
-    """Whether the head sees what the translators say; else they serve the training alone."""
+    """Whether the head gets the fused tokens; else the translators only serve the training loss."""
 
     @property
     def grids(self) -> tuple[int, ...]:
@@ -206,22 +210,22 @@ class DenseSpec(_OnBackbone):
 
 
 class LocalSpec(_Frozen):
-    """The local student: a small convolutional network."""
+    """Specification of the local student, a small convolutional network."""
 
     kind: Literal["local"] = "local"
     mean: tuple[float, ...]
-    """Subtracted from each band of images in [0, 1]."""
+    """By band: subtracted from images in [0, 1]."""
     std: tuple[float, ...]
-    """What each band is divided by then."""
+    """By band: divisor after the subtraction."""
     pixel: _Width = 32
-    """Channels of the layers that see one pixel alone."""
+    """Channels of the 1 × 1 layers."""
     widths: tuple[_Width, _Width, _Width] = (16, 32, 64)
     """Channels at full, half and quarter resolution."""
     mixed: _Width = 32
-    """Channels of the map that the classes are read off."""
+    """Channels of the map before the last, classifying layer."""
     norm: Literal["group", "batch"] = "group"
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the channels of each map that training drops; `training/step.py` draws which."""
+    """Share of the channels of each map that training drops; `training/step.py` draws the masks."""
 
     @property
     def bands(self) -> int:
@@ -241,11 +245,11 @@ class LocalSpec(_Frozen):
 
 
 StudentSpec = GuidedSpec | DenseSpec | LocalSpec
-"""What rebuilds a student of any kind."""
+"""The specification of a student of any kind, from which it can be rebuilt."""
 
 
 def _kind(student: Any) -> str:
-    """Which description a student has: only a dense one has a head, only a local one names its kind."""
+    """Kind of a specification: only that of a dense student has a head, only that of a local one has a field `kind`."""
     fields = student if isinstance(student, dict) else student.__dict__
     return "dense" if fields.get("head") is not None else fields.get("kind", "guided")
 
@@ -260,22 +264,23 @@ _KINDS: dict[str, type] = {
 
 
 class Manifest(_Frozen):
-    """Everything that a model file says about itself."""
+    """Everything that a model file says about its model, but the weights."""
 
     format: Literal[1] = FORMAT
     classes: tuple[dict[str, Any], ...]
     bands: tuple[str, ...] = ("red", "green", "blue")
     scaling: ModelScaling
     tile: int = Field(512, gt=0, le=16_384)
-    """Window size in pixels that the model was made for."""
+    """Side in pixels of the windows that the model was validated with, the default for maps."""
     ground_resolution: float | None = Field(None, gt=0)
     """Metres per pixel of the training imagery, where known."""
     students: dict[StudentName | Literal["student"], _AnyStudent] = Field(min_length=1)
-    """One, two or three of clip, dino and local, or a single dense one of the name `student`."""
+    """By name: one to three students of the kinds clip, dino and local, or a single dense one named `student`."""
     fusion: Fusion = "mean"
     trained_on: str = ""
-    """One phrase: what it was trained on."""
+    """One phrase: the data that the model was trained on."""
     training: dict[str, Any] = Field(default_factory=dict)
+    """Facts about the training run: method, seed, steps, validation scores and so on."""
     licence: str = ""
     """Licence of the weights."""
 
@@ -303,11 +308,11 @@ class Manifest(_Frozen):
 
     @property
     def class_map(self) -> ClassMap:
-        """The classes as the rest of the house knows them."""
+        """The classes as a `ClassMap`."""
         return ClassMap.of(self.classes)
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Names of the foundation models that a single student speaks for; empty for a pair."""
+        """Names of the foundation models that a single student was distilled from; empty for other models."""
         single = self.students.get(SINGLE)
         return tuple(item.teacher for item in single.translators) if isinstance(single, DenseSpec) else ()

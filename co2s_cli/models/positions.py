@@ -1,4 +1,4 @@
-"""Position embeddings of DINOv2 at any grid, by the rule that Meta trained and published it with."""
+"""Position embeddings of DINOv2 for any grid, resampled by the rule of Meta's code, with which it was trained."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 _OFFSET = 0.1
-"""Added to the wanted length before the scale is taken, to keep a rounding error from losing a row."""
+"""Added to the grid's length before the scale is computed, as in Meta's code: rounding then never loses a row."""
 
 
-def by_metas_rule(vit: Any) -> None:
-    """Make a timm DINOv2 resample its positions as Meta's code does: timm's own rule differs at any other grid.
+def use_meta_rule(vit: Any) -> None:
+    """Make a timm DINOv2 resample its positions as Meta's code does; timm's rule differs for other grids than trained.
 
     Raises:
-        ValueError: a transformer that has other positions or other tokens before the patches.
+        ValueError: the transformer has other positions, or other tokens before the patches.
     """
     if type(vit) is not VisionTransformer or vit.no_embed_class or vit.num_prefix_tokens != 1:
         raise ValueError("positions by Meta's rule are those of a DINOv2 without registers")
@@ -37,7 +37,7 @@ class _MetaPositions(VisionTransformer):
 
 
 def resampled(positions: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Positions (1, 1 + g², C) for another grid: bicubic without antialias, the scale a little too large."""
+    """Positions (1, 1 + g², C) for another grid: bicubic without antialias, by a scale that `_OFFSET` enlarges."""
     side = round((positions.shape[1] - 1) ** 0.5)
     if grid == (side, side):
         return positions

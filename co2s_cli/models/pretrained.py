@@ -1,4 +1,4 @@
-"""Pretrained backbone weights: by tag from open_clip or timm, or from a file; loaded after every initialisation."""
+"""Pretrained backbone weights, by a tag of open_clip or timm or from a file; loaded after all initialisation."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ _RGB = 3
 
 
 def load_weights(backbone: Backbone, name: str, weights: str) -> None:
-    """Fill `backbone` from `weights`: a file, a pretrained tag, or `none` to leave it as initialised.
+    """Load `weights` into `backbone`: a file, a pretrained tag, or `none` to keep the initial weights.
 
-    Every tensor of the backbone must be in the file with its own shape; what the file holds besides (a text tower, a
-    classifier) is left alone. Only the first filters may be those of red, green and blue where there are other bands.
+    The file must hold every tensor of the backbone in its shape; other tensors (a text tower, a classifier) are
+    ignored. For other bands than red, green and blue the filters of the patch embedding are made from those of red,
+    green, blue.
+
+    Raises:
+        ModelError: tensors are missing or have other shapes, or there are no such weights.
     """
     if weights == NONE:
         return
@@ -53,13 +57,13 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
 
 
 def clip_tensors(name: str, weights: str) -> dict[str, Tensor]:
-    """The tensors of the CLIP `name`: from a file, from the cache, or from the network."""
+    """The tensors of the CLIP `name` by name: from the file or the tag `weights`, downloaded if not in the cache."""
     parsed = ClipWeights.parse(name, weights)
     return read_tensors(parsed.file or fetch_clip(name, parsed.tag))
 
 
 def fetch_clip(name: str, tag: str) -> Path:
-    """The file of an open_clip pretrained tag, from the cache or the network."""
+    """The file of a pretrained tag of open_clip, downloaded if it is not in the cache."""
     facts = open_clip.get_pretrained_cfg(name, tag)
     if not facts:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or NONE
@@ -69,16 +73,16 @@ def fetch_clip(name: str, tag: str) -> Path:
 
 
 def fetch_timm(name: str, tag: str) -> Path:
-    """The file of a timm pretrained tag, from the cache or the network."""
+    """The file of a pretrained tag of timm, downloaded if it is not in the cache."""
     architecture = name.partition(".")[0]
-    known = [item.partition(".")[2] for item in timm.list_pretrained(f"{architecture}.*")]
-    if tag not in known:
-        raise ModelError(f"{architecture}: timm has no weights {tag!r} for it (known: {', '.join(known) or NONE})")
+    tags = [item.partition(".")[2] for item in timm.list_pretrained(f"{architecture}.*")]
+    if tag not in tags:
+        raise ModelError(f"{architecture}: timm has no weights {tag!r} for it (known: {', '.join(tags) or NONE})")
     return hub.fetch(_timm_weights(f"{architecture}.{tag}"))
 
 
 def weights_called(name: str) -> HubWeights | None:
-    """The weights that `NETWORK:TAG` of open_clip or `NETWORK.TAG` of timm names; None where neither has them."""
+    """The weights called `NETWORK:TAG` in open_clip or `NETWORK.TAG` in timm; None if they are on no hub."""
     network, colon, tag = name.partition(":")
     if colon:
         return _clip_weights(network, tag)
@@ -86,7 +90,7 @@ def weights_called(name: str) -> HubWeights | None:
 
 
 def _clip_weights(name: str, tag: str) -> HubWeights | None:
-    """Those of an open_clip tag; None where they lie on no hub."""
+    """The weights of a tag of open_clip; None if they are not on the Hugging Face hub."""
     repo, _, file = str((open_clip.get_pretrained_cfg(name, tag) or {}).get("hf_hub", "")).rpartition("/")
     return hub.clip_weights(f"{name}:{tag}", repo, file) if repo else None
 
@@ -97,7 +101,7 @@ def _timm_weights(name: str) -> HubWeights:
 
 
 def _from_address(name: str, tag: str, facts: dict[str, Any]) -> Path:
-    """The file of a tag that lies on no hub; open_clip keeps it in `~/.cache/clip`."""
+    """The file of a tag that is not on the hub; open_clip downloads it into `~/.cache/clip`."""
     address = str(facts.get("url", ""))
     stored = Path("~/.cache/clip").expanduser() / Path(urlsplit(address).path).name
     if not stored.is_file() and not hub.reachable(address):
@@ -108,41 +112,42 @@ def _from_address(name: str, tag: str, facts: dict[str, Any]) -> Path:
     try:
         return Path(open_clip.download_pretrained(facts))
     except Exception as error:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ModelError(f"{name}: weights {tag!r} could not be fetched ({said})", hint=f"from {address}") from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise ModelError(f"{name}: weights {tag!r} could not be fetched ({reason})", hint=f"from {address}") from error
 
 
 def _image_tower(source: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The image tower's tensors of a whole CLIP, or of an image tower saved alone."""
+    """The tensors of the image tower, from a whole CLIP or an image tower saved on its own, without `visual.`."""
     visual = {name.removeprefix("visual."): value for name, value in source.items() if name.startswith("visual.")}
     return visual or source
 
 
 def _timm_tensors(source: dict[str, Tensor], vit: Any) -> dict[str, Tensor]:
-    """The names that timm uses, for Meta's files (and for timm's own)."""
+    """The tensors under timm's names, from files of Meta or of timm."""
     convert = eva.checkpoint_filter_fn if isinstance(vit, timm.models.Eva) else vision_transformer.checkpoint_filter_fn
     return dict(convert(dict(source), vit))
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], what: str, first: str, channels: tuple[int, ...]) -> None:
-    wanted = module.state_dict()
-    if first in tensors and tensors[first].shape[1] == _RGB != wanted[first].shape[1]:
+    """Load `tensors` into `module`; `first` names the filters of the patch embedding, `what` the weights in errors."""
+    state = module.state_dict()
+    if first in tensors and tensors[first].shape[1] == _RGB != state[first].shape[1]:
         tensors = {**tensors, first: filters_of(tensors[first], channels)}
-    missing = sorted(wanted.keys() - tensors.keys())
+    missing = sorted(state.keys() - tensors.keys())
     if missing:
-        raise ModelError(f"{what}: {len(missing)} of {len(wanted)} tensors are not in it ({', '.join(missing[:3])}, …)")
-    kept = {name: tensors[name] for name in wanted}
-    bad = [name for name, value in kept.items() if value.shape != wanted[name].shape]
+        raise ModelError(f"{what}: {len(missing)} of {len(state)} tensors are not in it ({', '.join(missing[:3])}, …)")
+    needed = {name: tensors[name] for name in state}
+    bad = [name for name, value in needed.items() if value.shape != state[name].shape]
     if bad:
-        found, want = tuple(kept[bad[0]].shape), tuple(wanted[bad[0]].shape)
-        raise ModelError(f"{what}: {bad[0]} is {found}, wanted {want}")
-    module.load_state_dict(kept)
+        found, wanted = tuple(needed[bad[0]].shape), tuple(state[bad[0]].shape)
+        raise ModelError(f"{what}: {bad[0]} is {found}, wanted {wanted}")
+    module.load_state_dict(needed)
 
 
 def filters_of(rgb: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """Filters (width, N, h, w) for N bands out of those of red, green and blue (width, 3, h, w).
+    """Filters (width, N, h, w) for N bands, made from those of red, green and blue (width, 3, h, w).
 
-    Each band takes the filter of its channel, times 3 / N so that what is summed over the bands keeps its size: timm's
-    rule, by which filters repeat over the bands.
+    Each band gets the filter of its channel in `channels`, times 3 / N, so that the sum over the bands keeps its size.
+    This is timm's rule, which repeats filters over the bands.
     """
     return rgb[:, list(channels)] * (_RGB / len(channels))

@@ -1,7 +1,7 @@
-"""The authors' Co2S checkpoints (`best_clip.pth`, `best_dinov3.pth`) → our manifest and tensors.
+"""Reads the authors' Co2S checkpoints (`best_clip.pth`, `best_dinov3.pth`) as models of this package.
 
-Names and shapes are facts read off the files; what their network computed differently from CLIP's and DINOv3's own code
-is kept in the manifest: exact GELU, LayerNorm eps 1e-6, ImageNet statistics for CLIP, rotary positions in bfloat16.
+Names and shapes are facts read off the files. The manifest keeps where the authors' network differs from the code of
+CLIP and DINOv3: exact GELU, LayerNorm eps 1e-6, ImageNet statistics for CLIP, rotary positions in bfloat16.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError, ModelError, one_line
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import IMAGENET, BackboneSpec, DecoderSpec, GuidedSpec, Manifest, ModelScaling
-from co2s_cli.models.rope import HalfRope
+from co2s_cli.models.rope import Bfloat16Rope
 from co2s_cli.models.weight_files import check_finite, check_stored
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ _CLIP_BLOCK = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One published student: which, and its tensors under the authors' names without `module.`."""
+    """A published student, with its tensors under the authors' names without the prefix `module.`."""
 
     path: Path
     kind: Kind
@@ -72,7 +72,12 @@ class Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read one of the authors' files; pickled code in it is refused, never run."""
+    """Read one of the authors' files; pickled code in it is refused, never run.
+
+    Raises:
+        InputError: there is no such file.
+        ModelError: it is damaged, or not one of the published students.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
@@ -105,7 +110,11 @@ def assemble(
     trained_on: str,
     ground_resolution: float | None = None,
 ) -> Ensemble:
-    """One model of one or two published students."""
+    """A model of one or two published students, in eval mode.
+
+    Raises:
+        ModelError: two files of the same student, other classes, or not the published layout.
+    """
     checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.kind)
     kinds = [checkpoint.kind for checkpoint in checkpoints]
     if len(set(kinds)) != len(kinds):
@@ -142,10 +151,10 @@ def _check_classes(checkpoint: Checkpoint, classes: ClassMap) -> None:
     vectors = checkpoint.tensors[name]
     if vectors.ndim != 2:
         raise ModelError(f"{checkpoint.path}: {name} is {tuple(vectors.shape)}, one vector for each class is wanted")
-    found = len(vectors)
-    if found != len(classes):
+    count = len(vectors)
+    if count != len(classes):
         raise ModelError(
-            f"{checkpoint.path}: {found} classes found, the data set has {len(classes)} ({', '.join(classes.names)})",
+            f"{checkpoint.path}: {count} classes found, the data set has {len(classes)} ({', '.join(classes.names)})",
             hint="name the data set that it was trained on with --dataset",
         )
 
@@ -214,14 +223,18 @@ def _dino_spec(tensors: dict[str, Tensor]) -> GuidedSpec:
 
 
 def _check_fixed(tensors: dict[str, Tensor]) -> None:
-    """Refuse a checkpoint whose constants are not the published ones: we compute those ourselves."""
+    """Refuse a checkpoint whose constants differ from the published ones, which this package computes instead.
+
+    Raises:
+        ValueError: names the constant.
+    """
     for name, value in tensors.items():
         if name.endswith("bias_mask"):
             q, k, v = value.chunk(3)
             if not (q == 1).all() or not (k == 0).all() or not (v == 1).all():
-                raise ValueError(f"{name} is not 1, 0, 1")
-        elif name.endswith("periods") and not torch.equal(value.bfloat16(), HalfRope(len(value)).periods):
-            raise ValueError(f"{name} are not those of base 100")
+                raise ValueError(f"{name}: the masks of q, k and v are not 1, 0 and 1")
+        elif name.endswith("periods") and not torch.equal(value.bfloat16(), Bfloat16Rope(len(value)).periods):
+            raise ValueError(f"{name}: not the rotary periods of base 100")
 
 
 def _decoder_spec(tensors: dict[str, Tensor]) -> DecoderSpec:
@@ -237,7 +250,7 @@ def _count(tensors: dict[str, Tensor], pattern: str) -> int:
 
 
 def _translate(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The student's tensors under our names."""
+    """The student's tensors under the names of this package."""
     backbone = _clip_backbone if checkpoint.kind == "clip" else _dino_backbone
     out = {f"decoder.{name}": value for name, value in decoder_tensors(checkpoint.tensors).items()}
     for name, value in checkpoint.tensors.items():
@@ -253,7 +266,7 @@ def _translate(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def decoder_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The decoder's tensors among the authors' `tensors`, under our names."""
+    """The decoder's tensors among the authors' `tensors`, under the names of this package."""
     return {_decoder_name(name.removeprefix(_HEAD)): value for name, value in tensors.items() if name.startswith(_HEAD)}
 
 
@@ -283,7 +296,7 @@ def _clip_backbone(name: str, value: Tensor) -> dict[str, Tensor]:
 def _dino_backbone(name: str, value: Tensor) -> dict[str, Tensor]:
     if name.endswith((".bias_mask", ".periods", "mask_token")):
         return {}
-    if name.endswith("qkv.bias"):  # the middle third, k's, is masked to zero by the authors' code
+    if name.endswith("qkv.bias"):  # the authors' code masks the middle third, the bias of k, to zero
         q, _, v = value.chunk(3)
         stem = name.removesuffix("qkv.bias")
         return {f"vit.{stem}q_bias": q, f"vit.{stem}v_bias": v}
@@ -292,6 +305,6 @@ def _dino_backbone(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def _stem(name: str) -> tuple[str, str]:
-    """Module and leaf; the fused attention tensors `in_proj_*` are leaves."""
+    """Module and last part of a tensor's name; the fused attention tensors `in_proj_*` are last parts."""
     stem, _, leaf = name.rpartition(".")
     return stem, leaf

@@ -1,4 +1,4 @@
-"""Rotary positions in bfloat16, as the published DINOv3 student computes them (timm and Meta's hub use float32)."""
+"""Rotary position embedding in bfloat16, as in the published DINOv3 student; timm and Meta's hub use float32."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def lower_precision(vit: Any) -> None:
-    """Make a timm DINOv3 compute its rotary positions, and rotate, in bfloat16; parameters keep their names."""
-    vit.rope = HalfRope(len(vit.rope.periods))
+def use_bfloat16_rope(vit: Any) -> None:
+    """Make a timm DINOv3 compute its rotary positions and rotations in bfloat16; parameters keep their names."""
+    vit.rope = Bfloat16Rope(len(vit.rope.periods))
     for block in vit.blocks:
-        block.attn = HalfRopeAttention(block.attn)
+        block.attn = Bfloat16RopeAttention(block.attn)
 
 
-class HalfRope(nn.Module):
-    """Sines and cosines of the patch positions, every step of the arithmetic in bfloat16."""
+class Bfloat16Rope(nn.Module):
+    """Sines and cosines of the patch positions, computed in bfloat16 throughout."""
 
     periods: Tensor
 
@@ -28,7 +28,7 @@ class HalfRope(nn.Module):
         self.register_buffer("periods", (100.0**exponents).bfloat16(), persistent=False)
 
     def get_embed(self, shape: list[int] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """Concatenated sin and cos (rows · columns, 2 · head width) for a grid of `shape`."""
+        """Concatenated sin and cos (rows · columns, 2 · head width) for a grid of `shape` (rows, columns)."""
         assert shape is not None
         options = {"device": self.periods.device, "dtype": torch.bfloat16}
         axes = [torch.arange(0.5, length, **options) / length for length in shape]  # type: ignore[call-overload]
@@ -38,8 +38,8 @@ class HalfRope(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1).to(dtype or torch.bfloat16)
 
 
-class HalfRopeAttention(nn.Module):
-    """timm's attention with the patch tokens of q and k cast to bfloat16, rotated, and cast back."""
+class Bfloat16RopeAttention(nn.Module):
+    """timm's attention, in which the patch tokens of q and k are cast to bfloat16, rotated, and cast back."""
 
     k_bias: Tensor
 
@@ -54,7 +54,7 @@ class HalfRopeAttention(nn.Module):
         self.register_buffer("k_bias", original.k_bias, persistent=False)
 
     def forward(self, x: Tensor, rope: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Self-attention of tokens (B, L, C) with `rope` on all but the prefix tokens."""
+        """Self-attention of tokens (B, L, C); `rope` rotates all but the prefix tokens."""
         batch, length, width = x.shape
         bias = torch.cat([self.q_bias, self.k_bias, self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias)

@@ -1,4 +1,4 @@
-"""What every kind of student answers for itself; the kinds are `guided`, `dense` and `local`."""
+"""The common interface of all students; the kinds are `guided`, `dense` and `local`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 TrainedPart = Literal["attention", "all"]
-"""What of a backbone trains: its attention alone, as published, or everything."""
+"""Which parameters of a backbone train: only its attention layers, as published, or all."""
 
 
 class Student(nn.Module):
-    """Logits (B, N, H, W) for images (B, C, H, W) in [0, 1] of any size."""
+    """A segmentation network: logits (B, N, H, W) for images (B, C, H, W) in [0, 1] of any size."""
 
     spec: Any
-    """What rebuilds the student: its part of the manifest."""
+    """The specification in the manifest, from which the student can be rebuilt."""
     patch: int
-    """Side in pixels of what one position of the coarsest map covers."""
+    """Side in pixels of the area that one position of the coarsest feature map covers."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits at the resolution of `images`."""
+        """Logits (B, N, H, W) for images (B, C, H, W)."""
         if images.ndim != 4:
             raise ValueError(f"images are (B, C, H, W), got {tuple(images.shape)}")
         return self.decode(self.encode(images), images.shape[-2:])
@@ -30,49 +30,49 @@ class Student(nn.Module):
         raise NotImplementedError
 
     def decode(self, taps: Any, size: Sequence[int]) -> Tensor:
-        """Logits of `size` from the feature maps of images of `size`."""
+        """Logits (B, N, *size) from the feature maps of images of this `size` (height, width)."""
         raise NotImplementedError
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each map that `encode` gives; what feature perturbation drops some of."""
+        """Channels of each feature map of `encode`, some of which the feature perturbation drops."""
         raise NotImplementedError
 
     @property
     def dropout(self) -> float:
-        """Share of the channels of each map that training drops in labelled and in strong views."""
+        """Share of the channels of each feature map that training drops in the labelled and strong views."""
         return 0.0
 
     def parts(self) -> Mapping[str, Sequence[nn.Module]]:
-        """Modules by the learning rate they train at: `backbone`, `queries` or `decoder`."""
+        """Modules by the learning rate that they train at: `backbone`, `queries` or `decoder`."""
         raise NotImplementedError
 
     def train_backbone(self, part: TrainedPart) -> None:
-        """Choose what of the backbone trains."""
+        """Choose which parameters of the backbone train; the others are frozen."""
         for module in self.parts().get("backbone", ()):
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(part == "all" or "attn" in name)
 
     def load_pretrained(self, weights: str) -> None:
-        """Fill the backbone from a pretrained tag, a file, or leave it as drawn (`none`)."""
+        """Load the backbone's weights from a pretrained tag or a file; `none` keeps the random ones."""
         raise NotImplementedError
 
     def class_tensors(self) -> tuple[str, ...]:
-        """Names of the tensors whose first axis is the classes."""
+        """Names of the tensors whose first axis is the class."""
         raise NotImplementedError
 
     def band_tensors(self) -> tuple[str, ...]:
-        """Names of the convolutions' weights whose second axis is the bands."""
+        """Names of the convolution weights whose second axis is the band."""
         raise NotImplementedError
 
     def deployed(self) -> Student:
-        """The same function without what only training needs; the student itself where there is nothing of the kind."""
+        """A student with the same outputs, without layers that only training needs; itself where it has none."""
         return self
 
     def prepare(self, tile: int) -> None:
-        """Choose what is quickest on a CPU in bfloat16 for images of `tile` pixels."""
+        """Choose the fastest implementation on a CPU in bfloat16 for images of `tile` × `tile` pixels."""
 
     def translated(self, taps: Any) -> dict[str, Tensor]:
-        """The last tokens in the space of each frozen teacher, by its name; empty for a student without teachers."""
+        """The last tokens translated into the feature space of each frozen teacher, by its name; empty without any."""
         del taps
         return {}

@@ -1,4 +1,4 @@
-"""One contract over open_clip and timm: images in [0, 1] → three dense maps. A backbone owns its mean and std."""
+"""The common interface of open_clip's and timm's backbones: images in [0, 1] → three dense feature maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from co2s_cli.models.manifest import BackboneSpec
 
 
 class Taps(NamedTuple):
-    """Dense maps of one image batch, each (B, channels, grid rows, grid columns)."""
+    """Dense feature maps of an image batch, each (B, channels, grid rows, grid columns), by depth in the backbone."""
 
     shallow: Tensor
     deep: Tensor
@@ -19,11 +19,12 @@ class Taps(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A vision transformer that gives `Taps` for images whose sides are multiples of `patch`."""
+    """A vision transformer: images with sides that are multiples of `patch` → `Taps`. It standardises its input."""
 
     patch: int
+    """Side of a patch in pixels."""
     first_weight: str
-    """Name of the filters that see the bands: (width, bands, patch, patch)."""
+    """Name of the filters of the patch embedding, (width, bands, patch, patch)."""
     skip_width: int
     """Channels of the shallow and of the deep map."""
     semantic_width: int
@@ -38,17 +39,21 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Taps:
-        """Taps of `images` (B, C, H, W) in [0, 1]; values outside that range pass unclamped."""
+        """Taps of `images` (B, C, H, W) in [0, 1]; values outside this range are not clamped."""
         return self._taps((images - self.mean) / self.std)
 
     def split_attention(self, tile: int) -> None:
-        """Let attention be quick on a CPU in bfloat16, in images of `tile` pixels; nothing where there is no way."""
+        """Make attention faster on a CPU in bfloat16, for images of `tile` × `tile` pixels, where that is possible."""
 
     def _taps(self, images: Tensor) -> Taps:
         raise NotImplementedError
 
 
 def check_depth(taps: tuple[int, ...], depth: int) -> None:
-    """Refuse taps beyond the last block: they may come from a file that nobody vouches for."""
+    """Refuse taps beyond the last block: they may come from an untrusted file.
+
+    Raises:
+        ValueError: there are fewer blocks.
+    """
     if taps[-1] >= depth:
         raise ValueError(f"taps {taps} of a backbone with {depth} blocks")

@@ -1,4 +1,4 @@
-"""Foundation models as teachers: frozen, by name, each with its own size and statistics. They are part of no model."""
+"""Foundation models as frozen teachers, by name; each has its own input size and statistics. No model includes them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from co2s_cli.models.dense import resized, whole_patches
 from co2s_cli.models.manifest import IMAGENET, BackboneSpec, TranslatorSpec
 
 Statistics = Literal["own", "imagenet"]
-"""Mean and std that a teacher's images get: those it was trained with, or ImageNet's for all, as published."""
+"""Mean and std for teachers' input: `own`, those each was trained with, or `imagenet` for all, as published."""
 
 
 class Teacher:
-    """Tokens of a frozen transformer for images in [0, 1].
+    """A frozen transformer that gives tokens for images in [0, 1].
 
-    No module, so that it is no part of what trains it, of an average of weights or of a state by mistake.
+    No nn.Module, so that it cannot become part of a model that trains, of a mean of weights or of a state by mistake.
     """
 
     def __init__(self, name: str, backbone: ClipBackbone | TimmBackbone, *, patch: int) -> None:
         self.name = name
-        """Architecture and weights, without the folder of a file."""
+        """Architecture and weights; of a weights file only its name."""
         self._backbone = backbone.eval().requires_grad_(False)
         self._patch = patch
 
@@ -41,44 +41,44 @@ class Teacher:
 
     @property
     def own_grid(self) -> int | None:
-        """Rows and columns of the tokens of one that sees every image in its own size; None where it sees the whole."""
+        """Rows (and columns) of its token grid, if it resizes every image to its own size; None if it keeps sizes."""
         return self._backbone.visual.grid_size[0] if isinstance(self._backbone, ClipBackbone) else None
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns of the tokens for images of `size`."""
+        """Rows and columns of the token grid for images of `size` (height, width)."""
         if self.own_grid is not None:
             return self.own_grid, self.own_grid
         return -(-size[0] // self._patch), -(-size[1] // self._patch)
 
     def translator(self, hidden: int = 1024) -> TranslatorSpec:
-        """What a student needs to speak to it."""
+        """Specification of the student's translator to the tokens of this teacher."""
         return TranslatorSpec(teacher=self.name, width=self.width, hidden=hidden, grid=self.own_grid)
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """Tokens (B, rows · columns, width) in float32, without the class token and its like, for (B, C, H, W)."""
-        whole = whole_patches(images, self._patch)
-        rows, cols = self.grid(tuple(whole.shape[-2:]))
-        seen = resized(whole, (rows * self._backbone.patch, cols * self._backbone.patch))
+        """Patch tokens (B, rows · columns, width), float32, for images (B, C, H, W)."""
+        padded = whole_patches(images, self._patch)
+        rows, cols = self.grid(tuple(padded.shape[-2:]))
+        resized_images = resized(padded, (rows * self._backbone.patch, cols * self._backbone.patch))
         if isinstance(self._backbone, ClipBackbone):
-            return self._backbone.tokens(seen).float()
-        return self._backbone.maps(seen)[0].flatten(2).transpose(1, 2).float()
+            return self._backbone.tokens(resized_images).float()
+        return self._backbone.maps(resized_images)[0].flatten(2).transpose(1, 2).float()
 
     def to(self, device: torch.device) -> Teacher:
-        """The same one, on `device`."""
+        """Move this teacher to `device`; returns itself."""
         self._backbone.to(device)
         return self
 
 
 def foundation(name: str, *, patch: int, statistics: Statistics = "own", bands: Sequence[str] = catalog.RGB) -> Teacher:
-    """The teacher `NAME.TAG` or `NAME:WEIGHTS` for a student of that `patch`, on the CPU.
+    """The teacher `NAME.TAG` or `NAME:WEIGHTS`, on the CPU, for a student with patches of `patch` pixels.
 
-    A DINOv2 or DINOv3 of timm, or else an image tower of open_clip; WEIGHTS is a pretrained tag, a file, or `none`.
-    One without weights is drawn from its name, so that it is the same in every run and on every rank.
+    NAME is a DINOv2 or DINOv3 of timm, else an image tower of open_clip; WEIGHTS is a pretrained tag, a file or `none`.
+    Without weights it is initialised with a seed from its name, the same in every run and on every rank.
 
     Raises:
-        ConfigError: neither library has such a transformer, or its weights are left open.
-        ModelError: weights that are not to be had, or that do not fit.
+        ConfigError: neither library has such a transformer, or `name` does not tell its weights.
+        ModelError: the weights cannot be fetched, or do not fit.
         InputError: there is no such weights file.
     """
     architecture, weights = _parsed(name)
@@ -87,12 +87,16 @@ def foundation(name: str, *, patch: int, statistics: Statistics = "own", bands: 
         torch.manual_seed(zlib.crc32(architecture.encode()))
         backbone = _dino(architecture, statistics, bands) if dino else _clip(architecture, weights, statistics, bands)
     pretrained.load_weights(backbone, architecture, weights)
-    written = f"{architecture.partition('.')[0]}:{Path(weights).name}"
-    return Teacher(written, backbone, patch=patch)
+    short_name = f"{architecture.partition('.')[0]}:{Path(weights).name}"
+    return Teacher(short_name, backbone, patch=patch)
 
 
 def _parsed(name: str) -> tuple[str, str]:
-    """Architecture and weights of a teacher's name."""
+    """Architecture and weights in the name of a teacher.
+
+    Raises:
+        ConfigError: the name does not tell the weights, or is that of an existing file.
+    """
     if Path(name).exists():
         raise ConfigError(f"teacher {name}: is no model file", hint="a run's model is its best.safetensors")
     architecture, colon, weights = name.partition(":")
@@ -109,15 +113,15 @@ def _parsed(name: str) -> tuple[str, str]:
 
 def _dino(architecture: str, statistics: Statistics, bands: Sequence[str]) -> TimmBackbone:
     spec = catalog.for_bands(catalog.dense_student(architecture), bands)
-    return TimmBackbone(_seen_with(spec.backbone, statistics), spec.taps[-1:])
+    return TimmBackbone(_with_statistics(spec.backbone, statistics), spec.taps[-1:])
 
 
 def _clip(architecture: str, weights: str, statistics: Statistics, bands: Sequence[str]) -> ClipBackbone:
     spec = catalog.for_bands(catalog.clip_student(architecture, weights), bands)
-    return ClipBackbone(_seen_with(spec.backbone, statistics), spec.taps)
+    return ClipBackbone(_with_statistics(spec.backbone, statistics), spec.taps)
 
 
-def _seen_with(spec: BackboneSpec, statistics: Statistics) -> BackboneSpec:
+def _with_statistics(spec: BackboneSpec, statistics: Statistics) -> BackboneSpec:
     if statistics == "own":
         return spec
     return spec.model_copy(update={key: tuple(values[c] for c in spec.rgb) for key, values in IMAGENET.items()})

@@ -1,4 +1,4 @@
-"""Class vectors from prompts by CLIP's text tower; computed once and stored, so that prediction needs no text tower."""
+"""Class vectors from text prompts by CLIP's text tower. A model stores them, so that prediction needs no text tower."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ TEMPLATE = "a photo of a {}"
 
 
 def concepts(item: LandClass) -> tuple[str, ...]:
-    """What is said of a class: its prompts, else its name."""
+    """The phrases that describe a class: its prompts, else its name."""
     return item.prompts or (item.name,)
 
 
 @torch.no_grad()
 def class_vectors(classes: ClassMap, name: str, weights: str) -> Tensor:
-    """Unit vectors (N, width): the mean of each class's un-normalised prompt embeddings, normalised.
+    """Unit vectors (N, width): for each class the normalised mean of its prompts' embeddings, which are not normalised.
 
-    The text tower `name` runs with the activation that its weights were trained with; `weights` is a tag or a file that
-    holds the whole CLIP.
+    `name` is a CLIP of open_clip and `weights` a tag or a file with the whole CLIP; the text tower uses the activation
+    that the weights were trained with.
+
+    Raises:
+        ModelError: the weights hold no text tower, or do not fit.
     """
     tensors = clip_tensors(name, weights)
     model = open_clip.create_model(
         name.removesuffix(QUICK), force_quick_gelu=training_of(name, weights).quick_gelu
     ).eval()
-    wanted = {key for key in model.state_dict() if not key.startswith("visual.")}
-    missing = sorted(wanted - tensors.keys() - {"logit_bias"})
+    text_tensors = {key for key in model.state_dict() if not key.startswith("visual.")}
+    missing = sorted(text_tensors - tensors.keys() - {"logit_bias"})
     if missing:
         raise ModelError(
             f"{weights}: no text tower in it (misses {missing[0]})", hint="class prompts need the whole CLIP"
@@ -43,7 +46,7 @@ def class_vectors(classes: ClassMap, name: str, weights: str) -> Tensor:
         raise ModelError(f"{weights}: does not fit {name} ({one_line(error)})") from error
     tokenizer = open_clip.get_tokenizer(name)
     rows = [
-        model.encode_text(tokenizer([TEMPLATE.format(word) for word in concepts(item)])).mean(dim=0)
+        model.encode_text(tokenizer([TEMPLATE.format(phrase) for phrase in concepts(item)])).mean(dim=0)
         for item in classes.classes
     ]
     return F.normalize(torch.stack(rows), dim=-1)

@@ -1,7 +1,8 @@
-"""Files of pretrained weights in every format that publishers chose, as tensors under the first publisher's names.
+"""Reads files of pretrained weights in the formats of their publishers, as tensors under the original names.
 
-Read are `.safetensors` and `torch.save`d state dicts of Meta, timm and open_clip, OpenAI's TorchScript archives, and
-the `model.safetensors` of Hugging Face transformers for DINOv2, DINOv3 and CLIP.
+These are `.safetensors` files and `torch.save`d state dicts of Meta, timm and open_clip, OpenAI's TorchScript archives,
+and the `model.safetensors` of Hugging Face transformers for DINOv2, DINOv3 and CLIP. Names are those of Meta and
+OpenAI.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from torch import Tensor
 from co2s_cli.errors import InputError, ModelError, shown
 
 Activation = Literal["quickgelu", "gelu"]
-"""What follows the first matrix of each MLP of a CLIP: OpenAI's approximation x · σ(1.702 x), or the exact GELU."""
+"""Activation in the MLPs of a CLIP: OpenAI's approximation x · σ(1.702 x) (QuickGELU), or the exact GELU."""
 
 _WRAPPERS = ("state_dict", "model", "teacher")
-"""Keys under which training programs keep the state dict in a checkpoint."""
+"""Keys under which training programs store the state dict in a checkpoint."""
 
 _ARCHIVE_FACTS = {"input_resolution", "context_length", "vocab_size"}
-"""Numbers that OpenAI's archives keep among the tensors."""
+"""Names in OpenAI's archives that are settings, not weights."""
 
 _DINO_NAMES = (
     (r"^embeddings\.position_embeddings$", "pos_embed"),
@@ -42,7 +43,7 @@ _DINO_NAMES = (
     (r"\.mlp\.(?:down_proj|weights_out)\.", ".mlp.fc2."),
     (r"^layernorm\.", "norm."),
 )
-"""transformers' names of DINOv2 and DINOv3 → Meta's; q, k and v are still apart."""
+"""Patterns that turn transformers' names of DINOv2 and DINOv3 into Meta's, but for q, k and v as separate tensors."""
 
 _CLIP_NAMES = (
     (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
@@ -63,18 +64,17 @@ _CLIP_NAMES = (
     (r"\.mlp\.fc1\.", ".mlp.c_fc."),
     (r"\.mlp\.fc2\.", ".mlp.c_proj."),
 )
-"""transformers' names of CLIP → OpenAI's; q, k and v are still apart, projections still transposed."""
+"""Patterns that turn transformers' names of CLIP into OpenAI's, but for separate q, k, v and transposed projections."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, as Meta, timm or OpenAI named them, whatever program wrote the file.
+    """The tensors in a file, under the names of Meta, timm or OpenAI, whatever program wrote it.
 
-    No pickled code is run: archives of TorchScript are only asked for their tensors.
+    No pickled code is run; of TorchScript archives only the tensors are read.
 
     Raises:
         InputError: there is no such file.
-        ModelError: it holds no weights that can be read, or such as are no finite numbers, or is a file beside the one
-            that does.
+        ModelError: it holds no readable weights, or some are NaN or infinite.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -84,19 +84,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = content[key]
     tensors = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ModelError(f"{path}: holds no tensors by name")
+        raise ModelError(f"{path}: holds no named tensors")
     check_stored(path, tensors)
     check_finite(path, tensors)
     return _from_transformers(tensors)
 
 
 def check_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are larger than their bytes in the file, sparse, or of complex numbers.
+    """Refuse tensors that are sparse, complex, or larger than their bytes in the file.
 
-    A saved tensor may repeat one number a million times in each direction: it takes memory as soon as it is copied.
+    A saved tensor may repeat one number a million times along each axis, and fills the memory once it is copied.
 
     Raises:
-        ModelError: there is such a tensor.
+        ModelError: names the tensor.
     """
     for name, tensor in tensors.items():
         dense = tensor.layout == torch.strided and not tensor.is_complex()
@@ -106,25 +106,25 @@ def check_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are NaN or infinite: nothing can be learnt from them, and a map has no class anywhere.
+    """Refuse weights that are NaN or infinite: they cannot be trained, and a map would have no class anywhere.
 
     Raises:
-        ModelError: there are such weights.
+        ModelError: names the tensor.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax()):
             raise ModelError(
                 f"{path}: {name} holds values that are no finite numbers",
-                hint="the training has diverged, or half precision is too small for it, or the file is damaged: "
-                "use another one",
+                hint="the training has diverged, or the weights are too large for half precision, or the file is "
+                "damaged: use another file",
             )
 
 
 def activation_of(path: Path) -> Activation | None:
-    """Which activation the CLIP in a file was trained with, as far as the file or one beside it says; else None.
+    """The activation that the CLIP in a file was trained with; None if neither the file nor its folder tell it.
 
-    OpenAI trained all its archives with QuickGELU. A `config.json` of transformers or an `open_clip_config.json` in
-    the same folder names the activation.
+    OpenAI trained all its archives with QuickGELU. For other files a `config.json` of transformers or an
+    `open_clip_config.json` in the same folder names the activation.
     """
     if is_torchscript(path):
         return "quickgelu"
@@ -132,10 +132,10 @@ def activation_of(path: Path) -> Activation | None:
         facts = _json(path.parent / name)
         if name == "open_clip_config.json" and isinstance(facts.get("model_cfg"), dict):
             return "quickgelu" if facts["model_cfg"].get("quick_gelu") else "gelu"
-        act = facts.get("vision_config", facts)
-        act = act.get("hidden_act") if isinstance(act, dict) else None
-        if act in ("quick_gelu", "gelu"):
-            return "quickgelu" if act == "quick_gelu" else "gelu"
+        vision = facts.get("vision_config", facts)
+        activation = vision.get("hidden_act") if isinstance(vision, dict) else None
+        if activation in ("quick_gelu", "gelu"):
+            return "quickgelu" if activation == "quick_gelu" else "gelu"
     return None
 
 
@@ -148,7 +148,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The mapping in a file, its format told by suffix and content."""
+    """The mapping in a file; suffix and content decide in which format it is read."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -160,18 +160,18 @@ def _read(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise ModelError(f"{path}: cannot be read as weights", hint=_hint(path)) from error
     except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # raised by a compiled module, derives from Exception alone
+        if type(error).__name__ != "SafetensorError":  # its only base class is Exception
             raise
         raise ModelError(f"{path}: cannot be read as weights ({error})", hint=_hint(path)) from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no tensors by name", hint=_hint(path))
+        raise ModelError(f"{path}: holds no named tensors", hint=_hint(path))
     return content
 
 
 def _scripted(path: Path) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive in single precision; none of its methods is called."""
+    """The tensors of a TorchScript archive as float32; none of its methods is called."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch asks to export anew, which only OpenAI could
+        warnings.simplefilter("ignore", FutureWarning)  # torch advises a new export, which only OpenAI could make
         archive: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     return {name: value.float() for name, value in archive.state_dict().items() if name not in _ARCHIVE_FACTS}
 
@@ -183,17 +183,17 @@ def _hint(path: Path) -> str:
 
 
 def _from_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a Hugging Face transformers model under their publisher's names; others as they are."""
+    """Tensors with the names of Hugging Face transformers under their publisher's names; others as they are."""
     names = tensors.keys()
     if "embeddings.cls_token" in names:
         joined = _joined(_renamed(tensors, _DINO_NAMES), "qkv.")
-        if "pos_embed" not in joined:  # DINOv3, whose publisher calls the registers otherwise than DINOv2's
+        if "pos_embed" not in joined:  # DINOv3, for which Meta's name of the registers differs from DINOv2's
             joined["storage_tokens"] = joined.pop("register_tokens")
         return joined
     if any(name.startswith("vision_model.") for name in names):
         joined = _joined(_renamed(tensors, _CLIP_NAMES), "in_proj_")
         for name in ("visual.proj", "text_projection"):
-            if name in joined:  # a Linear there, a matrix to multiply from the right here
+            if name in joined:  # transformers has a Linear, OpenAI a matrix that is multiplied from the right
                 joined[name] = joined[name].T.contiguous()
         return joined
     return tensors
@@ -209,9 +209,9 @@ def _renamed(tensors: Mapping[str, Tensor], rules: tuple[tuple[str, Any], ...]) 
 
 
 def _joined(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors with the query, key and value of each attention as one, `attn.{prefix}weight` and `attn.{prefix}bias`.
+    """Tensors with query, key and value of each attention joined to `attn.{prefix}weight` and `attn.{prefix}bias`.
 
-    A key without bias, as DINOv3 has it, gets a bias of zeros.
+    Where the key has no bias, as in DINOv3, it gets zeros.
     """
     joined = {name: value for name, value in tensors.items() if not re.search(r"\.attn\.[qkv]\.", name)}
     for name, query in tensors.items():
@@ -224,7 +224,7 @@ def _joined(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
+    """The object in a JSON file; empty if there is no such file or it holds no object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -26,72 +26,83 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE = "CO2S_MODEL"
 START = "start"
-"""Stands for the packaged start wherever a model file is named; a file of that name is `./start`."""
+"""Name of the packaged start model wherever a model file can be given; a file of that name is `./start`."""
 _FOREIGN = "not a co2s model file"
 
 
 def demo_path() -> Path:
-    """The demonstration model that travels inside the package."""
+    """The demonstration model in the package."""
     return Path(str(files("co2s_cli.assets").joinpath("demo.safetensors")))
 
 
 def start_path() -> Path:
-    """The student inside the package that a training can begin with."""
+    """The start model in the package, a student that a training can start from."""
     return Path(str(files("co2s_cli.assets").joinpath("start.safetensors")))
 
 
-def located(path: str | Path) -> Path:
-    """The file that `path` names: itself, the copy of an address, or the packaged start for the word `START`."""
+def local_file(path: str | Path) -> Path:
+    """The local file for `path`: itself, a downloaded copy if it is an address, or the start model if it is `START`."""
     return start_path() if str(path) == START else local_copy(path)
 
 
 def default_path() -> Path:
-    """The model to use when none is named: `$CO2S_MODEL`, else the demonstration model."""
-    named = os.environ.get(MODEL_VARIABLE)
-    return Path(named) if named else demo_path()
+    """The model to use if none is given: `$CO2S_MODEL`, else the demonstration model."""
+    from_environment = os.environ.get(MODEL_VARIABLE)
+    return Path(from_environment) if from_environment else demo_path()
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a model file, without its tensors and without torch."""
-    path = located(path)
+    """The manifest of a model file; reads no tensors and does not import torch.
+
+    Raises:
+        InputError: there is no such file.
+        ModelError: it is no model file, or its manifest is not valid.
+    """
+    path = local_file(path)
     return _parse(path, _metadata(path))
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Ensemble:
-    """The model in a file, in eval mode on `device`; its digest is checked against its content."""
+    """The model in a file, in eval mode on `device`, after a check of its digest.
+
+    Raises:
+        InputError: there is no such file.
+        ModelError: it is no model file, is damaged, or its weights are not finite.
+        ResourceError: the device cannot hold the model.
+    """
     import torch
     from safetensors.torch import load_file
 
     from co2s_cli.models.ensemble import Ensemble
     from co2s_cli.models.weight_files import check_finite
 
-    path = located(path)
+    path = local_file(path)
     metadata = _metadata(path)
     manifest = _parse(path, metadata)
     tensors = load_file(path, device="cpu")
     digest = _checked_digest(path, metadata, tensors)
     try:
         _check_sizes(manifest, tensors)
-        pair = Ensemble(manifest)
-        # copied: where a tensor lies in the file decides its alignment, and with that the last bits of what kernels sum
-        own = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
-        pair.load_state_dict(own, strict=True, assign=True)
+        model = Ensemble(manifest)
+        # copied, because a tensor's position in the file decides its alignment and so the last bits of kernels' sums
+        state = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+        model.load_state_dict(state, strict=True, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AssertionError) as error:
         raise ModelError(f"{path}: manifest and tensors do not fit ({one_line(error)})") from error
-    check_finite(path, own)
-    pair.digest = digest
+    check_finite(path, state)
+    model.digest = digest
     try:
-        return pair.eval().to(device)
+        return model.eval().to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ResourceError(f"{device}: the model cannot be put there ({reason})", hint="use the cpu") from error
+        raise ResourceError(f"{device}: cannot hold the model ({reason})", hint="--device cpu") from error
 
 
 def check_digest(path: Path) -> None:
-    """Refuse a model file whose content is not what its digest says.
+    """Refuse a model file whose content does not match its digest.
 
     Raises:
-        ModelError: it was changed after it was written.
+        ModelError: the file was changed after it was written.
     """
     from safetensors.torch import load_file
 
@@ -108,30 +119,34 @@ def _checked_digest(path: Path, metadata: Mapping[str, str], tensors: Mapping[st
 
 
 def _check_sizes(manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of other sizes than the manifest describes, before memory is taken for what it describes.
+    """Refuse tensors whose shapes differ from those of the manifest's model, before memory is allocated for the model.
 
     Raises:
-        ValueError: a tensor is missing, is not wanted, or has another shape.
+        ValueError: a tensor is missing, has no place in the model, or has another shape.
     """
     import torch
 
     from co2s_cli.models.ensemble import Ensemble
 
-    with torch.device("meta"):  # shapes without numbers
+    with torch.device("meta"):  # only the shapes are needed: no memory for weights
         wanted = {name: tuple(tensor.shape) for name, tensor in Ensemble(manifest).state_dict().items()}
-    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(wanted.keys() | sizes.keys()):
-        if wanted.get(name) != sizes.get(name):
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
             raise ValueError(
-                f"{name}: found {sizes.get(name, 'nothing')}, the manifest says {wanted.get(name, 'none')}"
+                f"{name}: found {found.get(name, 'nothing')}, the manifest says {wanted.get(name, 'none')}"
             )
 
 
-def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
-    """Write the model file, whole or not at all; returns its digest.
+def save(model: Ensemble, path: Path, *, half: bool = False) -> str:
+    """Write a model file, whole or not at all; returns its digest.
 
-    What only training needs is left out (see `pair.deployed`). Weights that are no finite numbers are refused.
-    `half` stores float16, which halves the file and costs the last digits; models are float32 again once loaded.
+    Layers that only training needs are left out, see `ensemble.deployed`. `half` stores float16: half the file size, at
+    the cost of the last digits; a loaded model is float32 again.
+
+    Raises:
+        ModelError: weights are NaN or infinite.
+        OutputError: the file could not be written.
     """
     import torch
     from safetensors import SafetensorError
@@ -140,35 +155,35 @@ def save(pair: Ensemble, path: Path, *, half: bool = False) -> str:
     from co2s_cli.models.ensemble import deployed
     from co2s_cli.models.weight_files import check_finite
 
-    pair = deployed(pair)
+    model = deployed(model)
     dtype = torch.float16 if half else torch.float32
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in pair.state_dict().items()}
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
     check_finite(path, tensors)
-    manifest = pair.manifest.model_dump_json()
+    manifest = model.manifest.model_dump_json()
     digest = digest_of(manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": manifest, "digest": digest}
     with appearing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
-            _in_order(temporary, metadata)
+            _rewrite_metadata(temporary, metadata)
         except SafetensorError as error:
             raise OutputError(f"{path}: could not be written ({error})") from error
     return digest
 
 
-def _in_order(path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the metadata in their own order: safetensors takes another one each time it writes."""
+def _rewrite_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Rewrite the metadata in the order of `metadata`: safetensors writes them in a random order."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = {**json.loads(file.read(size)), "__metadata__": metadata}
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:  # the tensors stay where they are
+        if len(text) <= size:  # fits into the old header, so that no tensor has to move
             file.seek(8)
             file.write(text.ljust(size))
 
 
 def digest_of(manifest: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the manifest as it is written and every tensor's name, type, shape and bytes."""
+    """SHA-256 over the manifest's JSON text and the name, type, shape and bytes of every tensor."""
     import torch
 
     total = hashlib.sha256(manifest.encode())
@@ -199,8 +214,8 @@ def _parse(path: Path, metadata: dict[str, str]) -> Manifest:
     if "manifest" not in metadata:
         raise ModelError(f"{path}: {_FOREIGN} (no manifest in it)", hint=_hint(path))
     try:
-        plain: dict[str, Any] = json.loads(metadata["manifest"])
-        version = plain.get("format")
+        content: dict[str, Any] = json.loads(metadata["manifest"])
+        version = content.get("format")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: its manifest is not JSON") from error
     if version != FORMAT:

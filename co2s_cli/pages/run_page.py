@@ -63,7 +63,9 @@ def _curves(content: RunContent) -> str:
 
 def _classes(content: RunContent, best: ValidationCounts) -> str:
     """IoU of each class by student, and the pixels that teach and validate it."""
-    scored = {name: Scores.of(best.confusions[name], labelled_classes(best.confusions[name])) for name in best.told}
+    scored = {
+        name: Scores.of(best.confusions[name], labelled_classes(best.confusions[name])) for name in best.score_names
+    }
     truth = best.confusions[FUSED].sum(axis=1)
     rows = [["mean", *(percent(scores.miou) for scores in scored.values()), "", f"{int(truth.sum()):,}"]]
     for index, item in enumerate(content.classes.classes):

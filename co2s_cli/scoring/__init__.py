@@ -1,1 +1,1 @@
-"""A map against the truth: counted block by block, then judged, then reported."""
+"""Scores maps and models against the truth: counts block by block, figures from the counts, reports."""

@@ -1,4 +1,4 @@
-"""A model made ready to map labelled areas, as validation and predict do."""
+"""Maps of labelled areas by a model, made with the windows of `predict` or of the published validation."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.scoring.counts import IDS
-from co2s_cli.scoring.validation import chances
+from co2s_cli.scoring.validation import area_probabilities
 from co2s_cli.students import STUDENT_NAMES, Fusion
 
 
 @dataclass(frozen=True, slots=True)
 class AreaMap:
-    """What a model says of an area; `IGNORE` where the image is not valid."""
+    """A model's map of an area; `IGNORE` where the image is not valid."""
 
     predicted: IDS
     """(h, w) class ids of the fused map."""
-    sure: IDS
-    """(h, w) its confidence, as predict stores it."""
+    confidence: IDS
+    """(h, w) confidence of the fused map, as `predict` stores it."""
     students: Mapping[str, IDS]
-    """(h, w) class ids of each student alone."""
+    """(h, w) class ids of each student, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AreaMapper:
-    """A model, and how it is run."""
+    """A model with windows, fusion, device and precision to map areas with."""
 
-    pair: Ensemble
+    model: Ensemble
     sliding: Sliding
     fusion: Fusion
     device: torch.device
@@ -51,46 +51,46 @@ class AreaMapper:
 
     @property
     def whole(self) -> bool:
-        """Whether an area has to be seen in one piece, because it is resized."""
+        """Whether an area has to be mapped in one piece, because it is resized first."""
         return self.sliding.short_side is not None
 
     def make(self, area: Area) -> AreaMap:
-        """The part of the scene's map that is an area."""
-        manifest = self.pair.manifest
+        """The part of the scene's map inside an area."""
+        manifest = self.model.manifest
         scaling = scaling_for(area.scene, "model", manifest.scaling)
         with area.scene.reader() as reader:
             valid = reader.valid(area.window)
-        members = chances(self.pair, area, scaling, self.sliding, device=self.device, dtype=self.dtype)
+        members = area_probabilities(self.model, area, scaling, self.sliding, device=self.device, dtype=self.dtype)
         product = LandCover(len(manifest.classes), self.fusion, wanted=(CONFIDENCE,))
-        planes = product.decide(product.values({name: chance[None] for name, chance in members.items()})[0])
+        planes = product.decide(product.values({name: member[None] for name, member in members.items()})[0])
 
-        def known(plane: Tensor) -> IDS:
+        def masked(plane: Tensor) -> IDS:
             return np.where(valid, plane.cpu().numpy(), IGNORE).astype(np.uint8)
 
-        alone = {name: known(chance.argmax(dim=0)) for name, chance in members.items()}
-        return AreaMap(known(planes[CLASS][0]), known(planes[CONFIDENCE][0]), alone)
+        students = {name: masked(member.argmax(dim=0)) for name, member in members.items()}
+        return AreaMap(masked(planes[CLASS][0]), masked(planes[CONFIDENCE][0]), students)
 
 
 def mapper_for(settings: EvaluateConfig, model: Path) -> AreaMapper:
-    """The model in a file, on its device, with the windows that the settings want.
+    """The mapper for a model file, with device, fusion and windows of the settings.
 
     Raises:
-        ModelError: not a model, or one without the student that is asked for.
+        ModelError: no model file, or one without the student that --fusion names.
     """
     manifest = weights.read_manifest(model)
     fusion = settings.fusion or manifest.fusion
     if fusion in STUDENT_NAMES and fusion not in manifest.students:
-        held = ", ".join(manifest.students)
-        raise ModelError(f"--fusion {fusion}: this model holds only {held}", hint="leave --fusion out")
+        students = ", ".join(manifest.students)
+        raise ModelError(f"--fusion {fusion}: this model holds only {students}", hint="leave --fusion out")
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
-    pair = weights.load(model, device)
-    return AreaMapper(pair, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
+    ensemble = weights.load(model, device)
+    return AreaMapper(ensemble, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
 
 
-def windows(settings: EvaluateConfig, own: int) -> Sliding:
-    """How areas are cut and blended, for a model made for windows of `own` pixels: predict's way, or the published."""
-    tile = settings.tile or own
+def windows(settings: EvaluateConfig, default_tile: int) -> Sliding:
+    """The sliding window of `predict`, or of the published validation; `default_tile`: window size of the model."""
+    tile = settings.tile or default_tile
     if settings.protocol != "published":
         return Sliding(tile, stride=stride_of(tile, settings.overlap), batch=settings.batch)
     rules = published_rules(settings.published)

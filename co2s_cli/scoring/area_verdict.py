@@ -1,4 +1,4 @@
-"""Areas of the classes of a map as a sample corrects them, named and in hectares, and as lines and files for people."""
+"""Class areas and accuracies estimated from a sample of points, with names and hectares; tables and report files."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from co2s_cli.scoring.areas import Interval, Numbers, estimate_areas
 from co2s_cli.scoring.report import REPORT_JSON, REPORT_MD, made_folder, md_row
 
 _HECTARE = 10_000
-"""Square metres."""
+"""Square metres in a hectare."""
 
 _METHOD = "± is half of the 95 % interval. Estimator: Olofsson et al. (2014), Remote Sensing of Environment 148, 42-57."
 
 
 @dataclass(frozen=True, slots=True)
 class EstimatedClass:
-    """One class: what the map says, and what the sample says of it."""
+    """One class: its area on the map, and the estimates from the sample."""
 
     id: int
     name: str
     points: int
-    """Points drawn where the map says this class."""
+    """Number of sample points where the map has this class."""
     mapped: float
-    """Area on the map."""
+    """Area on the map, in the unit of the verdict."""
     mapped_share: float
+    """`mapped` as a share of the whole map."""
     area: Interval
-    """Area by the sample."""
+    """Area estimated from the sample, in the unit of the verdict."""
     share: Interval
+    """`area` as a share of the whole map."""
     users: Interval | None
     """User's accuracy; None where the map does not have the class."""
     producers: Interval | None
@@ -43,42 +45,42 @@ class EstimatedClass:
 
 @dataclass(frozen=True, slots=True)
 class AreaVerdict:
-    """Estimates of a stratified sample; margins are half of 95 % intervals."""
+    """Estimates from a stratified sample; margins are half the width of 95 % intervals."""
 
     unit: Literal["ha", "pixels"]
-    """Of areas: pixels where the CRS does not tell their size."""
+    """Unit of areas: pixels if the CRS does not give their size."""
     accuracy: Interval
     """Overall accuracy."""
     points: int
     classes: tuple[EstimatedClass, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Points by class on the map (row) and class seen (column)."""
+    """Number of points by class on the map (row) and class that the interpreter saw (column)."""
 
     @classmethod
     def of(
         cls, counts: NDArray[np.int64], ground: Numbers, names: Mapping[int, str], *, in_metres: bool
     ) -> AreaVerdict:
-        """The estimates for classes `names`, by id.
+        """The estimates for the classes in `names`.
 
         Args:
-            counts: Points by class id on the map (row) and class id seen (column).
-            ground: By class id, what the map gives to it, in square metres or in pixels.
-            names: The classes to tell of.
+            counts: Number of points by class id on the map (row) and class id that the interpreter saw (column).
+            ground: Area on the map by class id, in square metres or in pixels.
+            names: Names of the classes by id.
             in_metres: Whether `ground` is in square metres.
         """
         ids = list(names)
         mapped = ground[ids] / (_HECTARE if in_metres else 1)
         matrix = counts[np.ix_(ids, ids)]
         estimates = estimate_areas(matrix, mapped)
-        whole = float(mapped.sum())
+        total = float(mapped.sum())
         classes = tuple(
             EstimatedClass(
                 id=class_id,
                 name=names[class_id],
                 points=int(matrix[row].sum()),
                 mapped=float(mapped[row]),
-                mapped_share=float(mapped[row]) / whole,
-                area=_times(estimates.shares[row], whole),
+                mapped_share=float(mapped[row]) / total,
+                area=_times(estimates.shares[row], total),
                 share=estimates.shares[row],
                 users=estimates.users[row],
                 producers=estimates.producers[row],
@@ -95,7 +97,7 @@ def _times(interval: Interval, factor: float) -> Interval:
 
 
 def area_rows(verdict: AreaVerdict) -> list[tuple[str, ...]]:
-    """A header, then a row for each class, right-aligned under their heads."""
+    """Cells of a table: a header, then a row for each class, with numbers right-aligned."""
     head = ("class", f"mapped {verdict.unit}", f"area {verdict.unit}", "share", "user's", "producer's", "points")
     cells = [head, *(_cells(item) for item in verdict.classes)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
@@ -124,12 +126,12 @@ def show_share(interval: Interval | None) -> str:
 
 
 def summary_rows(verdict: AreaVerdict) -> list[tuple[str, str]]:
-    """Figures of the whole map."""
+    """Names and values of the figures of the whole map."""
     return [("overall accuracy", show_share(verdict.accuracy)), ("points", f"{verdict.points:,}")]
 
 
 def write(folder: Path, verdict: AreaVerdict, facts: Mapping[str, Any]) -> None:
-    """Write report.json and report.md; `facts` says what was judged."""
+    """Write report.json and report.md; `facts` are the map, the points and other facts to report."""
     made_folder(folder)
     write_text(folder / REPORT_MD, markdown(verdict, facts))
     write_text(folder / REPORT_JSON, json.dumps({**facts, **asdict(verdict)}, indent=2, default=str) + "\n")

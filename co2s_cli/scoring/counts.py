@@ -1,4 +1,4 @@
-"""Everything that is counted where map and truth are both at hand; counts of blocks and areas add up."""
+"""Counts of a map against its truth: confusion, borders, confidences. Counts of blocks and areas add up."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from co2s_cli.scoring.boundary import Borders, borders
 from co2s_cli.scoring.matrix import Confusion, confusion
 
 IDS = NDArray[np.uint8]
-"""(h, w) class ids; `IGNORE` where there is none."""
+"""Class ids (h, w); `IGNORE` where there is no class."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountRules:
-    """What counts, and how near a border has to be."""
+    """Which pixels count, and the tolerance of borders."""
 
     left_out: tuple[int, ...] = ()
-    """Classes whose true pixels are not looked at for borders and confidence."""
+    """Ids of classes whose true pixels do not count for borders and confidences."""
     missing_is_wrong: bool = False
-    """Whether a pixel without a class on the map is a wrong one; else it is left out."""
+    """Whether a labelled pixel without a class on the map counts as wrong; else it does not count."""
     tolerance: float = 3.0
-    """Pixels between a border and the one that matches it."""
+    """Largest distance in pixels between a border pixel and its match."""
 
     @property
     def counting(self) -> NDArray[np.bool_]:
-        """(256) whether pixels of each true class are looked at for borders and confidence."""
+        """Table (256,): whether pixels of each true class count for borders and confidences."""
         table = np.ones(256, np.bool_)
         table[[IGNORE, *self.left_out]] = False
         return table
@@ -37,19 +37,19 @@ class CountRules:
 
 @dataclass(frozen=True, slots=True)
 class MapCounts:
-    """Exact counts."""
+    """Exact counts of a map against its truth."""
 
     matrix: Confusion
-    """(IGNORE, IGNORE) where both have a class."""
+    """(IGNORE, IGNORE) pixels where map and truth have a class."""
     missing: NDArray[np.int64]
-    """(IGNORE) pixels without a class on the map, by true class."""
+    """(IGNORE,) labelled pixels without a class on the map, by true class."""
     borders: Borders
     levels: calibration.Levels
-    """Of the pixels that the map has a confidence for."""
+    """Over the pixels that have a confidence on the map."""
 
     @classmethod
     def empty(cls) -> MapCounts:
-        """Nothing counted."""
+        """Counts that are all 0."""
         return cls(
             np.zeros((IGNORE, IGNORE), np.int64),
             np.zeros(IGNORE, np.int64),
@@ -59,9 +59,9 @@ class MapCounts:
 
     @classmethod
     def of(
-        cls, truth: IDS, predicted: IDS, sure: IDS | None, core: tuple[slice, slice], rules: CountRules
+        cls, truth: IDS, predicted: IDS, confidence: IDS | None, core: tuple[slice, slice], rules: CountRules
     ) -> MapCounts:
-        """Counts in the part `core` of a block; `sure` holds stored confidences (`IGNORE`: none) of the core alone."""
+        """Counts inside `core` of a block; `confidence` has the shape of `core`, with `IGNORE` where there is none."""
         true_ids, map_ids = truth[core], predicted[core]
         missing = true_ids[(true_ids != IGNORE) & (map_ids == IGNORE)]
         known = rules.counting[truth]
@@ -71,11 +71,11 @@ class MapCounts:
             confusion(true_ids, map_ids, IGNORE),
             np.bincount(missing, minlength=IGNORE).astype(np.int64),
             borders(truth, predicted, known, core, rules.tolerance),
-            _levels(true_ids, map_ids, sure, known[core]),
+            _levels(true_ids, map_ids, confidence, known[core]),
         )
 
     def plus(self, other: MapCounts) -> MapCounts:
-        """Both together."""
+        """The sum of two counts."""
         return MapCounts(
             self.matrix + other.matrix,
             self.missing + other.missing,
@@ -85,13 +85,13 @@ class MapCounts:
 
     @property
     def occurring(self) -> list[int]:
-        """The class ids that occur, in map or truth."""
+        """Ids of the classes that occur on the map or in the truth."""
         occurs = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) + self.missing
         return [int(class_id) for class_id in np.flatnonzero(occurs)]
 
 
-def _levels(truth: IDS, predicted: IDS, sure: IDS | None, known: NDArray[np.bool_]) -> calibration.Levels:
-    if sure is None:
+def _levels(truth: IDS, predicted: IDS, confidence: IDS | None, known: NDArray[np.bool_]) -> calibration.Levels:
+    if confidence is None:
         return np.zeros((2, calibration.LEVELS), np.int64)
-    counting = known & (predicted != IGNORE) & (sure != IGNORE)
-    return calibration.levels(sure[counting], (truth == predicted)[counting])
+    counting = known & (predicted != IGNORE) & (confidence != IGNORE)
+    return calibration.levels(confidence[counting], (truth == predicted)[counting])

@@ -1,4 +1,4 @@
-"""Confusion matrix → IoU, precision, recall, F1, overall accuracy, kappa."""
+"""Confusion matrices, and the scores computed from one: IoU, precision, recall, F1, overall accuracy, kappa."""
 
 from __future__ import annotations
 
@@ -15,41 +15,45 @@ Confusion = NDArray[np.int64]
 
 
 def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> Confusion:
-    """The confusion matrix of two label maps of one shape; pixels that either leaves at `IGNORE` do not count."""
-    known = (truth != IGNORE) & (predicted != IGNORE)
-    pairs = truth[known].astype(np.int64) * classes + predicted[known].astype(np.int64)
+    """The confusion matrix of two label maps of one shape; pixels that are `IGNORE` in either do not count."""
+    counting = (truth != IGNORE) & (predicted != IGNORE)
+    pairs = truth[counting].astype(np.int64) * classes + predicted[counting].astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
 def labelled_classes(matrix: Confusion) -> list[int]:
-    """Ids of the classes that the truth holds: the others cannot be scored."""
+    """Ids of the classes that occur in the truth; others cannot be scored."""
     return np.flatnonzero(matrix.sum(axis=1)).tolist()
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a confusion matrix says; shares in [0, 1]. A figure whose divisor is no pixel at all is 0."""
+    """Scores from a confusion matrix; shares in [0, 1]. A score with a divisor of 0 pixels is 0."""
 
     miou: float
-    """Mean over the classes that count."""
+    """Mean IoU over the classes that count."""
     mf1: float
-    """Mean over the same classes."""
+    """Mean F1 over the classes that count."""
     iou: tuple[float, ...]
-    """By class, whether it counts in the means or not; so are the next three."""
+    """By class id, also of classes that do not count in the means."""
     precision: tuple[float, ...]
+    """By class id, as `iou`."""
     recall: tuple[float, ...]
+    """By class id, as `iou`."""
     f1: tuple[float, ...]
+    """By class id, as `iou`."""
     accuracy: float
-    """Over all pixels of the matrix."""
+    """Overall accuracy: share of all pixels with the right class."""
     kappa: float
-    """Over all pixels of the matrix."""
+    """Cohen's kappa over all pixels."""
     pixels: int
+    """Number of pixels in the matrix."""
 
     @classmethod
     def of(cls, matrix: Confusion, over: Sequence[int] | None = None) -> Scores:
-        """The scores of a confusion matrix; all zero where it is empty.
+        """The scores of a confusion matrix; all 0 if it is empty.
 
-        `over`: ids of the classes whose means are wanted; all where nothing is said, absent ones included.
+        `over`: ids of the classes that the means are taken over; None: all, absent ones included.
         """
         hits, truth, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
         total = int(matrix.sum())

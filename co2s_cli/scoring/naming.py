@@ -1,4 +1,4 @@
-"""Which id of the truth is which id of the map: by name where both have names, else the ids as they are."""
+"""Matches the class ids of map and truth: by class name if both have names, else ids are taken as equal."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from co2s_cli.scoring.counts import MapCounts
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """The classes of map and truth together."""
+    """The joint classes of a map and its truth."""
 
     classes: ClassMap
-    """All of them, those of the map first; a position is the id that is counted under."""
+    """Classes of both, those of the map first; counts are kept under their ids."""
     truth: ClassMap
-    """Those whose ids the truth holds."""
+    """Classes of the truth, by the ids in the truth."""
     truth_ids: tuple[int, ...]
-    """Id among all classes of each id of the truth."""
+    """For each id in the truth its id in `classes`."""
     drawn: int
-    """Ids that the map may hold."""
+    """Number of classes of the map: its ids are below this."""
     named: bool
-    """Whether anybody has told names."""
+    """Whether the map or the truth has class names."""
 
     @classmethod
-    def of(cls, ours: ClassMap | None, theirs: ClassMap | None) -> Naming:
-        """Of the map's classes and the truth's; None where one has no names and so takes the other's.
+    def of(cls, map_classes: ClassMap | None, truth_classes: ClassMap | None) -> Naming:
+        """The joint classes. None: no class names are known, and those of the other one are used.
 
         Raises:
-            InputError: names that have nothing in common.
+            InputError: map and truth have no class name in common.
         """
-        everything = ClassMap.of(f"class {value}" for value in range(IGNORE))
-        mine, other = ours or theirs or everything, theirs or ours or everything
-        if not set(mine.names) & set(other.names):
-            named = f"the map's classes ({few_of(mine.names)}) and the truth's ({few_of(other.names)})"
+        numbered = ClassMap.of(f"class {value}" for value in range(IGNORE))
+        on_map, in_truth = map_classes or truth_classes or numbered, truth_classes or map_classes or numbered
+        if not set(on_map.names) & set(in_truth.names):
+            both = f"the map's classes ({few_of(on_map.names)}) and the truth's ({few_of(in_truth.names)})"
             raise InputError(
-                f"{named} have no name in common",
-                hint="say what the truth's values mean, --values 1=water,2=forest, or whose ids they are, --classes",
+                f"{both} have no name in common",
+                hint="name the truth's values, --values 1=water,2=forest, or the classes of its ids, --classes",
             )
-        classes, ids = mine.joined(other)
-        return cls(classes, other, ids, len(mine), not (ours is None and theirs is None))
+        classes, ids = on_map.joined(in_truth)
+        return cls(classes, in_truth, ids, len(on_map), not (map_classes is None and truth_classes is None))
 
     def remarks(self) -> list[str]:
-        """What a user should know, one sentence each."""
-        extra = self.classes.names[self.drawn :]
-        said = [f"the map cannot say {few_of(extra)}: every such pixel of the truth is wrong"] if extra else []
+        """Remarks for the user about classes that differ, one sentence each."""
+        missing = self.classes.names[self.drawn :]
+        remarks = [f"the map has no {few_of(missing)}: every such pixel of the truth is wrong"] if missing else []
         if self.truth_ids != tuple(range(len(self.truth_ids))):
-            said.append("ids of map and truth differ: classes are matched by name")
-        return said
+            remarks.append("ids of map and truth differ: classes are matched by name")
+        return remarks
 
     def ids(self, names: Iterable[str]) -> tuple[int, ...]:
-        """Ids of classes by name.
+        """Ids in `classes` of classes by name.
 
         Raises:
-            ConfigError: no such class.
+            ConfigError: there is no class of such a name.
         """
         unknown = [name for name in names if name not in self.classes.names]
         if unknown:
@@ -68,17 +68,19 @@ class Naming:
         return tuple(self.classes.id_of(name) for name in names)
 
     def names_of(self, tally: MapCounts, source: str) -> dict[int, str]:
-        """Names of the classes that are told of, by id: all; where nobody has told names, those that occur.
+        """Names of the classes to report, by id: all classes; if no names are known, those that occur in the counts.
+
+        `source` is the map, for the error.
 
         Raises:
-            InputError: the map holds a value that has no name.
+            InputError: the map holds a value without a class name.
         """
         if not self.named:
-            return {one: self.classes.names[one] for one in tally.occurring}
-        stray = np.flatnonzero(tally.matrix.sum(axis=0)[self.drawn :]) + self.drawn
-        if stray.size:
+            return {class_id: self.classes.names[class_id] for class_id in tally.occurring}
+        nameless = np.flatnonzero(tally.matrix.sum(axis=0)[self.drawn :]) + self.drawn
+        if nameless.size:
             raise InputError(
-                f"{source}: value {stray[0]} has no name, known are 0 to {self.drawn - 1} "
+                f"{source}: value {nameless[0]} has no name, known are 0 to {self.drawn - 1} "
                 f"({few_of(self.classes.names[: self.drawn])})",
                 hint="name all classes of the map in the order of its ids: --classes data.yaml",
             )

@@ -1,4 +1,4 @@
-"""Figures for people: the lines of a table, a report in Markdown and JSON, and its pictures."""
+"""The report of an evaluation: tables for the terminal, Markdown, JSON and plots."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ _COLUMNS = ("class", "IoU", "precision", "recall", "F1", "boundary F1", "true pi
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that holds a report already, or that cannot be made or written to."""
+    """Refuse, before any work, a folder that holds a report already, or that cannot be made or written to.
+
+    Raises:
+        OutputError: one of these.
+    """
     if (folder / REPORT_JSON).exists() and not overwrite:
         raise OutputError(f"{folder}: holds a report already", hint="add --overwrite, or choose another folder")
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise OutputError(f"{folder}: cannot be made into a folder, {there} is a file")
-    check_writable(there)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputError(f"{folder}: cannot be made into a folder, {existing} is a file")
+    check_writable(existing)
 
 
 def made_folder(folder: Path) -> None:
-    """Make the folder of a report where it is missing."""
+    """Make the folder of a report if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,9 +45,9 @@ def made_folder(folder: Path) -> None:
 
 
 def write(folder: Path, verdict: Verdict, facts: Mapping[str, Any]) -> None:
-    """Write a report; `facts` says what was judged. A curve that an earlier report left goes."""
+    """Write a report; `facts` are the map, the truth and other facts. The curve of an earlier report is removed."""
     made_folder(folder)
-    names = [one.name for one in verdict.classes]
+    names = [score.name for score in verdict.classes]
     columns = [*names, NO_CLASS][: len(verdict.confusion[0])]
     matrix = np.array(verdict.confusion, np.int64)
     draw_confusion(folder / CONFUSION, matrix, names, columns=columns, title="% of the true class")
@@ -70,7 +74,7 @@ def markdown(verdict: Verdict, facts: Mapping[str, Any]) -> str:
     ]
     lines += [f"- {remark}" for remark in facts.get("remarks", ())]
     lines += ["", "## Confusion", "", "Pixels by true class (row) and class on the map (column).", ""]
-    names = [one.name for one in verdict.classes]
+    names = [score.name for score in verdict.classes]
     columns = ["", *names, NO_CLASS][: len(verdict.confusion[0]) + 1]
     lines += [md_row(columns), "|---|" + "---:|" * (len(columns) - 1)]
     lines += [
@@ -87,7 +91,7 @@ def md_row(cells: Any) -> str:
 
 
 def summary(verdict: Verdict) -> list[tuple[str, str]]:
-    """Figures of the whole map, by name, in percent."""
+    """Names and values of the figures of the whole map."""
     rows = [
         ("mean IoU", percent(verdict.miou)),
         ("mean F1", percent(verdict.mf1)),
@@ -108,17 +112,17 @@ def summary(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def class_rows(verdict: Verdict) -> list[tuple[str, ...]]:
-    """A header, then a row for each class; figures in percent, right-aligned under their heads."""
-    cells = [_COLUMNS, *(_cells(one) for one in verdict.classes)]
+    """Cells of a table: a header, then a row for each class, with figures in percent, right-aligned."""
+    cells = [_COLUMNS, *(_cells(score) for score in verdict.classes)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
     return [(row[0], *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))) for row in cells]
 
 
-def _cells(one: ClassScore) -> tuple[str, ...]:
-    figures = (one.iou, one.precision, one.recall, one.f1, one.boundary_f1)
-    return (one.name, *map(percent, figures), f"{one.truth_pixels:,}", f"{one.map_pixels:,}")
+def _cells(score: ClassScore) -> tuple[str, ...]:
+    figures = (score.iou, score.precision, score.recall, score.f1, score.boundary_f1)
+    return (score.name, *map(percent, figures), f"{score.truth_pixels:,}", f"{score.map_pixels:,}")
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; a dash where there is none."""
+    """A share as text in percent; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f} %"

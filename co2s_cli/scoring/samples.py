@@ -1,4 +1,4 @@
-"""A few crops of what validates, to look at: image, labels, and what each student and all of them make of it."""
+"""A few validation crops to look at: image, labels, and the predictions of each student and of all together."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.ensemble import Ensemble, fuse
 from co2s_cli.scoring.counts import IDS
-from co2s_cli.scoring.validation import FUSED, chances, pieces
+from co2s_cli.scoring.validation import FUSED, area_parts, area_probabilities
 from co2s_cli.tiling import Window, spans
 
 COUNT = 3
-"""Crops that are shown."""
+"""Number of crops that are shown."""
 
-_MOST_PIECES = 16
-"""Pieces of the validation areas that are searched for them."""
+_MOST_PARTS = 16
+"""Largest number of parts of the validation areas that are searched for crops."""
 
 _PRESENT = 0.02
-"""Share of a crop from which on a class counts as present."""
+"""A class counts as present in a crop if it covers more than this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleView:
-    """One crop."""
+    """A validation crop with labels and predictions."""
 
     image: NDArray[np.uint8]
-    """(h, w, 3)"""
+    """(h, w, 3), RGB."""
     labels: IDS
+    """(h, w) class ids; `IGNORE` where unlabelled."""
     predicted: Mapping[str, IDS]
-    """(h, w) class ids by student; where there are several, of all together as `FUSED`. `IGNORE` without data."""
+    """(h, w) class ids by student, and of several students fused as `FUSED`; `IGNORE` where the image has no data."""
 
     def panels(self, colors: Sequence[Color]) -> dict[str, NDArray[np.uint8]]:
-        """Pictures (h, w, 3) by name: image, labels, predictions; grey where there is no class."""
+        """Pictures (h, w, 3) by title: image, labels, predictions; grey where there is no class."""
         table = np.full((256, 3), 128, np.uint8)
         table[: len(colors)] = colors
         ids = {"labels": self.labels, **self.predicted}
@@ -48,9 +49,9 @@ class SampleView:
 
 
 def sample_areas(areas: Sequence[Area], side: int, *, whole: bool, count: int = COUNT) -> list[Area]:
-    """Up to `count` crops of `side` pixels, those of most classes and labels first; `whole`: areas as they are."""
-    parts = [part for area in areas for part in pieces(area, whole=whole)]
-    step = -(-len(parts) // _MOST_PIECES) or 1
+    """Up to `count` crops of `side` pixels, those with most classes, then most labels first; `whole`: uncut areas."""
+    parts = [part for area in areas for part in area_parts(area, whole=whole)]
+    step = -(-len(parts) // _MOST_PARTS) or 1
     ranked = []
     for part in parts[::step]:
         with part.labels.reader() as reader:
@@ -60,7 +61,7 @@ def sample_areas(areas: Sequence[Area], side: int, *, whole: bool, count: int = 
             (_richness(labels[crop.slices]), replace(part, window=_moved(crop, window)))
             for crop in ([Window(0, 0, window.height, window.width)] if whole else _crops(window, side))
         ]
-    ranked.sort(key=lambda pair: pair[0], reverse=True)  # stable: of equal ones the first
+    ranked.sort(key=lambda pair: pair[0], reverse=True)  # stable: of equally rich crops the first stays first
     return [area for richness, area in ranked[:count] if richness[1]]
 
 
@@ -77,7 +78,7 @@ def _moved(crop: Window, window: Window) -> Window:
 
 
 def _richness(labels: IDS) -> tuple[int, int]:
-    """Classes that are present, and labelled pixels."""
+    """Number of classes present, and number of labelled pixels."""
     counts = np.bincount(labels.ravel(), minlength=256)[:IGNORE]
     return int((counts > _PRESENT * labels.size).sum()), int(counts.sum())
 
@@ -92,17 +93,17 @@ def sample_views(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> list[SampleView]:
-    """What a model makes of crops, by the windows of validation."""
+    """The crops `areas` with a model's predictions, made with the windows of validation."""
     views = []
     for area in areas:
         with area.labels.reader() as labels, area.scene.reader() as reader:
             truth, patch = labels.read(area.window), reader.read(area.window)
-        members = chances(ensemble, area, scaling, sliding, device=device, dtype=dtype)
+        members = area_probabilities(ensemble, area, scaling, sliding, device=device, dtype=dtype)
         if len(members) > 1:
-            members[FUSED] = fuse({name: part[None] for name, part in members.items()}, ensemble.manifest.fusion)[0]
+            members[FUSED] = fuse({name: member[None] for name, member in members.items()}, ensemble.manifest.fusion)[0]
         predicted = {
-            name: np.where(patch.valid, part.argmax(dim=0).cpu().numpy(), IGNORE).astype(np.uint8)
-            for name, part in members.items()
+            name: np.where(patch.valid, member.argmax(dim=0).cpu().numpy(), IGNORE).astype(np.uint8)
+            for name, member in members.items()
         }
         image = np.round(255 * stretched(area.scene, patch.pixels, patch.valid)).astype(np.uint8)
         views.append(SampleView(image, truth, predicted))

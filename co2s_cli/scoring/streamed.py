@@ -1,4 +1,4 @@
-"""Count map against truth block by block: memory does not grow with the map, and no count depends on the blocks."""
+"""Counts a map against its truth block by block, in bounded memory; the counts do not depend on the blocks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.progress import Progress
-from co2s_cli.scoring.boundary import reach
+from co2s_cli.scoring.boundary import frame_width
 from co2s_cli.scoring.counts import IDS, CountRules, MapCounts
 from co2s_cli.tiling import Window, blocks
 
 SIDE = 1024
-"""Of a block, in pixels: a row of blocks over 50,000 columns fits GDAL's cache, so that strips are not read twice."""
+"""Side of a block in pixels. A row of blocks over 50,000 columns fits GDAL's cache: strips are not read twice."""
 
 
 class ByteReader(Protocol):
-    """Bytes of windows."""
+    """Reads one byte for each pixel of a window."""
 
     def read(self, window: Window) -> IDS:
-        """(h, w) of a window inside the map; `IGNORE` where there is nothing."""
+        """The values (h, w) in a window of the map; `IGNORE` where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,61 +31,61 @@ class MapAndTruth:
 
     truth: ByteReader
     predicted: ByteReader
-    sure: ByteReader | None
-    """Stored confidences."""
+    confidence: ByteReader | None
+    """The map's confidences as stored; None if it has none."""
     shape: tuple[int, int]
-    """Rows and columns of all of them."""
+    """Rows and columns, the same for all readers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recoded:
-    """A reader whose ids are replaced."""
+    """A reader that replaces the ids of another one by those of a table."""
 
     reader: ByteReader
     table: NDArray[np.uint8]
-    """(256) new id of each id."""
+    """(256,) new id for each id."""
 
     def read(self, window: Window) -> IDS:
-        """(h, w) the new ids."""
+        """The new ids (h, w) in a window."""
         return self.table[self.reader.read(window)]
 
 
 def recoding(ids: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A table that replaces id i by ids[i]; what has no new id gets none."""
+    """The table (256,) that replaces id i by ids[i], and other ids by `IGNORE`."""
     table = np.full(256, IGNORE, np.uint8)
     table[: len(ids)] = ids
     return table
 
 
 def counts(pair: MapAndTruth, window: Window, rules: CountRules, progress: Progress, side: int = SIDE) -> MapCounts:
-    """What is counted in a window of the map."""
+    """Counts in a window of the map, in blocks of `side` pixels."""
     total = MapCounts.empty()
     parts = blocks(window.height, window.width, band=side, panel=side)
-    parts.sort(key=lambda part: (part.row, part.col))  # along the rows, in which strips lie
+    parts.sort(key=lambda part: (part.row, part.col))  # row by row, as the strips of a raster lie in its file
     progress.start("score", len(parts), "block")
     for part in parts:
         core = Window(window.row + part.row, window.col + part.col, part.height, part.width)
-        total = _added(total, pair, core, rules)
+        total = _plus_block(total, pair, core, rules)
         progress.advance()
     return total
 
 
-def _added(total: MapCounts, pair: MapAndTruth, core: Window, rules: CountRules) -> MapCounts:
-    """The tally with a block; what is not labelled is not read on the map."""
-    outer = _framed(core, reach(rules.tolerance), pair.shape)
-    inside = (
+def _plus_block(total: MapCounts, pair: MapAndTruth, core: Window, rules: CountRules) -> MapCounts:
+    """`total` plus the counts of the block `core`; without labels in it the map is not read."""
+    outer = _framed(core, frame_width(rules.tolerance), pair.shape)
+    core_slices = (
         slice(core.row - outer.row, core.bottom - outer.row),
         slice(core.col - outer.col, core.right - outer.col),
     )
     truth = pair.truth.read(outer)
-    if (truth[inside] == IGNORE).all():
+    if (truth[core_slices] == IGNORE).all():
         return total
-    sure = None if pair.sure is None else pair.sure.read(core)
-    return total.plus(MapCounts.of(truth, pair.predicted.read(outer), sure, inside, rules))
+    confidence = None if pair.confidence is None else pair.confidence.read(core)
+    return total.plus(MapCounts.of(truth, pair.predicted.read(outer), confidence, core_slices, rules))
 
 
 def _framed(core: Window, frame: int, shape: tuple[int, int]) -> Window:
-    """A window with a frame around it, as far as the map goes."""
+    """The window enlarged by `frame` pixels on each side, within a map of `shape` (rows, columns)."""
     top, left = max(0, core.row - frame), max(0, core.col - frame)
     bottom, right = min(shape[0], core.bottom + frame), min(shape[1], core.right + frame)
     return Window(top, left, bottom - top, right - left)

@@ -1,4 +1,4 @@
-"""The running mean of a model's weights: a steadier teacher than the model itself."""
+"""The running mean (EMA) of a model's weights, which gives steadier pseudo-labels than the model itself."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def kept_share(step: int, decay: float) -> float:
-    """What the mean keeps of itself after step `step` (from 0): 0, 1/2, 2/3, … up to `decay`."""
+    """Weight of the old mean in the update after step `step` (from 0): 0, 1/2, 2/3, … up to `decay`."""
     return min(1 - 1 / (step + 1), decay)
 
 
 class Ema(AveragedModel):
-    """A copy (`module`) of a model whose parameters and buffers follow the model's, without gradients.
+    """A copy (`module`) of a model that holds the running mean of its parameters and buffers, without gradients.
 
-    `n_averaged` counts the steps that it has taken in; after the first one both are equal.
+    `n_averaged` counts the updates; after the first one the copy equals the model.
     """
 
     module: Ensemble
 
     def __init__(self, model: Ensemble, decay: float) -> None:
         def mix(averaged: _Tensors, current: _Tensors, _: Tensor | int) -> None:
-            if averaged[0].is_floating_point():  # exact where both are equal, as x + share · (y - x) is
+            if averaged[0].is_floating_point():  # lerp, x + share · (y - x), is exact where both are equal
                 torch._foreach_lerp_(averaged, current, 1 - kept_share(int(self.n_averaged), decay))
             else:
                 torch._foreach_copy_(averaged, current)

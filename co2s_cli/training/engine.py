@@ -1,4 +1,4 @@
-"""The loop: batch → parts of the loss → step → validate → save. Knows no method by name."""
+"""The training loop: batch → loss terms → optimiser step → validate → save. Knows no method by name."""
 
 from __future__ import annotations
 
@@ -25,28 +25,45 @@ from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
-from co2s_cli.scoring.validation import FUSED, ValidationCounts, nothing_counted
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, empty_counts
 from co2s_cli.training.ema import Ema
 from co2s_cli.training.model_files import BestFile, best_files, check_kept
 from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
-from co2s_cli.training.records import Records, drifting, duration, findings, read, refuse_older, starving, summary
+from co2s_cli.training.records import (
+    Records,
+    drifting,
+    duration,
+    read,
+    refuse_older,
+    starving,
+    summary,
+    validation_figures,
+)
 from co2s_cli.training.runtime import Runtime, without_sync
 from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
-from co2s_cli.training.step import StepSums, StudentStep, run_students, share_of_loss, survey, total_loss
+from co2s_cli.training.step import (
+    StepSums,
+    StudentStep,
+    loss_denominators,
+    micro_batch_loss,
+    run_students,
+    total_loss,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How long a run is, and how its steps are made."""
+class TrainingPlan:
+    """Length of a run, and the settings of its optimiser, validation and files."""
 
     steps: int
-    """All of them."""
+    """Steps of the whole run."""
     refit: bool
-    """Whether their second half begins anew, with the labels that validated the first half; it is not validated."""
+    """Whether the second half of the steps trains again from the initial weights with all labels, those held back for
+    validation included. The second half is not validated."""
     lr: float
     backbone_lr: float
     decoder_lr: float
@@ -59,56 +76,57 @@ class Course:
     val_every: int
     log_every: int
     shared_counts: bool
-    """Whether losses are divided by the counts of all ranks."""
+    """Whether losses are divided by the counts of all ranks; else by those of each rank alone."""
     half_files: bool
-    """Whether model files hold halves; the state for a resume never does."""
+    """Whether model files hold float16; the state for a resume never does."""
     select_students: bool
-    """Whether each student keeps its own best file."""
+    """Whether each student has a best file of its own, besides that of the fused map."""
 
     @property
-    def judged(self) -> int:
-        """Steps until the last validation."""
+    def schedule_steps(self) -> int:
+        """Steps until the last validation, over which rates and ramps run: `steps`, or with `refit` half of them."""
         return self.steps // 2 if self.refit else self.steps
 
 
 @dataclass(frozen=True, slots=True)
 class StudentLoss:
-    """The terms of one student's loss of one batch."""
+    """The loss terms of one student for one micro-batch."""
 
     student: str
     weights: dict[str, float]
-    """Of each term in the loss, by its name."""
+    """Weight of each term in the loss, by its name."""
     values: Tensor
-    """(terms) over all ranks, without the weights, on the device; of one of several passes its part of the sum."""
+    """(terms,) unweighted, on the device. In a step of one micro-batch over all ranks; else the addend of this one."""
 
 
 def step_values(losses: Sequence[StudentLoss], summed: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Sums over the passes of a step: each term as "student/term", and "loss", the weighted sum of all of them.
+    """Values of a step over all its micro-batches: each term as "student/term", and "loss", their weighted sum.
 
-    `summed` over the ranks, where they are not yet. The device is waited for here alone, once a step.
+    `summed` adds up over the ranks, where that has not been done yet. The only place of a step that waits for the
+    device.
     """
-    by_student: dict[str, Tensor] = {}
+    sums_by_student: dict[str, Tensor] = {}
     for loss in losses:
-        before = by_student.get(loss.student)
-        by_student[loss.student] = loss.values if before is None else before + loss.values
-    values = iter(summed(torch.cat(list(by_student.values()))).tolist())
-    found = {"loss": 0.0}
-    for loss in losses[: len(by_student)]:
-        terms = {part: next(values) for part in loss.weights}
-        found["loss"] += sum(weight * terms[part] for part, weight in loss.weights.items())
-        found |= {f"{loss.student}/{part}": value for part, value in terms.items()}
-    return found
+        previous = sums_by_student.get(loss.student)
+        sums_by_student[loss.student] = loss.values if previous is None else previous + loss.values
+    numbers = iter(summed(torch.cat(list(sums_by_student.values()))).tolist())
+    values = {"loss": 0.0}
+    for loss in losses[: len(sums_by_student)]:
+        terms = {name: next(numbers) for name in loss.weights}
+        values["loss"] += sum(weight * terms[name] for name, weight in loss.weights.items())
+        values |= {f"{loss.student}/{name}": value for name, value in terms.items()}
+    return values
 
 
 class TrainingEngine:
-    """One run on one rank."""
+    """Trains, validates and saves one run, on one rank."""
 
     def __init__(
         self,
-        pair: Ensemble,
+        ensemble: Ensemble,
         students: Mapping[str, StudentStep],
         loader: Loader,
-        course: Course,
+        plan: TrainingPlan,
         runtime: Runtime,
         *,
         sums: StepSums,
@@ -116,79 +134,81 @@ class TrainingEngine:
         settings: Mapping[str, Any],
         validate: Callable[[Ensemble], ValidationCounts],
         progress: Progress,
-        look: Callable[[Ensemble], Sequence[SampleView]] | None = None,
+        sample_views: Callable[[Ensemble], Sequence[SampleView]] | None = None,
         ema: Ema | None = None,
         guided: bool = False,
         half: bool = False,
     ) -> None:
-        """`look` gives crops to be seen beside the numbers.
+        """`sample_views` makes the crops that TensorBoard shows at each validation.
 
-        `guided`: a frozen guide gives the pseudo-labels, neither the students nor the running mean.
+        `guided`: a frozen model makes the pseudo-labels, neither the students nor the running mean of their weights.
+        `half`: trains in float16, with loss scaling.
         """
-        self._pair = pair
+        self._ensemble = ensemble
         self.guided = guided
-        self._manifest = pair.manifest
+        self._manifest = ensemble.manifest
         self._ema = ema
         self._students = students
         self._models = {name: runtime.wrapped(student) for name, student in students.items()}
         self._loader = loader
         self._sums = sums
-        self._course = course
+        self._plan = plan
         self._runtime = runtime
         self._folder = folder
         self._settings = dict(settings)
-        self._validate = validate
-        self._look = look
+        self._run_validation = validate
+        self._sample_views = sample_views
         self._progress = progress
         groups = parameter_groups(
-            self._pair, course.lr, backbone=course.backbone_lr, decoder=course.decoder_lr, queries=course.queries_lr
+            self._ensemble, plan.lr, backbone=plan.backbone_lr, decoder=plan.decoder_lr, queries=plan.queries_lr
         )
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=course.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
-        self._initial = copy.deepcopy(pair.state_dict()) if course.refit else {}
+        self._initial = copy.deepcopy(ensemble.state_dict()) if plan.refit else {}
         self.step = 0
-        """Steps done."""
-        self._waited = 0.0
-        """Seconds in which the next batch was not ready."""
+        """Number of steps done."""
+        self._wait_seconds = 0.0
+        """Total time for which the loop waited for the loader."""
         self.best_files = best_files(
-            tuple(pair.students), select_students=course.select_students, averaged=ema is not None
+            tuple(ensemble.students), select_students=plan.select_students, averaged=ema is not None
         )
         self.best: dict[str, float] = {}
         """mIoU and step of each best file, by `BestFile.key`; empty before the first validation."""
-        self.tally: ValidationCounts | None = None
-        """The last validation of this call."""
-        self.mean: ValidationCounts | None = None
-        """That of the running mean of the weights."""
+        self.validation: ValidationCounts | None = None
+        """The last validation of the model."""
+        self.ema_validation: ValidationCounts | None = None
+        """The last validation of the running mean of its weights; None where the run keeps none."""
         self.validated = 0
-        """Steps that were done when it was made."""
+        """Number of steps done at the last validation."""
 
     def resume(self) -> None:
-        """Take up the last whole state of the run folder, which only rank 0 needs to reach."""
+        """Continue from the last whole state in the run folder, which only rank 0 needs to reach."""
         state = None
         with self._runtime.agreed():
             if self._runtime.leads:
                 state = State.load(self._folder)
-                refuse_older(self._folder, state.step, every=self._course.val_every)
+                refuse_older(self._folder, state.step, every=self._plan.val_every)
         state = self._runtime.from_leader(state)
         assert state is not None
         with self._runtime.agreed():
             if self._runtime.leads:
                 check_kept(self._folder, [file for file in self.best_files if file.key("step") in state.best])
-        self._pair.load_state_dict(state.model)
+        self._ensemble.load_state_dict(state.model)
         self._initial = state.initial
         if self._ema is not None:
             self._ema.module.load_state_dict(state.ema)
-            self._ema.n_averaged.fill_(state.step % self._course.judged)  # a second half begins anew
+            # a refit restarts the running mean
+            self._ema.n_averaged.fill_(state.step % self._plan.schedule_steps)
         self.optimizer.load_state_dict(state.optimizer)
         self._scaler.load_state_dict(state.scaler)
         self.step, self.best, self.validated = state.step, state.best, state.validated
-        blank = nothing_counted(tuple(self._pair.students), len(self._manifest.classes))
-        counts = {prefix: blank.filled(vector.numpy()) for prefix, vector in state.counts.items()}
-        self.tally, self.mean = counts.get(""), counts.get(EMA)
+        blank = empty_counts(tuple(self._ensemble.students), len(self._manifest.classes))
+        counts = {prefix: blank.with_vector(vector.numpy()) for prefix, vector in state.counts.items()}
+        self.validation, self.ema_validation = counts.get(""), counts.get(EMA)
 
     def fit(self, until: int) -> None:
-        """Train up to `until` steps done, or to the end of the course."""
-        course, last = self._course, min(until, self._course.steps)
+        """Train until step `until` is done, or the last step of the run."""
+        plan, last = self._plan, min(until, self._plan.steps)
         records = Records(self._folder, done=self.step) if self._runtime.leads else None
         self._progress.start("train", last - self.step, "step")
         clock = time.perf_counter()
@@ -196,134 +216,136 @@ class TrainingEngine:
         batches = self._loader.batches(self.step, last)
         try:
             while self.step < last:
-                parts = self._advance(self._drawn(batches))
-                self._progress.advance(loss=f"{parts['loss']:.3f}")
-                if self.step % course.log_every == 0 or self.step == last:
-                    self._log(records, parts, done=self.step - first, seconds=time.perf_counter() - clock, last=last)
-                if self._validates():
-                    self._check(records)
-                elif self.step == last or self.step % course.val_every == 0:
-                    self._refuse_broken()
+                values = self._train_step(self._next_micro_batches(batches))
+                self._progress.advance(loss=f"{values['loss']:.3f}")
+                if self.step % plan.log_every == 0 or self.step == last:
+                    seconds = time.perf_counter() - clock
+                    self._record(records, values, done=self.step - first, seconds=seconds, last=last)
+                if self._validation_due():
+                    self._validate_and_save(records)
+                elif self.step == last or self.step % plan.val_every == 0:
+                    self._refuse_nonfinite_weights()
                     self._save()
         finally:
-            batches.close()  # here and now: its threads do not outlive it, whatever ended the run
+            batches.close()  # ends the loader's threads at once, whatever ended the run
             self._progress.close()
             if records is not None:
                 records.close()
 
-    def seconds_a_step(self, tries: int = 2) -> float:
-        """What a step takes in which everything is computed; nothing is learnt. A first one is not timed."""
-        course = self._course
-        self.step = course.judged - 1  # where unlabelled views count
+    def seconds_per_step(self, tries: int = 2) -> float:
+        """Mean time of `tries` steps with all losses, after one that is not timed. The weights do not change."""
+        plan = self._plan
+        self.step = plan.schedule_steps - 1  # a step in which the unlabelled losses count
         batches = self._loader.batches(self.step, self.step + tries + 1)
-        self._pair.train()
-        began = time.perf_counter()
+        self._ensemble.train()
+        start = time.perf_counter()
         try:
             for attempt in range(tries + 1):
-                drawn = self._drawn(batches)
-                if self._gradients(drawn) is None:
-                    raise self._too_big(drawn[0])
-                began = time.perf_counter() if attempt == 0 else began
-            return (time.perf_counter() - began) / tries
+                micro_batches = self._next_micro_batches(batches)
+                if self._gradients(micro_batches) is None:
+                    raise self._out_of_memory(micro_batches[0])
+                start = time.perf_counter() if attempt == 0 else start
+            return (time.perf_counter() - start) / tries
         finally:
             batches.close()
             self.optimizer.zero_grad(set_to_none=True)
-            self.step, self._waited = 0, 0.0
+            self.step, self._wait_seconds = 0, 0.0
 
-    def _validates(self) -> bool:
-        """Whether a validation follows the last step."""
-        judged = self._course.judged
-        return self.step == judged or (self.step < judged and self.step % self._course.val_every == 0)
+    def _validation_due(self) -> bool:
+        """Whether the step just done is followed by a validation."""
+        schedule_steps = self._plan.schedule_steps
+        return self.step == schedule_steps or (self.step < schedule_steps and self.step % self._plan.val_every == 0)
 
-    def _begin_anew(self) -> None:
-        """The weights of the beginning, for steps in which all labels teach.
+    def _restart(self) -> None:
+        """Reset weights, optimiser and running mean to those before step 0, for the half that trains with all labels.
 
-        Going on with the weights at hand was far worse: on few-landsat they ended at a mIoU of .81 and .61 by seed,
-        from the beginning at .84 and .78.
+        Continuing from the weights of the first half was far worse: on few-landsat it ended at mIoU .81 and .61 by
+        seed, the restart at .84 and .78.
         """
-        self._pair.load_state_dict(self._initial)
+        self._ensemble.load_state_dict(self._initial)
         self.optimizer.state.clear()
         if self._ema is not None:
             self._ema.module.load_state_dict(self._initial)
             self._ema.n_averaged.zero_()
 
     def validate(self) -> None:
-        """Take the tallies of what there is now; records, best and state stay as they are."""
-        self._pair.eval()
-        self.tally, self.validated = self._validate(self._pair), self.step
+        """Validate the current weights and keep the counts. Records, best files and state are not written."""
+        self._ensemble.eval()
+        self.validation, self.validated = self._run_validation(self._ensemble), self.step
         if self._ema is not None:
-            self.mean = self._validate(self._ema.module)
+            self.ema_validation = self._run_validation(self._ema.module)
 
-    def _drawn(self, batches: Iterator[DrawnBatch]) -> list[DrawnBatch]:
-        """The passes of the next step; the time that they are waited for is counted."""
-        began = time.perf_counter()
-        drawn = [next(batches) for _ in range(self._loader.passes)]
-        self._waited += time.perf_counter() - began
-        return drawn
+    def _next_micro_batches(self, batches: Iterator[DrawnBatch]) -> list[DrawnBatch]:
+        """The micro-batches of the next step; adds the time spent waiting for them to `_wait_seconds`."""
+        start = time.perf_counter()
+        micro_batches = [next(batches) for _ in range(self._loader.passes)]
+        self._wait_seconds += time.perf_counter() - start
+        return micro_batches
 
-    def _advance(self, batches: list[DrawnBatch]) -> dict[str, float]:
-        """One step; the values of its parts over all ranks."""
-        course = self._course
-        if self.step == course.judged and course.refit:
-            self._begin_anew()
-        step = self.step % course.judged
+    def _train_step(self, batches: list[DrawnBatch]) -> dict[str, float]:
+        """Make one step; its values (see `step_values`) over all ranks."""
+        plan = self._plan
+        if self.step == plan.schedule_steps and plan.refit:
+            self._restart()
+        step = self.step % plan.schedule_steps
         factor = (
-            one_cycle(step, course.judged)
-            if course.schedule == "cycle"
-            else poly(step, course.judged, lag=course.lr_lag, warmup=course.warmup)
+            one_cycle(step, plan.schedule_steps)
+            if plan.schedule == "cycle"
+            else poly(step, plan.schedule_steps, lag=plan.lr_lag, warmup=plan.warmup)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
-        self._pair.train()
+        self._ensemble.train()
         self.optimizer.zero_grad(set_to_none=True)
-        found = self._gradients(batches)
-        if found is None:
-            raise self._too_big(batches[0])
-        if not math.isfinite(found["loss"]):  # that of all ranks, so all of them stop here
-            raise _diverged(self.step + 1, f"the loss is {found['loss']}")
+        values = self._gradients(batches)
+        if values is None:
+            raise self._out_of_memory(batches[0])
+        if not math.isfinite(values["loss"]):  # the loss over all ranks, so that all of them stop here
+            raise _diverged(self.step + 1, f"the loss is {values['loss']}")
         self._scaler.unscale_(self.optimizer)
-        for student in self._pair.students.values():
-            if course.clip_norm:
-                torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], course.clip_norm)
+        for student in self._ensemble.students.values():
+            if plan.clip_norm:
+                torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], plan.clip_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self._ema is not None:
-            self._ema.update_parameters(self._pair)
+            self._ema.update_parameters(self._ensemble)
         self.step += 1
-        return found
+        return values
 
     def _gradients(self, batches: list[DrawnBatch]) -> dict[str, float] | None:
-        """Gradients of a step, and the values of its parts; None where the device has too little memory."""
+        """Compute the gradients of a step from its micro-batches; its values, or None if the device lacks memory."""
         losses: list[StudentLoss] = []
-        one = self._loader.one_pass
+        single = self._loader.one_pass
         try:
-            over = None if one else self._survey(batches)
+            denominators = None if single else self._denominators(batches)
             for index, batch in enumerate(batches):
-                losses += self._backward(batch, over, synced=index == len(batches) - 1)
+                losses += self._backward(batch, denominators, synced=index == len(batches) - 1)
         except torch.OutOfMemoryError:
-            return None  # not handled here: what is being raised keeps the step's tensors alive
-        return step_values(losses, (lambda values: values) if one else self._runtime.summed)
+            return None  # the caller raises: while this exception lives, its frames keep the step's tensors alive
+        return step_values(losses, (lambda values: values) if single else self._runtime.summed)
 
-    def _survey(self, batches: list[DrawnBatch]) -> dict[str, dict[str, Tensor]]:
-        """What the terms of each student are divided by, over all passes of the step."""
+    def _denominators(self, batches: list[DrawnBatch]) -> dict[str, dict[str, Tensor]]:
+        """The count of each loss term over the whole step, by student and term; empty where each rank divides alone."""
         device = self._runtime.device
-        counts = survey(
+        counts = loss_denominators(
             self._students,
             lambda: (batch.to(device, strong=False) for batch in batches),
-            self.step % self._course.judged,
+            self.step % self._plan.schedule_steps,
             self._sums,
             self._runtime,
         )
-        return counts if self._course.shared_counts else {}
+        return counts if self._plan.shared_counts else {}
 
-    def _too_big(self, batch: DrawnBatch) -> ResourceError:
-        """What to try where a step does not fit: the largest half of a half … of the batch that does, found by trying.
+    def _out_of_memory(self, batch: DrawnBatch) -> ResourceError:
+        """The error for a step that does not fit into memory, with the settings to try.
 
-        Among several ranks nothing is tried, because the others would wait for this one.
+        On a single rank the batch is halved until a step fits. With several ranks half of it is named without a trial,
+        because the other ranks would wait for this one.
         """
         size = len(batch.images)
-        fitting, alone = size // 2, self._runtime.ranks == 1
-        while alone and fitting:
+        fitting, single_rank = size // 2, self._runtime.ranks == 1
+        while single_rank and fitting:
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             if self._gradients([batch.first(fitting)]) is not None:
@@ -331,9 +353,10 @@ class TrainingEngine:
             fitting //= 2
         hint = "one crop alone does not fit: try a smaller --crop, or --checkpointing"
         if fitting:
-            said = "fits" if alone else "needs half of it"
-            whole = fitting * self._runtime.ranks
-            hint = f"--batch {whole} {said}; with --set accumulate={-(-self._loader.crops // whole)} a step is as large"
+            verdict = "fits" if single_rank else "needs half the memory"
+            total = fitting * self._runtime.ranks
+            accumulate = -(-self._loader.crops // total)
+            hint = f"--batch {total} {verdict}; with --set accumulate={accumulate} a step has as many crops"
         return ResourceError(
             f"{self._runtime.device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels "
             "does not fit into its memory",
@@ -341,60 +364,67 @@ class TrainingEngine:
         )
 
     def _backward(
-        self, batch: DrawnBatch, over: Mapping[str, Mapping[str, Tensor]] | None, *, synced: bool
+        self, batch: DrawnBatch, denominators: Mapping[str, Mapping[str, Tensor]] | None, *, synced: bool
     ) -> list[StudentLoss]:
-        """Gradients of one pass, one student after the other, without waiting for the device in between.
+        """Add the gradients of one micro-batch, one student after the other, without waiting for the device.
 
-        `over` is what `_survey` has found, where a step has more passes.
+        `denominators`: result of `_denominators`; None where the step has one micro-batch. `synced`: DDP averages the
+        gradients over the ranks now, as after the last micro-batch of a step.
         """
         views = batch.to(self._runtime.device)
         losses = []
-        shared = self._course.shared_counts
-        self._sums.begin()
+        shared = self._plan.shared_counts
+        self._sums.begin_micro_batch()
         with without_sync(*self._models.values(), wanted=not synced):
-            step = self.step % self._course.judged
+            step = self.step % self._plan.schedule_steps
             for name, terms in run_students(self._students, views, step, called=self._models):
-                if over is None:
+                if denominators is None:
                     loss, values = total_loss(terms, self._runtime, shared=shared)
                 else:
-                    parts = over[name] if shared else self._loader.shares
+                    counts = denominators[name] if shared else self._loader.shares
                     portion = len(batch.slots) / self._loader.crops
-                    loss, values = share_of_loss(terms, parts, self._runtime, portion=portion)
+                    loss, values = micro_batch_loss(terms, counts, self._runtime, portion=portion)
                 self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                losses.append(StudentLoss(name, {part: term.weight for part, term in terms.items()}, values))
+                losses.append(StudentLoss(name, {term: terms[term].weight for term in terms}, values))
         return losses
 
-    def _log(self, records: Records | None, parts: dict[str, float], *, done: int, seconds: float, last: int) -> None:
+    def _record(
+        self, records: Records | None, values: dict[str, float], *, done: int, seconds: float, last: int
+    ) -> None:
+        """Write the values, speed and memory of the step; `done` steps of this call took `seconds`."""
         if records is None:
             return
-        course = self._course
+        plan = self._plan
         rate = next(group["lr"] for group in self.optimizer.param_groups if group["name"].endswith("decoder"))
-        records.add(self.step, {**parts, "lr": rate})
+        records.add(self.step, {**values, "lr": rate})
         speed = done / max(seconds, 1e-9)
         images = speed * self._loader.images
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
-        timing = {"images_per_second": images, "seconds": seconds, "waited": self._waited, "gpu_gb": memory}
+        timing = {"images_per_second": images, "seconds": seconds, "waited": self._wait_seconds, "gpu_gb": memory}
         records.add_timing(self.step, timing)
-        left = duration((last - self.step) / max(speed, 1e-9))
+        remaining = duration((last - self.step) / max(speed, 1e-9))
         log.info(
             "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
-            len(str(course.steps)), self.step, course.steps, summary(parts), rate, images, left,
+            len(str(plan.steps)), self.step, plan.steps, summary(values), rate, images, remaining,
         )  # fmt: skip
 
-    def _check(self, records: Records | None) -> None:
-        """Validate, keep what is the best so far, save. The running mean is kept beside the model, not in its place."""
-        self._refuse_broken()
+    def _validate_and_save(self, records: Records | None) -> None:
+        """Validate, and save the models, those with a new best validation as best files too.
+
+        The running mean of the weights has files of its own.
+        """
+        self._refuse_nonfinite_weights()
         self.validate()
-        assert self.tally is not None
-        found = findings(self.tally, self.mean, guided=self.guided)
-        improved = [file for file in self.best_files if self._improved(found, file)]
+        assert self.validation is not None
+        figures = validation_figures(self.validation, self.ema_validation, guided=self.guided)
+        improved = [file for file in self.best_files if self._update_best(figures, file)]
         if records is not None:
-            records.add(self.step, found)
-            if self._look is not None:
-                records.add_views(self.step, self._look(self._pair), self._manifest.class_map.colors)
-            scored = [*self.tally.told, *([EMA + FUSED] if self.mean is not None else [])]
-            shown = "  ".join(f"{name} {percent(found[f'{name}/miou'])}" for name in scored)
-            log.info("step %d  validation mIoU: %s%s", self.step, shown, _best_so_far(improved))
+            records.add(self.step, figures)
+            if self._sample_views is not None:
+                records.add_views(self.step, self._sample_views(self._ensemble), self._manifest.class_map.colors)
+            scored = [*self.validation.score_names, *([EMA + FUSED] if self.ema_validation is not None else [])]
+            scores = "  ".join(f"{name} {percent(figures[f'{name}/miou'])}" for name in scored)
+            log.info("step %d  validation mIoU: %s%s", self.step, scores, _best_so_far(improved))
             losses, validations = read(self._folder)
             names = self._manifest.class_map.names
             for warning in (drifting(losses, validations), starving(validations, names)):
@@ -402,71 +432,75 @@ class TrainingEngine:
                     log.warning(warning)
         self._save(improved)
 
-    def _refuse_broken(self) -> None:
-        """Stop where a gradient was no number in the last step, of which no loss has told yet."""
-        whole = [values.isfinite().all() for values in self._pair.state_dict().values()]
-        if not torch.stack(whole).all():
-            raise _diverged(self.step, "the weights hold values that are no numbers")
+    def _refuse_nonfinite_weights(self) -> None:
+        """Stop where weights are NaN or infinite: after a bad gradient in the last step no loss has shown it yet."""
+        finite = [values.isfinite().all() for values in self._ensemble.state_dict().values()]
+        if not torch.stack(finite).all():
+            raise _diverged(self.step, "some weights are NaN or infinite")
 
-    def _improved(self, found: Mapping[str, float], file: BestFile) -> bool:
-        """Whether a validation beats all earlier ones by the mIoU of a file; if so it is the best from now on."""
-        miou = found[file.figure]
+    def _update_best(self, figures: Mapping[str, float], file: BestFile) -> bool:
+        """Whether a validation has the highest mIoU so far for a best file; if so it is kept as the best."""
+        miou = figures[file.figure]
         if miou <= self.best.get(file.key("miou"), -1.0):
             return False
         self.best |= {file.key("step"): float(self.step), file.key("miou"): miou}
         return True
 
     def _save(self, improved: Collection[BestFile] = ()) -> None:
-        """Write the models, then the state: what a killed run leaves behind is never older than its state."""
+        """Write the model files, then the state: if the run is killed, no model file is older than the state."""
         if not self._runtime.leads:
             return
-        for prefix, model, tally in self._kept():
-            model.manifest = self._described(tally)
+        for prefix, model, validation in self._models_to_save():
+            model.manifest = self._current_manifest(validation)
             contents = {}
             for file in improved:
-                if file.prefix == prefix and tally is not None:
+                if file.prefix == prefix and validation is not None:
                     contents[file.name] = file.content(model)
-                    write_text(self._folder / file.counts_name, json.dumps(tally.plain()) + "\n")
-            final = {prefix + FINAL: model} if self._course.refit and self.step == self._course.steps else {}
+                    write_text(self._folder / file.counts_name, json.dumps(validation.plain()) + "\n")
+            final = {prefix + FINAL: model} if self._plan.refit and self.step == self._plan.steps else {}
             for name, content in {**contents, **final, prefix + LAST: model}.items():
-                weights.save(content, self._folder / name, half=self._course.half_files)
+                weights.save(content, self._folder / name, half=self._plan.half_files)
         State(
             step=self.step,
             manifest=self._manifest.model_dump_json(),
-            model=self._pair.state_dict(),
+            model=self._ensemble.state_dict(),
             ema={} if self._ema is None else self._ema.module.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
             best=self.best,
             settings=self._settings,
             validated=self.validated,
-            initial=self._initial if self.step <= self._course.judged else {},
-            counts={prefix: torch.from_numpy(tally.vector()) for prefix, _, tally in self._kept() if tally is not None},
+            initial=self._initial if self.step <= self._plan.schedule_steps else {},
+            counts={
+                prefix: torch.from_numpy(validation.vector())
+                for prefix, _, validation in self._models_to_save()
+                if validation is not None
+            },
         ).save(self._folder)
 
-    def _kept(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:
-        """What is saved: the prefix of its names, the model, its validation."""
-        mean = [(EMA, self._ema.module, self.mean)] if self._ema is not None else []
-        return [("", self._pair, self.tally), *mean]
+    def _models_to_save(self) -> list[tuple[str, Ensemble, ValidationCounts | None]]:
+        """Prefix of the file names, model and last validation: of the model, and of the running mean of its weights."""
+        averaged = [(EMA, self._ema.module, self.ema_validation)] if self._ema is not None else []
+        return [("", self._ensemble, self.validation), *averaged]
 
-    def _described(self, tally: ValidationCounts | None) -> Manifest:
-        """The manifest with what the training has reached; scores of other weights than these are no part of it."""
+    def _current_manifest(self, validation: ValidationCounts | None) -> Manifest:
+        """The manifest with the steps done, and with `validation` if that is of the current weights."""
         training = {**self._manifest.training, "steps": self.step}
-        if self.step > self._course.judged:
-            training["all_labels"] = True  # scores on the labels that validated would be too high
-        if tally is not None and self.validated == self.step:
-            training["validation"] = {key: round(value, 4) for key, value in tally.facts().items()}
+        if self.step > self._plan.schedule_steps:
+            training["all_labels"] = True  # the validation labels have trained too: scores on them would be too high
+        if validation is not None and self.validated == self.step:
+            training["validation"] = {key: round(value, 4) for key, value in validation.facts().items()}
         return self._manifest.model_copy(update={"training": training})
 
 
 def _best_so_far(improved: Collection[BestFile]) -> str:
-    """The end of a log line: whose validation is the best so far."""
+    """The end of a log line: the students, or the fused map, whose mIoU is the best so far."""
     names = ", ".join(file.prefix + file.scored for file in improved)
     return f"  (best so far: {names})" if names else ""
 
 
-def _diverged(step: int, found: str) -> ConfigError:
+def _diverged(step: int, reason: str) -> ConfigError:
     return ConfigError(
-        f"step {step}: {found}; the run has diverged",
-        hint="start anew with a smaller --set lr=… or more steps of --set warmup=…; what was saved before stays",
+        f"step {step}: {reason}; the run has diverged",
+        hint="start a new run with a smaller --set lr=… or a larger --set warmup=…; the files of earlier steps stay",
     )

@@ -1,7 +1,6 @@
-"""The model files of a run.
+"""The model files of a run: last weights, those with the best validation, and those trained with all labels.
 
-The last weights, those of the best validation of all students and of each alone, and those that all labels have made in
-the end, the ones that validated among them.
+Best validations are kept for the fused map of all students and, on request, for each student.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from co2s_cli.training.names import BEST, EMA, best_of, counts_of
 
 @dataclass(frozen=True, slots=True)
 class BestFile:
-    """A model file that holds the weights of the step with the highest mIoU of one kind."""
+    """A model file with the weights of the step at which one validation mIoU was highest."""
 
     prefix: str
-    """Of names: empty for the model, `EMA` for the running mean of its weights."""
+    """Prefix of file and figure names: empty for the model, `EMA` for the running mean of its weights."""
     scored: str
-    """Whose mIoU decides: `FUSED`, or a student's name; the file then holds that student alone."""
+    """Which mIoU: `FUSED` for the fused map, or a student's name; the file then holds only that student."""
 
     @property
     def name(self) -> str:
@@ -34,37 +33,37 @@ class BestFile:
 
     @property
     def counts_name(self) -> str:
-        """File name of what was counted when it was validated."""
+        """Name of the file with the validation counts of that step."""
         return counts_of(self.name)
 
     @property
     def figure(self) -> str:
-        """Name of its mIoU among the findings of a validation."""
+        """Name of its mIoU among the figures of a validation."""
         return f"{self.prefix}{self.scored}/miou"
 
     def key(self, what: str) -> str:
-        """Name of its "step" or "miou" in the state of the run."""
+        """Key of its best `what`, "step" or "miou", in the state of the run."""
         return self.prefix + (what if self.scored == FUSED else f"{self.scored}/{what}")
 
     def content(self, model: Ensemble) -> Ensemble:
-        """What of a model it holds."""
+        """The model to store in the file: `model`, or its scored student as a model."""
         return model if self.scored == FUSED else alone(model, self.scored)
 
 
 def best_files(students: Sequence[str], *, select_students: bool, averaged: bool) -> tuple[BestFile, ...]:
-    """The files of a run that keep a best step; of a student alone only where there are several.
+    """The best files of a run: for the fused map, and with `select_students` for each of several students.
 
-    `averaged`: the run keeps a running mean of its weights.
+    `averaged`: the run keeps a running mean of its weights, which has best files too.
     """
     scored = (FUSED, *(students if select_students and len(students) > 1 else ()))
     return tuple(BestFile(prefix, name) for prefix in (("", EMA) if averaged else ("",)) for name in scored)
 
 
 def check_kept(folder: Path, files: Iterable[BestFile]) -> None:
-    """Refuse a run that has lost or damaged a model file which it may name as its best one in the end.
+    """Refuse to resume a run if one of its best files, which its report may name, is missing or damaged.
 
     Raises:
-        ModelError: the file, and what can be done.
+        ModelError: names the file, and what can be done.
     """
     for file in files:
         path = folder / file.name
@@ -77,13 +76,13 @@ def check_kept(folder: Path, files: Iterable[BestFile]) -> None:
 
 
 def alone(model: Ensemble, student: str) -> Ensemble:
-    """One student of a model as a model of its own, on the same tensors; its own validation is that of its map."""
+    """One student of a model as a model with the same tensors; the student's validation scores are those of its map."""
     manifest = model.manifest
     training: dict[str, Any] = dict(manifest.training)
     if "validation" in training:
-        own = {key: value for key, value in training["validation"].items() if key.startswith(f"{student}/")}
-        fused = {f"{FUSED}/{figure}": own[f"{student}/{figure}"] for figure in ("miou", "accuracy")}
-        training["validation"] = {**own, **fused}
+        scores = {key: value for key, value in training["validation"].items() if key.startswith(f"{student}/")}
+        fused = {f"{FUSED}/{figure}": scores[f"{student}/{figure}"] for figure in ("miou", "accuracy")}
+        training["validation"] = {**scores, **fused}
     specs = {name: spec for name, spec in manifest.students.items() if name == student}
-    changed = {"students": specs, "fusion": "mean", "training": training}
-    return Ensemble(manifest.model_copy(update=changed), {student: model.students[student]})
+    changes = {"students": specs, "fusion": "mean", "training": training}
+    return Ensemble(manifest.model_copy(update=changes), {student: model.students[student]})

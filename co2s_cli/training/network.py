@@ -1,4 +1,4 @@
-"""The model that a run starts from: new students with their weights, or a model file."""
+"""The model before the first step: new students with random or pretrained weights, or students of a model file."""
 
 from __future__ import annotations
 
@@ -25,27 +25,31 @@ from co2s_cli.training.transfer import transfer
 log = logging.getLogger(__name__)
 
 _RANDOM_LAYER_SCALE = 1e-5
+"""timm's initial LayerScale, which the published random DINO student (`dino_init`) has."""
+
 FRESH_LAYER_SCALE = 0.1
-"""timm starts at 1e-5, through which a network that trains from scratch for a short time learns next to nothing."""
+"""Initial LayerScale of students without weights. With timm's 1e-5 a short run from scratch learns next to nothing."""
 
 
 def first_ensemble(settings: TrainConfig, data: Dataset) -> Ensemble:
-    """The model before the first step.
+    """The model before the first step, on the CPU.
 
     Raises:
         ModelError: weights or a model file that do not fit.
     """
     students = students_of(settings, data.bands)
-    begins = settings.init and (str(settings.init) != weights.START or "dino" in (students or ()))
-    return opened(settings, _from_file(settings, data, students) if begins else _fresh(settings, data, students))
+    uses_file = settings.init and (str(settings.init) != weights.START or "dino" in (students or ()))
+    model = _model_from_file(settings, data, students) if uses_file else _new_model(settings, data, students)
+    return choose_trainable(settings, model)
 
 
 def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentName, ...] | None:
-    """Who learns; None: those of the model file that the run begins with, else the paper's pair.
+    """Names of the students to train; None: those of the model file `settings.init`, without one the paper's pair.
 
-    The packaged start has seen red, green and blue: with other bands its DINO student was far below `local` on few
-    polygons, and took their mean down. There three of that kind learn, because from few labels one of them differs by
-    beginning: on few-landsat .82 to .87 alone, .85 to .86 three together.
+    The packaged start model was trained on red, green and blue. With other bands its DINO student was far worse than a
+    `local` student on few polygons, and lowered the mean of both. For such bands three `local` students train, because
+    with few labels the result of one depends on its initial weights: on few-landsat .82 to .87 mIoU for one, .85 to .86
+    for three together.
     """
     if settings.students is None and str(settings.init) == weights.START:
         return ("dino", "local") if rgb_places(bands) and len(bands) == len(catalog.RGB) else LOCAL_NAMES
@@ -53,65 +57,66 @@ def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentNam
 
 
 def sees_one_view(settings: TrainConfig, bands: Sequence[str]) -> bool:
-    """Whether UniMatch and Co2S are to see one strong view in place of two and of dropped features.
+    """Whether UniMatch and Co2S use one strong view instead of two and the feature view; `single_view` if it is set.
 
-    With the packaged start's DINO student beside `local` that gained 1.7 points on india-s2 in the mean and took
-    a fifth less time; three of `local`'s kind lost by it on few-landsat.
+    With the DINO student of the packaged start model and a `local` student one view gained 1.7 points on india-s2 in
+    the mean and took a fifth less time; three `local` students lost by it on few-landsat.
     """
     if settings.single_view is not None:
         return settings.single_view
     return str(settings.init) == weights.START and "dino" in (students_of(settings, bands) or ())
 
 
-def opened(settings: RunConfig, ensemble: Ensemble) -> Ensemble:
-    """The model with those parameters open to training that the settings choose."""
+def choose_trainable(settings: RunConfig, ensemble: Ensemble) -> Ensemble:
+    """Set which backbone parameters train, as `train_backbone` says; returns the same ensemble."""
     part, weights_by_name = settings.train_backbone, weights_of(settings)
     for name, student in ensemble.students.items():
-        scratch = not settings.init and weights_by_name[name] == "none"
-        student.train_backbone(("all" if scratch else "attention") if part == "auto" else part)  # type: ignore[operator]
+        from_scratch = not settings.init and weights_by_name[name] == "none"
+        trained = ("all" if from_scratch else "attention") if part == "auto" else part
+        student.train_backbone(trained)  # type: ignore[operator]
     return ensemble
 
 
 def weights_of(settings: RunConfig) -> dict[str, str]:
-    """The weights of each student's backbone by its name, `auto` resolved."""
-    chosen = {SINGLE: _resolved(settings.student_weights, settings.student or "")}
+    """The pretrained weights (a tag, a file or none) of each student's backbone, by student; `auto` is resolved."""
+    weights_by_name = {SINGLE: _resolve_auto(settings.student_weights, settings.student or "")}
     if isinstance(settings, TrainConfig):
-        dino = "none" if settings.dino_init == "random" else _resolved(settings.dino_weights, settings.dino)
-        chosen |= {"clip": settings.clip_weights, "dino": dino, **dict.fromkeys(LOCAL_NAMES, "none")}
-    return chosen
+        dino = "none" if settings.dino_init == "random" else _resolve_auto(settings.dino_weights, settings.dino)
+        weights_by_name |= {"clip": settings.clip_weights, "dino": dino, **dict.fromkeys(LOCAL_NAMES, "none")}
+    return weights_by_name
 
 
-def _resolved(weights: str, name: str) -> str:
+def _resolve_auto(weights: str, name: str) -> str:
     return (name.partition(".")[2] or "none") if weights == "auto" else weights
 
 
-def _fresh(settings: TrainConfig, data: Dataset, students: Sequence[StudentName] | None) -> Ensemble:
-    """New students, filled with pretrained weights where the settings name some."""
+def _new_model(settings: TrainConfig, data: Dataset, students: Sequence[StudentName] | None) -> Ensemble:
+    """New students, with pretrained weights where the settings name some."""
     statistics = data.statistics()
     specs: dict[str, StudentSpec] = {
         name: catalog.standardized(student_spec(settings, name, data.bands), *statistics)
         for name in students or DEFAULT_STUDENTS
     }
-    return drawn(settings, manifest(settings, data, specs, fusion=settings.fusion))
+    return build_model(settings, model_manifest(settings, data, specs, fusion=settings.fusion))
 
 
-def drawn(settings: RunConfig, described: Manifest, *, known: Collection[str] = ()) -> Ensemble:
-    """The model that a manifest describes, with pretrained weights where the settings name some.
+def build_model(settings: RunConfig, manifest: Manifest, *, from_file: Collection[str] = ()) -> Ensemble:
+    """The model that `manifest` describes, with pretrained weights where the settings name some.
 
-    For the students `known` none are fetched: a model file has them.
+    Students in `from_file` get none: the caller fills them from a model file.
     """
-    torch.manual_seed(settings.seed)  # what no weights fill is drawn here, and nothing later draws from this stream
-    chosen = weights_of(settings) | dict.fromkeys(known, "none")
-    ensemble = new_ensemble(described, chosen)
+    torch.manual_seed(settings.seed)  # for the random initial weights; nothing later draws from this stream
+    weights_by_name = weights_of(settings) | dict.fromkeys(from_file, "none")
+    ensemble = new_ensemble(manifest, weights_by_name)
     for name, student in ensemble.students.items():
-        if chosen[name] == "none":
+        if weights_by_name[name] == "none":
             published = isinstance(settings, TrainConfig) and settings.dino_init == "random" and name == "dino"
             set_layer_scale(student, _RANDOM_LAYER_SCALE if published else FRESH_LAYER_SCALE)
     return ensemble
 
 
 def student_spec(settings: TrainConfig, name: StudentName, bands: Sequence[str]) -> StudentSpec:
-    """What a new student is, by its name and the settings."""
+    """The specification of a new student `name` with the settings' backbone and options."""
     if name in LOCAL_NAMES:
         return catalog.local_student(bands)
     weights = weights_of(settings)[name]
@@ -128,13 +133,13 @@ def student_spec(settings: TrainConfig, name: StudentName, bands: Sequence[str])
 
 
 def set_layer_scale(student: nn.Module, value: float) -> None:
-    """Let every block of a transformer without weights begin with this share of what it does."""
+    """Set the LayerScale (the initial factor of the output of each block) of all transformer blocks to `value`."""
     for name, parameter in student.named_parameters():
         if "gamma" in name:
             nn.init.constant_(parameter, value)
 
 
-def manifest(
+def model_manifest(
     settings: RunConfig,
     data: Dataset,
     students: Mapping[str, StudentSpec],
@@ -143,9 +148,9 @@ def manifest(
     taught_under: Sequence[str] = (),
     **facts: Any,
 ) -> Manifest:
-    """What the model file will say about itself; `facts` join those about its training.
+    """The manifest of the model to train; `facts` are added to its facts about the training.
 
-    `taught_under` are the licences of teachers, each a phrase.
+    `taught_under`: a phrase with the licence of each teacher model.
     """
     return Manifest(
         classes=tuple(data.classes.plain()),
@@ -170,8 +175,12 @@ def manifest(
     )
 
 
-def _from_file(settings: TrainConfig, data: Dataset, students: Sequence[StudentName] | None) -> Ensemble:
-    """A model of the data's classes and bands that begins with what a model file has for it."""
+def _model_from_file(settings: TrainConfig, data: Dataset, students: Sequence[StudentName] | None) -> Ensemble:
+    """A model for the classes and bands of the data, filled with the tensors of the model file `init` that fit.
+
+    Raises:
+        ModelError: the file holds a single student, which the method cannot train, or nothing in it fits.
+    """
     assert settings.init is not None
     source = weights.load(settings.init)
     if SINGLE in source.students and settings.method in ("co2s", "unimatch"):
@@ -180,58 +189,62 @@ def _from_file(settings: TrainConfig, data: Dataset, students: Sequence[StudentN
             hint="--method fixmatch or supervised",
         )
     old = source.manifest
-    wanted: Sequence[str] = tuple(old.students) if SINGLE in old.students or not students else students
-    same = (old.class_map.names, old.bands) == (data.classes.names, data.bands)
+    names: Sequence[str] = tuple(old.students) if SINGLE in old.students or not students else students
+    same_data = (old.class_map.names, old.bands) == (data.classes.names, data.bands)
     specs: dict[str, StudentSpec] = {}
-    for name in wanted:
-        known = old.students.get(name)  # type: ignore[call-overload]
-        if known is not None:
-            specs[name] = catalog.for_bands(known, data.bands)
+    for name in names:
+        old_spec = old.students.get(name)  # type: ignore[call-overload]
+        if old_spec is not None:
+            specs[name] = catalog.for_bands(old_spec, data.bands)
         elif name != SINGLE:
             specs[name] = student_spec(settings, name, data.bands)  # type: ignore[arg-type]
-    if not same:  # what goes on with the same classes and bands keeps the statistics that it has learnt with
+    if not same_data:  # with the same classes and bands the model keeps the band statistics that it was trained with
         statistics = data.statistics()
         specs = {name: catalog.standardized(spec, *statistics) for name, spec in specs.items()}
-    described = manifest(settings, data, specs, fusion=settings.fusion)
-    target = begun_from(settings, source, drawn(settings, described, known=old.students))
+    manifest = model_manifest(settings, data, specs, fusion=settings.fusion)
+    target = start_from(settings, source, build_model(settings, manifest, from_file=old.students))
     if {(item.name, item.prompts) for item in data.classes.classes} - {
         (item.name, item.prompts) for item in old.class_map.classes
     }:
-        read_prompts(target, weights_of(settings))  # a file's say other words, even for classes of its names
+        read_prompts(target, weights_of(settings))  # the file's prompts differ, even where class names are the same
     return target
 
 
-def begun_from(settings: RunConfig, source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Ensemble:
-    """`target` with all that fits of `source`, the model in the file `settings.init`.
+def start_from(settings: RunConfig, source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Ensemble:
+    """`target` after a copy of every tensor that fits from `source`, the model in the file `settings.init`.
+
+    Tensors whose names begin with one of `leave` are not copied.
 
     Raises:
-        ModelError: nothing of it fits.
+        ModelError: no tensor fits.
     """
-    taken = transfer(source, target, leave=leave)
-    if not any(count for count, _ in taken.taken.values()):
-        held, wanted = ", ".join(source.students), ", ".join(target.students)
-        raise ModelError(f"{settings.init}: nothing in it fits (it holds {held}, wanted: {wanted})")
-    log.info("%s: taken %s", settings.init, taken)
+    copied = transfer(source, target, leave=leave)
+    if not any(count for count, _ in copied.taken.values()):
+        file_students, wanted = ", ".join(source.students), ", ".join(target.students)
+        raise ModelError(f"{settings.init}: no tensor in it fits (its students: {file_students}; wanted: {wanted})")
+    log.info("%s: taken %s", settings.init, copied)
     return target
 
 
 def _as_published(spec: GuidedSpec, options: dict[str, Any]) -> GuidedSpec:
+    """The student as in the released code: ImageNet statistics, and `options` for its backbone."""
     backbone = spec.backbone.model_copy(update={"options": {**spec.backbone.options, **options}, **IMAGENET})
     return spec.model_copy(update={"backbone": backbone})
 
 
 def _licence(settings: RunConfig, students: Mapping[str, StudentSpec], taught_under: Sequence[str]) -> str:
-    """What the weights that a run starts from bring along, then what its teachers do."""
+    """The licences of the weights that a run starts from, then those of its teachers, each named once."""
     return "; ".join(dict.fromkeys(text for text in (_inherited(settings, students), *taught_under) if text))
 
 
 def _inherited(settings: RunConfig, students: Mapping[str, StudentSpec]) -> str:
     if settings.init is not None:
         return weights.read_manifest(settings.init).licence
-    found = weights_of(settings)
-    known = any(
-        "dinov3" in spec.backbone.name and found[name] != "none"
+    """The licence of the weights that a run starts from; empty where they ask for no mention."""
+    weights_by_name = weights_of(settings)
+    dinov3 = any(
+        "dinov3" in spec.backbone.name and weights_by_name[name] != "none"
         for name, spec in students.items()
         if not isinstance(spec, LocalSpec)
     )
-    return "DINOv3 weights carry Meta's DINOv3 licence" if known else ""
+    return "DINOv3 weights carry Meta's DINOv3 licence" if dinov3 else ""

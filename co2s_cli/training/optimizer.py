@@ -1,4 +1,4 @@
-"""Optimiser groups of the students, and which rate each of them trains at."""
+"""Parameter groups of the optimiser, each with its learning rate."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from co2s_cli.models.ensemble import Ensemble
 def parameter_groups(
     ensemble: Ensemble, lr: float, *, backbone: float, decoder: float, queries: float
 ) -> list[dict[str, object]]:
-    """Optimiser groups: for each student its backbone, its learnable queries and its decoder, by their factor of `lr`.
+    """For each student the groups of its backbone, learnable queries and decoder, with their factors of the rate `lr`.
 
-    To the decoder of a dense student belongs what it fuses with. The base rate is kept in `base`; the schedule
-    multiplies it.
+    The fusion layers of a dense student belong to its decoder. A group keeps its base rate in `base`, which the
+    schedule multiplies.
     """
     groups: list[dict[str, object]] = []
     factors = {"backbone": backbone, "queries": queries, "decoder": decoder}

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.jsonl (numbers that a second run repeats), timing.jsonl, TensorBoard."""
+"""Records of a run while it trains: metrics.jsonl (reproducible numbers), timing.jsonl, TensorBoard; and warnings."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.names import EMA, METRICS, TIMING
 
 _GAP = 4
-"""White columns between the pictures of a crop."""
+"""Width in pixels of the white gap between the pictures of a crop."""
 
 
 class Records:
-    """The open records of a run folder; for the leading rank alone."""
+    """The open record files in a run folder; only rank 0 has them."""
 
     def __init__(self, folder: Path, *, done: int) -> None:
-        """Go on after `done` steps: what a killed run wrote beyond its last whole state is dropped."""
+        """Append after step `done`; lines of later steps, which a killed run left after its last state, are removed."""
         for name in (METRICS, TIMING):
-            _cut(folder / name, done)
+            _drop_later_lines(folder / name, done)
         self._metrics = (folder / METRICS).open("a", encoding="utf-8")
         self._timing = (folder / TIMING).open("a", encoding="utf-8")
-        from torch.utils.tensorboard import SummaryWriter  # loads TensorBoard: only where it is written
+        from torch.utils.tensorboard import SummaryWriter  # imports TensorBoard, which takes long: only when needed
 
         self._events: Any = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of numbers that any run with the same settings repeats."""
+        """Append a line of numbers to metrics.jsonl; a run with the same settings repeats them."""
         self._metrics.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         self._metrics.flush()
         self._draw(step, values)
 
     def add_timing(self, step: int, values: Mapping[str, float]) -> None:
-        """A line about speed and memory."""
+        """Append a line about speed and memory to timing.jsonl."""
         self._timing.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         self._timing.flush()
         self._draw(step, values)
 
     def add_views(self, step: int, views: Sequence[SampleView], colors: Sequence[Color]) -> None:
-        """Crops of a validation as images of TensorBoard: image, labels and predictions beside each other."""
+        """Add validation crops to TensorBoard: for each a picture with image, labels and predictions side by side."""
         for number, view in enumerate(views, 1):
             panels = view.panels(colors)
             gap = np.full((view.image.shape[0], _GAP, 3), 255, np.uint8)
@@ -55,7 +55,7 @@ class Records:
             self._events.add_image(f"crop {number}: {', '.join(panels)}", row, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all record files."""
         self._metrics.close()
         self._timing.close()
         self._events.close()
@@ -66,24 +66,24 @@ class Records:
 
 
 def read(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """The training lines and the validation lines of metrics.jsonl."""
+    """The lines of metrics.jsonl with losses of training steps, and those with figures of validations."""
     lines = lines_of(folder / METRICS)
     return [line for line in lines if "loss" in line], [line for line in lines if "loss" not in line]
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a record up to the first that is none; none where there is no record."""
+    """The lines of a record file up to the first damaged one; empty where there is no such file."""
     return [json.loads(line) for _, line in _whole_lines(path)] if path.exists() else []
 
 
-def _cut(path: Path, done: int) -> None:
-    """Drop the lines of later steps, and a last line that was cut short."""
+def _drop_later_lines(path: Path, done: int) -> None:
+    """Remove the lines of steps after `done`, and everything from the first damaged line on."""
     if path.exists():
         write_text(path, "".join(line + "\n" for step, line in _whole_lines(path) if step <= done))
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[float, str]]:
-    """Step and text of each line of a record up to the first that is none."""
+    """Step and text of each line of a record file up to the first line that is no JSON with a step."""
     check_readable(path)
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -93,37 +93,39 @@ def _whole_lines(path: Path) -> Iterator[tuple[float, str]]:
 
 
 def refuse_older(folder: Path, step: int, *, every: int) -> None:
-    """Refuse a state of `step` steps where a later one was written, which happens `every` so many steps.
+    """Refuse a state of step `step` if the records show that the run wrote a later one; it writes one `every` steps.
 
     Raises:
         ModelError: the records reach further than a run gets between two states.
     """
-    path, due = folder / METRICS, (step // every + 1) * every
-    told = max((line_step for line_step, _ in _whole_lines(path)), default=0) if path.exists() else 0
-    if told > due:
+    path, next_state = folder / METRICS, (step // every + 1) * every
+    recorded = max((line_step for line_step, _ in _whole_lines(path)), default=0) if path.exists() else 0
+    if recorded > next_state:
         raise ModelError(
-            f"{folder}: its state is of step {step}, but {METRICS} reaches step {told:.0f}, and a state of step {due} "
-            "was written",
+            f"{folder}: its state is of step {step}, but {METRICS} reaches step {recorded:.0f}, and a state of step "
+            f"{next_state} was written",
             hint=f"put the last state back, or remove {path} to go on from step {step}",
         )
 
 
-def findings(tally: ValidationCounts, mean: ValidationCounts | None, *, guided: bool) -> dict[str, float]:
-    """What the record keeps of a validation of the model and of the running mean of its weights.
+def validation_figures(
+    validation: ValidationCounts, ema_validation: ValidationCounts | None, *, guided: bool
+) -> dict[str, float]:
+    """The figures that metrics.jsonl keeps of a validation of the model and of the running mean of its weights.
 
-    Coverage and precision are told of those alone that give the pseudo-labels: the mean, where there is one, else the
-    students themselves. A frozen guide (`guided`) gives its own, of which the students' figures say nothing.
+    Coverage and precision describe pseudo-labels. They are those of the running mean, where the run has one, because it
+    makes the pseudo-labels; else those of the students. If a frozen model makes them (`guided`) there are none.
     """
-    found = tally.facts() | _recalls(tally.confusions[FUSED])
-    if mean is not None:
-        found = {name: value for name, value in found.items() if not name.endswith(("/coverage", "/precision"))}
-        theirs = {name: value for name, value in mean.facts().items() if "/" in name and not name.endswith("/taught")}
-        found |= {EMA + name: value for name, value in theirs.items()}
-    return {name: value for name, value in found.items() if not (guided and about_labels(name))}
+    figures = validation.facts() | _recalls(validation.confusions[FUSED])
+    if ema_validation is not None:
+        figures = {name: value for name, value in figures.items() if not name.endswith(("/coverage", "/precision"))}
+        ema_figures = ema_validation.facts().items()
+        figures |= {EMA + name: value for name, value in ema_figures if "/" in name and not name.endswith("/taught")}
+    return {name: value for name, value in figures.items() if not (guided and about_labels(name))}
 
 
 def _recalls(matrix: Confusion) -> dict[str, float]:
-    """Share of the labelled pixels of each class that are found, by the id of the class."""
+    """Recall of each class that has validation labels, by "fused/recall/" and the class id."""
     return {
         f"{FUSED}/recall/{class_id}": int(matrix[class_id, class_id]) / int(matrix[class_id].sum())
         for class_id in labelled_classes(matrix)
@@ -131,28 +133,29 @@ def _recalls(matrix: Confusion) -> dict[str, float]:
 
 
 def about_labels(name: str) -> bool:
-    """Whether a figure of a validation says what is learnt from unlabelled pixels, and how well."""
+    """Whether a figure of a validation describes pseudo-labels: how many there are, how good, who learns from them."""
     return name.endswith(("coverage", "precision", "taught", "agreement"))
 
 
 def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]], *, drop: float = 0.03) -> str | None:
-    """One sentence where pseudo-labels get worse while the loss falls: the students confirm each other's errors.
+    """A warning where pseudo-labels get worse while the loss falls: students that confirm each other's errors; or None.
 
-    It is said when they have just become that bad, not at each validation after that; where there are no pseudo-labels
-    there is nothing to say.
+    It comes at the first validation where the precision of a student's pseudo-labels is `drop` below its best so far,
+    not at each one after that.
     """
     if len(validations) < 2 or len(losses) < 2:
         return None
-    last, before = validations[-1], validations[:-1]
+    last, earlier = validations[-1], validations[:-1]
     for name in sorted(key for key in last if key.endswith("/precision")):
-        known = [line for line in before if name in line]
-        if not known:
+        lines = [line for line in earlier if name in line]
+        if not lines:
             continue
-        best = max(known, key=lambda line: line[name])
-        bad = best[name] - drop
-        then = [line["loss"] for line in losses if line["step"] <= best["step"]][-3:]
-        now = [line["loss"] for line in losses][-3:]
-        if last[name] < bad <= known[-1][name] and then and sum(now) / len(now) < sum(then) / len(then):
+        best = max(lines, key=lambda line: line[name])
+        limit = best[name] - drop
+        losses_then = [line["loss"] for line in losses if line["step"] <= best["step"]][-3:]
+        losses_now = [line["loss"] for line in losses][-3:]
+        falls = losses_then and sum(losses_now) / len(losses_now) < sum(losses_then) / len(losses_then)
+        if last[name] < limit <= lines[-1][name] and falls:
             return (
                 f"drift: the pseudo-labels of {name.partition('/')[0]} fell from {best[name]:.1%} right (step "
                 f"{best['step']:.0f}) to {last[name]:.1%} while the loss fell; more labels, a higher threshold or "
@@ -162,38 +165,38 @@ def drifting(losses: list[dict[str, float]], validations: list[dict[str, float]]
 
 
 def starving(
-    validations: list[dict[str, float]], names: Sequence[str], *, least: float = 0.3, left: float = 0.1
+    validations: list[dict[str, float]], names: Sequence[str], *, high: float = 0.3, low: float = 0.1
 ) -> str | None:
-    """One sentence where a class is hardly found any more that was: pseudo-labels of other classes took its place.
+    """A warning where pseudo-labels of other classes crowd out a class, so that its recall collapses; or None.
 
-    `least`: the share of its labelled pixels that the three validations before found in the mean; `left`: the share
-    below which it starves. It is said when it has just come to that.
+    It comes at the first validation where the recall is below `low`, if its mean over the three validations before is
+    at least `high`.
     """
     for class_id, name in enumerate(names):
         key = f"{FUSED}/recall/{class_id}"
-        known = [line for line in validations if key in line]
-        before = known[-4:-1]
-        if len(before) < 3 or not known[-1][key] < left <= before[-1][key]:
+        lines = [line for line in validations if key in line]
+        previous = lines[-4:-1]
+        if len(previous) < 3 or not lines[-1][key] < low <= previous[-1][key]:
             continue
-        best = max(known[:-1], key=lambda line: line[key])
-        if sum(line[key] for line in before) / len(before) >= least:
+        best = max(lines[:-1], key=lambda line: line[key])
+        if sum(line[key] for line in previous) / len(previous) >= high:
             return (
                 f"drift: class {name} starves: {best[key]:.0%} of its labelled pixels were found (step "
-                f"{best['step']:.0f}), now {known[-1][key]:.0%}; more labels of it, "
+                f"{best['step']:.0f}), now {lines[-1][key]:.0%}; more labels of it, "
                 "balance=uniform or threshold_share help"
             )
     return None
 
 
-def summary(parts: dict[str, float]) -> str:
-    """The loss and its parts as a person reads them: means over the students."""
+def summary(values: dict[str, float]) -> str:
+    """The loss and its terms for a log line; terms are means over the students."""
     merged: dict[str, list[float]] = {}
-    for name, value in parts.items():
+    for name, value in values.items():
         merged.setdefault(name.partition("/")[2] or name, []).append(value)
-    return "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in merged.items())
+    return "  ".join(f"{name} {sum(numbers) / len(numbers):.3f}" for name, numbers in merged.items())
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """A time as hours:minutes:seconds."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

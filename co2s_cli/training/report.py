@@ -1,4 +1,4 @@
-"""The report of a run, its curves and its confusion matrix, from the records and the validations."""
+"""The report of a run, with curves and confusion matrix, from its records and validations."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from co2s_cli.scoring.report import md_row
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
 from co2s_cli.training.model_files import BestFile
 from co2s_cli.training.names import EMA
-from co2s_cli.training.records import about_labels, findings, read
+from co2s_cli.training.records import about_labels, read, validation_figures
 
 
 def write(
     folder: Path,
-    tally: ValidationCounts | None,
+    validation: ValidationCounts | None,
     names: Sequence[str],
     facts: Mapping[str, Any],
     *,
-    mean: ValidationCounts | None = None,
+    ema_validation: ValidationCounts | None = None,
     guided: bool = False,
 ) -> dict[str, Any]:
-    """Write the report into a run folder and give what report.json says. Without a validation there are no scores.
+    """Write the report into a run folder; returns the content of report.json. Without a validation there are no scores.
 
-    `tally` is the last validation and `mean` that of the running mean of the weights, where the run keeps one; those of
-    the best models are read from the folder. `guided`: neither students nor mean gave the pseudo-labels, of which then
-    nothing is known.
+    `validation` is the last one and `ema_validation` that of the running mean of the weights, where the run keeps one;
+    those of the best models are read from the folder. `names` are the classes. `guided`: a frozen model made the
+    pseudo-labels, so that validation has no figures about them.
     """
     content: dict[str, Any] = dict(facts)
     best = {prefix: counts_in(folder, prefix) for prefix in ("", EMA)}
     if best[""] is not None:
         content["best_validation"] = _all_scores(best, names)
-    if tally is not None:
-        content["validation"] = _all_scores({"": tally, EMA: mean}, names)
-        told = findings(tally, mean, guided=guided)
-        content["pseudo_labels"] = {key: value for key, value in told.items() if about_labels(key)}
-    shown = best[""] or tally
-    if shown is not None:
-        content["confusion"] = shown.confusions[FUSED].tolist()
+    if validation is not None:
+        content["validation"] = _all_scores({"": validation, EMA: ema_validation}, names)
+        figures = validation_figures(validation, ema_validation, guided=guided)
+        content["pseudo_labels"] = {key: value for key, value in figures.items() if about_labels(key)}
+    drawn = best[""] or validation
+    if drawn is not None:
+        content["confusion"] = drawn.confusions[FUSED].tolist()
         title = f"{FUSED}, {'best' if best[''] else 'last'} step, % of the true class"
-        draw_confusion(folder / "confusion.png", shown.confusions[FUSED], names, title=title)
+        draw_confusion(folder / "confusion.png", drawn.confusions[FUSED], names, title=title)
     write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_text(folder / "report.md", _markdown(content, names))
     _curves(folder)
@@ -54,7 +54,11 @@ def write(
 
 
 def counts_in(folder: Path, prefix: str = "") -> ValidationCounts | None:
-    """What was counted when the best model of a run was validated; None where the run has none."""
+    """The validation counts of the best model of a run; None where the run has no best model.
+
+    Raises:
+        InputError: their file is damaged.
+    """
     path = folder / BestFile(prefix, FUSED).counts_name
     if not path.exists():
         return None
@@ -65,18 +69,18 @@ def counts_in(folder: Path, prefix: str = "") -> ValidationCounts | None:
         raise InputError(f"{path}: is damaged ({one_line(error)})", hint=hint) from error
 
 
-def _all_scores(tallies: Mapping[str, ValidationCounts | None], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Scores of each student and of all together, by name; tallies by the prefix of their names."""
+def _all_scores(validations: Mapping[str, ValidationCounts | None], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Scores of each student and of the fused map, by name; `validations` by the prefix of these names."""
     return {
-        prefix + name: _scores(tally.confusions[name], names)
-        for prefix, tally in tallies.items()
-        if tally is not None
-        for name in tally.told
+        prefix + name: _scores(validation.confusions[name], names)
+        for prefix, validation in validations.items()
+        if validation is not None
+        for name in validation.score_names
     }
 
 
 def _scores(matrix: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Figures of a confusion matrix; a class without validation labels has none and does not count in the mean."""
+    """Scores of a confusion matrix; a class without validation labels has None and does not count in the mean."""
     scored = labelled_classes(matrix)
     scores = Scores.of(matrix, over=scored)
     return {
@@ -100,22 +104,22 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
         lines += ["", "| best model | step | mean IoU % |", "|---|---|---|"]
         lines += [f"| {name} | {kept['step']:.0f} | {_percent(kept['miou'])} |" for name, kept in best.items()]
     tables = [("Best model", content.get("best_validation")), ("Last validation", content.get("validation"))]
-    told = [(title, found) for title, found in tables if found]
-    for title, found in told:
-        lines += ["", f"## {title}", "", *_table(found, names, content.get("labeled_pixels", {}))]
-    if not told:
+    filled = [(title, scores) for title, scores in tables if scores]
+    for title, scores in filled:
+        lines += ["", f"## {title}", "", *_table(scores, names, content.get("labeled_pixels", {}))]
+    if not filled:
         return "\n".join([*lines, "", "Not validated in this call.", ""])
     return "\n".join([*lines, "", "![curves](curves.png)", "", "![confusion](confusion.png)", ""])
 
 
-def _table(found: Mapping[str, Any], names: Sequence[str], labeled: Mapping[str, int]) -> list[str]:
-    """IoU of each class by each student, and its pixels that train and that validate."""
-    head = ["IoU %", *found, "labelled pixels", "validated pixels"]
-    first = next(iter(found.values()))
-    rows = [["mean", *(_percent(part["miou"]) for part in found.values()), "", f"{first['pixels']:,}"]]
+def _table(scores: Mapping[str, Any], names: Sequence[str], labeled: Mapping[str, int]) -> list[str]:
+    """A Markdown table: IoU of each class (row) by each student (column), and its training and validation pixels."""
+    head = ["IoU %", *scores, "labelled pixels", "validated pixels"]
+    first = next(iter(scores.values()))
+    rows = [["mean", *(_percent(column["miou"]) for column in scores.values()), "", f"{first['pixels']:,}"]]
     for name in names:
-        figures = [_percent(part["iou"][name]) for part in found.values()]
-        rows.append([name, *figures, f"{labeled.get(name, 0):,}", f"{first['class_pixels'][name]:,}"])
+        ious = [_percent(column["iou"][name]) for column in scores.values()]
+        rows.append([name, *ious, f"{labeled.get(name, 0):,}", f"{first['class_pixels'][name]:,}"])
     return [md_row(head), "|---|" + "---:|" * (len(head) - 1), *map(md_row, rows)]
 
 
@@ -127,39 +131,43 @@ _STYLES = ("-", "--", ":", "-.")
 
 
 def _curves(folder: Path) -> None:
+    """Draw curves.png: losses, validation mIoU and figures about pseudo-labels against the step."""
     losses, validations = read(folder)
-    made, axes = figure(3, 15, 5)
+    image, axes = figure(3, 15, 5)
     keys = [key for key in (losses[-1] if losses else {}) if key not in ("step", "lr")]
     _draw_lines(axes[0], losses, keys, "loss", marker="")
-    told = sorted({key for line in validations for key in line})
-    _draw_lines(axes[1], validations, [key for key in told if key.endswith("miou")], "validation mIoU")
-    # one student alone learns from no other
-    about = [key for key in told if about_labels(key) and key != f"{SINGLE}/taught"]
+    figure_names = sorted({key for line in validations for key in line})
+    _draw_lines(axes[1], validations, [key for key in figure_names if key.endswith("miou")], "validation mIoU")
+    # a single student has no peer to learn from
+    about = [key for key in figure_names if about_labels(key) and key != f"{SINGLE}/taught"]
     _draw_lines(axes[2], validations, about, "pseudo-labels on validation")
     for axis in axes[1:]:
         axis.set_ylim(-0.02, 1.02)
-    draw(made, folder / "curves.png")
+    draw(image, folder / "curves.png")
 
 
-def _draw_lines(axis: Any, lines: Sequence[Mapping[str, float]], keys: Sequence[str], title: str, **looks: Any) -> None:
-    """A line for each key: the colour tells what is drawn, the dashes whose it is; of one thing alone, both tell whose.
+def _draw_lines(
+    axis: Any, records: Sequence[Mapping[str, float]], keys: Sequence[str], title: str, **options: Any
+) -> None:
+    """Plot the figure of each key, "student/figure" or "figure", against the step.
 
-    No two lines look the same as long as they are of up to four students and ten things, or of one and forty.
+    The colour stands for the figure and the dashes for the student; if there is a single figure, both stand for the
+    student. Lines can be told apart for up to four students with ten figures each, or one student with forty.
     """
     split = {key: key.partition("/") if "/" in key else ("", "", key) for key in keys}
-    owners = list(dict.fromkeys(owner for owner, _, _ in split.values() if owner))
-    things = list(dict.fromkeys(thing for _, _, thing in split.values()))
-    for key, (owner, _, thing) in split.items():
-        rank = owners.index(owner) if owner else 0
-        colour = things.index(thing) if len(things) > 1 else rank
-        known = [line for line in lines if key in line]
+    students = list(dict.fromkeys(student for student, _, _ in split.values() if student))
+    quantities = list(dict.fromkeys(quantity for _, _, quantity in split.values()))
+    for key, (student, _, quantity) in split.items():
+        student_index = students.index(student) if student else 0
+        colour = quantities.index(quantity) if len(quantities) > 1 else student_index
+        with_key = [record for record in records if key in record]
         axis.plot(
-            [line["step"] for line in known],
-            [line[key] for line in known],
+            [record["step"] for record in with_key],
+            [record[key] for record in with_key],
             color=f"C{colour % 10}",
-            linestyle=_STYLES[(rank + colour // 10) % len(_STYLES)],
+            linestyle=_STYLES[(student_index + colour // 10) % len(_STYLES)],
             label=key,
-            **{"marker": ".", "linewidth": 1.2, **looks},
+            **{"marker": ".", "linewidth": 1.2, **options},
         )
     axis.set_title(title)
     axis.set_xlabel("step")

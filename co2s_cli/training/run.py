@@ -1,4 +1,4 @@
-"""One run from settings to report, of whichever command: check everything, then run the engine, then report."""
+"""One training run of `train` or `distill`: check settings, data and weights, run the engine, write the report."""
 
 from __future__ import annotations
 
@@ -33,86 +33,90 @@ from co2s_cli.progress import Progress
 from co2s_cli.scoring.validation import FUSED
 from co2s_cli.training import report
 from co2s_cli.training.engine import TrainingEngine
-from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, STATE, WRITTEN, check_new, made_in
+from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, RUN_FILES, STATE, check_new, result_files_in
 from co2s_cli.training.runtime import Runtime, device_name, started
-from co2s_cli.training.setup import Lesson, check_rules, engine_for, epoch_steps_of
+from co2s_cli.training.setup import TrainingSetup, check_rules, engine_for, epoch_steps_of
 from co2s_cli.training.state import State
 
 log = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 4000
 
-SHORTEST, LONGEST = 50, 1000
-"""Steps of a run whose length is counted in visits."""
+MIN_VISIT_STEPS, MAX_VISIT_STEPS = 50, 1000
+"""Least and largest number of steps of a run whose length is set by `visits`."""
 
 TRAINING_SHARE = 0.85
-"""Part of the minutes of a run that its steps may take; the rest is for validations, files and the report."""
+"""Share of `minutes` that the training steps may take; the rest is for validations, files and the report."""
 
-LARGEST_SHRINKING = 4.0
-"""By how much the published scale rule may shrink an image in the mean; it halves the largest of the papers' images."""
+MAX_SHRINK_FACTOR = 4.0
+"""Largest mean factor by which `scale_rule` fitted may shrink an image; it halves the largest of the papers' images."""
 
-Prepare = Callable[[Dataset, Manifest | None, Runtime], Lesson]
-"""Data, the manifest of the run that is resumed, this process → who learns and how."""
+Prepare = Callable[[Dataset, Manifest | None, Runtime], TrainingSetup]
+"""Data, manifest of the run to resume (None for a new run), runtime of this process → model, method, pseudo-labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a call has done."""
+    """Files and scores of a run when the command ends."""
 
     out: Path
+    """The run folder."""
     model: Path
-    """The one to use: `final`, else `best`, else `last`."""
+    """The model file to use: `final`, else `best`, else `last`."""
     last: Path
+    """The model file with the weights of the last step."""
     final: Path | None
-    """The one that learnt from all labels in the end, those that validated too; None where no such steps are wanted."""
+    """The model file trained with all labels, those held back for validation included; None without `refit`, or before
+    the run's last step."""
     best: Path | None
-    """The one with the best validation of all students together; None before the first validation."""
+    """The model file with the highest validation mIoU of the fused map; None before the first validation."""
     best_students: dict[str, Path]
-    """Of each student the file with its own best validation, where the run keeps them."""
+    """By student: the model file with its own highest validation mIoU, where the run keeps such files."""
     step: int
-    """Steps done."""
+    """Number of steps done."""
     steps: int
-    """Steps of the whole run."""
+    """Number of steps of the whole run."""
     best_miou: float | None
+    """mIoU of `best`."""
     miou: dict[str, float]
-    """Of each student, of all together and of the running mean at the last validation of this call."""
+    """mIoU at the last validation, by student or "fused"; with the prefix "ema-" that of the running mean."""
 
 
-def conduct(
+def run_training(
     settings: RunConfig, prepare: Prepare, *, command: str, progress: Progress, with_unlabeled: bool = True
 ) -> RunResult:
-    """Run as `settings` say what `prepare` makes of the data.
+    """Train what `prepare` makes of settings and data, from the first check to the report.
 
     Raises:
         ConfigError, InputError, ModelError: data or weights that do not fit; all of it before the first step.
-        ConfigError: the loss or the weights are no numbers any more; the last whole state stays.
+        ConfigError: loss or weights became NaN or infinite; the last whole state stays.
         InterruptError: Ctrl-C; the last whole state stays.
     """
     out = _folder(settings)
-    with started(settings.device) as runtime, contextlib.ExitStack() as held:
+    with started(settings.device) as runtime, contextlib.ExitStack() as locks:
         begun: BegunRun | None = None
         with runtime.agreed():
             if runtime.leads:
-                held.enter_context(_only_writer(out))
+                locks.enter_context(_only_writer(out))
                 _check_folder(out, settings)
-                begun = _begun(out, settings) if settings.resume else None
+                begun = _read_begun_run(out, settings) if settings.resume else None
         begun = runtime.from_leader(begun)
         with runtime.agreed():
             data = data_of(settings, with_unlabeled=with_unlabeled)
             check_scale(settings, data)
             check_rules(settings, data)
             before = None if begun is None else begun.manifest_for(data, out)
-            lesson = prepare(data, before, runtime)
+            setup = prepare(data, before, runtime)
         refit = data.whole is not None
-        made = partial(
-            engine_for, settings, data, lesson, runtime,
+        build_engine = partial(
+            engine_for, settings, data, setup, runtime,
             folder=out, refit=refit, progress=progress, processes=runtime.ranks if begun is None else begun.processes,
         )  # fmt: skip
-        steps = length_of(settings, data, runtime, made) * (1 + refit) if begun is None else begun.steps
-        engine = made(steps=steps)
+        steps = length_of(settings, data, runtime, build_engine) * (1 + refit) if begun is None else begun.steps
+        engine = build_engine(steps=steps)
         if settings.resume:
             engine.resume()
-        else:  # from here on nothing is refused any more, and what an earlier run left may go
+        else:  # every check has passed: files of an earlier run may be removed
             _clear_folder(out, runtime)
             if runtime.leads:
                 _write_config(
@@ -125,11 +129,11 @@ def conduct(
                     device=device_name(runtime.device),
                 )
         if runtime.leads:
-            _tell_start(settings, data, lesson.pair, runtime, steps=steps)
+            _log_start(settings, data, setup.ensemble, runtime, steps=steps)
         _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
-            _tell_end(result, engine)
+            _log_end(result, engine)
             _report(out, settings, data, engine, result)
         runtime.wait()
     return result
@@ -137,24 +141,28 @@ def conduct(
 
 @contextlib.contextmanager
 def _only_writer(out: Path) -> Iterator[None]:
-    """No other run writes into the folder while this one lasts; what killed ones left of their files goes."""
+    """Lock the run folder against other runs, and remove the temporary files that killed runs left in it."""
     with only_writer(out):
-        for name in WRITTEN:
+        for name in RUN_FILES:
             clear_leftovers(out / name)
         yield
 
 
 def check_scale(settings: RunConfig, data: Dataset) -> None:
-    """Refuse the published scale rule where it would shrink whole scenes to the size of chips."""
+    """Refuse the published scale rule where it would shrink whole scenes to the size of chips.
+
+    Raises:
+        ConfigError: names the image, and by how much it would shrink.
+    """
     if settings.scale_rule != "fitted":
         return
     for source in (*data.labeled.sources, *(data.unlabeled.sources if data.unlabeled else ())):
         long, short = max(source.scene.original.shape), min(source.scene.original.shape)
-        shrunk = max(long / BASE[0], short / BASE[1])
-        if shrunk > LARGEST_SHRINKING:
+        factor = max(long / BASE[0], short / BASE[1])
+        if factor > MAX_SHRINK_FACTOR:
             raise ConfigError(
                 f"{source.scene.source}: scale_rule fitted fits each image into {BASE[0]} × {BASE[1]} pixels, "
-                f"this one of {long} × {short} would be shrunk {shrunk:.0f} times",
+                f"this one of {long} × {short} would be shrunk {factor:.0f} times",
                 hint="--set scale_rule=own trains at the scene's own resolution, or cut the scene into chips",
             )
 
@@ -166,11 +174,11 @@ def _folder(settings: RunConfig) -> Path:
 
 
 def _check_folder(out: Path, settings: RunConfig) -> None:
-    """Refuse a folder that holds another run, or none where one is to be resumed."""
+    """Refuse a folder that holds another run, or with --resume one that holds no state of a run."""
     if settings.resume and not (out / STATE).is_file():
-        begun = (out / CONFIG).exists()  # and stopped before its first state was whole
-        how = "start it anew with --overwrite" if begun else "start it without --resume"
-        raise InputError(f"{out}: holds no state of a run to resume", hint=how)
+        stopped_early = (out / CONFIG).exists()  # the run ended before its first state was whole
+        hint = "start it anew with --overwrite" if stopped_early else "start it without --resume"
+        raise InputError(f"{out}: holds no state of a run to resume", hint=hint)
     if settings.resume:
         return
     if not settings.overwrite:
@@ -178,22 +186,22 @@ def _check_folder(out: Path, settings: RunConfig) -> None:
 
 
 def _clear_folder(out: Path, runtime: Runtime) -> None:
-    """Take away what an earlier run left in the folder; what no run writes there stays."""
-    runtime.wait()  # every rank has found its data and weights good
+    """Remove the files that an earlier run made in the folder; files that no run writes stay."""
+    runtime.wait()  # every rank has checked its data and weights
     if runtime.leads:
         check_writable(out)
-        for old in made_in(out):
+        for old in result_files_in(out):
             old.unlink()
     runtime.wait()
 
 
 def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
-    """Everything that a run with these settings learns from and validates with."""
+    """Labelled, unlabelled and validation data of a run with these settings."""
     symmetry = Symmetry(flip_rows=settings.flips == "both", turn=settings.rotate)
     view = View(settings.crop, settings.scale, settings.scale_rule, symmetry)
     split = {"split_by": settings.split_by} if settings.split_by == "tile" else {}
     return assemble(
-        _described_data(settings).model_copy(update=split),
+        _data_config(settings).model_copy(update=split),
         view=view,
         seed=settings.seed,
         ratio=settings.labeled_ratio,
@@ -205,48 +213,48 @@ def data_of(settings: RunConfig, *, with_unlabeled: bool = True) -> Dataset:
     )
 
 
-def _described_data(settings: RunConfig) -> DataConfig:
+def _data_config(settings: RunConfig) -> DataConfig:
     if settings.root is None:
         return read_data(Path(settings.data))
-    known = find_protocol(settings.data)
-    resolution = {"ground_resolution": known.shown_resolution(settings.eval_resize)}
-    return protocol.data_of(known, settings.root, settings.splits).model_copy(update=resolution)
+    published = find_protocol(settings.data)
+    resolution = {"ground_resolution": published.shown_resolution(settings.eval_resize)}
+    return protocol.data_of(published, settings.root, settings.splits).model_copy(update=resolution)
 
 
 def length_of(
-    settings: RunConfig, data: Dataset, runtime: Runtime, made: Callable[..., TrainingEngine] | None = None
+    settings: RunConfig, data: Dataset, runtime: Runtime, build_engine: Callable[..., TrainingEngine] | None = None
 ) -> int:
-    """Steps of a run, of its first half where it is made again with all labels.
+    """Number of steps of a run; with `refit` of each of its halves.
 
-    `made`: an engine of so many `steps`, to find the pace of this machine with.
+    `build_engine(steps=…)` makes an engine that measures the time of a step, where the length is set by `minutes`.
     """
     if settings.epochs is not None:
         return settings.epochs * epoch_steps_of(settings, data, runtime.ranks)
     if settings.visits is not None:
         crops = settings.batch * settings.accumulate
-        return min(max(SHORTEST, -(-settings.visits * data.places // crops)), LONGEST)
-    if settings.minutes is not None and made is not None:
-        seconds = runtime.mean(made(steps=2).seconds_a_step())
+        return min(max(MIN_VISIT_STEPS, -(-settings.visits * data.places // crops)), MAX_VISIT_STEPS)
+    if settings.minutes is not None and build_engine is not None:
+        seconds = runtime.mean(build_engine(steps=2).seconds_per_step())
         return max(1, int(settings.minutes * 60 * TRAINING_SHARE / seconds / (2 if data.whole else 1)))
     return settings.steps or DEFAULT_STEPS
 
 
 @dataclass(frozen=True, slots=True)
 class BegunRun:
-    """What a resume has to know of the run in a folder before its state is loaded."""
+    """Facts about the run to resume that are needed before its state is loaded."""
 
     manifest: str
-    """JSON of its manifest."""
+    """The model's manifest as JSON."""
     steps: int
-    """Those of the whole run."""
+    """Number of steps of the whole run."""
     processes: int
-    """How many began it: what falls to each of them is computed at once, whatever their number is now."""
+    """Number of processes that the run began with: it decides how a batch is divided, however many there are now."""
 
     def manifest_for(self, data: Dataset, out: Path) -> Manifest:
-        """Its manifest.
+        """The model's manifest.
 
         Raises:
-            InputError: it began with other data.
+            InputError: the run began with other data than `data`.
         """
         manifest = Manifest.model_validate_json(self.manifest)
         if manifest.training.get("data") != data.digest:
@@ -254,8 +262,12 @@ class BegunRun:
         return manifest
 
 
-def _begun(out: Path, settings: RunConfig) -> BegunRun:
-    """The run in a folder, refused with other settings: its batches would be others."""
+def _read_begun_run(out: Path, settings: RunConfig) -> BegunRun:
+    """The run in a folder.
+
+    Raises:
+        OutputError: it has other settings, so that its batches would differ.
+    """
     state = State.load(out, lazily=True)
     state.check_settings(out, settings.deciding())
     return BegunRun(state.manifest, int(state.settings["whole_run"]), int(state.settings["processes"]))
@@ -266,36 +278,38 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
     try:
         if engine.step < steps:
             engine.fit(until)
-        elif engine.tally is None:  # all that is missing may be the report
+        elif engine.validation is None:  # the run may have been killed before it wrote its report
             engine.validate()
     except KeyboardInterrupt as error:
-        whole = (out / STATE).is_file()
-        again = (
-            f"co2s {command} --resume --out {out}" if whole else "no state was whole yet: start anew with --overwrite"
+        resumable = (out / STATE).is_file()
+        hint = (
+            f"co2s {command} --resume --out {out}"
+            if resumable
+            else "no state was written yet: start anew with --overwrite"
         )
-        raise InterruptError(f"interrupted in step {engine.step}", hint=again) from error
+        raise InterruptError(f"interrupted in step {engine.step}", hint=hint) from error
 
 
-def _tell_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int) -> None:
-    """Log what learns from what, how, and for how long; the time is told with the first steps."""
+def _log_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int) -> None:
+    """Log students, labels, method and number of steps; the time left is logged with the first steps."""
     sizes = (
         f"{name} ({sum(value.numel() for value in student.parameters()) / 1e6:.2f} M parameters)"
         for name, student in model.students.items()
     )
     log.info("students: %s; %d bands: %s", ", ".join(sizes), len(data.bands), ", ".join(data.bands))
-    if data.whole is None:  # else the pixels on both sides have been told
+    if data.whole is None:  # else the pixels that train and that validate have been logged with the split
         pixels = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes.names, data.counts, strict=True))
         log.info("labelled pixels that train: %s", pixels)
-    anew = f", from step {steps // 2} on anew with all labels" if data.whole else ""
+    refit = f", from step {steps // 2} on anew with all labels" if data.whole else ""
     precision = pick_precision(settings.precision, runtime.device)
     log.info(
         "%s on %s in %s: %d steps of %d crops of %d pixels%s",
-        settings.lesson, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, anew,
+        settings.lesson, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, refit,
     )  # fmt: skip
 
 
-def _tell_end(result: RunResult, engine: TrainingEngine) -> None:
-    """Log which model file is what."""
+def _log_end(result: RunResult, engine: TrainingEngine) -> None:
+    """Log what each model file holds."""
     if result.best is not None:
         miou, step = engine.best["miou"], engine.best["step"]
         log.info("%s: best validation, mIoU %.3f at step %d", result.best.name, miou, step)
@@ -305,9 +319,9 @@ def _tell_end(result: RunResult, engine: TrainingEngine) -> None:
 
 def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> RunResult:
     scores: dict[str, float] = {}
-    for prefix, tally in (("", engine.tally), (EMA, engine.mean)):
-        facts = tally.facts() if tally else {}
-        scores |= {prefix + name: facts[f"{name}/miou"] for name in (tally.told if tally else ())}
+    for prefix, validation in (("", engine.validation), (EMA, engine.ema_validation)):
+        figures = validation.facts() if validation else {}
+        scores |= {prefix + name: figures[f"{name}/miou"] for name in (validation.score_names if validation else ())}
     best = out / BEST if engine.best else None
     final = out / FINAL if refit and engine.step == steps else None
     return RunResult(
@@ -329,7 +343,7 @@ def _result(engine: TrainingEngine, out: Path, steps: int, *, refit: bool) -> Ru
 
 
 def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: Any) -> None:
-    """All settings, read back by --resume, and below them what the run was made with."""
+    """Write config.yaml: all settings, which --resume reads back, then versions, device and data of the run."""
     content = {
         **settings.model_dump(mode="json", exclude={"resume", "stop_after", "overwrite", "out"}),
         "made_with": {
@@ -363,4 +377,5 @@ def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngin
         "unlabeled_images": len(data.unlabeled.sources) if data.unlabeled else 0,
         "data_digest": data.digest,
     }
-    report.write(out, engine.tally, data.classes.names, facts, mean=engine.mean, guided=engine.guided)
+    names = data.classes.names
+    report.write(out, engine.validation, names, facts, ema_validation=engine.ema_validation, guided=engine.guided)

@@ -1,4 +1,4 @@
-"""Learning rate, ramp and length of a run as functions of the step, counted from 0."""
+"""Learning-rate schedules and ramps of loss weights as functions of the step, counted from 0; steps of an epoch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 
 
 def poly(step: int, total: int, *, power: float = 0.9, lag: int = 0, warmup: int = 0) -> float:
-    """Factor of the learning rate at `step` of `total`: linear warm-up, then (1 - step/total)^power.
+    """Factor of the learning rate at `step` of `total`: linear rise over `warmup` steps, then (1 - step/total)^power.
 
-    The published loop sets the rate after each step, so that it lags by one: steps 0 and 1 are both at the base.
+    `lag` = 1 is the published training loop, which sets the rate after each step: steps 0 and 1 both have the base
+    rate.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -18,8 +19,8 @@ def poly(step: int, total: int, *, power: float = 0.9, lag: int = 0, warmup: int
 def one_cycle(step: int, total: int, *, rise: float = 0.3) -> float:
     """Factor of the learning rate at `step` of `total`: half a cosine up from 1/25 over the share `rise`, then down.
 
-    Smith's 1cycle policy as torch's OneCycleLR shapes it, down to 4e-6. From nothing, a high rate in the middle of a
-    short run taught a tiny DINO student on india-s2 more (70 mIoU) than a lower one that only falls (59).
+    Smith's 1cycle policy in the shape of torch's OneCycleLR, down to 4e-6. In a short run from scratch a tiny DINO
+    student reached 70 mIoU on india-s2 with it, and 59 with a lower rate that only falls.
     """
     first, last = 1 / 25, 4e-6
     top = max(rise * total - 1, 1e-9)
@@ -30,13 +31,14 @@ def one_cycle(step: int, total: int, *, rise: float = 0.3) -> float:
 
 
 LONGEST_WAIT = 0.6
-"""Largest share of a run for which a number of steps keeps unlabelled pixels out: they count in every run."""
+"""Largest share of a run in which `after` keeps the unlabelled losses at weight 0, so that they count in every run."""
 
 
-def begun(step: int, total: int, *, start: float, over: float, after: int = 0) -> float:
-    """Weight of what unlabelled pixels teach at `step`: 0 before the share `start` of the run, 1 after `over` more.
+def unlabeled_weight(step: int, total: int, *, start: float, over: float, after: int = 0) -> float:
+    """Weight of the unlabelled losses at `step` of `total`: 0 for the share `start` of the steps, then linear to 1.
 
-    It stays 0 in the first `after` steps, unless those are more than `LONGEST_WAIT` of the run.
+    It rises over the share `over`. It also stays 0 in the first `after` steps, or in the share `LONGEST_WAIT` of all
+    steps if that is less.
     """
     first = max(start * total, min(after, LONGEST_WAIT * total))
     if first == 0 and over == 0:
@@ -45,7 +47,7 @@ def begun(step: int, total: int, *, start: float, over: float, after: int = 0) -
 
 
 def ramp(step: int, total: int, *, peak: float = 0.5, share: float = 0.2) -> float:
-    """Weight of the stability loss: a half cosine from 0 to `peak` over the first `share` of the run, 0 outside it."""
+    """Weight of the stability loss: half a cosine from 0 to `peak` over the first `share` of the run, 0 outside it."""
     if not 0 <= step < total:
         return 0.0
     length = round(share * total)
@@ -57,5 +59,5 @@ def ramp(step: int, total: int, *, peak: float = 0.5, share: float = 0.2) -> flo
 
 
 def steps_per_epoch(images: int, *, ranks: int, batch: int) -> int:
-    """Steps of one pass over `images` unlabelled images with `batch` images a rank: ⌊⌈images / ranks⌉ / batch⌋."""
+    """Steps of one pass over `images` images, `batch` a rank and step: ⌊⌈images / ranks⌉ / batch⌋, at least 1."""
     return max(1, -(-images // ranks) // batch)

@@ -1,4 +1,4 @@
-"""Settings and data → an engine ready to run."""
+"""Builds the training engine of a run from its settings and data: plan, loader, method, validation."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ from co2s_cli.progress import Progress
 from co2s_cli.scoring.samples import sample_areas, sample_views
 from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
-from co2s_cli.training.engine import Course, TrainingEngine
+from co2s_cli.training.engine import TrainingEngine, TrainingPlan
 from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.network import sees_one_view
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.step import Guide, Passes, StepSums, StudentStep
+from co2s_cli.training.step import Guide, StepSums, StudentForward, StudentStep
 
-_HEAVIEST = 1_000_000
-"""Largest weight of a class in a file; with it sums of losses are still far from what float32 holds."""
+_MAX_CLASS_WEIGHT = 1_000_000
+"""Largest class weight that a file may give; sums of losses with it stay far below the largest float32."""
 
 MOST_CROP_THREADS = 8
-"""One draws some 5 batches of 8 + 8 crops of 512 pixels a second, so that they stay ahead of any GPU."""
+"""Most threads that draw crops. One draws about 5 batches of 8 + 8 crops of 512 pixels a second: 8 outpace any GPU."""
 
 OTHER_BANDS = BandNoise(gain=0.2, offset=0.05, noise=0.02)
-"""Changes of each band in strong views of images that are not just red, green and blue: they have no hue to turn."""
+"""Random changes of each band in strong views of images that are not red, green, blue: they have no hue to change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """Who learns, and how."""
+class TrainingSetup:
+    """The model to train, the method, and the source of the pseudo-labels."""
 
-    pair: Ensemble
-    """On the device already."""
+    ensemble: Ensemble
+    """The students, already on the device."""
     method: Callable[[MethodRules], Supervised]
+    """Makes the method from the loss settings of the run."""
     guide: Guide | None = None
-    """Who gives the pseudo-labels; None: the student itself, or the running mean of its weights."""
+    """The frozen model that makes the pseudo-labels; None: each student itself, or the running mean of its weights."""
 
 
 def engine_for(
     settings: RunConfig,
     data: Dataset,
-    lesson: Lesson,
+    setup: TrainingSetup,
     runtime: Runtime,
     *,
     folder: Path,
@@ -67,13 +68,17 @@ def engine_for(
     refit: bool = False,
     progress: Progress,
 ) -> TrainingEngine:
-    """The engine of a run of `steps` steps that `processes` began, in whose second half all labels teach if `refit`."""
-    course = course_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, processes))
+    """The engine of a run of `steps` steps in all.
+
+    `processes`: how many the run began with, which on a resume may differ from how many there are now. `refit`: the
+    second half trains again from the initial weights, with all labels.
+    """
+    plan = plan_of(settings, steps, refit=refit, epoch_steps=epoch_steps_of(settings, data, processes))
     sums = StepSums(runtime)
-    rules = rules_of(settings, data, course.judged, sums)
-    method = lesson.method(rules)
+    rules = rules_of(settings, data, plan.schedule_steps, sums)
+    method = setup.method(rules)
     precision = pick_precision(settings.precision, runtime.device)
-    ema = Ema(lesson.pair, settings.ema) if settings.ema else None
+    ema = Ema(setup.ensemble, settings.ema) if settings.ema else None
     sliding = sliding_of(settings, processes)
 
     def validate(model: Ensemble) -> ValidationCounts:
@@ -89,10 +94,10 @@ def engine_for(
             ranks=runtime.ranks,
         )
         summed = runtime.summed(torch.from_numpy(counts.vector()).to(runtime.device))
-        return counts.filled(summed.cpu().numpy())
+        return counts.with_vector(summed.cpu().numpy())
 
     crops = sample_areas(data.val, settings.crop, whole=sliding.short_side is not None)
-    look = partial(
+    views = partial(
         sample_views,
         areas=crops,
         scaling=data.applied_scaling,
@@ -101,19 +106,21 @@ def engine_for(
         dtype=DTYPES[precision],
     )
     return TrainingEngine(
-        lesson.pair,
-        student_steps(settings, lesson, method, ema, dtype=DTYPES[precision]),
-        loader_of(settings, data, runtime, views=method.wants.strong, whole_from=course.judged, processes=processes),
-        course,
+        setup.ensemble,
+        student_steps(settings, setup, method, ema, dtype=DTYPES[precision]),
+        loader_of(
+            settings, data, runtime, views=method.required.strong, whole_from=plan.schedule_steps, processes=processes
+        ),
+        plan,
         runtime,
         sums=sums,
         folder=folder,
         settings={**settings.deciding(), "processes": processes, "whole_run": steps},
         validate=validate,
-        look=look,
+        sample_views=views,
         progress=progress,
         ema=ema,
-        guided=lesson.guide is not None,
+        guided=setup.guide is not None,
         half=precision == "fp16" and runtime.device.type == "cuda",
     )
 
@@ -121,9 +128,9 @@ def engine_for(
 def loader_of(
     settings: RunConfig, data: Dataset, runtime: Runtime, *, views: int, whole_from: int = 0, processes: int = 1
 ) -> Loader:
-    """The batches of this rank, with `views` strong views of the unlabelled crops, of a run that `processes` began.
+    """The loader of this rank, for a run that began with `processes`; `views` is the number of strong views.
 
-    From step `whole_from` on all labels are drawn from, where the data holds some back until then.
+    From step `whole_from` on it draws from all labels, those held back for validation included.
     """
     plan = BatchPlan(
         seed=settings.seed,
@@ -148,20 +155,20 @@ def loader_of(
 
 
 def crop_threads(runtime: Runtime) -> int:
-    """Threads that draw crops where the settings do not say it: on a CPU the networks want the other cores."""
+    """Threads that draw crops if the settings give no number: 2 on a CPU, where the networks need the other cores."""
     return min(MOST_CROP_THREADS, cores(runtime.ranks)) if runtime.device.type == "cuda" else 2
 
 
 def student_steps(
-    settings: RunConfig, lesson: Lesson, method: Supervised, ema: Ema | None, *, dtype: torch.dtype
+    settings: RunConfig, setup: TrainingSetup, method: Supervised, ema: Ema | None, *, dtype: torch.dtype
 ) -> dict[str, StudentStep]:
-    """Each student with its method and with whoever gives it pseudo-labels."""
-    made = {}
-    for number, (name, student) in enumerate(lesson.pair.students.items()):
-        guide = lesson.guide
+    """Each student, by name, with its method and with the model that makes its pseudo-labels."""
+    steps = {}
+    for number, (name, student) in enumerate(setup.ensemble.students.items()):
+        guide = setup.guide
         if guide is None and ema is not None:
-            guide = Passes(ema.module.students[name], compiled=settings.compile).probabilities  # type: ignore[arg-type]
-        made[name] = StudentStep(
+            guide = StudentForward(ema.module.students[name], compiled=settings.compile).probabilities  # type: ignore[arg-type]
+        steps[name] = StudentStep(
             student,  # type: ignore[arg-type]
             method,
             number=number,
@@ -171,34 +178,34 @@ def student_steps(
             compiled=settings.compile,
             checkpointed=settings.checkpointing,
         )
-    return made
+    return steps
 
 
 def strength_of(settings: RunConfig, bands: Sequence[str]) -> Strength:
-    """Of the strong views. Bands other than red, green, blue change by themselves where the settings do not say it."""
-    usual = NO_NOISE if len(bands) == 3 and rgb_places(bands) else OTHER_BANDS
-    given = (settings.strong_gain, settings.strong_offset, settings.strong_noise)
-    limits = (usual.gain, usual.offset, usual.noise)
-    own = BandNoise(*(limit if value is None else value for value, limit in zip(given, limits, strict=True)))
-    return Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur, own)
+    """Strength of the strong views. By default each band varies by itself, unless the bands are red, green and blue."""
+    default = NO_NOISE if len(bands) == 3 and rgb_places(bands) else OTHER_BANDS
+    configured = (settings.strong_gain, settings.strong_offset, settings.strong_noise)
+    defaults = (default.gain, default.offset, default.noise)
+    noise = BandNoise(*(limit if value is None else value for value, limit in zip(configured, defaults, strict=True)))
+    return Strength(settings.strong_jitter, settings.strong_hue, settings.strong_gray, settings.strong_blur, noise)
 
 
 def share_of(settings: RunConfig, processes: int) -> int:
-    """Crops of a batch that fall to each of `processes`."""
+    """Crops of a batch for each of `processes`, rounded up."""
     return -(-settings.batch // processes)
 
 
 def epoch_steps_of(settings: RunConfig, data: Dataset, processes: int) -> int:
-    """Steps of one pass over the unlabelled images, or over the labelled ones where there are no others."""
+    """Steps of one pass over the unlabelled images, or over the labelled ones where there are no unlabelled ones."""
     images = len(data.unlabeled or data.labeled)
-    # batches that make one step together are what so many GPUs would see of it
+    # the accumulated batches of a step count as batches of so many more ranks
     return steps_per_epoch(images, ranks=processes * settings.accumulate, batch=share_of(settings, processes))
 
 
-def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool = False) -> Course:
-    """Length and pace of the run."""
-    tenth = max(1, -(-steps // (20 if refit else 10)))
-    return Course(
+def plan_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool = False) -> TrainingPlan:
+    """The plan of a run of `steps` steps in all; `epoch_steps`: steps of one pass over the images."""
+    tenth = max(1, -(-steps // (20 if refit else 10)))  # of the steps that are validated
+    return TrainingPlan(
         steps=steps,
         refit=refit,
         lr=settings.lr,
@@ -219,7 +226,7 @@ def course_of(settings: RunConfig, steps: int, *, epoch_steps: int, refit: bool 
 
 
 def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> MethodRules:
-    """What the method is told."""
+    """The loss settings of a run, for schedules of `steps` steps."""
     device = sums.device
     rules = MethodRules(
         threshold=_thresholds(settings, data).to(device),
@@ -232,7 +239,7 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> 
         consistency_ramp=settings.consistency_ramp,
         summed=sums,
     )
-    if not isinstance(settings, TrainConfig):  # without a peer there is no stability loss
+    if not isinstance(settings, TrainConfig):  # distillation trains one student: no peer, no stability loss
         return rules
     return replace(
         rules,
@@ -245,13 +252,17 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> 
 
 
 def check_rules(settings: RunConfig, data: Dataset) -> None:
-    """Refuse thresholds and weights of classes that do not fit the data."""
+    """Refuse thresholds and weights of classes that are not the data's.
+
+    Raises:
+        ConfigError: names the classes or the weight.
+    """
     _thresholds(settings, data)
     _class_weights(settings, data, torch.device("cpu"))
 
 
 def sliding_of(settings: RunConfig, processes: int = 1) -> Sliding:
-    """How validation makes maps, with as many windows at once as `processes` have crops each."""
+    """The sliding window of validation, with as many windows in a batch as each of `processes` has crops."""
     tile = settings.eval_tile or settings.crop
     stride = published_stride if settings.preset == "published" else stride_of
     return Sliding(
@@ -272,35 +283,35 @@ def _thresholds(settings: RunConfig, data: Dataset) -> Tensor:
 
 
 def _class_weights(settings: RunConfig, data: Dataset, device: torch.device) -> Tensor | None:
-    """Weights by class, of mean 1: none, by the inverse root of the labelled pixels, or from a file."""
+    """Weights (N,) by class, of mean 1: inverse root of the labelled pixels, or from a file; None: no weights."""
     if settings.class_weights == "none":
         return None
     if settings.class_weights == "frequency":
         counts = torch.tensor(data.counts, dtype=torch.float32).clamp_min(1)
         weights = counts.rsqrt()
     else:
-        weights = _weights_in(Path(settings.class_weights), data)
+        weights = _read_class_weights(Path(settings.class_weights), data)
     return (weights / weights.mean()).to(device)
 
 
-def _weights_in(path: Path, data: Dataset) -> Tensor:
-    """The weights that a YAML file gives to the classes."""
-    named = read_yaml(path)
-    names = {name.replace("-", "_"): name for name in data.classes.names}  # as the file's keys are read
-    wrong = set(named) ^ set(names)
-    if wrong:
-        raise ConfigError(f"{path}: wants name: weight for each class, differs in {', '.join(sorted(wrong))}")
-    weights = torch.tensor([_weight(path, name, named[key]) for key, name in names.items()])
+def _read_class_weights(path: Path, data: Dataset) -> Tensor:
+    """The weights (N,) that a YAML file gives to the classes."""
+    values = read_yaml(path)
+    names = {name.replace("-", "_"): name for name in data.classes.names}  # read_yaml turns - into _ in keys
+    differing = set(values) ^ set(names)
+    if differing:
+        raise ConfigError(f"{path}: wants name: weight for each class, differs in {', '.join(sorted(differing))}")
+    weights = torch.tensor([_checked_weight(path, name, values[key]) for key, name in names.items()])
     if not weights.any():
-        raise ConfigError(f"{path}: every class weighs 0, one at least is to be learnt")
+        raise ConfigError(f"{path}: every class weighs 0, at least one must have a weight above 0")
     return weights
 
 
-def _weight(path: Path, name: str, found: Any) -> float:
+def _checked_weight(path: Path, name: str, value: Any) -> float:
     try:
-        weight = float(found)
+        weight = float(value)
     except (TypeError, ValueError):
         weight = math.nan
-    if not 0 <= weight <= _HEAVIEST:
-        raise ConfigError(f"{path}: {name} weighs {found!r}, a number from 0 to {_HEAVIEST:,} is wanted")
+    if not 0 <= weight <= _MAX_CLASS_WEIGHT:
+        raise ConfigError(f"{path}: {name} weighs {value!r}, a number from 0 to {_MAX_CLASS_WEIGHT:,} is wanted")
     return weight

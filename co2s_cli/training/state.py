@@ -22,35 +22,36 @@ _DAMAGES = (
     pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, LookupError, AttributeError, OSError,
     zipfile.BadZipFile, zlib.error, struct.error,
 )  # fmt: skip
-"""What zipfile and torch raise of files that are damaged or of another kind."""
+"""Exceptions that zipfile and torch raise when they read files that are damaged or of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that later steps depend on; data and augmentation are functions of the step."""
+    """Everything that later steps depend on, but data and augmentation: those are functions of the step."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     manifest: str
-    """What the model is while it learns (JSON): a saved one may be leaner."""
+    """Manifest of the model as it trains, as JSON; a model file may leave out parts that only training needs."""
     model: dict[str, Tensor]
+    """State dict of the model."""
     ema: dict[str, Tensor]
-    """The running mean of its weights; empty where the run keeps none."""
+    """State dict of the running mean of its weights; empty where the run keeps none."""
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     best: dict[str, float]
-    """The best validation so far; empty before the first."""
+    """mIoU and step of the best validations so far, by `BestFile.key`; empty before the first validation."""
     settings: dict[str, Any]
-    """What the numbers of the run depend on: its settings, and "processes", how many there are."""
+    """The settings that the numbers of the run depend on, with "processes" and "whole_run" (number of steps)."""
     initial: dict[str, Tensor] = field(default_factory=dict)
-    """The weights that the run began with, as long as it is to begin with them again."""
+    """State dict of the weights before step 0; empty where the run does not restart from them any more."""
     validated: int = 0
-    """Steps that were done at the last validation."""
+    """Number of steps done at the last validation."""
     counts: dict[str, Tensor] = field(default_factory=dict)
-    """What it counted, as `ValidationCounts.vector`, by the prefix of the model files."""
+    """Counts of the last validation, as `ValidationCounts.vector`, by the prefix of the model files."""
 
     def save(self, folder: Path) -> None:
-        """Write it into a run folder."""
+        """Write the state into a run folder."""
         content = {
             "step": self.step,
             "manifest": self.manifest,
@@ -69,11 +70,11 @@ class State:
 
     @classmethod
     def load(cls, folder: Path, *, lazily: bool = False) -> State:
-        """Read that of a run folder; no pickled code is run. `lazily`: tensors stay on disk until they are used.
+        """Read the state in a run folder; no pickled code runs. `lazily`: tensors are mapped, and read when used.
 
         Raises:
-            InputError: the folder holds none.
-            ModelError: it is damaged.
+            InputError: the folder holds no state.
+            ModelError: the state is damaged.
         """
         path = folder / STATE
         if not path.is_file():
@@ -87,10 +88,10 @@ class State:
             ) from error
 
     def check_settings(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Refuse settings that are not those of the run, which config.yaml was written with.
+        """Refuse `settings`, those of config.yaml in `folder`, if they differ from the settings of this state.
 
         Raises:
-            OutputError: names the first that differs.
+            OutputError: names the first setting that differs.
         """
         for name, value in settings.items():
             if name in self.settings and self.settings[name] != value:
@@ -101,7 +102,7 @@ class State:
 
 
 def _check_records(path: Path) -> None:
-    """Compare each record of the file with its checksum in the zip format, which torch writes and does not read."""
+    """Compare each record of the file with its checksum in the zip archive, which torch.load does not check."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:

@@ -1,7 +1,7 @@
-"""One step of training: views of a batch → one student after the other → the terms of its loss → their sum.
+"""One training step: views of a batch → forward pass of one student at a time → its loss terms → their weighted sum.
 
-A method (`training/methods`) says in a `Wants` which views it needs and makes terms of them; everything else of a step
-is here.
+A method (`training/methods`) declares the views it needs as `RequiredViews` and computes loss terms from the students'
+outputs; this module does the rest of a step.
 """
 
 from __future__ import annotations
@@ -21,88 +21,95 @@ from co2s_cli.training.losses import Term
 from co2s_cli.training.runtime import Runtime
 
 FEATURE_STREAM, DROPOUT_STREAM = 9, 10
-"""Streams of random numbers; the loader uses lower ones."""
+"""Stream numbers that seed the channel masks; the loader uses lower numbers."""
 
-DROPPED = 0.5
-"""Share of the channels that feature perturbation drops, as published."""
+FEATURE_DROP_RATE = 0.5
+"""Share of the channels that the feature perturbation drops, as published."""
 
 Guide = Callable[[Tensor], Tensor]
-"""Images (B, C, S, S) → class probabilities (B, N, S, S) without gradient: the model that gives the pseudo-labels."""
+"""The model that makes the pseudo-labels: images (B, C, S, S) → class probabilities (B, N, S, S), without gradient."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wants:
-    """What a method needs of a student's views; the labelled crops are always there."""
+class RequiredViews:
+    """The views of a batch that a method needs a student's outputs for, in addition to the labelled crops."""
 
     strong: int = 0
-    """Strong views of the unlabelled crops."""
+    """Number of strong views of the unlabelled crops."""
     feature: bool = False
-    """The weak view with dropped feature channels."""
+    """Whether the weak view is also decoded with dropped feature channels (the feature view)."""
     weak: bool = False
-    """The weak view with its gradient, even where a guide gives the pseudo-labels."""
+    """Whether the student's weak-view logits need a gradient, even where a guide makes the pseudo-labels."""
     peers: bool = False
-    """What the other students say about the weak view."""
+    """Whether the other students' probabilities of the weak view are needed."""
     labeled_guide: bool = False
-    """What the guide says about the labelled crops."""
+    """Whether the guide's probabilities of the labelled crops are needed."""
     tokens: bool = False
-    """The student's tokens, translated into the space of each frozen teacher."""
+    """Whether the student's tokens are needed, translated into the feature space of each frozen teacher."""
 
     @property
     def unlabeled(self) -> bool:
-        """Whether unlabelled crops are needed at all."""
+        """Whether any view of the unlabelled crops is needed."""
         return self.strong > 0 or self.feature
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
-    """What one student says, as logits (·, N, S, S), and what it is told."""
+class StudentOutputs:
+    """Logits (·, N, S, S) of one student for the views of one batch, and the probabilities that its targets come from.
+
+    b is the number of labelled crops of the batch, and of unlabelled ones; extra unlabelled crops only serve as CutMix
+    partners.
+    """
 
     labeled: Tensor
+    """(b, N, S, S) for the labelled crops."""
     weak: Tensor
-    """Of the own unlabelled crops; (0, …) where only pseudo-labels are wanted of them and a guide gives those."""
+    """(b, N, S, S) for the weak view of the b unlabelled crops; (0, N, S, S) where the method needs nothing but their
+    pseudo-labels and a guide makes those."""
     strong: tuple[Tensor, ...]
+    """(b, N, S, S) for each strong view."""
     feature: Tensor | None
-    """Of the weak crops with dropped feature channels."""
+    """(b, N, S, S) for the weak view with dropped feature channels."""
     guide: Tensor
-    """Probabilities (b + extra, N, S, S) of all weak crops, without gradient: what pseudo-labels are made of."""
+    """Probabilities (b + extra, N, S, S) of all weak crops, without gradient: the source of the pseudo-labels."""
     labeled_guide: Tensor | None = None
-    """Probabilities (b, N, S, S) of the labelled crops by the guide."""
-    shown: Tensor | None = None
-    """Images that frozen teachers see too: the labelled ones, then the strong ones with the partner's box pasted in."""
+    """Probabilities (b, N, S, S) that the guide gives the labelled crops."""
+    teacher_images: Tensor | None = None
+    """Images (B, C, S, S) that the frozen teachers see too: the labelled crops, then each strong view after CutMix."""
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
-    """The student's tokens of those images, translated into the space of each teacher, by its name."""
+    """By teacher name: the student's tokens of `teacher_images`, translated into that teacher's feature space."""
 
 
 class Method(Protocol):
-    """A way of learning."""
+    """A training method: computes a student's loss terms from its outputs."""
 
     @property
-    def wants(self) -> Wants:
-        """The views it needs."""
+    def required(self) -> RequiredViews:
+        """The views it needs over the whole run."""
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """Number of classes."""
 
-    def wants_at(self, step: int) -> Wants:
-        """The views it needs in one step: fewer of them while some have no weight."""
+    def required_at(self, step: int) -> RequiredViews:
+        """The views it needs in one step: fewer than `required` while the weight of some terms is still 0."""
 
-    def counts_said(self, step: int) -> bool:
-        """Whether what its terms are divided by depends on what students say about the weak view."""
+    def counts_need_weak_view(self, step: int) -> bool:
+        """Whether the counts of its terms depend on the students' predictions for the weak view."""
 
-    def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
-        """Parts of a student's loss in step `step`.
+    def terms(self, outputs: StudentOutputs, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
+        """Terms of a student's loss in step `step`, by name.
 
-        `peers` are the other students' probabilities of the weak view, (b, N, S, S), without gradient.
+        `peers`: the other students' probabilities (b, N, S, S) of the weak view, by student, without gradient.
         """
 
 
 class StudentStep(nn.Module):
-    """A student together with its method: a batch in, the terms of its loss out. What DDP wraps.
+    """The module that DDP wraps: a student with its method, which maps a batch to the terms of the student's loss.
 
-    The other students reach it as probabilities without gradient, so that only one student's graph lives at a time. Its
-    `guide` and the teachers that its method knows are no part of this module: DDP, optimiser and model file never see
-    them.
+    Other students' predictions come in as probabilities without gradient, so that only one student's graph is in memory
+    at a time. The `guide` and the method's frozen teachers are not submodules: DDP, the optimiser and the model file
+    never see them.
     """
 
     def __init__(
@@ -117,71 +124,76 @@ class StudentStep(nn.Module):
         compiled: bool = False,
         checkpointed: bool = False,
     ) -> None:
+        """`number` is the student's index in the run; together with `seed` it decides which channels are dropped."""
         super().__init__()
         self.student = student
-        self.wants_at = method.wants_at
-        self.counts_said = method.counts_said
+        self.required_at = method.required_at
+        self.counts_need_weak_view = method.counts_need_weak_view
         self._method = method
         self._guide = guide
         self._number = number
         self._seed = seed
         self._dtype = dtype
-        self._passes = Passes(student, compiled=compiled, checkpointed=checkpointed)
+        self._forward = StudentForward(student, compiled=compiled, checkpointed=checkpointed)
 
     def forward(self, batch: Batch, step: int, peers: Mapping[str, Tensor]) -> tuple[dict[str, Term], Tensor]:
-        """Terms of its loss of `batch` in step `step` of the run; what it says about the weak view.
+        """The student's loss terms for `batch` in step `step` of the run, and its probabilities of the weak view.
 
-        `peers` and the second result are probabilities (b, N, S, S) of the unlabelled crops, without gradient.
+        `peers` (by student) and the second result are probabilities (b, N, S, S) of the b unlabelled crops, without
+        gradient.
         """
-        wants = self.wants_at(step)
-        masks = self._masks(batch, FEATURE_STREAM, DROPPED) if wants.feature else None
-        drops = None
-        if self.student.dropout:  # a function of seed, step and slot, so that a resumed run drops the same
-            views_dropped = range(1 + wants.strong)
-            drops = [self._masks(batch, DROPOUT_STREAM + view, self.student.dropout) for view in views_dropped]
+        required = self.required_at(step)
+        feature_masks = self._masks(batch, FEATURE_STREAM, FEATURE_DROP_RATE) if required.feature else None
+        dropout_masks = None
+        if self.student.dropout:  # a function of seed, step and slot, so that a resumed run drops the same channels
+            dropped_views = range(1 + required.strong)
+            dropout_masks = [self._masks(batch, DROPOUT_STREAM + view, self.student.dropout) for view in dropped_views]
         with self._autocast(batch.images):
-            views = forward_views(self._passes, batch, wants, masks=masks, drops=drops, guide=self._guide)
-            terms = self._method.terms(views, batch, peers, step)
-        return terms, views.weak.detach().float().softmax(dim=1)
+            outputs = forward_views(
+                self._forward, batch, required,
+                feature_masks=feature_masks, dropout_masks=dropout_masks, guide=self._guide,
+            )  # fmt: skip
+            terms = self._method.terms(outputs, batch, peers, step)
+        return terms, outputs.weak.detach().float().softmax(dim=1)
 
-    def _masks(self, batch: Batch, stream: int, dropped: float) -> list[Tensor]:
-        """A mask (b, channels) for each map of the student."""
+    def _masks(self, batch: Batch, stream: int, drop_rate: float) -> list[Tensor]:
+        """A channel mask (b, channels) for each feature map of the student."""
         return channel_masks(
             self.student.widths, batch.slots, seed=self._seed, step=batch.step, student=self._number,
-            device=batch.images.device, stream=stream, dropped=dropped,
+            device=batch.images.device, stream=stream, drop_rate=drop_rate,
         )  # fmt: skip
 
     @torch.no_grad()
     def predict_weak(self, batch: Batch) -> Tensor:
-        """Probabilities (b, N, S, S) of the weak view, in a pass of its own."""
-        own = batch.weak[: len(batch.images)]
-        with self._autocast(own):
-            return self._passes.probabilities(own)
+        """The student's probabilities (b, N, S, S) of the weak view, by a separate forward pass without gradient."""
+        weak = batch.weak[: len(batch.images)]
+        with self._autocast(weak):
+            return self._forward.probabilities(weak)
 
-    def counted(self, batch: Batch, step: int, said: Mapping[str, Tensor], name: str) -> dict[str, Term]:
-        """The terms of `forward`, of which the counts alone are right; the networks are not asked.
+    def count_terms(self, batch: Batch, step: int, predictions: Mapping[str, Tensor], name: str) -> dict[str, Term]:
+        """The terms of `forward` without a forward pass of the student: only their counts and weights are correct.
 
-        `said` are the probabilities of the weak view of all students, by name; empty where no count depends on them.
-        Left out are terms that every crop has the same count in.
+        `predictions`: all students' probabilities (b, N, S, S) of the weak view, by name; empty where no count depends
+        on them. `name` is this student's. Token losses are left out: their count is the same for every crop.
         """
-        wants, own = self.wants_at(step), len(batch.images)
-        empty = torch.zeros(1, 1, 1, 1, device=batch.images.device)
-        blank = empty.expand(own, self._method.classes, *batch.images.shape[-2:])
-        looks = wants.unlabeled and (wants.weak or self._guide is None or wants.feature)
-        weak = said.get(name, blank)
-        guide = self._guide(batch.weak[:own]) if self._guide is not None and said else weak
-        views = Views(
+        required, batch_size = self.required_at(step), len(batch.images)
+        zero = torch.zeros(1, 1, 1, 1, device=batch.images.device)
+        blank = zero.expand(batch_size, self._method.classes, *batch.images.shape[-2:])
+        has_weak_logits = required.unlabeled and (required.weak or self._guide is None or required.feature)
+        weak = predictions.get(name, blank)
+        guide = self._guide(batch.weak[:batch_size]) if self._guide is not None and predictions else weak
+        outputs = StudentOutputs(
             labeled=blank,
-            weak=weak.clamp_min(1e-12).log() if looks else blank[:0],
-            strong=(blank,) * wants.strong,
-            feature=blank if wants.feature else None,
-            guide=torch.cat([guide, empty.expand(len(batch.weak) - own, *blank.shape[1:])])
+            weak=weak.clamp_min(1e-12).log() if has_weak_logits else blank[:0],
+            strong=(blank,) * required.strong,
+            feature=blank if required.feature else None,
+            guide=torch.cat([guide, zero.expand(len(batch.weak) - batch_size, *blank.shape[1:])])
             if len(batch.weak)
             else weak,
-            labeled_guide=blank if wants.labeled_guide else None,
+            labeled_guide=blank if required.labeled_guide else None,
         )
-        peers = {peer: probabilities for peer, probabilities in said.items() if peer != name}
-        return self._method.terms(views, batch, peers, step)
+        peers = {peer: probabilities for peer, probabilities in predictions.items() if peer != name}
+        return self._method.terms(outputs, batch, peers, step)
 
     def _autocast(self, images: Tensor) -> torch.autocast:
         return torch.autocast(images.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
@@ -190,24 +202,27 @@ class StudentStep(nn.Module):
 def run_students(
     steps: Mapping[str, StudentStep], batch: Batch, step: int, *, called: Mapping[str, nn.Module] | None = None
 ) -> Iterator[tuple[str, dict[str, Term]]]:
-    """Name and loss terms of each student; its gradients are to be taken before the next one's turn.
+    """Name and loss terms of one student after the other.
 
-    So the graphs of two students never share the memory. Where students learn from one another, those behind the
-    first one say in a short pass of their own what the first one is to know. `called` are the steps as DDP wraps them.
+    The caller runs a student's backward pass before it asks for the next student, so that only one graph is in memory.
+    Where students learn from one another, all but the first predict the weak view beforehand, by a forward pass without
+    gradient: the first student's loss needs it. `called`: the modules to call instead of `steps`, their DDP wrappers.
     """
     _, *later = steps.items()
-    said = {name: student.predict_weak(batch) for name, student in later if student.wants_at(step).peers}
-    for name, model in (called or steps).items():
-        peers = {peer: said[peer] for peer in steps if peer in said and peer != name}  # in the order of `survey`
-        terms, said[name] = model(batch, step, peers)
+    predictions = {name: student.predict_weak(batch) for name, student in later if student.required_at(step).peers}
+    for name, module in (called or steps).items():
+        # in the order of `loss_denominators`, by which `StepSums` matches its calls
+        peers = {peer: predictions[peer] for peer in steps if peer in predictions and peer != name}
+        terms, predictions[name] = module(batch, step, peers)
         yield name, terms
 
 
 def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tuple[Tensor, Tensor]:
-    """The loss to differentiate on this rank, and the value of each term over all ranks.
+    """The loss to differentiate on this rank, and the unweighted value (terms,) of each term over all ranks.
 
     With `shared` counts a term is the sum of all ranks' totals over the sum of their counts. DDP averages gradients
-    over the ranks, so this rank's share is multiplied by their number.
+    over the ranks, so the loss of each rank is multiplied by their number. Otherwise each rank divides by its own
+    counts, and the values are means over the ranks.
     """
     totals = torch.stack([term.total for term in terms.values()])
     counts = torch.stack([term.count for term in terms.values()])
@@ -215,112 +230,118 @@ def total_loss(terms: dict[str, Term], runtime: Runtime, *, shared: bool) -> tup
     if not shared:
         values = totals / counts.clamp_min(1e-12)
         return (weight * values).sum(), runtime.summed(values.detach()) / runtime.ranks
-    both = runtime.summed(torch.stack([totals.detach(), counts]))
-    counts = both[1].clamp_min(1e-12)
+    all_totals, all_counts = runtime.summed(torch.stack([totals.detach(), counts]))
+    counts = all_counts.clamp_min(1e-12)
     values = totals * runtime.ranks / counts
-    return (weight * values).sum(), both[0] / counts
+    return (weight * values).sum(), all_totals / counts
 
 
 class StepSums:
-    """Tensors summed over all ranks and passes of a step, for a method that asks for some in the middle of its terms.
+    """Sums tensors over all ranks and micro-batches of a step, for a method that needs such sums to compute its terms.
 
-    A step of one pass asks the ranks at once. For one of several passes `survey` collects what each of them adds, and
-    each is answered with the sums then, in the order in which it asks.
+    A step of one micro-batch sums over the ranks at each call. For several micro-batches `loss_denominators` runs all
+    of them once to collect their addends; in the actual step each call then returns the complete sum. Calls are matched
+    by their order within a micro-batch.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._sums: list[Tensor] = []
-        self._asked = 0
-        self.mode: Literal["at once", "collecting", "answering"] = "at once"
+        self._calls = 0
+        self.mode: Literal["immediate", "collecting", "complete"] = "immediate"
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors lie."""
+        """Device of the tensors."""
         return self._runtime.device
 
-    def begin(self) -> None:
-        """A pass begins."""
-        self._asked = 0
+    def begin_micro_batch(self) -> None:
+        """Start counting calls anew: the next call is the first of a micro-batch."""
+        self._calls = 0
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The sum of such tensors."""
-        if self.mode == "at once":
+        """The sum of `values` over ranks and micro-batches; while collecting, `values` themselves."""
+        if self.mode == "immediate":
             return self._runtime.summed(values)
-        self._asked += 1
-        if self.mode == "answering":
-            return self._sums[self._asked - 1]
-        if self._asked > len(self._sums):
+        self._calls += 1
+        if self.mode == "complete":
+            return self._sums[self._calls - 1]
+        if self._calls > len(self._sums):
             self._sums.append(values)
         else:
-            self._sums[self._asked - 1] = self._sums[self._asked - 1] + values
+            self._sums[self._calls - 1] = self._sums[self._calls - 1] + values
         return values
 
-    def collect(self) -> None:
-        """The passes of another step begin to tell what they add."""
+    def start_collecting(self) -> None:
+        """Forget the sums of the previous step; calls from now on add to those of a new step."""
         self._sums, self.mode = [], "collecting"
 
-    def answer(self) -> bool:
-        """From now on every pass gets the sums over all ranks; whether there are any."""
+    def complete(self) -> bool:
+        """Sum what was collected over the ranks, for later calls to return; False where nothing was collected."""
         self._sums = [self._runtime.summed(values) for values in self._sums]
-        self.mode = "answering"
+        self.mode = "complete"
         return bool(self._sums)
 
 
 @torch.no_grad()
-def survey(
-    steps: Mapping[str, StudentStep], views: Callable[[], Iterator[Batch]], step: int, sums: StepSums, runtime: Runtime
+def loss_denominators(
+    steps: Mapping[str, StudentStep],
+    micro_batches: Callable[[], Iterator[Batch]],
+    step: int,
+    sums: StepSums,
+    runtime: Runtime,
 ) -> dict[str, dict[str, Tensor]]:
-    """What the terms of each student are divided by, over all ranks and passes of a step, before any gradient is taken.
+    """The count of each loss term, by student and term, over all ranks and micro-batches; run before any backward pass.
 
-    `views` gives the passes of this rank anew at each call. They cost a pass of the weak view through the networks, and
-    that only where a count depends on it; two where thresholds do as well.
+    `micro_batches` yields those of this rank anew at each call. This costs a forward pass of the weak view where a
+    count depends on predictions, and two where thresholds depend on them as well.
     """
-    sums.collect()
-    counts = _counted(steps, views, step, sums)
-    if sums.answer():
-        counts = _counted(steps, views, step, sums)
-    shared = runtime.summed(torch.stack([count for terms in counts.values() for count in terms.values()]))
-    rest = iter(shared.unbind())
-    return {name: {part: next(rest) for part in terms} for name, terms in counts.items()}
+    sums.start_collecting()
+    counts = _local_counts(steps, micro_batches, step, sums)
+    if sums.complete():
+        counts = _local_counts(steps, micro_batches, step, sums)
+    summed = runtime.summed(torch.stack([count for terms in counts.values() for count in terms.values()]))
+    remaining = iter(summed.unbind())
+    return {name: {part: next(remaining) for part in terms} for name, terms in counts.items()}
 
 
-def _counted(
-    steps: Mapping[str, StudentStep], views: Callable[[], Iterator[Batch]], step: int, sums: StepSums
+def _local_counts(
+    steps: Mapping[str, StudentStep], micro_batches: Callable[[], Iterator[Batch]], step: int, sums: StepSums
 ) -> dict[str, dict[str, Tensor]]:
-    """The counts of each student's terms over the passes of this rank."""
+    """The count of each loss term, by student and term, over the micro-batches of this rank."""
     counts: dict[str, dict[str, Tensor]] = {name: {} for name in steps}
-    asks = any(student.counts_said(step) for student in steps.values())
-    for batch in views():
-        sums.begin()
-        said = {name: student.predict_weak(batch) for name, student in steps.items()} if asks else {}
+    predicts = any(student.counts_need_weak_view(step) for student in steps.values())
+    for batch in micro_batches():
+        sums.begin_micro_batch()
+        predictions = {name: student.predict_weak(batch) for name, student in steps.items()} if predicts else {}
         for name, student in steps.items():
-            for part, term in student.counted(batch, step, said, name).items():
+            for part, term in student.count_terms(batch, step, predictions, name).items():
                 counts[name][part] = counts[name].get(part, 0) + term.count
     return counts
 
 
-def share_of_loss(
-    terms: dict[str, Term], over: Mapping[str, Tensor] | int, runtime: Runtime, *, portion: float
+def micro_batch_loss(
+    terms: dict[str, Term], denominators: Mapping[str, Tensor] | int, runtime: Runtime, *, portion: float
 ) -> tuple[Tensor, Tensor]:
-    """As `total_loss` for one of several passes of a step; its values are parts of sums over all passes and ranks.
+    """As `total_loss`, for one of several micro-batches; the values add up over all micro-batches and ranks of a step.
 
-    `over`: the counts of the whole step by term; or how many shares there are, each with counts of its own. A term that
-    is not among the counts has the same in every crop, of which the pass holds a `portion` of the step's.
+    `denominators`: the counts of the whole step by term; or the number of shares of the step, where each micro-batch is
+    such a share and is divided by its own counts. A term without a denominator has the same count for every crop;
+    `portion` is the fraction of the step's crops that is in this micro-batch.
     """
     totals = torch.stack([term.total for term in terms.values()])
-    if isinstance(over, int):
-        counts = torch.stack([term.count.clamp_min(1e-12) * over for term in terms.values()])
+    if isinstance(denominators, int):
+        counts = torch.stack([term.count.clamp_min(1e-12) * denominators for term in terms.values()])
     else:
-        known = [over.get(part, term.count / portion) for part, term in terms.items()]
-        counts = torch.stack(known).clamp_min(1e-12)
+        step_counts = [denominators.get(part, term.count / portion) for part, term in terms.items()]
+        counts = torch.stack(step_counts).clamp_min(1e-12)
     weight = torch.tensor([term.weight for term in terms.values()]).to(totals.device, non_blocking=True)
     values = totals / counts
     return (weight * values).sum() * runtime.ranks, values.detach()
 
 
-class Passes:
-    """The encoder and the decoder of a student, compiled or recomputed in the backward pass if wanted."""
+class StudentForward:
+    """The forward pass of a student: its encoder and decoder, optionally compiled or with activation checkpointing."""
 
     def __init__(self, student: Student, *, compiled: bool = False, checkpointed: bool = False) -> None:
         self._encode: Callable[[Tensor], Any] = torch.compile(student.encode) if compiled else student.encode
@@ -331,13 +352,13 @@ class Passes:
         self._checkpointed = checkpointed
 
     def encode(self, images: Tensor) -> Any:
-        """Taps of a batch of images."""
+        """Taps (the feature maps that the decoder takes) of images (B, C, S, S)."""
         if self._checkpointed and torch.is_grad_enabled():
             return checkpoint(self._encode, images, use_reentrant=False)
         return self._encode(images)
 
     def decode(self, taps: Any, size: Sequence[int]) -> Tensor:
-        """Logits of `size` of a batch of taps."""
+        """Logits (B, N, *size) from the taps of B images."""
         if self._checkpointed and torch.is_grad_enabled():
             logits: Tensor = checkpoint(self._decode, taps, size, use_reentrant=False)
             return logits
@@ -345,77 +366,80 @@ class Passes:
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities of a batch of images, without gradient."""
+        """Class probabilities (B, N, S, S) of images (B, C, S, S), without gradient."""
         return self.decode(self.encode(images), images.shape[-2:]).float().softmax(dim=1)
 
 
 def forward_views(
-    passes: Passes,
+    student: StudentForward,
     batch: Batch,
-    wants: Wants,
+    required: RequiredViews,
     *,
-    masks: Sequence[Tensor] | None = None,
-    drops: Sequence[Sequence[Tensor]] | None = None,
+    feature_masks: Sequence[Tensor] | None = None,
+    dropout_masks: Sequence[Sequence[Tensor]] | None = None,
     guide: Guide | None = None,
-) -> Views:
-    """What a student says about a batch, in one pass through its encoder and one through its decoder.
+) -> StudentOutputs:
+    """A student's outputs for all views of a batch, by one pass through its encoder and one through its decoder.
 
-    `masks` (b, channels), one for each map, make the feature view; `drops`, such masks for the labelled crops and for
-    each strong view, drop channels while a student trains, never in the weak view. Without a `guide` the weak view's
-    logits serve pseudo-labels and losses alike, so that they are computed once. With one the student itself looks at
-    that view only if that is wanted. Partners are weak views of the same batch; only the extra ones cost a pass of
-    their own.
+    `feature_masks`: a channel mask (b, channels) for each feature map, which make the feature view. `dropout_masks`:
+    such masks for the labelled crops, then for each strong view; the weak view never drops channels. Without a `guide`
+    the logits of the weak view serve both pseudo-labels and losses, so that they are computed once; with one the
+    student encodes that view only if the method needs it. CutMix partners are weak crops of the same batch; only the
+    extra ones cost a forward pass in addition.
     """
-    own, size = len(batch.images), batch.images.shape[-2:]
-    uses_weak = wants.strong > 0 or masks is not None
-    looks = uses_weak and (wants.weak or guide is None or masks is not None)
-    weak = batch.weak[:own] if looks else batch.weak[:0]
-    mixed = [pasted(batch, view) for view in range(wants.strong)]
-    taps = passes.encode(torch.cat([batch.images, weak, *mixed]))
-    tokens = passes.translated(_without(taps, own, own + len(weak))) if wants.tokens else {}
-    if drops is not None:
-        labeled_drops, *strong_drops = drops
-        whole = [torch.ones(len(weak), mask.shape[1], device=mask.device) for mask in labeled_drops]
-        rows = (torch.cat(parts) for parts in zip(labeled_drops, whole, *strong_drops, strict=True))
-        taps = type(taps)(*(tap * mask[..., None, None].to(tap.dtype) for tap, mask in zip(taps, rows, strict=True)))
-    if masks is not None:
-        dropped = (
-            tap[own : 2 * own] * mask[..., None, None].to(tap.dtype) for tap, mask in zip(taps, masks, strict=True)
-        )
-        taps = type(taps)(*(torch.cat(both) for both in zip(taps, dropped, strict=True)))
-    logits = passes.decode(taps, size)
-    sizes = [own, len(weak), *[own] * wants.strong, *([own] if masks is not None else [])]
-    labeled, weak_logits, *rest = torch.split(logits, sizes)
-    return Views(
+    batch_size, size = len(batch.images), batch.images.shape[-2:]
+    uses_weak = required.strong > 0 or feature_masks is not None
+    encodes_weak = uses_weak and (required.weak or guide is None or feature_masks is not None)
+    weak = batch.weak[:batch_size] if encodes_weak else batch.weak[:0]
+    strong_images = [cutmix_view(batch, view) for view in range(required.strong)]
+    taps = student.encode(torch.cat([batch.images, weak, *strong_images]))
+    tokens = student.translated(_without_rows(taps, batch_size, batch_size + len(weak))) if required.tokens else {}
+    if dropout_masks is not None:
+        labeled_masks, *strong_masks = dropout_masks
+        weak_masks = [torch.ones(len(weak), mask.shape[1], device=mask.device) for mask in labeled_masks]
+        map_masks = (torch.cat(parts) for parts in zip(labeled_masks, weak_masks, *strong_masks, strict=True))
+        taps = type(taps)(*(_masked(tap, mask) for tap, mask in zip(taps, map_masks, strict=True)))
+    if feature_masks is not None:
+        weak_taps = (tap[batch_size : 2 * batch_size] for tap in taps)
+        feature_taps = (_masked(tap, mask) for tap, mask in zip(weak_taps, feature_masks, strict=True))
+        taps = type(taps)(*(torch.cat(pair) for pair in zip(taps, feature_taps, strict=True)))
+    logits = student.decode(taps, size)
+    view_count = required.strong + (feature_masks is not None)
+    labeled, weak_logits, *view_logits = torch.split(logits, [batch_size, len(weak), *[batch_size] * view_count])
+    return StudentOutputs(
         labeled=labeled,
         weak=weak_logits,
-        strong=tuple(rest[: wants.strong]),
-        feature=rest[wants.strong] if masks is not None else None,
-        guide=_guided(passes, batch, weak_logits, guide) if uses_weak else weak_logits.detach(),
-        labeled_guide=guide(batch.images) if wants.labeled_guide and guide is not None else None,
-        shown=torch.cat([batch.images, *mixed]) if wants.tokens else None,
+        strong=tuple(view_logits[: required.strong]),
+        feature=view_logits[required.strong] if feature_masks is not None else None,
+        guide=_weak_probabilities(student, batch, weak_logits, guide) if uses_weak else weak_logits.detach(),
+        labeled_guide=guide(batch.images) if required.labeled_guide and guide is not None else None,
+        teacher_images=torch.cat([batch.images, *strong_images]) if required.tokens else None,
         tokens=tokens,
     )
 
 
-def _guided(passes: Passes, batch: Batch, weak: Tensor, guide: Guide | None) -> Tensor:
-    """Probabilities of all weak crops, without gradient: the guide's, else the student's own."""
+def _masked(tap: Tensor, mask: Tensor) -> Tensor:
+    """A feature map (b, channels, h, w) times a channel mask (b, channels)."""
+    return tap * mask[..., None, None].to(tap.dtype)
+
+
+def _weak_probabilities(student: StudentForward, batch: Batch, weak_logits: Tensor, guide: Guide | None) -> Tensor:
+    """Probabilities (b + extra, N, S, S) of all weak crops, without gradient: the guide's, else the student's."""
     if guide is not None:
         return guide(batch.weak)
-    own, extra = weak.detach().float().softmax(dim=1), batch.weak[len(weak) :]
-    return torch.cat([own, passes.probabilities(extra)]) if len(extra) else own
+    weak, extra = weak_logits.detach().float().softmax(dim=1), batch.weak[len(weak_logits) :]
+    return torch.cat([weak, student.probabilities(extra)]) if len(extra) else weak
 
 
-def _without(taps: Any, first: int, last: int) -> Any:
-    """Taps less those of the images `first` … `last - 1`."""
-    return taps if first == last else type(taps)(*(torch.cat([tap[:first], tap[last:]]) for tap in taps))
+def _without_rows(taps: Any, start: int, stop: int) -> Any:
+    """Taps without those of the images `start` … `stop - 1` of the batch."""
+    return taps if start == stop else type(taps)(*(torch.cat([tap[:start], tap[stop:]]) for tap in taps))
 
 
-def pasted(batch: Batch, view: int) -> Tensor:
-    """A strong view of the own crops with the box of the partner's."""
-    own = len(batch.images)
+def cutmix_view(batch: Batch, view: int) -> Tensor:
+    """Images (b, C, S, S): strong view `view` of the unlabelled crops, with their partners' pixels in the boxes."""
     strong = batch.strong[view]
-    return torch.where(batch.boxes[view][:, None], strong[batch.partner], strong[:own])
+    return torch.where(batch.boxes[view][:, None], strong[batch.partner], strong[: len(batch.images)])
 
 
 def channel_masks(
@@ -427,14 +451,17 @@ def channel_masks(
     student: int,
     device: torch.device,
     stream: int = FEATURE_STREAM,
-    dropped: float = DROPPED,
+    drop_rate: float = FEATURE_DROP_RATE,
 ) -> list[Tensor]:
-    """Masks (b, channels), one for each map: 0 where a channel of an image is dropped, else 1 / (1 - dropped)."""
-    drawn = []
+    """Masks (b, channels), float32, one for each map: 0 where a crop's channel is dropped, else 1 / (1 - drop_rate).
+
+    `widths` are the channels of each map, `slots` the global slots of the b crops.
+    """
+    masks_by_slot = []
     for slot in slots:
         rng = np.random.default_rng([seed, stream, step, slot, student])
-        drawn.append([(rng.random(width) >= dropped) / (1 - dropped) for width in widths])
+        masks_by_slot.append([(rng.random(width) >= drop_rate) / (1 - drop_rate) for width in widths])
     return [
-        torch.from_numpy(np.stack([masks[index] for masks in drawn]).astype(np.float32)).to(device, non_blocking=True)
-        for index in range(len(widths))
+        torch.from_numpy(np.stack(masks).astype(np.float32)).to(device, non_blocking=True)
+        for masks in zip(*masks_by_slot, strict=True)
     ]

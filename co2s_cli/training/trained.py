@@ -1,4 +1,4 @@
-"""Trained models as teachers: several model files, frozen, as one voice about images of the data."""
+"""Trained models as frozen teachers: several model files whose class probabilities are fused into one."""
 
 from __future__ import annotations
 
@@ -23,64 +23,65 @@ log = logging.getLogger(__name__)
 _FUSIONS: dict[Literal["mean", "arbitrate"], Fusion] = {"mean": "mean", "arbitrate": "confident"}
 
 
-class Trained:
-    """All students of some models as one teacher. Not a module: nothing that trains can hold it by accident."""
+class TrainedTeachers:
+    """All students of several models as one teacher. No nn.Module, so that no module that trains can own it."""
 
     def __init__(
-        self, pairs: Sequence[Ensemble], combine: Literal["mean", "arbitrate"], scaling: ModelScaling | None = None
+        self, models: Sequence[Ensemble], combine: Literal["mean", "arbitrate"], scaling: ModelScaling | None = None
     ) -> None:
-        """Teachers of images that `scaling` has brought to [0, 1]; None: as each of them wants it."""
-        self._pairs = [pair.eval().requires_grad_(False) for pair in pairs]
+        """`scaling`: the one that brought the images to [0, 1]; None: they are scaled as each model expects."""
+        self._models = [model.eval().requires_grad_(False) for model in models]
         self._fusion = _FUSIONS[combine]
         self._scaling = scaling
 
     @property
     def digests(self) -> list[str]:
-        """What tells these teachers from others, one text for each model."""
-        return [pair.digest for pair in self._pairs]
+        """SHA-256 of each model file."""
+        return [model.digest for model in self._models]
 
     @property
     def licences(self) -> list[str]:
-        """Those of their weights, one text for each model; empty where a model says nothing."""
-        return [pair.manifest.licence for pair in self._pairs]
+        """Licence of the weights of each model; an empty text where the file names none."""
+        return [model.manifest.licence for model in self._models]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Class probabilities (B, N, H, W): the mean of all students, or of each pixel the surer one."""
+        """Class probabilities (B, N, H, W): mean of all students, or at each pixel those of the most confident one."""
         members: dict[str, Tensor] = {}
-        for index, pair in enumerate(self._pairs):
-            seen = images if self._scaling is None else rescaled(images, self._scaling, pair.manifest.scaling)
-            members |= {f"{index}/{name}": part for name, part in pair.members(seen).items()}
+        for index, model in enumerate(self._models):
+            scaled = images if self._scaling is None else rescaled(images, self._scaling, model.manifest.scaling)
+            members |= {f"{index}/{name}": probabilities for name, probabilities in model.members(scaled).items()}
         return fuse(members, self._fusion)
 
 
 def teachers_of(
     paths: Sequence[Path], data: Dataset, combine: Literal["mean", "arbitrate"], device: torch.device
-) -> Trained:
-    """The model files as a teacher about this data.
+) -> TrainedTeachers:
+    """The model files as one teacher for the images of this data.
 
     Raises:
-        InputError, ModelError: a file that is none, or whose classes, bands or sample type are not the data's.
+        InputError, ModelError: a file is no model file, or its classes, bands or sample type are not the data's.
     """
     for path in paths:
         _check(path, weights.read_manifest(path), data)
-    return Trained([weights.load(path, device) for path in paths], combine, data.scaling)
+    return TrainedTeachers([weights.load(path, device) for path in paths], combine, data.scaling)
 
 
-def rescaled(images: Tensor, found: ModelScaling, wanted: ModelScaling) -> Tensor:
-    """Images (B, C, H, W) that `found` has brought to [0, 1] as `wanted` would have brought them there."""
-    if (found.low, found.high) == (wanted.low, wanted.high):
+def rescaled(images: Tensor, current: ModelScaling, target: ModelScaling) -> Tensor:
+    """Images (B, C, H, W) that the scaling `current` brought to [0, 1], as the scaling `target` would have done."""
+    if (current.low, current.high) == (target.low, target.high):
         return images
-    applied = Scaling(wanted.low, wanted.high)
-    low, high, first, gain, shift = (
+    applied = Scaling(target.low, target.high)
+    low, high, target_low, gain, shift = (
         torch.tensor(values, device=images.device).view(1, -1, 1, 1)
-        for values in (found.low, found.high, applied.low, applied.gain, applied.shift)
+        for values in (current.low, current.high, applied.low, applied.gain, applied.shift)
     )
-    numbers = images * (high - low) + low
-    return ((numbers - first) * gain + shift).clamp(0, 1)
+    samples = images * (high - low) + low
+    return ((samples - target_low) * gain + shift).clamp(0, 1)
 
 
 def _check(path: Path, manifest: Manifest, data: Dataset) -> None:
+    """Refuse a model whose classes, bands or sample type are not the data's; warn of another resolution."""
     names = manifest.class_map.names
     if names != data.classes.names:
         found, wanted = ", ".join(names), ", ".join(data.classes.names)
@@ -92,6 +93,6 @@ def _check(path: Path, manifest: Manifest, data: Dataset) -> None:
         raise ModelError(f"{path}: sees {', '.join(manifest.bands)}; the data's bands are {', '.join(data.bands)}")
     if manifest.scaling.dtype != data.scaling.dtype:
         raise ModelError(f"{path}: wants {manifest.scaling.dtype} samples, the data's are {data.scaling.dtype}")
-    seen, here = manifest.ground_resolution, data.ground_resolution
-    if seen and here and not 1 / 2 < seen / here < 2:
-        log.warning("%s: was trained at %g m a pixel, the data has %g m: a poor teacher here", path, seen, here)
+    trained, given = manifest.ground_resolution, data.ground_resolution
+    if trained and given and not 1 / 2 < trained / given < 2:
+        log.warning("%s: was trained at %g m a pixel, the data has %g m: it may teach poorly", path, trained, given)

@@ -1,4 +1,4 @@
-"""What a model file gives to a model of other classes, bands or students: every tensor that fits."""
+"""Copies every tensor that fits from one model into another with other classes, bands or students."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from co2s_cli.models.student import Student
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What was taken from a model file."""
+    """What was copied from a model file."""
 
     taken: dict[str, tuple[int, int]]
-    """Tensors taken and tensors there are, by the name of the student."""
+    """By student: number of tensors copied, and number of tensors that the student has."""
     new_classes: tuple[str, ...] = ()
-    """Classes whose vectors begin anew."""
+    """Classes that the file does not have: their vectors stay randomly initialised."""
     new_bands: tuple[str, ...] = ()
-    """Bands whose filters begin anew."""
+    """Bands that the file does not have: their filters stay randomly initialised."""
 
     def __str__(self) -> str:
         """One line for the log."""
-        parts = [f"{name} {count} of {of} tensors" for name, (count, of) in self.taken.items()]
+        parts = [f"{name} {count} of {total} tensors" for name, (count, total) in self.taken.items()]
         if self.new_classes:
             parts.append(f"new class vectors for {', '.join(self.new_classes)}")
         if self.new_bands:
@@ -34,15 +34,15 @@ class Transfer:
 
 
 def transfer(source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Transfer:
-    """Copy into `target` what fits it of `source`, student by student of the same name.
+    """Copy the tensors of `source` that fit into `target`, between students of the same name.
 
-    Rows of classes and filters of bands are taken by name; what neither has a namesake nor the same shape stays as it
-    was drawn. Filters are scaled by the number of bands, so that their sum over the bands keeps its size. Tensors whose
-    names begin with one of `leave` stay, too.
+    Rows of classes and filters of bands are matched by name. Tensors of other shapes, and rows and filters without a
+    match, keep their random initial values; so do tensors whose names begin with one of `leave`. Filters are scaled by
+    the ratio of the numbers of bands, so that their sum over the bands keeps its size.
     """
     old, new = source.manifest, target.manifest
-    classes = _places(new.class_map.names, old.class_map.names)
-    bands = _places(new.bands, old.bands)
+    classes = _indices(new.class_map.names, old.class_map.names)
+    bands = _indices(new.bands, old.bands)
     taken = {}
     for name, student in target.students.items():
         if name not in source.students:
@@ -51,8 +51,8 @@ def transfer(source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -
         taken[name] = _fill(student, source.students[name], classes, bands, leave)  # type: ignore[arg-type]
     return Transfer(
         taken,
-        tuple(name for name, place in zip(new.class_map.names, classes, strict=True) if place is None),
-        tuple(name for name, place in zip(new.bands, bands, strict=True) if place is None),
+        tuple(name for name, index in zip(new.class_map.names, classes, strict=True) if index is None),
+        tuple(name for name, index in zip(new.bands, bands, strict=True) if index is None),
     )
 
 
@@ -60,41 +60,41 @@ def transfer(source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -
 def _fill(
     student: Student, source: Student, classes: list[int | None], bands: list[int | None], leave: Sequence[str]
 ) -> tuple[int, int]:
-    """Copy what fits from one student into another; the tensors taken, and those there are."""
-    state, found = student.state_dict(), source.state_dict()
+    """Copy the tensors that fit from `source` into `student`; the number copied, and the number in `student`."""
+    state, source_state = student.state_dict(), source.state_dict()
     count = 0
     for name, value in state.items():
-        old = found.get(name)
+        old = source_state.get(name)
         if old is None or name.startswith(tuple(leave)):
             continue
         if name in student.class_tensors():
-            old = _rows(value, old, classes)
+            old = _class_rows(value, old, classes)
         elif name in student.band_tensors():
-            old = _filters(value, old, bands)
+            old = _band_filters(value, old, bands)
         if old is not None and old.shape == value.shape:
             value.copy_(old)
             count += 1
     return count, len(state)
 
 
-def _places(wanted: Sequence[str], known: Sequence[str]) -> list[int | None]:
-    """For each wanted name its place among the known ones, None where it is not."""
-    places = {name.lower(): index for index, name in enumerate(known)}
-    return [places.get(name.lower()) for name in wanted]
+def _indices(new_names: Sequence[str], old_names: Sequence[str]) -> list[int | None]:
+    """For each new name its index in the old names, whatever the case; None where it is not among them."""
+    index_by_name = {name.lower(): index for index, name in enumerate(old_names)}
+    return [index_by_name.get(name.lower()) for name in new_names]
 
 
-def _rows(drawn: Tensor, old: Tensor, places: list[int | None]) -> Tensor | None:
-    """Rows of classes by name, those without a namesake as drawn; None where nothing fits."""
-    if drawn.shape[1:] != old.shape[1:] or all(place is None for place in places):
+def _class_rows(new: Tensor, old: Tensor, indices: list[int | None]) -> Tensor | None:
+    """Rows `indices` of `old`, one for each class; where an index is None, the row of `new`. None if nothing fits."""
+    if new.shape[1:] != old.shape[1:] or all(index is None for index in indices):
         return None
-    return torch.stack([drawn[row] if place is None else old[place] for row, place in enumerate(places)])
+    return torch.stack([new[row] if index is None else old[index] for row, index in enumerate(indices)])
 
 
-def _filters(drawn: Tensor, old: Tensor, places: list[int | None]) -> Tensor | None:
-    """Filters (width, bands, h, w) by the bands' names, those without a namesake as drawn; None where nothing fits."""
-    same = drawn.shape[0] == old.shape[0] and drawn.shape[2:] == old.shape[2:]
-    if not same or all(place is None for place in places):
+def _band_filters(new: Tensor, old: Tensor, indices: list[int | None]) -> Tensor | None:
+    """Filters (width, bands, h, w): bands `indices` of `old`, scaled, or `new`'s where None. None if nothing fits."""
+    same_shape = new.shape[0] == old.shape[0] and new.shape[2:] == old.shape[2:]
+    if not same_shape or all(index is None for index in indices):
         return None
-    scale = old.shape[1] / drawn.shape[1]
-    columns = [drawn[:, column] if place is None else old[:, place] * scale for column, place in enumerate(places)]
-    return torch.stack(columns, dim=1)
+    scale = old.shape[1] / new.shape[1]
+    bands = [new[:, band] if index is None else old[:, index] * scale for band, index in enumerate(indices)]
+    return torch.stack(bands, dim=1)

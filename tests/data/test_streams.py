@@ -31,7 +31,7 @@ from co2s_cli.tiling import Window
 from co2s_cli.training.losses import pseudo_labels
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.step import Passes, Wants, forward_views, pasted
+from co2s_cli.training.step import RequiredViews, StudentForward, cutmix_view, forward_views
 
 SIDE = 32
 NOTHING = Strength(jitter=0, hue=0, gray=0, blur=0)
@@ -138,7 +138,7 @@ def test_padding_comes_to_the_network_as_black_normalised_and_counts_nowhere(tmp
         backbone, given = student.backbone, []
         taps = backbone._taps
         backbone._taps = lambda images, taps=taps, given=given: (given.append(images), taps(images))[1]
-        view = forward_views(Passes(student), batch, Wants(strong=1))
+        view = forward_views(StudentForward(student), batch, RequiredViews(strong=1))
         black = ((0 - backbone.mean) / backbone.std).flatten()
         both = torch.cat([batch.seen, batch.valid])
         padding = given[0][:4].movedim(1, -1)[~both]
@@ -169,7 +169,7 @@ def test_a_box_holds_pixels_of_another_chip_or_of_the_same_where_that_is_wanted(
         theirs = numbers(batch.weak[batch.partner])
         assert all((mine == other) is (partner == "same") for mine, other in zip(own, theirs, strict=True))
         for view, box in enumerate(batch.boxes):
-            mixed = pasted(batch, view)
+            mixed = cutmix_view(batch, view)
             source = torch.where(box, torch.tensor(theirs).view(-1, 1, 1), torch.tensor(own).view(-1, 1, 1))
             torch.testing.assert_close(mixed[:, 0], (20 * source + 10) / 255, rtol=0, atol=1e-3)
             pasted_pixels += int(box.sum())

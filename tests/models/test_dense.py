@@ -100,7 +100,7 @@ def test_the_papers_shapes(height, width):
     taps = student.encode(torch.rand(1, 3, height, width))
     grid = (height // 14, width // 14)
     assert all(item.shape == (1, 384, *grid) for item in taps[:4])
-    assert taps.native.shape == (1, 256, 384)
+    assert taps.grid_tokens.shape == (1, 256, 384)
     translated = student.translated(taps)
     assert translated["dino"].shape == (1, grid[0] * grid[1], 768)
     assert translated["clip"].shape == (1, 256, 1024)
@@ -202,7 +202,7 @@ def test_teachers_share_what_the_student_leaves(teachers):
 def test_pooled_tokens_are_the_means_of_their_cells():
     student = tiny(align="pool", translators=(TranslatorSpec(teacher="clip", width=8, hidden=8, grid=2),))
     taps = student.encode(torch.rand(1, 3, 64, 64))
-    assert taps.native.shape == (1, 0, 96)
+    assert taps.grid_tokens.shape == (1, 0, 96)
     cells = taps.last.reshape(1, 96, 2, 2, 2, 2).mean((3, 5)).flatten(2).transpose(1, 2)
     wanted = student.fusion.branches[0].translate(cells)
     torch.testing.assert_close(student.translated(taps)["clip"], wanted, rtol=0, atol=1e-5)
@@ -215,7 +215,7 @@ def test_one_second_pass_serves_all_teachers_of_a_grid():
     student = tiny(translators=translators)
     images = torch.rand(2, 3, 96, 96)
     taps = student.encode(images)
-    assert taps.native.shape == (2, 9 + 16, 96)
+    assert taps.grid_tokens.shape == (2, 9 + 16, 96)
     for index, (grid, tokens) in enumerate(zip(grids, student.translated(taps).values(), strict=True)):
         seen = student.backbone.maps(dense.resized(images, (16 * grid, 16 * grid)))[3].flatten(2).transpose(1, 2)
         torch.testing.assert_close(tokens, student.fusion.branches[index].translate(seen), rtol=0, atol=1e-5)
@@ -228,7 +228,7 @@ def test_images_of_the_teachers_size_are_seen_once():
     student.backbone.vit.patch_embed.register_forward_hook(lambda *_: passes.append(1))
     taps = student.encode(torch.rand(1, 3, 48, 48))
     assert len(passes) == 1
-    assert torch.equal(taps.native, taps.last.flatten(2).transpose(1, 2))
+    assert torch.equal(taps.grid_tokens, taps.last.flatten(2).transpose(1, 2))
     student.encode(torch.rand(1, 3, 48, 64))
     assert len(passes) == 3
 
@@ -243,7 +243,7 @@ def test_a_student_that_does_not_fuse_translates_while_it_learns_only():
     }
     with torch.no_grad():
         student.eval()
-        assert student.encode(images).native.shape[1] == 0
+        assert student.encode(images).grid_tokens.shape[1] == 0
         assert torch.equal(student(images), plain(student)(images))
 
 

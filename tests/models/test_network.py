@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from co2s_cli.classes import ClassMap
 from co2s_cli.models import catalog, clip_tower, fresh
-from co2s_cli.models.decoder import GuidedDecoder, Up, reach
+from co2s_cli.models.decoder import GuidedDecoder, UpBlock, dilated
 from co2s_cli.models.ensemble import Ensemble, fuse
 from co2s_cli.models.guided import GuidedStudent
 from co2s_cli.models.manifest import DecoderSpec, Manifest, ModelScaling
@@ -155,13 +155,13 @@ def test_classes_hear_one_another_and_only_through_the_mixers(decoder):
 def test_a_dilation_wider_than_the_map_is_a_point_convolution(grid, dilation):
     conv = torch.nn.Conv2d(4, 4, 3, padding=dilation, dilation=dilation, bias=False)
     x = torch.randn(2, 4, grid, grid)
-    torch.testing.assert_close(reach(conv, x), conv(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(dilated(conv, x), conv(x), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
 def test_the_skip_convolved_once_equals_the_concatenation():
     torch.manual_seed(2)
-    up = Up(32, 24, skip=16)
+    up = UpBlock(32, 24, skip=16)
     x, skip = torch.randn(6, 32, 8, 8), torch.randn(2, 16, 8, 8)
     joined = torch.cat(
         [up.up(x), F.interpolate(skip, size=(16, 16), mode="bilinear", align_corners=True).repeat_interleave(3, 0)], 1

@@ -28,8 +28,8 @@ def model_for(bands, classes):
 
 
 def test_the_word_names_the_packaged_file_and_a_path_does_not():
-    assert weights.located("start") == weights.located(Path("start")) == weights.start_path()
-    assert weights.located("./other/start") == Path("other/start")
+    assert weights.local_file("start") == weights.local_file(Path("start")) == weights.start_path()
+    assert weights.local_file("./other/start") == Path("other/start")
 
 
 def test_the_packaged_models_are_small_together():

@@ -11,7 +11,7 @@ from support.made import pointwise, positional, random_scene, runner, untiled, w
 
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.products import LandCover
-from co2s_cli.models.ensemble import learns
+from co2s_cli.models.ensemble import learns_from_peer
 from co2s_cli.pseudo.candidates import GRID, Candidates, candidates_of
 from co2s_cli.tiling import Window
 
@@ -65,7 +65,10 @@ def test_surer_is_what_one_student_learns_from_the_other_in_training(seed, thres
     members = chances(seed=seed)
     found = decided("surer", members)
     (own, mine), (other, theirs) = ((part[0].max(0)) for part in members.values())
-    from_other, from_own = learns(own, other, threshold).numpy(), learns(other, own, threshold).numpy()
+    from_other, from_own = (
+        learns_from_peer(own, other, threshold).numpy(),
+        learns_from_peer(other, own, threshold).numpy(),
+    )
     kept = torch.maximum(own, other).numpy() >= threshold
     np.testing.assert_array_equal(kept, from_other | from_own)
     np.testing.assert_array_equal(found["class"][from_other & ~from_own], theirs.numpy()[from_other & ~from_own])

@@ -79,5 +79,5 @@ def test_a_class_that_nobody_saw_has_no_producers_accuracy():
 
 
 def test_a_class_on_the_map_without_points_is_refused():
-    with pytest.raises(ValueError, match="wants points"):
+    with pytest.raises(ValueError, match="needs sample points"):
         estimate_areas(np.array([[5, 0], [0, 0]]), np.array([5.0, 1.0]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.scoring.boundary import borders, boundary_score, edge, reach
+from co2s_cli.scoring.boundary import border_mask, borders, boundary_score, frame_width
 
 WHOLE = (slice(None), slice(None))
 
@@ -59,7 +59,7 @@ def test_borders_are_those_of_a_double_loop(seed, tolerance):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2.5, 3, 6]), st.integers(1, 11), st.integers(1, 13))
 def test_pieces_with_a_frame_add_up_to_the_whole(seed, tolerance, high, wide):
     truth, drawn, known = maps(seed, (23, 25))
-    frame, total = reach(tolerance), np.zeros((4, 256), np.int64)
+    frame, total = frame_width(tolerance), np.zeros((4, 256), np.int64)
     for row, col in itertools.product(range(0, truth.shape[0], high), range(0, truth.shape[1], wide)):
         top, left = max(0, row - frame), max(0, col - frame)
         part = (slice(top, row + high + frame), slice(left, col + wide + frame))
@@ -86,7 +86,7 @@ def test_a_shifted_edge_is_met_within_the_tolerance_and_missed_outside():
 def test_the_rim_of_what_is_known_is_no_border():
     labels = np.full((6, 6), 3, np.uint8)
     labels[2:4] = IGNORE
-    assert not edge(labels, labels != IGNORE).any()
+    assert not border_mask(labels, labels != IGNORE).any()
 
 
 def test_a_map_without_borders_scores_nothing():

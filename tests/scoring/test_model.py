@@ -47,7 +47,7 @@ def test_counts_are_those_of_validation(tmp_path, model):
     mapper = mapper_for(settings("data.yaml", model), model)
     areas = areas_of(data, "val", crop=64, seed=0).areas
     found = count_model(mapper, areas, recoding(tuple(range(6))), CountRules())
-    pair = mapper.pair
+    pair = mapper.model
     scaling = Scaling(pair.manifest.scaling.low, pair.manifest.scaling.high)
     tally = validation.evaluate(
         pair, areas, scaling, mapper.sliding, threshold=torch.full((6,), 0.9), device=torch.device("cpu")
@@ -90,14 +90,14 @@ def test_a_window_of_a_scene_scores_what_the_map_of_the_scene_scores_there(co2s,
 
 
 def test_a_large_area_in_pieces_is_counted_like_a_whole_map(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(validation, "PIECE", 64)
+    monkeypatch.setattr(validation, "PART_SIDE", 64)
     entry = {"image": "scene.tif", "labels": "labels.tif", "windows": [[5, 7, 150, 90]]}
     data = read_data(landscape(tmp_path, val=[entry]))
     mapper = mapper_for(settings("data.yaml", model), model)
     areas = areas_of(data, "val", crop=64, seed=0).areas
     found = count_model(mapper, areas, recoding(tuple(range(6))), CountRules())
     assert found.tally.matrix.sum() == 150 * 90
-    assert len(validation.pieces(areas[0], whole=False)) == 6
+    assert len(validation.area_parts(areas[0], whole=False)) == 6
     drawn = mapper.make(areas[0]).predicted
     with rasterio.open(tmp_path / "labels.tif") as dataset:
         truth = dataset.read(1)[5:155, 7:97]

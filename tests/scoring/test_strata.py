@@ -20,7 +20,7 @@ def drawn(labels, count, seed=0, row_areas=None, rows=7):
     draw = strata.StratifiedDraw(count, seed, row_areas)
     for top in range(0, len(labels), rows):
         draw.add(top, labels[top : top + rows])
-    return draw.places()
+    return draw.sample()
 
 
 @pytest.fixture

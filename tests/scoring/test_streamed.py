@@ -93,7 +93,7 @@ def test_the_map_is_not_read_where_nothing_is_labelled():
     truth[3, 4] = 1
     pair = pair_of(truth, drawn, sure)
     counts(pair, WHOLE, CountRules(), SILENT, 10)
-    assert len(pair.predicted.read_windows) == len(pair.sure.read_windows) == 1
+    assert len(pair.predicted.read_windows) == len(pair.confidence.read_windows) == 1
     assert len(pair.truth.read_windows) == 20
 
 

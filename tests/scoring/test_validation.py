@@ -18,7 +18,7 @@ from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
-from co2s_cli.scoring.validation import chances, evaluate
+from co2s_cli.scoring.validation import area_probabilities, evaluate
 from co2s_cli.tiling import TilePlan, Window
 from co2s_cli.training.setup import sliding_of
 
@@ -55,7 +55,7 @@ def chances_of(pair, image, folder, sliding):
     path = write_raster(folder / "image.tif", image.numpy())
     area = Area(Scene.open(str(path)), None, Window(0, 0, *image.shape[-2:]))
     plain = Scaling((0.0,) * 3, (1.0,) * 3)
-    return chances(pair, area, plain, sliding, device=torch.device("cpu"), dtype=torch.float32)
+    return area_probabilities(pair, area, plain, sliding, device=torch.device("cpu"), dtype=torch.float32)
 
 
 def settings(*extra, **flags):
@@ -123,20 +123,20 @@ def test_counts_equal_a_plain_reading(pair, tmp_path):
     assert tally.taught == {"clip": 0, "dino": tally.sure["clip"]}
     assert tally.agreed == pytest.approx((clip.argmax(dim=0) == dino.argmax(dim=0)).sum(), abs=3)
     assert np.diag(tally.confusions["clip"]).sum() == pytest.approx(right.sum(), abs=3)
-    assert tally.filled(tally.vector()).facts() == tally.facts()
+    assert tally.with_vector(tally.vector()).facts() == tally.facts()
 
 
 def test_of_three_students_all_must_agree_and_a_pixel_is_taught_once():
     from types import SimpleNamespace
 
-    from co2s_cli.scoring.validation import _counted
+    from co2s_cli.scoring.validation import _count_part
 
     def sure_of(class_id):
         return torch.eye(3)[class_id].view(3, 1, 1) * 0.9 + 0.1 / 3
 
     members = {"clip": sure_of(0), "dino": sure_of(0), "local": sure_of(1)}
     manifest = SimpleNamespace(classes=("a", "b", "c"), fusion="mean")
-    counts = _counted(members, np.zeros((1, 1), np.uint8), SimpleNamespace(manifest=manifest), torch.full((3,), 0.5))
+    counts = _count_part(members, np.zeros((1, 1), np.uint8), SimpleNamespace(manifest=manifest), torch.full((3,), 0.5))
     assert (counts.agreed, counts.pixels) == (0, 1)
     assert set(counts.taught.values()) == {1}
     assert counts.right == {"clip": 1, "dino": 1, "local": 0}

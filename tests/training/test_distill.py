@@ -21,13 +21,13 @@ from co2s_cli.training.ema import Ema
 from co2s_cli.training.engine import total_loss
 from co2s_cli.training.losses import consistency
 from co2s_cli.training.methods import METHODS, MethodRules, self_training
-from co2s_cli.training.methods.distill import Distill, Weights
+from co2s_cli.training.methods.distill import Distill, DistillWeights
 from co2s_cli.training.network import FRESH_LAYER_SCALE, set_layer_scale
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import sliding_of
-from co2s_cli.training.step import Passes, StudentStep, run_students
-from co2s_cli.training.trained import Trained, rescaled
+from co2s_cli.training.step import StudentForward, StudentStep, run_students
+from co2s_cli.training.trained import TrainedTeachers, rescaled
 
 N = 6
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ class Spy:
 
 def test_the_loss_is_in_thirds_and_each_teacher_has_a_term(teachers):
     pair = model(teachers)
-    found = terms_of(pair, Distill(rules(), Weights(), teachers))
+    found = terms_of(pair, Distill(rules(), DistillWeights(), teachers))
     assert {name: term.weight for name, term in found.items()} == pytest.approx(
         {"labeled": 1 / 3, "strong1": 1 / 3, **{f"distill:{teacher.name}": 1 / 6 for teacher in teachers}}
     )
@@ -103,7 +103,7 @@ def test_the_loss_is_in_thirds_and_each_teacher_has_a_term(teachers):
 def test_the_feature_loss_is_the_hand_computed_one(teachers):
     pair, data = model(teachers), noise()
     student = pair.students[SINGLE]
-    found = terms_of(pair, Distill(rules(), Weights(), teachers), data)
+    found = terms_of(pair, Distill(rules(), DistillWeights(), teachers), data)
     mixed = data.strong[0].clone()
     mixed[:, :, 10:30, 10:30] = data.strong[0].flip(0)[:, :, 10:30, 10:30]
     images = torch.cat([data.images, mixed])
@@ -126,7 +126,7 @@ def test_it_is_nothing_where_the_student_says_what_the_teacher_says(teachers):
             student = pair.students[SINGLE]
             return student.translated(student.encode(images))[self.name].detach()
 
-    found = terms_of(pair, Distill(rules(), Weights(), [Echo(teacher.name) for teacher in teachers]))
+    found = terms_of(pair, Distill(rules(), DistillWeights(), [Echo(teacher.name) for teacher in teachers]))
     assert all(found[f"distill:{teacher.name}"].value.item() < 1e-12 for teacher in teachers)
 
 
@@ -135,8 +135,8 @@ def test_teachers_are_shown_the_labelled_and_the_pasted_strong_crops_and_never_t
     pair, data = model(teachers), noise()
     spy = Spy(teachers[0])
     other = Spy(teachers[1])
-    guide = Passes(Ema(pair, 0.9).module.students[SINGLE]).probabilities if ema else None
-    terms_of(pair, Distill(rules(), Weights(), [spy, other]), data, guide)
+    guide = StudentForward(Ema(pair, 0.9).module.students[SINGLE]).probabilities if ema else None
+    terms_of(pair, Distill(rules(), DistillWeights(), [spy, other]), data, guide)
     mixed = data.strong[0].clone()
     mixed[:, :, 10:30, 10:30] = data.strong[0].flip(0)[:, :, 10:30, 10:30]
     assert len(spy.shown) == 1
@@ -146,7 +146,7 @@ def test_teachers_are_shown_the_labelled_and_the_pasted_strong_crops_and_never_t
 
 def test_the_feature_loss_reaches_encoder_and_translators_alone(teachers):
     pair = model(teachers, align="second_pass")
-    found = terms_of(pair, Distill(rules(), Weights(), teachers))
+    found = terms_of(pair, Distill(rules(), DistillWeights(), teachers))
     sum(found[f"distill:{teacher.name}"].value for teacher in teachers).backward()
     names = touched(pair)
     assert any(name.startswith("backbone.") for name in names)
@@ -157,7 +157,7 @@ def test_the_feature_loss_reaches_encoder_and_translators_alone(teachers):
 
 def test_the_label_loss_reaches_everything_that_trains(teachers):
     pair = model(teachers, align="second_pass")
-    terms_of(pair, Distill(rules(), Weights(), teachers))["labeled"].value.backward()
+    terms_of(pair, Distill(rules(), DistillWeights(), teachers))["labeled"].value.backward()
     missed = {name.removeprefix("students.student.") for name, _ in pair.named_parameters()} - touched(pair)
     assert all("mask_token" in name or ".k_bias" in name for name in missed), missed
 
@@ -165,7 +165,7 @@ def test_the_label_loss_reaches_everything_that_trains(teachers):
 @pytest.mark.slow
 def test_teachers_stay_as_they_are_and_are_part_of_nothing(teachers):
     pair = model(teachers)
-    method = Distill(rules(), Weights(), teachers)
+    method = Distill(rules(), DistillWeights(), teachers)
     before = [value.clone() for teacher in teachers for value in teacher._backbone.state_dict().values()]
     learner = trainee(pair, method)
     groups = parameter_groups(pair, 1e-3, backbone=1, decoder=2, queries=1)
@@ -197,7 +197,11 @@ def test_recomputing_activations_changes_no_gradient(teachers):
     for checkpointed in (False, True):
         pair = model(teachers, align="second_pass")
         learner = StudentStep(
-            pair.students[SINGLE], Distill(rules(), Weights(), teachers), number=0, seed=0, checkpointed=checkpointed
+            pair.students[SINGLE],
+            Distill(rules(), DistillWeights(), teachers),
+            number=0,
+            seed=0,
+            checkpointed=checkpointed,
         )
         total_loss(learner(noise(), 0, {})[0], Runtime(CPU), shared=True)[0].backward()
         found.append(torch.cat([p.grad.flatten() for p in pair.parameters() if p.grad is not None]))
@@ -219,7 +223,7 @@ def losses(pair, method, steps=3):
 
 @pytest.mark.slow
 def test_without_teachers_and_halved_it_is_fixmatch_bit_for_bit():
-    ablated = Distill(rules(0.2), Weights(feature=0, divisor=2))
+    ablated = Distill(rules(0.2), DistillWeights(feature=0, divisor=2))
     assert losses(model(fuse=False), ablated) == losses(model(), METHODS["fixmatch"](rules(0.2)))
 
 
@@ -229,7 +233,7 @@ def test_with_a_guide_the_student_is_spared_the_weak_view_and_taught_by_it(monke
     seen = []
     learner = trainee(pair, METHODS["fixmatch"](rules(0)), lambda images: (seen.append(images), said)[1])
     encoded, encode = [], pair.students[SINGLE].encode
-    monkeypatch.setattr(learner._passes, "_encode", lambda images: (encoded.append(len(images)), encode(images))[1])
+    monkeypatch.setattr(learner._forward, "_encode", lambda images: (encoded.append(len(images)), encode(images))[1])
     terms, weak = learner(data, 0, {})
     assert encoded == [4]
     assert len(weak) == 0
@@ -254,7 +258,7 @@ def test_a_guide_changes_the_pseudo_labels_of_a_pair_and_no_other_part(method):
         learners = {
             name: StudentStep(
                 student, METHODS[method](rules(0)), number=number, seed=0,
-                guide=Passes(other.module.students[name]).probabilities if guided else None,
+                guide=StudentForward(other.module.students[name]).probabilities if guided else None,
             )
             for number, (name, student) in enumerate(pair.students.items())
         }  # fmt: skip
@@ -272,7 +276,7 @@ def test_four_tiles_are_learnt_by_heart_and_so_is_a_random_teacher(teachers):
     colors = torch.tensor(np.random.default_rng(0).random((N, 3), dtype=np.float32))
     data.images[:] = colors[data.labels].movedim(-1, 1)
     optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=2, queries=1))
-    learner, features = trainee(pair, Distill(rules(), Weights(), teachers[:1])), []
+    learner, features = trainee(pair, Distill(rules(), DistillWeights(), teachers[:1])), []
     for step in range(200):
         optimizer.zero_grad()
         terms = learner(data, step, {})[0]
@@ -301,7 +305,7 @@ def test_a_box_brings_image_label_confidence_and_padding_of_the_mirrored_crop(te
         "consistency",
         lambda logits, pseudo, *rest, **named: (told.append(pseudo), consistency(logits, pseudo, *rest, **named))[1],
     )
-    terms_of(model(teachers), Distill(rules(), Weights(), [spy]), data, lambda images: said)
+    terms_of(model(teachers), Distill(rules(), DistillWeights(), [spy]), data, lambda images: said)
     mirrored = torch.arange(4).flip(0).view(4, 1, 1)
     source = torch.where(boxes, mirrored, torch.arange(4).view(4, 1, 1))
     (pseudo,) = told
@@ -353,8 +357,8 @@ def pair_of_two(seed=0):
 
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
     pair, teacher = model(), model()
-    guide = Trained([teacher], "mean")
-    found = terms_of(pair, Distill(rules(), Weights(divisor=1), soft=True), guide=guide)
+    guide = TrainedTeachers([teacher], "mean")
+    found = terms_of(pair, Distill(rules(), DistillWeights(divisor=1), soft=True), guide=guide)
     assert found["soft"].value.item() == pytest.approx(0, abs=1e-6)
     assert found["soft"].weight == found["strong1"].weight == 0.5
     before = [p.detach().clone() for p in pair.parameters()]
@@ -367,8 +371,8 @@ def test_soft_labels_teach_over_the_weak_view_and_the_labelled_images_without_pa
     pair, data = model(), noise()
     data = replace(data, valid=data.valid.clone(), seen=data.seen.clone())
     data.valid[0], data.seen[1] = False, False
-    teacher = Trained([pair_of_two()], "mean")
-    found = terms_of(pair, Distill(rules(), Weights(divisor=1), soft=True), data, teacher)["soft"]
+    teacher = TrainedTeachers([pair_of_two()], "mean")
+    found = terms_of(pair, Distill(rules(), DistillWeights(divisor=1), soft=True), data, teacher)["soft"]
     total, count = 0.0, 0
     for images, valid in ((data.weak, data.valid), (data.images, data.seen)):
         told, said = teacher(images), pair.students[SINGLE](images).softmax(dim=1)
@@ -380,7 +384,9 @@ def test_soft_labels_teach_over_the_weak_view_and_the_labelled_images_without_pa
 
 def test_no_gradient_reaches_a_trained_teacher():
     pair, teacher = model(), pair_of_two()
-    found = terms_of(pair, Distill(rules(), Weights(divisor=1), soft=True), guide=Trained([teacher], "mean"))
+    found = terms_of(
+        pair, Distill(rules(), DistillWeights(divisor=1), soft=True), guide=TrainedTeachers([teacher], "mean")
+    )
     total_loss(found, Runtime(CPU), shared=True)[0].backward()
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert any(name.startswith("backbone.") for name in touched(pair))
@@ -388,7 +394,7 @@ def test_no_gradient_reaches_a_trained_teacher():
 
 def test_arbitration_takes_the_surer_student_of_each_pixel_and_the_mean_takes_all():
     first, second, images = pair_of_two(), model(seed=3), torch.rand(1, 3, 64, 64)
-    surer = Trained([first, second], "arbitrate")(images)
+    surer = TrainedTeachers([first, second], "arbitrate")(images)
     with torch.no_grad():
         members = [*first.members(images).values(), *second.members(images).values()]
     stacked = torch.stack(members)
@@ -396,7 +402,7 @@ def test_arbitration_takes_the_surer_student_of_each_pixel_and_the_mean_takes_al
     for index, member in enumerate(members):
         here = best == index
         assert torch.equal(surer.movedim(1, -1)[here], member.movedim(1, -1)[here])
-    torch.testing.assert_close(Trained([first, second], "mean")(images), stacked.mean(dim=0))
+    torch.testing.assert_close(TrainedTeachers([first, second], "mean")(images), stacked.mean(dim=0))
 
 
 def test_images_come_to_a_teacher_as_it_would_have_scaled_them():
@@ -413,7 +419,7 @@ def test_images_come_to_a_teacher_as_it_would_have_scaled_them():
 @pytest.mark.slow
 def test_both_kinds_of_teachers_teach_at_once(teachers):
     pair = model(teachers)
-    method = partial(Distill, rules(), Weights(divisor=1), teachers, soft=True, kind="cosine")
-    found = terms_of(pair, method(), guide=Trained([pair_of_two()], "mean"))
+    method = partial(Distill, rules(), DistillWeights(divisor=1), teachers, soft=True, kind="cosine")
+    found = terms_of(pair, method(), guide=TrainedTeachers([pair_of_two()], "mean"))
     assert found.keys() == {"labeled", "strong1", "soft", *(f"distill:{teacher.name}" for teacher in teachers)}
     assert sum(term.weight for term in found.values()) == pytest.approx(3)

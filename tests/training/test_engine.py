@@ -25,7 +25,7 @@ from co2s_cli.errors import ConfigError, InputError, ModelError, OutputError, Re
 from co2s_cli.jobs import distill, train
 from co2s_cli.scoring.validation import ValidationCounts
 from co2s_cli.training.names import BEST, EMA, LAST
-from co2s_cli.training.records import drifting, findings, read, starving
+from co2s_cli.training.records import drifting, read, starving, validation_figures
 from co2s_cli.training.state import State
 from co2s_cli.training.step import StudentStep
 
@@ -270,13 +270,13 @@ DYING = """
 import os
 import signal
 from co2s_cli.training.engine import TrainingEngine
-alive = TrainingEngine._advance
+alive = TrainingEngine._train_step
 def dying(engine, batches):
     first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     if os.environ["RANK"] == "1" and engine.step == 3 and first:
         os.kill(os.getpid(), signal.SIGKILL)
     return alive(engine, batches)
-TrainingEngine._advance = dying
+TrainingEngine._train_step = dying
 if os.environ["RANK"] == "1":
     os.chdir("elsewhere")  # the run folder, a relative path, is not to be found there
 from co2s_cli.cli import app
@@ -439,7 +439,7 @@ def test_a_class_that_starves_is_named_once():
 def test_findings_hold_how_much_of_each_class_is_found():
     matrix = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 6]])
     tally = ValidationCounts({"fused": matrix, "dino": matrix}, {}, {}, {}, 0, 12)
-    found = {key: value for key, value in findings(tally, None, guided=False).items() if "recall" in key}
+    found = {key: value for key, value in validation_figures(tally, None, guided=False).items() if "recall" in key}
     assert found == {"fused/recall/0": 0.75, "fused/recall/2": 0.75}
 
 
@@ -452,14 +452,14 @@ def tally(right, sure=10):
 
 
 def test_pseudo_labels_are_those_of_whoever_gives_them():
-    own = findings(tally(9), None, guided=False)
+    own = validation_figures(tally(9), None, guided=False)
     assert (own["student/precision"], own["student/coverage"]) == (0.9, 0.5)
-    mean = findings(tally(9), tally(6), guided=False)
+    mean = validation_figures(tally(9), tally(6), guided=False)
     assert mean["ema-student/precision"] == 0.6
     assert not {"student/precision", "student/coverage", "ema-student/taught"} & mean.keys()
     assert mean["student/miou"] == own["student/miou"]
     for running in (None, tally(6)):
-        told = findings(tally(9), running, guided=True)
+        told = validation_figures(tally(9), running, guided=True)
         assert {name.rpartition("/")[2] for name in told if "/recall/" not in name} == {"miou", "accuracy"}
 
 
@@ -468,7 +468,7 @@ def test_drift_is_watched_where_the_pseudo_labels_come_from():
 
     def told(students, means, *, guided=False):
         pairs = zip((20, 50), students, means, strict=True)
-        lines = [{"step": s, **findings(tally(a), tally(b), guided=guided)} for s, a, b in pairs]
+        lines = [{"step": s, **validation_figures(tally(a), tally(b), guided=guided)} for s, a, b in pairs]
         return drifting(losses, lines)
 
     assert "ema-student fell from 90.0% right" in told((9, 9), (9, 6))

@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.models.ensemble import learns
+from co2s_cli.models.ensemble import learns_from_peer
 from co2s_cli.training.losses import (
     CONFIDENCE_BINS,
-    Pseudo,
+    PseudoLabels,
     Term,
     balanced_weights,
     confidence_histogram,
     consistency,
-    likeness,
     pseudo_labels,
     share_thresholds,
-    softly,
+    soft_label_loss,
     stability,
     supervised,
+    token_distance,
 )
 
 N = 6
@@ -44,7 +44,7 @@ def logits_of_loss(loss, shape=(1, 2, 2)):
 def pseudo(confidence, valid=None):
     confidence = torch.as_tensor(confidence)
     valid = torch.ones_like(confidence, dtype=torch.bool) if valid is None else torch.as_tensor(valid)
-    return Pseudo(confidence, torch.zeros_like(confidence, dtype=torch.long), valid)
+    return PseudoLabels(confidence, torch.zeros_like(confidence, dtype=torch.long), valid)
 
 
 def test_flat_logits_cost_the_logarithm_of_the_number_of_classes():
@@ -97,7 +97,7 @@ def test_consistency_divides_by_all_valid_pixels(confidence, valid, expected):
 
 def test_thresholds_may_differ_by_class():
     thresholds = torch.tensor([0.5, *[0.95] * (N - 1)])
-    view = Pseudo(torch.full((1, 1, 2), 0.6), torch.tensor([[[0, 1]]]), torch.ones(1, 1, 2, dtype=torch.bool))
+    view = PseudoLabels(torch.full((1, 1, 2), 0.6), torch.tensor([[[0, 1]]]), torch.ones(1, 1, 2, dtype=torch.bool))
     term = consistency(logits_of_loss(1.0, (1, 1, 2)), view, thresholds, weight=1)
     assert term.value.item() == pytest.approx(0.5)
 
@@ -110,8 +110,12 @@ def test_no_gradient_flows_through_pseudo_labels():
 
 
 def test_a_box_takes_labels_confidence_and_validity_together():
-    ours = Pseudo(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.bool))
-    theirs = Pseudo(torch.ones(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long), torch.ones(1, 2, 2, dtype=torch.bool))
+    ours = PseudoLabels(
+        torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.bool)
+    )
+    theirs = PseudoLabels(
+        torch.ones(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.long), torch.ones(1, 2, 2, dtype=torch.bool)
+    )
     box = torch.tensor([[[True, False], [False, True]]])
     mixed = ours.mixed(box, theirs)
     for part in mixed:
@@ -160,15 +164,15 @@ def test_stability_teaches_one_side_only():
 )
 def test_who_learns(clip, dino, clip_learns, dino_learns):
     clip, dino = torch.tensor(clip), torch.tensor(dino)
-    assert bool(learns(clip, dino, 0.95)) is clip_learns
-    assert bool(learns(dino, clip, 0.95)) is dino_learns
+    assert bool(learns_from_peer(clip, dino, 0.95)) is clip_learns
+    assert bool(learns_from_peer(dino, clip, 0.95)) is dino_learns
 
 
 @given(st.floats(0, 1, width=32), st.floats(0, 1, width=32))
 def test_someone_learns_exactly_where_someone_is_sure(clip, dino):
     a, b = torch.tensor(clip), torch.tensor(dino)
-    either = bool(learns(a, b, 0.95) | learns(b, a, 0.95))
-    both = bool(learns(a, b, 0.95) & learns(b, a, 0.95))
+    either = bool(learns_from_peer(a, b, 0.95) | learns_from_peer(b, a, 0.95))
+    both = bool(learns_from_peer(a, b, 0.95) & learns_from_peer(b, a, 0.95))
     assert either == (max(a, b) >= 0.95)
     assert not both or clip == dino
 
@@ -222,7 +226,7 @@ def test_likeness_is_the_mean_of_a_double_loop(kind):
             found += [(x - (y - mean) / deviation) ** 2 for x, y in zip(a, b, strict=True)]
             continue
         found += [(x - y) ** 2 for x, y in zip(a, b, strict=True)]
-    term = likeness(said, told, kind, weight=0.5)
+    term = token_distance(said, told, kind, weight=0.5)
     assert term.value.item() == pytest.approx(sum(found) / len(found), rel=1e-5)
     assert term.weight == 0.5
 
@@ -230,13 +234,13 @@ def test_likeness_is_the_mean_of_a_double_loop(kind):
 @pytest.mark.parametrize("kind", ["ln_mse", "cosine"])
 def test_normalised_likeness_does_not_mind_the_teachers_scale(kind):
     said, told = torch.randn(2, 3, 50), torch.randn(2, 3, 50)
-    once, scaled = (likeness(said, factor * told, kind, weight=1).value.item() for factor in (1, 40))
+    once, scaled = (token_distance(said, factor * told, kind, weight=1).value.item() for factor in (1, 40))
     assert once == pytest.approx(scaled, rel=1e-3)
 
 
 def test_likeness_teaches_the_student_alone():
     said, told = (torch.randn(1, 2, 4, requires_grad=True) for _ in range(2))
-    likeness(said, told, "mse", weight=1).value.backward()
+    token_distance(said, told, "mse", weight=1).value.backward()
     assert said.grad.abs().sum() > 0
     assert told.grad is None
 
@@ -254,7 +258,7 @@ def test_soft_labels_cost_the_divergence_weighed_by_their_confidence(temperature
         told = told ** (1 / temperature) / (told ** (1 / temperature)).sum()
         said = (logits[0, :, row, col] / temperature).softmax(dim=0)
         total += temperature**2 * sure * (told * (told / said).log()).sum().item()
-    term = softly(logits, chances, valid, weight=1, temperature=temperature)
+    term = soft_label_loss(logits, chances, valid, weight=1, temperature=temperature)
     assert term.count.item() == 3
     assert term.value.item() == pytest.approx(total / 3, rel=1e-4)
 
@@ -262,11 +266,11 @@ def test_soft_labels_cost_the_divergence_weighed_by_their_confidence(temperature
 def test_soft_labels_that_are_certain_are_no_trouble():
     chances = one_hot(torch.zeros(1, 2, 2, dtype=torch.long), 1.0)
     logits = torch.zeros(1, N, 2, 2, requires_grad=True)
-    term = softly(logits, chances, torch.ones(1, 2, 2, dtype=torch.bool), weight=1)
+    term = soft_label_loss(logits, chances, torch.ones(1, 2, 2, dtype=torch.bool), weight=1)
     assert term.value.item() == pytest.approx(math.log(N))
     term.value.backward()
     assert torch.isfinite(logits.grad).all()
-    assert softly(logits, chances, torch.zeros(1, 2, 2, dtype=torch.bool), weight=1).value.item() == 0
+    assert soft_label_loss(logits, chances, torch.zeros(1, 2, 2, dtype=torch.bool), weight=1).value.item() == 0
 
 
 def _by_loop(pseudo, classes, threshold, share):
@@ -287,7 +291,7 @@ def _by_loop(pseudo, classes, threshold, share):
 def test_thresholds_by_share_are_those_of_a_loop(share):
     generator = torch.Generator().manual_seed(3)
     confidence = torch.rand(2, 16, 16, generator=generator)
-    pseudo = Pseudo(confidence, torch.randint(0, 4, (2, 16, 16), generator=generator), confidence > 0.1)
+    pseudo = PseudoLabels(confidence, torch.randint(0, 4, (2, 16, 16), generator=generator), confidence > 0.1)
     pseudo.labels[pseudo.labels == 2] = 1  # a class that nothing is taken for
     threshold = torch.tensor([0.95, 0.95, 0.8, 0.6])
     cuts = share_thresholds(confidence_histogram(pseudo, 4), threshold, share)
@@ -297,7 +301,7 @@ def test_thresholds_by_share_are_those_of_a_loop(share):
 def test_pseudo_labels_of_a_rare_class_weigh_more_and_all_together_as_much():
     labels = torch.zeros(1, 10, 10, dtype=torch.long)
     labels[0, 0] = 1
-    pseudo = Pseudo(torch.full((1, 10, 10), 0.99), labels, torch.ones(1, 10, 10, dtype=torch.bool))
+    pseudo = PseudoLabels(torch.full((1, 10, 10), 0.99), labels, torch.ones(1, 10, 10, dtype=torch.bool))
     weights = balanced_weights(confidence_histogram(pseudo, 2), torch.tensor([0.95, 0.95]), 0.5)
     assert weights[1] / weights[0] == pytest.approx(3.0)  # the root of 90 to 10
     assert weights[labels].mean().item() == pytest.approx(1.0)

@@ -18,8 +18,16 @@ from co2s_cli.training.engine import TrainingEngine, total_loss
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.setup import course_of
-from co2s_cli.training.step import Passes, StudentStep, Views, Wants, channel_masks, forward_views, run_students
+from co2s_cli.training.setup import plan_of
+from co2s_cli.training.step import (
+    RequiredViews,
+    StudentForward,
+    StudentOutputs,
+    StudentStep,
+    channel_masks,
+    forward_views,
+    run_students,
+)
 
 N, SIDE = 6, 64
 CPU = torch.device("cpu")
@@ -122,7 +130,7 @@ def test_padding_stays_out_of_the_stability_loss_unless_published():
 def test_with_a_single_view_unimatch_is_fixmatch_and_co2s_adds_stability():
     pair, zero = new(), torch.zeros(N)
     wanted = terms_of("fixmatch", pair, threshold=zero)
-    assert METHODS["co2s"](rules(single_view=True)).wants.strong == METHODS["fixmatch"].wants.strong
+    assert METHODS["co2s"](rules(single_view=True)).required.strong == METHODS["fixmatch"].required.strong
     for method, more in (("unimatch", set()), ("co2s", {"clip/stability", "dino/stability"})):
         found = terms_of(method, pair, threshold=zero, single_view=True)
         assert found.keys() == wanted.keys() | more
@@ -132,13 +140,13 @@ def test_with_a_single_view_unimatch_is_fixmatch_and_co2s_adds_stability():
 
 
 def views_of_leaves():
-    """Views whose every part is a leaf, so that its gradient tells who was asked."""
+    """Outputs whose every part is a leaf tensor, so that its gradient tells which ones a loss uses."""
 
     def leaf(count):
         return torch.randn(count, N, 8, 8, requires_grad=True)
 
     weak = leaf(2)
-    return Views(leaf(2), weak, (leaf(2), leaf(2)), leaf(2), weak.detach().softmax(dim=1))
+    return StudentOutputs(leaf(2), weak, (leaf(2), leaf(2)), leaf(2), weak.detach().softmax(dim=1))
 
 
 def small_batch():
@@ -178,7 +186,7 @@ def test_the_loss_is_the_published_sum_of_its_parts(labeled, strong1, strong2, f
     sure = torch.zeros(2, N, 8, 8)
     sure[:, 0] = 1
     weak, strong = logits_that_cost(0), (logits_that_cost(strong1), logits_that_cost(strong2))
-    view = Views(logits_that_cost(labeled), weak, strong, logits_that_cost(feature), sure)
+    view = StudentOutputs(logits_that_cost(labeled), weak, strong, logits_that_cost(feature), sure)
     data = small_batch()
     data.labels[:] = 0
     for method, peers in (("unimatch", {}), ("co2s", {"other": sure})):
@@ -191,7 +199,7 @@ def test_the_stability_loss_is_outside_of_the_division_by_two():
     sure, opposite = torch.zeros(2, N, 8, 8), torch.zeros(2, N, 8, 8)
     sure[:, 0] = opposite[:, 1] = 1
     nothing = logits_that_cost(0)
-    view = Views(nothing, nothing, (nothing, nothing), nothing, sure)
+    view = StudentOutputs(nothing, nothing, (nothing, nothing), nothing, sure)
     data = small_batch()
     data.labels[:] = 0
     for step, weight in ((0, 0), (50, 0.5)):
@@ -208,9 +216,9 @@ def test_without_labels_the_supervised_part_is_zero():
 
 def test_zero_dropout_gives_the_clean_logits_and_dropout_drops_whole_channels():
     pair, data = new().eval(), batch()
-    passes = Passes(pair.students["clip"])
+    passes = StudentForward(pair.students["clip"])
     ones = [torch.ones(2, width) for width in pair.students["clip"].widths]
-    clean = forward_views(passes, data, Wants(strong=2), masks=ones)
+    clean = forward_views(passes, data, RequiredViews(strong=2), feature_masks=ones)
     torch.testing.assert_close(clean.feature, clean.weak)
     masks = channel_masks((64, 64, 48), (0, 1), seed=0, step=1, student=0, device=CPU)
     assert [tuple(mask.shape) for mask in masks] == [(2, 64), (2, 64), (2, 48)]
@@ -229,16 +237,16 @@ def test_the_encoder_sees_each_view_once_and_dropped_features_cost_the_decoder_a
     encode, decode = student.encode, student.decode
     monkeypatch.setattr(student, "encode", lambda images: (seen.append(images), encode(images))[1])
     monkeypatch.setattr(student, "decode", lambda taps, size: (said.append(taps), decode(taps, size))[1])
-    passes = Passes(student)
+    passes = StudentForward(student)
     masks = channel_masks(student.widths, data.slots, seed=0, step=3, student=0, device=CPU)
-    forward_views(passes, data, Wants(strong=2), masks=masks)
+    forward_views(passes, data, RequiredViews(strong=2), feature_masks=masks)
     assert [len(images) for images in seen] == [8, *alone]
     assert [len(taps.semantic) for taps in said] == [10, *alone]
     for maps, mask in zip(said[0], masks, strict=True):
         assert torch.equal(maps[8:], maps[2:4] * mask[..., None, None])
         assert (maps[8:].abs().sum(dim=(2, 3)) == 0).any(dim=1).all()
     seen.clear(), said.clear()
-    forward_views(passes, data, Wants(strong=2))
+    forward_views(passes, data, RequiredViews(strong=2))
     assert [len(images) for images in seen] == [8, *alone]
     assert [len(taps.semantic) for taps in said] == [8, *alone]
 
@@ -246,7 +254,7 @@ def test_the_encoder_sees_each_view_once_and_dropped_features_cost_the_decoder_a
 def test_one_pass_says_what_separate_passes_say():
     pair, data = new().eval(), batch(extra=2)
     student = pair.students["dino"]
-    views = forward_views(Passes(student), data, Wants(strong=2))
+    views = forward_views(StudentForward(student), data, RequiredViews(strong=2))
     with torch.no_grad():
         torch.testing.assert_close(views.labeled, student(data.images), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(views.weak, student(data.weak[:2]), rtol=1e-4, atol=1e-5)
@@ -283,13 +291,13 @@ def test_each_trainable_parameter_is_in_one_group_of_its_rate():
 
 @pytest.mark.parametrize("preset", ["default", "published"])
 def test_rates_and_decay_of_a_run_are_the_published_ones_in_every_group(tmp_path, preset):
-    course = course_of(settings_of(None, {"preset": preset}, []), 100, epoch_steps=100)
+    plan = plan_of(settings_of(None, {"preset": preset}, []), 100, epoch_steps=100)
     pair = new()
     engine = TrainingEngine(
         pair,
         trainees_of("co2s", pair),
         None,
-        course,
+        plan,
         Runtime(CPU),
         sums=None,
         folder=tmp_path,

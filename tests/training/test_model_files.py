@@ -18,7 +18,7 @@ from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.model_files import alone, best_files
 from co2s_cli.training.names import BEST, LAST, MODEL_FILES
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.setup import course_of
+from co2s_cli.training.setup import plan_of
 
 SCORES = {1: (5, 2, 9), 2: (8, 2, 7), 3: (6, 7, 8), 4: (7, 3, 8)}
 """Right pixels of ten at each step: of clip (best after step 2), dino (3) and the fused map (1)."""
@@ -36,10 +36,10 @@ def counts(right):
 
 def engine_of(model, folder, *extra):
     """An engine that is asked to validate alone, at steps that the test sets."""
-    course = course_of(settings_of(None, {}, list(extra)), 4, epoch_steps=1)
+    plan = plan_of(settings_of(None, {}, list(extra)), 4, epoch_steps=1)
     runtime = Runtime(torch.device("cpu"))
     made = TrainingEngine(
-        load(model), {}, None, course, runtime, sums=None, folder=folder, settings={},
+        load(model), {}, None, plan, runtime, sums=None, folder=folder, settings={},
         validate=lambda _: counts(SCORES[made.step]),
         progress=SILENT,
     )  # fmt: skip
@@ -49,10 +49,10 @@ def engine_of(model, folder, *extra):
 def validated(engine, step):
     """The weights, all of them `step`, with which the engine validates at that step."""
     with torch.no_grad():
-        for parameter in engine._pair.parameters():
+        for parameter in engine._ensemble.parameters():
             parameter.fill_(step)
     engine.step = step
-    engine._check(None)
+    engine._validate_and_save(None)
 
 
 def steps_in(path):

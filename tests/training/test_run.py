@@ -101,14 +101,14 @@ def test_overwrite_leaves_nothing_of_the_old_report(data, tmp_path, monkeypatch)
     monkeypatch.setattr(TrainingEngine, "fit", dies)
     with pytest.raises(InterruptError) as caught:
         train.run(quick(data, out, steps=1, overwrite=True))
-    assert caught.value.hint == "no state was whole yet: start anew with --overwrite"
+    assert caught.value.hint == "no state was written yet: start anew with --overwrite"
     assert contents(out).keys() == {"config.yaml"}
 
 
 def test_an_interrupted_run_is_resumed_from_its_state(data, tmp_path, monkeypatch):
     out = tmp_path / "run"
     train.run(quick(data, out, "val_every=4", stop_after=1))
-    monkeypatch.setattr(TrainingEngine, "_advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(TrainingEngine, "_train_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(InterruptError) as caught:
         train.run(resumed(out, {"resume": True}, []))
     assert caught.value.hint == f"co2s train --resume --out {out}"
@@ -154,15 +154,15 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
     out = tmp_path / "run"
     train.run(quick(data, out, "val_every=3", "lr=1e-5", steps=3, stop_after=1))
     before = (out / STATE).read_bytes()
-    advance = TrainingEngine._advance
+    advance = TrainingEngine._train_step
 
     def breaking(engine, batches):
         found = advance(engine, batches)
         with torch.no_grad():
-            next(engine._pair.parameters()).fill_(torch.nan if engine.step == (stop or 3) else 0.01)
+            next(engine._ensemble.parameters()).fill_(torch.nan if engine.step == (stop or 3) else 0.01)
         return found
 
-    monkeypatch.setattr(TrainingEngine, "_advance", breaking)
+    monkeypatch.setattr(TrainingEngine, "_train_step", breaking)
     with pytest.raises(ConfigError, match=f"step {stop or 3}: the weights hold"):
         train.run(resumed(out, {"resume": True, **({"stop_after": stop - 1} if stop else {})}, []))
     assert (out / STATE).read_bytes() == before
@@ -266,12 +266,12 @@ def test_files_that_validate_never_teach(data, tmp_path):
 
 
 def test_minutes_become_steps_by_the_pace_of_the_machine_and_measuring_it_teaches_nothing(data, tmp_path, monkeypatch):
-    measured = TrainingEngine.seconds_a_step
-    monkeypatch.setattr(TrainingEngine, "seconds_a_step", lambda engine: measured(engine) * 0 + 0.85)
+    measured = TrainingEngine.seconds_per_step
+    monkeypatch.setattr(TrainingEngine, "seconds_per_step", lambda engine: measured(engine) * 0 + 0.85)
     timed, counted = tmp_path / "timed", tmp_path / "counted"
     told = train.run(quick(data, timed, "val_every=2", steps=None, minutes=4 / 60, stop_after=2))
     assert told.steps == 4
-    monkeypatch.setattr(TrainingEngine, "seconds_a_step", lambda _: pytest.fail("a resumed run has its length"))
+    monkeypatch.setattr(TrainingEngine, "seconds_per_step", lambda _: pytest.fail("a resumed run has its length"))
     train.run(resumed(timed, {"resume": True}, []))
     train.run(quick(data, counted, "val_every=2", steps=4))
     assert (timed / LAST).read_bytes() == (counted / LAST).read_bytes()

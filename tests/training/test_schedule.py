@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from co2s_cli.config import distill
 from co2s_cli.config.train import settings_of
-from co2s_cli.training.schedule import begun, one_cycle, poly, ramp, steps_per_epoch
+from co2s_cli.training.schedule import one_cycle, poly, ramp, steps_per_epoch, unlabeled_weight
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_one_cycle_is_that_of_torch(total):
 
 
 def test_unlabelled_pixels_come_to_count_after_the_start():
-    assert begun(0, 100, start=0.0, over=0.0) == 1
-    found = [begun(step, 100, start=0.3, over=0.1) for step in (0, 29, 30, 34, 39, 99)]
+    assert unlabeled_weight(0, 100, start=0.0, over=0.0) == 1
+    found = [unlabeled_weight(step, 100, start=0.3, over=0.1) for step in (0, 29, 30, 34, 39, 99)]
     assert found == pytest.approx([0, 0, 0.1, 0.5, 1, 1])
 
 
 @pytest.mark.parametrize(("total", "first"), [(400, 120), (200, 60), (102, 60), (50, 30), (10, 6)])
 def test_short_runs_wait_for_some_steps_and_never_for_all_of_them(total, first):
     """0.3 of the run, at least 60 steps, at most 0.6 of it."""
-    counts = [begun(step, total, start=0.3, over=0.0, after=60) > 0 for step in range(total)]
+    counts = [unlabeled_weight(step, total, start=0.3, over=0.0, after=60) > 0 for step in range(total)]
     assert counts == [step >= first for step in range(total)]

@@ -11,7 +11,7 @@ from co2s_cli.errors import ConfigError
 from co2s_cli.training import setup
 from co2s_cli.training.methods import METHODS
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.setup import course_of, rules_of, sliding_of
+from co2s_cli.training.setup import plan_of, rules_of, sliding_of
 from co2s_cli.training.step import StepSums
 
 RGB = ("red", "green", "blue")
@@ -43,7 +43,7 @@ def test_when_unlabelled_pixels_begin_to_count_reaches_the_method():
     found = rules("preset=small", "consistency_after=7")
     assert (found.consistency_start, found.consistency_after, found.consistency_ramp) == (0.3, 7, 0.1)
     method = METHODS["co2s"](replace(found, steps=20))
-    assert [method.begun(step) > 0 for step in range(8)] == [False] * 7 + [True]
+    assert [method.unlabeled_weight(step) > 0 for step in range(8)] == [False] * 7 + [True]
 
 
 def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):
@@ -89,27 +89,27 @@ def test_numbers_that_make_no_sense_are_refused(text):
 
 def test_the_published_preset_is_the_released_behaviour():
     settings = settings_of(None, {"preset": "published"}, [])
-    course, sliding = course_of(settings, 100, epoch_steps=7), sliding_of(settings)
-    assert (course.lr_lag, course.clip_norm, course.shared_counts) == (1, 0, False)
-    assert (course.lr, course.backbone_lr, course.decoder_lr, course.weight_decay) == (1e-4, 0.01, 10, 0.01)
+    plan, sliding = plan_of(settings, 100, epoch_steps=7), sliding_of(settings)
+    assert (plan.lr_lag, plan.clip_norm, plan.shared_counts) == (1, 0, False)
+    assert (plan.lr, plan.backbone_lr, plan.decoder_lr, plan.weight_decay) == (1e-4, 0.01, 10, 0.01)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("logits", "flat", 213, 512)
     method = rules_of(settings, DATA, 100, SUMS)
     assert (method.stability_weight, method.ramp_share) == (0.5, 0.2)
     assert (method.stability_grad, method.stability_in_padding) == (False, True)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("random", "published", "same")
     assert (settings.precision, settings.scale_rule, settings.epochs) == ("fp32", "fitted", 80)
-    assert (course.val_every, course.select_students) == (7, True)
+    assert (plan.val_every, plan.select_students) == (7, True)
 
 
 def test_the_default_preset_differs_where_the_table_of_the_methods_says_so():
     settings = settings_of(None, {}, [])
-    course, sliding = course_of(settings, 100, epoch_steps=7), sliding_of(settings)
-    assert (course.lr_lag, course.clip_norm, course.shared_counts) == (0, 1, True)
+    plan, sliding = plan_of(settings, 100, epoch_steps=7), sliding_of(settings)
+    assert (plan.lr_lag, plan.clip_norm, plan.shared_counts) == (0, 1, True)
     assert (sliding.blend, sliding.taper, sliding.stride, sliding.short_side) == ("probabilities", "smooth", 192, None)
     method = rules_of(settings, DATA, 100, SUMS)
     assert (method.stability_grad, method.stability_in_padding) == (True, False)
     assert (settings.dino_init, settings.network, settings.cutmix_partner) == ("pretrained", "own", "other")
-    assert (course.val_every, course.select_students) == (10, False)
+    assert (plan.val_every, plan.select_students) == (10, False)
 
 
 @pytest.mark.parametrize("text", ["val_every=0", "val_every=often", "select=both"])

@@ -6,7 +6,7 @@ from co2s_cli.data.batch import Batch
 from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import build_student
 from co2s_cli.training.methods import METHODS, MethodRules
-from co2s_cli.training.step import StudentStep, Wants, forward_views
+from co2s_cli.training.step import RequiredViews, StudentStep, forward_views
 
 
 def noise_batch(step: int) -> Batch:
@@ -53,13 +53,13 @@ def test_what_is_dropped_is_a_function_of_seed_and_step():
 
 
 def test_masks_reach_the_labelled_and_the_strong_views_alone():
-    from co2s_cli.training.step import Passes
+    from co2s_cli.training.step import StudentForward
 
     student, batch = local().eval(), noise_batch(0)
     nothing = [[torch.zeros(len(batch.images), width) for width in student.widths] for _ in range(2)]
     with torch.no_grad():
-        plain = forward_views(Passes(student), batch, Wants(strong=1))
-        dropped = forward_views(Passes(student), batch, Wants(strong=1), drops=nothing)
+        plain = forward_views(StudentForward(student), batch, RequiredViews(strong=1))
+        dropped = forward_views(StudentForward(student), batch, RequiredViews(strong=1), dropout_masks=nothing)
     assert torch.equal(plain.weak, dropped.weak)
     assert (dropped.labeled - dropped.labeled[..., :1, :1]).abs().max() < 1e-5
     assert (dropped.strong[0] - dropped.strong[0][..., :1, :1]).abs().max() < 1e-5

@@ -234,7 +234,7 @@ def _loader_rate(path: Path, preset: str, threads: int, changes: dict[str, Any],
     values = {"data": str(path), "preset": preset, "device": "cpu", "workers": threads, **changes}
     settings = train_config.settings_of(None, {**values, "clip_weights": "none", "dino_weights": "none"}, [])
     data = train_job.data_of(settings)
-    drawn = loader_of(settings, data, Runtime(torch.device("cpu")), views=METHODS[settings.method].wants.strong)
+    drawn = loader_of(settings, data, Runtime(torch.device("cpu")), views=METHODS[settings.method].required.strong)
     with closing(drawn.batches(0, count + threads)) as batches:
         for _ in range(threads):
             next(batches)

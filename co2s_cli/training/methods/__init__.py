@@ -1,4 +1,4 @@
-"""The methods by name: what each makes of the students' views of a batch."""
+"""Training methods by name: which views each needs, and the loss terms that it computes from the students' outputs."""
 
 from co2s_cli.training.methods.self_training import Co2s, FixMatch, MethodRules, Supervised, UniMatch
 

@@ -1,4 +1,4 @@
-"""Distillation: FixMatch's step, and beside it what frozen teachers say in features (RS-MTDF) or in soft labels."""
+"""Distillation: FixMatch's losses, plus token distances to frozen foundation models (RS-MTDF) or soft-label losses."""
 
 from __future__ import annotations
 
@@ -10,79 +10,81 @@ import torch
 from torch import Tensor
 
 from co2s_cli.data.batch import Batch
-from co2s_cli.training.losses import Likeness, Term, likeness, softly
+from co2s_cli.training.losses import DistanceKind, Term, soft_label_loss, token_distance
 from co2s_cli.training.methods.self_training import FixMatch, MethodRules
-from co2s_cli.training.step import Views, Wants
+from co2s_cli.training.step import RequiredViews, StudentOutputs
 
 
 class Foundation(Protocol):
-    """A frozen foundation model. It is no part of what trains, and has size and statistics of its own."""
+    """A frozen foundation model as teacher. It does not train, and resizes and standardises its input by itself."""
 
     @property
     def name(self) -> str:
-        """What the student's translator of its tokens is called."""
+        """Its name, which is also that of the student's translator for its tokens."""
 
     def tokens(self, images: Tensor) -> Tensor:
         """Tokens (B, L, width) of images (B, C, H, W) in [0, 1], without gradient."""
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights of the losses, before their sum is divided by `divisor`."""
+class DistillWeights:
+    """Weights of the loss terms of distillation."""
 
     feature: float = 1.0
-    """Of the mean over the foundation models."""
+    """w: of L_dis, the mean token distance over the foundation models."""
     soft: float = 1.0
-    """Of what trained models say: half of it soft labels, half of it hard ones on the strong view."""
+    """s: of the losses to trained teacher models, half of it for soft labels (KL), half for hard pseudo-labels (U)."""
     divisor: float = 3.0
+    """The weighted sum of all terms is divided by this."""
     temperature: float = 1.0
-    """What soft labels are flattened by."""
+    """Temperature that flattens the soft labels."""
 
 
 class Distill(FixMatch):
-    """L = (L_x + U + w · mean of L_dis over the foundation models) / divisor, as RS-MTDF with w = 1 and divisor 3.
+    """L = (L_x + U + w · mean of L_dis over the foundation models) / divisor; RS-MTDF has w = 1 and divisor 3.
 
-    With trained models, who then are the guide: L = (L_x + s · (KL + U) / 2 + w · …) / divisor. KL is taken over the
-    weak view and the labelled images.
+    Where trained models teach, they are the guide, and L = (L_x + s · (KL + U) / 2 + w · mean of L_dis) / divisor. KL
+    is the soft-label loss over the weak view and the labelled images.
     """
 
     def __init__(
-        self, rules: MethodRules, weights: Weights, foundations: Sequence[Foundation] = (), *, soft: bool = False,
-        kind: Likeness = "mse",
+        self, rules: MethodRules, weights: DistillWeights, foundations: Sequence[Foundation] = (), *, soft: bool =
+        False, kind: DistanceKind = "mse",
     ) -> None:  # fmt: skip
+        """`soft`: trained models teach by soft labels; `kind`: the distance of L_dis."""
         super().__init__(rules)
         self._weights = weights
         self._foundations = tuple(foundations)
-        self._kind: Likeness = kind
+        self._kind: DistanceKind = kind
         self.labeled = 1 / weights.divisor
         self.strong = ((weights.soft / 2 if soft else 1.0) / weights.divisor,)
         tokens = bool(foundations) and weights.feature > 0
-        self.wants = Wants(strong=1, weak=soft, labeled_guide=soft, tokens=tokens)
+        self.required = RequiredViews(strong=1, weak=soft, labeled_guide=soft, tokens=tokens)
 
-    def wants_at(self, step: int) -> Wants:
-        """The same in every step: what teachers say counts from the first one."""
+    def required_at(self, step: int) -> RequiredViews:
+        """The same views in every step: teachers' targets count from the first step on."""
         del step
-        return self.wants
+        return self.required
 
-    def terms(self, view: Views, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
-        """Parts of a student's loss; each foundation model has one of its own."""
-        found = super().terms(view, batch, peers, step)
-        if view.labeled_guide is not None:
-            found |= self._soft(view, view.labeled_guide, batch)
-        if view.shown is not None:
+    def terms(self, outputs: StudentOutputs, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
+        """Terms of a student's loss, by name; one for each foundation model."""
+        terms = super().terms(outputs, batch, peers, step)
+        if outputs.labeled_guide is not None:
+            terms |= self._soft(outputs, outputs.labeled_guide, batch)
+        if outputs.teacher_images is not None:
             weight = self._weights.feature / len(self._foundations) / self._weights.divisor
             for teacher in self._foundations:
-                said = view.tokens[teacher.name]
-                found[f"distill:{teacher.name}"] = likeness(said, teacher.tokens(view.shown), self._kind, weight=weight)
-        return found
+                translated, tokens = outputs.tokens[teacher.name], teacher.tokens(outputs.teacher_images)
+                terms[f"distill:{teacher.name}"] = token_distance(translated, tokens, self._kind, weight=weight)
+        return terms
 
-    def _soft(self, view: Views, taught: Tensor, batch: Batch) -> dict[str, Term]:
-        """Soft labels of the weak view and of the labelled images, one mean over the pixels of both."""
-        own = len(batch.images)
-        term = softly(
-            torch.cat([view.weak, view.labeled]),
-            torch.cat([view.guide[:own], taught]),
-            torch.cat([batch.valid[:own], batch.seen]),
+    def _soft(self, outputs: StudentOutputs, labeled_guide: Tensor, batch: Batch) -> dict[str, Term]:
+        """The soft-label loss: one mean over the pixels of the weak view and of the labelled images."""
+        batch_size = len(batch.images)
+        term = soft_label_loss(
+            torch.cat([outputs.weak, outputs.labeled]),
+            torch.cat([outputs.guide[:batch_size], labeled_guide]),
+            torch.cat([batch.valid[:batch_size], batch.seen]),
             weight=self._weights.soft / 2 / self._weights.divisor,
             temperature=self._weights.temperature,
         )
