@@ -308,7 +308,7 @@ def test_a_crs_of_nowhere_stays_in_its_own_coordinates(refused, co2s, folder, wo
     write_raster("map.tif", noise((30, 40), low=0, high=4), crs='LOCAL_CS["here",UNIT["metre",1]]')
     code, line = refused("vectorize", "map.tif", "--workers", 1, "-o", *words)
     assert code == 3
-    assert "says of no place where it is on earth" in line
+    assert "is not tied to the earth" in line
     polygon_file("labels.gpkg", **{"class": [1]})
     code, line = refused("evaluate", "map.tif", "labels.gpkg")
     assert code == 3
