@@ -38,7 +38,7 @@ UPLOAD_SECONDS = 600
 """Longest time of one part: 27 kB/s are enough."""
 
 
-def listed(address: str, *, deep: bool) -> list[str]:
+def list_objects(address: str, *, deep: bool) -> list[str]:
     """Addresses of all objects in a folder of a bucket, sorted; of all folders in it as well where it is `deep`.
 
     Raises:

@@ -423,7 +423,11 @@ def test_two_scenes_of_one_name_do_not_share_a_map(tmp_path, model, scene):
 
 REFUSED = [
     ({"out": "missing/map.tif"}, OutputError, "does not exist"),
-    ({"out": "scene.tif", "overwrite": True}, ConfigError, r"over what this very command reads \(SCENE .*scene.tif\)"),
+    (
+        {"out": "scene.tif", "overwrite": True},
+        ConfigError,
+        r"would overwrite an input of this command \(SCENE .*scene.tif\)",
+    ),
     ({"out": "map.png"}, ConfigError, "a name that ends in .tif"),
     ({"preview": "map.jpg"}, ConfigError, "ends in .png"),
     ({"vector": "map.shp"}, ConfigError, "map.shp"),

@@ -554,9 +554,9 @@ def test_labels_of_other_origin_are_not_written_over(tmp_path, model, scene):
     with pytest.raises(OutputError, match="no pseudo-label of an unfinished run"):
         run(scene, tmp_path, model)
     path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE), labeled=[{"image": "scene.tif", "labels": str(mine)}])
-    with pytest.raises(ConfigError, match="over what this very command reads"):
+    with pytest.raises(ConfigError, match="would overwrite an input of this command"):
         run(scene, tmp_path, model, keep_labels=path, overwrite=True)
-    with pytest.raises(ConfigError, match="over what this very command reads"):
+    with pytest.raises(ConfigError, match="would overwrite an input of this command"):
         run(scene, tmp_path, model, truth=tmp_path / "labels", overwrite=True)
     assert Path(mine).read_bytes() == before
     assert not (tmp_path / "candidates").exists()

@@ -97,7 +97,7 @@ class ByteReader:
         return np.where(self._valid(pixels, src_window), pixels, np.uint8(IGNORE))
 
     def _frame(self, block: Window) -> tuple[Pixels, Pixels, RasterioWindow]:
-        """(rows + 2, columns + 2) array of `OUTSIDE`, the view of its part inside the raster, and that part's window."""
+        """(rows + 2, columns + 2) array of `OUTSIDE`; the view of its part inside the raster; that part's window."""
         frame = np.full((block.height + 2, block.width + 2), OUTSIDE, np.uint16)
         top, bottom = max(block.row - 1, 0), min(block.bottom + 1, self.dataset.height)
         left, right = max(block.col - 1, 0), min(block.right + 1, self.dataset.width)
@@ -142,7 +142,7 @@ def _check_classes(source: str, dataset: Any, legend: Legend) -> None:
             f"{source}: a class raster has ids, found amounts (value × {dataset.scales[0]:.4g}), such as confidences",
             hint=hint,
         )
-    if legend.told or ColorInterp.palette in dataset.colorinterp:
+    if legend.named_count or ColorInterp.palette in dataset.colorinterp:
         return
     rows = min(_SAMPLE_PIXELS // dataset.width + 1, dataset.height)
     top = (dataset.height - rows) // 2
