@@ -144,7 +144,7 @@ def _resolved(href: str, base: str) -> str:
 
 
 def _absolute(item: _Json, source: str) -> _Json:
-    """The item with absolute addresses of its assets: relative to its `self` link if that is an address, or `source`."""
+    """The item with absolute addresses of assets: relative to its `self` link if that is an address, or to `source`."""
     links = item.get("links") if isinstance(item.get("links"), list) else []
     self_href = next(
         (link["href"] for link in links or [] if isinstance(link, dict) and link.get("rel") == "self"), None

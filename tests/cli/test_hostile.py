@@ -110,7 +110,7 @@ def test_a_style_of_another_origin_stays(co2s, folder):
     Path("out.qml").write_text('<qgis version="3.34.4-Prizren"/>')
     first = co2s(*PREDICT)
     assert first.exit_code == 0
-    assert "out.qml: is a style of another origin and stays" in first.stderr
+    assert "out.qml: is a style that co2s has not written, it is kept" in first.stderr
     assert "Prizren" in Path("out.qml").read_text()
     Path("out.qml").unlink()
     for _ in range(2):

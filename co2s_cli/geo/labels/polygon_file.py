@@ -98,9 +98,8 @@ def attributes_of(frame: Any) -> tuple[Attribute, ...]:
 def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
     """The error for an attribute that a file of polygons lacks; it lists those that the file has."""
     attributes = attributes_of(frame)
-    listed = ", ".join(item.summary() for item in attributes[:_MAX_LISTED]) + (
-        ", …" if len(attributes) > _MAX_LISTED else ""
-    )
+    listed = ", ".join(item.summary() for item in attributes[:_MAX_LISTED])
+    listed += ", …" if len(attributes) > _MAX_LISTED else ""
     fitting = next((item.name for item in attributes if item.fits), "NAME")
     return InputError(
         f"{path}: has no attribute {shown(attribute)} (found: {listed or 'none'})",

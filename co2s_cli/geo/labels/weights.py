@@ -26,20 +26,23 @@ class WeightReader(Protocol):
 
 
 class LabelWeights(Protocol):
-    """The weights of one scene's labels; holds no open file. Its `repr` changes if the weights may have changed."""
+    """The weights of one scene's labels; holds no open file.
+
+    Its `repr` changes if the weights may have changed: the fingerprint of the training data is made from it.
+    """
 
     def reader(self) -> contextlib.AbstractContextManager[WeightReader]:
         """A reader with file handles of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class UniformWeights:
+class Uniform:
     """The same weight everywhere."""
 
     weight: float
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[UniformWeights]:
+    def reader(self) -> Iterator[Uniform]:
         """This object itself: no file is opened, and threads may share it."""
         yield self
 
@@ -83,7 +86,7 @@ def open_weights(weights: float | Path, grid: Grid) -> LabelWeights:
         InputError: the raster is missing, cannot be read, has more than one band, or lies on another grid.
     """
     if not isinstance(weights, Path):
-        return UniformWeights(weights)
+        return Uniform(weights)
     if not weights.is_file():
         raise InputError(f"{weights}: no such raster of weights")
     with reading(str(weights)) as dataset:
