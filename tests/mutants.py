@@ -69,8 +69,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # suggestions
     Mutant(
         "suggestions/choice.py",
-        "if taken[class_id] >= most:",
-        "if taken[class_id] > most:",
+        "if taken[class_id] >= class_limit:",
+        "if taken[class_id] > class_limit:",
         "suggestions/test_choice.py",
         "a class gets one place more than its share",
     ),
