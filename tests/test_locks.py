@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / LOCK).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="cannot write here"), only_writer(tmp_path):
+    with pytest.raises(OutputError, match="cannot write to this folder"), only_writer(tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
 

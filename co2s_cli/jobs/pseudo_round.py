@@ -17,7 +17,7 @@ from co2s_cli import __version__
 from co2s_cli.config.data import ScalingEntry
 from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
 from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.polygons.class_raster import ClassRaster
@@ -191,7 +191,7 @@ class LabellingRound:
             "scenes": [asdict(self._with_names(scene)) for scene in scenes],
             "failed": [asdict(failure) for failure in failed],
         }
-        with appearing(self.folder.report) as temporary:
+        with atomic_file(self.folder.report) as temporary:
             temporary.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
 
     def _with_names(self, scene: SceneLabels) -> SceneLabels:
@@ -236,7 +236,7 @@ class LabellingRound:
                 "which measures agreement with this model",
                 self.folder.data,
             )
-        with appearing(self.folder.data) as temporary:
+        with atomic_file(self.folder.data) as temporary:
             temporary.write_text(text_of(config), encoding="utf-8")
         return self.folder.data
 

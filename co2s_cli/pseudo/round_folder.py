@@ -81,7 +81,7 @@ class RoundFolder:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise OutputError(f"{folder}: this folder cannot be created ({error.strerror})") from error
+                raise OutputError(f"{folder}: cannot be made into a folder ({error.strerror})") from error
             check_writable(folder)
 
 

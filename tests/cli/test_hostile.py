@@ -86,7 +86,7 @@ def test_pipes_and_devices_are_refused_at_once(refused, words):
     virtual.write_text(virtual.read_text().replace(">scene.tif<", ">pipe<"))
     code, line = refused(*words)
     assert code == 3
-    assert "no regular file" in line or "no such" in line
+    assert "not a regular file" in line or "no such" in line
 
 
 @pytest.mark.parametrize("beside", ["scene.tif.aux.xml", "scene.tif.ovr", "scene.tif.msk"])
@@ -95,7 +95,7 @@ def test_what_gdal_opens_with_a_scene_is_a_file_too(refused, beside):
     for words in (("info", "scene.tif"), PREDICT):
         code, line = refused(*words)
         assert code == 3
-        assert f"{beside}: cannot be read (no regular file)" in line
+        assert f"{beside}: cannot be read (not a regular file)" in line
 
 
 @pytest.mark.parametrize("name", ["/vsizip/pipe/scene.tif", "/vsisubfile/0_100,pipe", "GTIFF_DIR:1:pipe"])
@@ -103,7 +103,7 @@ def test_a_pipe_inside_a_longer_name_is_refused(refused, name):
     os.mkfifo("pipe")
     code, line = refused("info", name)
     assert code == 3
-    assert "pipe: cannot be read (no regular file)" in line
+    assert "pipe: cannot be read (not a regular file)" in line
 
 
 def test_a_style_of_another_origin_stays(co2s, folder):
@@ -133,7 +133,7 @@ def test_a_style_of_another_origin_stays(co2s, folder):
         ((*VECTORIZE, "--classes", "9" * 5000), 2, "no such class"),
         ((*VECTORIZE, "--layer", "x" * 5000), 2, "--layer"),
         (("train", "data.yaml", "--labeled-ratio", "1e999999999"), 2, "--labeled-ratio"),
-        (("predict", "scene.tif", "-m", "model.safetensors", "-o", "\udcff.tif"), 4, "no text in UTF-8"),
+        (("predict", "scene.tif", "-m", "model.safetensors", "-o", "\udcff.tif"), 4, "must be UTF-8 text"),
     ],
 )
 def test_sizes_without_bounds_are_refused(refused, words, code, told):

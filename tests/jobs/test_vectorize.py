@@ -386,7 +386,7 @@ def test_nothing_is_left_behind_when_reading_fails(raster, tmp_path, monkeypatch
 def test_a_folder_that_takes_no_files_is_refused(raster, tmp_path):
     folder = tmp_path / "closed"
     folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(OutputError, match="cannot write here"):
+    with pytest.raises(OutputError, match="cannot write to this folder"):
         run(raster, folder / "out.gpkg")
 
 

@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError, shown
-from co2s_cli.files import check_beside, check_readable
+from co2s_cli.files import check_companions, check_readable
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.protected import files_behind
 from co2s_cli.geo.read.bands import find_bands
@@ -35,7 +35,7 @@ def check_exists(source: str) -> None:
         check_readable(source)
     for path in filter(os.path.exists, files_behind(source)):
         check_readable(path)
-        check_beside(path)
+        check_companions(path)
 
 
 def check_dtype(source: str, dataset: Any, bands: Sequence[int]) -> str:

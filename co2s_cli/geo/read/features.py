@@ -9,7 +9,7 @@ import numpy as np
 from shapely.errors import ShapelyError
 
 from co2s_cli.errors import InputError
-from co2s_cli.files import check_beside, check_readable
+from co2s_cli.files import check_companions, check_readable
 from co2s_cli.geo.gdal import first_line
 from co2s_cli.limits import MAX_COORDINATE
 
@@ -52,7 +52,7 @@ def read_features(path: Path, wanted: str) -> Any:
     import geopandas  # slow to import, and needed for vector files only
 
     check_readable(path)
-    check_beside(path)
+    check_companions(path)
     try:
         frame = _table(path)
         if not isinstance(frame, geopandas.GeoDataFrame):

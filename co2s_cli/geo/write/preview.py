@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read.picture import stretched
@@ -48,7 +48,7 @@ def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap
     _draw_picture(picture, original.grid, stretched(original, patch.pixels, patch.valid), _overlay(labels, classes))
     _draw_scale(picture, original.grid, shape)
     _draw_legend(legend, classes, class_areas(labels, original.grid, classes), title=map_path.name)
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, format="png")
 
 

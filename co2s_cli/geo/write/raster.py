@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, InputError, OutputError
-from co2s_cli.files import appearing, clear_leftovers
+from co2s_cli.files import atomic_file, clear_leftovers
 from co2s_cli.geo.checksum import CHECKSUM_TAG, UNSET, store_checksum
 from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset, reading
 from co2s_cli.geo.grid import Grid
@@ -163,7 +163,7 @@ def unfinished(path: Path, layer: Layer) -> Iterator[Path]:
     """
     try:
         clear_leftovers(path)
-        with appearing(path) as part:
+        with atomic_file(path) as part:
             yield part
             _put_sidecars(path, part, layer)
     except (*FAILURES, OSError) as error:
@@ -307,7 +307,7 @@ def image(
     Raises:
         OutputError: there is no room or no permission.
     """
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             with _dataset(temporary, grid, bands, dtype, nodata) as dataset:
                 dataset.update_tags(**tags)

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _TO_DO = "255,0,255,255"
@@ -77,7 +77,7 @@ def write_polygon_style(path: Path, classes: dict[int, LandClass]) -> None:
     """Write a `.qml` for polygons and keep a raster's style in the same file, since QGIS uses one name for both."""
     old = _read(path)
     raster_style = [] if old is None else [child for child in old if child.tag in _RASTER_TAGS]
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(polygon_qml(classes, raster_style), encoding="utf-8")
 
 

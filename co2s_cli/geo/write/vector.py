@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, OutputError
-from co2s_cli.files import appearing, appearing_folder, check_output, check_writable, clear_leftovers
+from co2s_cli.files import atomic_file, atomic_folder, check_output, check_writable, clear_leftovers
 from co2s_cli.geo.grid import Grid
 
 STDOUT = Path("-")
@@ -161,10 +161,10 @@ def write_partitioned(out: Path, schema: Schema, tables: Iterator[Table]) -> Non
     Raises:
         OutputError: there is no room or no permission.
     """
-    with appearing_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for number, part in enumerate(_parts(schema, tables)):
             with (
-                appearing(folder / f"part-{number:05}.parquet") as path,
+                atomic_file(folder / f"part-{number:05}.parquet") as path,
                 parquet.ParquetWriter(path, part.schema, compression="zstd") as file,
             ):
                 file.write_table(part, _GROUP_FEATURES)
@@ -206,7 +206,7 @@ def write(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
         if out == STDOUT:
             _write_with_gdal("/vsistdout/", format_of(out), schema, tables)
             return
-        with appearing(out) as part:
+        with atomic_file(out) as part:
             if format_of(out).driver is None:
                 _write_parquet(part, schema, tables)
             else:
