@@ -241,22 +241,22 @@ def _azure_config() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _translated_errors(address: str, kind: type[Co2sError]) -> Iterator[None]:
-    """Turn exceptions of obstore into an error of type `kind` with one line about the address."""
+def _translated_errors(address: str, error_type: type[Co2sError]) -> Iterator[None]:
+    """Turn exceptions of obstore into an error of type `error_type` with one line about the address."""
     try:
         yield
     except Co2sError:
         raise
     except FileNotFoundError as error:
-        _refuse(error, address, kind)
+        _refuse(error, address, error_type)
     except Exception as error:
         if not type(error).__module__.startswith("obstore") and not isinstance(error, ValueError):
             raise
-        _refuse(error, address, kind)
+        _refuse(error, address, error_type)
 
 
-def _refuse(error: Exception, address: str, kind: type[Co2sError]) -> NoReturn:
-    """Raise an error of type `kind` that explains an exception of obstore."""
+def _refuse(error: Exception, address: str, error_type: type[Co2sError]) -> NoReturn:
+    """Raise an error of type `error_type` that explains an exception of obstore."""
     text = str(error).partition("\n\nDebug source")[0]
     bucket = split_bucket(address)[1]
     endpoint = s3_endpoint()
@@ -277,8 +277,8 @@ def _refuse(error: Exception, address: str, kind: type[Co2sError]) -> NoReturn:
     )
     for phrase, message, hint in explanations:
         if phrase in text:
-            raise kind(f"{address}: {message}", hint=hint) from error
-    raise kind(f"{address}: {one_line(text)}") from error
+            raise error_type(f"{address}: {message}", hint=hint) from error
+    raise error_type(f"{address}: {one_line(text)}") from error
 
 
 _CREDENTIALS = (

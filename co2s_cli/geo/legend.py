@@ -64,8 +64,8 @@ class Legend:
         if name.isdecimal() and len(name) <= 3 and int(name) < IGNORE:
             return int(name)
         named = [class_name for value, class_name in enumerate(self.names) if class_name != f"class {value}"]
-        known = ", ".join(named) if named else "ids 0 to 254, this raster has no names"
-        raise ConfigError(f"{name}: no such class in the raster (known: {known})")
+        choices = ", ".join(named) if named else "ids 0 to 254, this raster has no names"
+        raise ConfigError(f"{name}: no such class in the raster (known: {choices})")
 
 
 def _tagged_names(dataset: Any) -> list[str]:

@@ -122,7 +122,7 @@ class Labeller:
             scene.open() as opened,
             self._writers(scene.grid, outputs) as writers,
         ):
-            for (top, bottom), (sure, is_large) in zip(scene.strips, self._sure(scene, opened), strict=True):
+            for (top, bottom), (sure, is_large) in zip(scene.strips, self._thresholded(scene, opened), strict=True):
                 strip = opened.all(top, bottom)
                 layers = label_layers(strip, sure, is_large, self.cut)
                 for name, writer in writers.items():
@@ -143,7 +143,7 @@ class Labeller:
                 for name, layer in layers.items()
             }
 
-    def _sure(
+    def _thresholded(
         self, scene: SceneCandidates, opened: OpenCandidates
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
         """For each strip the candidates that reach their threshold, and True where their region is large enough."""

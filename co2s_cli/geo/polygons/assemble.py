@@ -38,7 +38,10 @@ class RegionInfo:
         return RegionInfo(self.value[which], self.bottom[which], self.first[which])
 
     def merged(self, other: RegionInfo, group: Index, count: int) -> RegionInfo:
-        """The entries of `count` regions; entries of the same group, ours first in `group`, become one region."""
+        """The entries of `count` groups, each of which is one region.
+
+        `group` gives the group of each entry: first those of this object, then those of `other`.
+        """
         value = np.zeros(count, np.uint16)
         value[group] = np.concatenate([self.value, other.value])
         bottom = np.full(count, -1, np.int64)

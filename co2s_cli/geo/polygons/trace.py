@@ -118,18 +118,18 @@ def _corners(pixels: Pixels, top: int, joints_every: int) -> _Corners:
     vertical = pixels[:, 1:] != pixels[:, :-1]
     horizontal = pixels[1:] != pixels[:-1]
     above, below = vertical[:-1], vertical[1:]
-    listed = (above | below) & (horizontal[:, :-1] | horizontal[:, 1:])
-    has_joints = np.zeros(len(listed), bool)  # by row of corners
+    is_corner = (above | below) & (horizontal[:, :-1] | horizontal[:, 1:])
+    has_joints = np.zeros(len(is_corner), bool)  # by row of corners
     has_joints[0] = has_joints[-1] = True
     if joints_every:
         has_joints[-top % joints_every :: joints_every] = True
-    listed[has_joints] |= above[has_joints]
-    listed[:, 0] |= horizontal[:, 0]
-    listed[:, -1] = horizontal[:, -2]
-    listed[-1, :-1], listed[-1, -1] = above[-1, :-1], False
-    y, x = np.nonzero(listed)
+    is_corner[has_joints] |= above[has_joints]
+    is_corner[:, 0] |= horizontal[:, 0]
+    is_corner[:, -1] = horizontal[:, -2]
+    is_corner[-1, :-1], is_corner[-1, -1] = above[-1, :-1], False
+    y, x = np.nonzero(is_corner)
     cracks = np.stack([horizontal[y, x + 1], below[y, x], horizontal[y, x], above[y, x]])
-    at_side = (x == 0) | (x == listed.shape[1] - 1)
+    at_side = (x == 0) | (x == is_corner.shape[1] - 1)
     return _Corners(x, y, cracks, (cracks.sum(axis=0) > 2) | (has_joints[y] & cracks[UP]) | (at_side & cracks[LEFT]))
 
 

@@ -114,11 +114,11 @@ class Aoi:
                 hint="is the area for another scene, or its CRS wrong?",
             )
 
-        around = self._around()
-        if around.height * around.width <= _BLOCK * _BLOCK and not self.mask(around).any():
+        area_window = self._bounding_window()
+        if area_window.height * area_window.width <= _BLOCK * _BLOCK and not self.mask(area_window).any():
             raise InputError(f"{self.origin}: is smaller than a pixel and holds no pixel's centre")
 
-    def _around(self) -> Window:
+    def _bounding_window(self) -> Window:
         """The smallest window around the area; it may extend beyond the grid."""
         left, top, right, bottom = self._pixels.bounds
         row, col = math.floor(top), math.floor(left)

@@ -144,8 +144,8 @@ def bands_of_model(source: str, names: Sequence[str], in_use: Sequence[int], wan
     if positions is not None:
         numbers = list(usable)
         return tuple(numbers[position - 1] for position in positions)
-    known = find_bands(list(usable.values()), wanted)
-    missing = [name for name, number in zip(wanted, known, strict=True) if number is None or _NUMBERED.fullmatch(name)]
+    numbers_by_name = zip(wanted, find_bands(list(usable.values()), wanted), strict=True)
+    missing = [name for name, number in numbers_by_name if number is None or _NUMBERED.fullmatch(name)]
     raise InputError(
         f"{source}: {_counted(list(usable.values()))} found, the model wants {_counted(wanted)}",
         hint=f"no band is known to be {', '.join(missing)}: pick all with -b, by number or name, in the model's order"
@@ -183,8 +183,8 @@ def _only(numbers: Sequence[int]) -> int | None:
 
 def _counted(names: Sequence[str]) -> str:
     """Number and first six names of bands, for messages."""
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return f"{len(names)} band{'s' * (len(names) != 1)} ({shown})"
+    first_names = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{len(names)} band{'s' * (len(names) != 1)} ({first_names})"
 
 
 _BY_PLAIN: Final[Mapping[str, str]] = {

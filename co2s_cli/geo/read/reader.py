@@ -50,7 +50,7 @@ class SceneReader:
         """
         rows = reflected(window.row, window.bottom, self.grid.height)
         cols = reflected(window.col, window.right, self.grid.width)
-        inner = _around(rows, cols)
+        inner = _bounding_window(rows, cols)
         patch = filled(self._inside(inner))
         if inner == window:
             return patch
@@ -225,7 +225,7 @@ def _within(start: int, stop: int, length: int) -> NDArray[np.bool_]:
     return (positions >= 0) & (positions < length)
 
 
-def _around(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Window:
+def _bounding_window(rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Window:
     """The smallest window that holds all of the rows and columns."""
     top, left = int(rows.min()), int(cols.min())
     return Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)

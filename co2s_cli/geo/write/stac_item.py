@@ -170,9 +170,9 @@ def _box(outline: dict[str, Any] | None) -> list[float] | None:
 def _times(source: str, map_path: Path) -> dict[str, Any]:
     """Acquisition time of the scene by its STAC item or its tags; without either the time when the map was written."""
     properties = read_scene(source).get("properties") if source.endswith(SCENE) else None
-    known = properties if isinstance(properties, dict) else {}
-    start, end = (_time(known.get(name)) for name in ("start_datetime", "end_datetime"))
-    acquired = _time(known.get("datetime"))
+    item_properties = properties if isinstance(properties, dict) else {}
+    start, end = (_time(item_properties.get(name)) for name in ("start_datetime", "end_datetime"))
+    acquired = _time(item_properties.get("datetime"))
     if start and end:
         return {"datetime": acquired, "start_datetime": start, "end_datetime": end}
     return {"datetime": acquired or _tagged_time(source) or datetime.fromtimestamp(int(map_path.stat().st_mtime), UTC)}
