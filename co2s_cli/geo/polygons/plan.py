@@ -144,7 +144,7 @@ def block_shape(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tu
 
 
 def _open_bytes(settings: VectorizeConfig) -> int:
-    """Memory for open regions: a quarter of the limit, or of the free memory if that is larger and no limit is given."""
+    """Memory for open regions: a quarter of the limit, or of the free memory if that is more and no limit is given."""
     limit = settings.mem_limit
     return (limit if settings.chose("mem_limit") else max(limit, int(psutil.virtual_memory().available))) // 4
 
