@@ -55,7 +55,7 @@ class LabelReader(Protocol):
 
 
 class Labels(Protocol):
-    """The labels of one scene; holds no open file, so that it can be pickled."""
+    """The labels of one scene; holds no open file, `reader` opens it."""
 
     @property
     def source(self) -> str:

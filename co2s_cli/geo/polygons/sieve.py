@@ -113,7 +113,7 @@ def _may_hold_small(classes: ByteArray, min_pixels: int) -> bool:
     height = len(classes)
     for rows in _chunks((height, classes.shape[1])):
         # chunks overlap by the greatest height of a small region, so that each lies wholly within one; a row of nodata
-        # is added at the top and the bottom of the raster, where regions would else touch the first or last row
+        # is added at the top and the bottom of the raster, since `_has_small` skips regions in the first and last row
         top, bottom = max(0, rows.start - min_pixels), min(height, rows.stop + 1)
         pad_rows = (int(top == 0), int(bottom == height))
         if _has_small(np.pad(classes[top:bottom], (pad_rows, (0, 0)), constant_values=IGNORE), min_pixels):

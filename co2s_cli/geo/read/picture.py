@@ -24,7 +24,7 @@ def picture_shape(grid: Grid, max_size: int) -> tuple[int, int]:
 
 
 def north_up(grid: Grid) -> Grid:
-    """The grid of the same pixels with its first row in the north."""
+    """The grid of the same pixels with rows counted from the north."""
     if grid.transform.e <= 0:
         return grid
     flipped: Any = grid.transform @ Affine(1, 0, 0, 0, -1, grid.height)

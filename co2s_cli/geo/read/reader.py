@@ -20,7 +20,7 @@ from co2s_cli.geo.read.validity import RasterPart, Rules, StoredBlocks
 from co2s_cli.tiling import Window
 
 CHUNK_PIXELS = 4_000_000
-"""Samples of larger windows are read in parts of about so many pixels, where the result itself takes less memory."""
+"""Samples are read in parts of about so many pixels where only a smaller result is kept: validity, resampled pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ WIDE_PIECE_ROWS = 64
 """Least number of rows of a piece whose blocks are wider than `_WIDE_COLUMNS`."""
 
 _WIDE_COLUMNS = 4096
-"""Blocks of more columns are mostly whole rows of the raster."""
+"""A block of more columns is mostly a whole row of the raster."""
 
 MIN_PIECES = 8
 """A cache that holds fewer pieces is useless."""
