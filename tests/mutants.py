@@ -709,7 +709,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "locks.py",
-        'return pid.isdecimal() and _owner(int(pid)).endswith(f" {process}")',
+        'return pid.isdecimal() and _process_label(int(pid)).endswith(f" {process}")',
         "return pid.isdecimal() and psutil.pid_exists(int(pid))",
         "test_locks.py",
         "a process that took the number of a dead one is taken for it",
