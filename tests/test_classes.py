@@ -31,7 +31,7 @@ def test_names_alone_are_enough_and_get_different_colors():
         ([], "need 1 to 255"),
         ([str(index) for index in range(256)], "need 1 to 255"),
         (["a", "b", "a"], "repeated: a"),
-        ([{"colour": [1, 2, 3]}], "class 0: wants name"),
+        ([{"colour": [1, 2, 3]}], "class 0: keys are name"),
         ([{"name": "a", "colour": [1, 2, 3]}], "keys are name, color, prompts"),
         ([{"name": "a", "color": [1, 2]}], "three values"),
         ([{"name": "a", "color": [1, 2, 256]}], r"in 0\.\.255"),

@@ -69,7 +69,7 @@ def test_a_proj_that_is_wrong_is_missing(monkeypatch):
     monkeypatch.setattr(installation, "transform", lambda *_: ([15.1], [49.652543]))
     (finding,) = geodata.proj()
     assert finding.state == "missing"
-    assert finding.found.startswith("rasterio takes 500,000 5,500,000 in EPSG:32633 to 15.1")
+    assert finding.found.startswith("rasterio transforms 500,000 5,500,000 in EPSG:32633 to 15.1")
     assert "PROJ_LIB" in finding.advice
 
 
