@@ -1,7 +1,7 @@
 """Land-cover maps from large imagery and very few labels.
 
-The functions do what the commands of their names do; settings go by the names that --help and YAML files have, with `_`
-for `-`. What a user can mend is raised as a `Co2sError`. docs/python.md has examples.
+Each function does what the command of the same name does. Settings have the names that --help and YAML files give them,
+with `_` for `-`. Errors that a user can fix are raised as `Co2sError`. docs/python.md has examples.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ __all__ = ["Co2sError", "Scene", "Window", "__version__", "load", "predict", "tr
 
 
 def load(path: str | Path, device: str = "cpu") -> Ensemble:
-    """Read a model file; see `Ensemble` for what it can do."""
-    from co2s_cli.models.weights import load as read  # torch loads in seconds: only when a model is wanted
+    """Read a model file; `Ensemble` documents the methods of the model."""
+    from co2s_cli.models.weights import load as read  # importing torch takes seconds: only when a model is loaded
 
     return read(path, device)
 
 
 def predict(scenes: str | Path | Sequence[str | Path], out: str | Path, **settings: Any) -> PredictResult:
-    """Map one scene into the file `out`, or several into the folder `out`; settings as `PredictConfig` has them.
+    """Map one scene to the file `out`, or several scenes to the folder `out`; settings are those of `PredictConfig`.
 
     Raises:
-        Co2sError: what is wrong with the settings, the model or a scene; of several scenes, with a list of those.
+        Co2sError: settings, model or a scene are not valid; for several scenes the error lists those that failed.
     """
     from co2s_cli.config import load as checked
     from co2s_cli.config.predict import PredictConfig
     from co2s_cli.jobs.predict import run
 
-    named = [scenes] if isinstance(scenes, str | os.PathLike) else list(scenes)
-    result = run(checked(PredictConfig, None, _plain({**settings, "scenes": named, "out": out})))
+    scene_list = [scenes] if isinstance(scenes, str | os.PathLike) else list(scenes)
+    result = run(checked(PredictConfig, None, _plain({**settings, "scenes": scene_list, "out": out})))
     result.check()
     return result
 
 
 def train(data: str | Path, out: str | Path, **settings: Any) -> RunResult:
-    """Train on a data.yaml, or on a scene with `labels=`, into the folder `out`; settings as `TrainConfig` has them.
+    """Train on a data.yaml, or on a scene with `labels=`, into the folder `out`; settings are those of `TrainConfig`.
 
-    With `resume=True` the run in `out` goes on, on its own data; with `resume="auto"` one begins where there is none.
+    `resume=True` continues the run in `out` on its own data; `resume="auto"` starts a new run if there is none.
 
     Raises:
-        Co2sError: what is wrong with the settings, the data or the weights to begin with; all before the first step.
+        Co2sError: settings, data or initial weights are not valid; raised before the first step.
     """
     from co2s_cli.config.train import resumed, settings_of
     from co2s_cli.jobs.begin import settings_for_run
     from co2s_cli.jobs.train import run
 
-    named = {"out": out} if settings.get("resume") is True else {"data": data, "out": out}
-    return run(settings_for_run(settings_of, resumed, None, _plain({**settings, **named}), []))
+    arguments = {"out": out} if settings.get("resume") is True else {"data": data, "out": out}
+    return run(settings_for_run(settings_of, resumed, None, _plain({**settings, **arguments}), []))
 
 
 def vectorize(raster: str | Path, out: str | Path, **settings: Any) -> VectorizeResult:
-    """Make polygons of a class raster, format by the suffix of `out`; settings as `VectorizeConfig` has them.
+    """Turn a class raster into polygons, in the format of the suffix of `out`; settings are those of `VectorizeConfig`.
 
     Raises:
-        Co2sError: what is wrong with the settings, the raster or the output.
+        Co2sError: settings, raster or output are not valid.
     """
     from co2s_cli.config import load as checked
     from co2s_cli.config.vectorize import VectorizeConfig
@@ -79,17 +79,18 @@ def vectorize(raster: str | Path, out: str | Path, **settings: Any) -> Vectorize
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with text in the place of paths, which every setting takes."""
+    """The settings with paths replaced by text, which every setting accepts."""
     listed = {name: [_text(item) for item in value] for name, value in settings.items() if isinstance(value, list)}
     return {name: _text(value) for name, value in settings.items()} | listed
 
 
 def _text(value: Any) -> Any:
+    """`value` as text if it is a path, else itself."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def __getattr__(name: str) -> Any:
-    """The classes that load numpy and rasterio: only when they are wanted."""
+    """Import `Scene` and `Window`, which load numpy and rasterio, only when they are used."""
     if name == "Scene":
         from co2s_cli.geo.read.scene import Scene
 

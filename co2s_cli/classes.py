@@ -1,4 +1,4 @@
-"""The classes of a map: names, colours, prompts, and the value that is no class."""
+"""The classes of a map: names, colours, prompts, and the value that means no class."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 IGNORE = 255
-"""Not labelled, not valid, not sure: never a class, in labels and in maps alike."""
+"""Value of pixels without a class, in labels and in maps: not labelled, not valid or not confident enough."""
 
 MAX_CLASSES = IGNORE
-"""Ids are 0 … 254."""
+"""Most classes of a map; ids are 0 … 254."""
 
 MAX_NAME = 200
-"""Characters of a class's name."""
+"""Most characters of a class name."""
 
 Color = tuple[int, int, int]
+"""Red, green, blue, each 0 … 255."""
 
 PALETTE: tuple[Color, ...] = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75),
     (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (174, 199, 232), (255, 187, 120),
     (152, 223, 138), (255, 152, 150), (197, 176, 213), (196, 156, 148),
 )  # fmt: skip
-"""Colours of classes that have none of their own, by id."""
+"""Default colours of classes by id, repeated after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,12 @@ class LandClass:
     name: str
     color: Color
     prompts: tuple[str, ...] = ()
-    """Concepts that describe the class to a text encoder; the name itself where none are given."""
+    """Texts that describe the class to a text encoder; if empty, the name is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """The classes in the order of their ids; an id is a position."""
+    """The classes in the order of their ids: the id of a class is its position."""
 
     classes: tuple[LandClass, ...]
 
@@ -50,7 +51,7 @@ class ClassMap:
 
     @classmethod
     def of(cls, items: Iterable[Mapping[str, Any] | str]) -> ClassMap:
-        """Build from plain data: names, or mappings with `name` and, if wanted, `color` and `prompts`."""
+        """Build from plain data: a class is a name, or a mapping with `name` and optionally `color` and `prompts`."""
         return cls(tuple(_land_class(item, position) for position, item in enumerate(items)))
 
     def __len__(self) -> int:
@@ -67,19 +68,23 @@ class ClassMap:
         return tuple(item.color for item in self.classes)
 
     def id_of(self, name: str) -> int:
-        """Id of the class called `name`; `KeyError` where there is none."""
+        """Id of the class called `name`.
+
+        Raises:
+            KeyError: no class has this name.
+        """
         try:
             return self.names.index(name)
         except ValueError:
             raise KeyError(name) from None
 
     def joined(self, other: ClassMap) -> tuple[ClassMap, tuple[int, ...]]:
-        """These classes and those of `other` that are none of them, and the id of each class of `other` among all.
+        """The union of these classes and those of `other`, and the id in the union of each class of `other`.
 
-        Classes of the same name are the same.
+        Classes with the same name are the same class; ids of these classes stay as they are.
         """
-        both = ClassMap((*self.classes, *(item for item in other.classes if item.name not in self.names)))
-        return both, tuple(both.id_of(name) for name in other.names)
+        union = ClassMap((*self.classes, *(item for item in other.classes if item.name not in self.names)))
+        return union, tuple(union.id_of(name) for name in other.names)
 
     def plain(self) -> list[dict[str, Any]]:
         """The classes as data for JSON or YAML; `of` reads it back."""
@@ -87,23 +92,24 @@ class ClassMap:
 
 
 def few_of(names: Iterable[object]) -> str:
-    """The first of some names as a message lists them."""
+    """The first 20 names as text for a message."""
     texts = [str(name) for name in names]
     return ", ".join(texts[:20]) + (", …" if len(texts) > 20 else "")
 
 
 def _land_class(item: Mapping[str, Any] | str, position: int) -> LandClass:
+    """The class with id `position` from plain data, as `ClassMap.of` takes it."""
     if isinstance(item, str):
         item = {"name": item}
     unknown = set(item) - {"name", "color", "prompts"}
     if "name" not in item or unknown:
-        raise ValueError(f"class {position}: wants name, color, prompts; got {', '.join(map(str, item))}")
+        raise ValueError(f"class {position}: keys are name, color, prompts; got {', '.join(map(str, item))}")
     name = str(item["name"])
     if len(name) > MAX_NAME:
         raise ValueError(f"class {position}: a name has at most {MAX_NAME} characters, got {name[:MAX_NAME]}…")
     color, prompts = item.get("color") or PALETTE[position % len(PALETTE)], item.get("prompts") or ()
     if not isinstance(color, list | tuple) or not isinstance(prompts, list | tuple):
-        raise ValueError(f"class {name}: color and prompts are lists, got {color!r} and {prompts!r}")  # noqa: TRY004 - outside data
+        raise ValueError(f"class {name}: color and prompts must be lists, got {color!r} and {prompts!r}")  # noqa: TRY004 - outside data
     if len(color) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in color):
-        raise ValueError(f"class {name}: color wants three values in 0..255, got {color}")
+        raise ValueError(f"class {name}: color must be three values in 0..255, got {color}")
     return LandClass(name, (int(color[0]), int(color[1]), int(color[2])), tuple(str(prompt) for prompt in prompts))

@@ -1,6 +1,7 @@
-"""Object stores and web servers by obstore: lists, whole files in and out. The only module that knows that library.
+"""Access to object stores and web servers with obstore: list buckets, download and upload whole files.
 
-It is an optional extra: where it is missing, the one line that says so names the command that brings it.
+This is the only module that imports obstore, which is an optional extra; if it is missing, the error names the command
+that installs it.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ from co2s_cli.addresses import (
     split_bucket,
 )
 from co2s_cli.errors import Co2sError, InputError, OutputError, ResourceError, one_line
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 
 RETRY_SECONDS = 30
-"""No request is begun again after so long."""
+"""Time after the first attempt of a request in which it may be repeated."""
 
-PART, SIDE_BY_SIDE = 16 << 20, 4
-"""Bytes of a part of an upload, and parts on their way at a time."""
+PART_BYTES, CONCURRENT_PARTS = 16 << 20, 4
+"""Bytes of each part of an upload, and number of parts that are uploaded at the same time."""
 
 UPLOAD_SECONDS = 600
-"""Longest time of one part: 27 kB/s are enough."""
+"""Longest time for one part, which 27 kB/s suffice to keep."""
 
 
-def listed(address: str, *, deep: bool) -> list[str]:
-    """Addresses of all objects in a folder of a bucket, sorted; of all folders in it as well where it is `deep`.
+def list_objects(address: str, *, deep: bool) -> list[str]:
+    """Addresses of all objects in a folder of a bucket, sorted; if `deep` also of those in its subfolders.
 
     Raises:
-        InputError: no such bucket, no permission, no server.
+        InputError: the bucket does not exist, permission is missing, or the server cannot be reached.
     """
     scheme, bucket, prefix = split_bucket(address)
-    with _failing(address, InputError):
+    with _translated_errors(address, InputError):
         obstore, store = _bucket(address)
         if deep:
             objects = [meta for chunk in obstore.list(store, prefix or None) for meta in chunk]
@@ -55,50 +56,50 @@ def listed(address: str, *, deep: bool) -> list[str]:
 
 
 def local_copy(name: str | Path) -> Path:
-    """The file that a name is; of an address a copy on this machine, which is fetched once for each version of it.
+    """The path that `name` is; for an address the path of a copy on this machine, downloaded once for each version.
 
     Raises:
-        InputError: there is none, no permission, no server.
+        InputError: the file does not exist, permission is missing, or the server cannot be reached.
     """
     address = address_of(name)
     if address is None:
         return Path(name)
-    with _failing(address, InputError):
+    with _translated_errors(address, InputError):
         obstore, store, key = _located(address)
-        # a signed https address may be for this one way of asking
+        # a signed https address may be valid for GET requests only
         meta = obstore.head(store, key) if is_bucket(address) else obstore.get(store, key).meta
         version = hashlib.sha256(repr((address, meta["e_tag"], meta["size"], meta["last_modified"])).encode())
         folder = cache_folder() / "fetched" / version.hexdigest()[:20]
         path = folder / address.partition("?")[0].rpartition("/")[2]
         if not path.is_file():
-            _make(folder)
-            with appearing(path) as temporary, temporary.open("wb") as file:
+            _create(folder)
+            with atomic_file(path) as temporary, temporary.open("wb") as file:
                 for chunk in obstore.get(store, key).stream():
                     file.write(chunk)
     return path
 
 
 def read_bytes(address: str, limit: int) -> bytes:
-    """The whole of an object that is small enough to be held.
+    """The content of an object of at most `limit` bytes.
 
     Raises:
-        InputError: there is none, larger than `limit` bytes, no permission, no server.
+        InputError: the object does not exist or is larger, permission is missing, or the server cannot be reached.
     """
-    with _failing(address, InputError):
+    with _translated_errors(address, InputError):
         obstore, store, key = _located(address)
-        answer = obstore.get(store, key)
-        if answer.meta["size"] > limit:
-            raise InputError(f"{address}: has {answer.meta['size']} bytes, at most {limit} are read")
-        return bytes(answer.bytes())
+        response = obstore.get(store, key)
+        if response.meta["size"] > limit:
+            raise InputError(f"{address}: has {response.meta['size']} bytes, at most {limit} are read")
+        return bytes(response.bytes())
 
 
 def stored_attributes(address: str) -> Mapping[str, str] | None:
-    """What is kept with an object in a bucket, by name; None where there is no such object.
+    """The attributes that are stored with an object in a bucket, by name; None if the object does not exist.
 
     Raises:
-        OutputError: no such bucket, no permission, no server.
+        OutputError: the bucket does not exist, permission is missing, or the server cannot be reached.
     """
-    with _failing(address, OutputError):
+    with _translated_errors(address, OutputError):
         obstore, store, key = _located(address)
         try:
             attributes: Mapping[str, str] = obstore.get(store, key, options={"head": True}).attributes
@@ -110,39 +111,43 @@ def stored_attributes(address: str) -> Mapping[str, str] | None:
 
 @functools.cache
 def _check_bucket(scheme: str, bucket: str) -> None:
-    """Raise where there is no such bucket, which the answer about an object does not tell; asked once."""
+    """Raise if a bucket does not exist, which the reply about a missing object does not say; checked once a bucket."""
     obstore, store = _bucket(f"{scheme}://{bucket}")
-    with contextlib.suppress(*_denied()):  # who may write may still not be allowed to list
+    with contextlib.suppress(*_denied()):  # a user who may write need not be allowed to list
         obstore.list_with_delimiter(store, ".co2s")
 
 
 def _denied() -> tuple[type[Exception], ...]:
+    """Exceptions of obstore for a missing permission."""
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     return PermissionDeniedError, UnauthenticatedError
 
 
 def upload(path: Path, address: str, attributes: Mapping[str, str]) -> None:
-    """Store a file in a bucket, whole or not at all, with what is kept beside its content.
+    """Upload a file to a bucket, whole or not at all, with attributes that are stored with it.
 
     Raises:
-        OutputError: no such bucket, no permission, no server.
+        OutputError: the bucket does not exist, permission is missing, or the server cannot be reached.
     """
-    with _failing(address, OutputError):
+    with _translated_errors(address, OutputError):
         obstore, store, key = _located(address, uploading=True)
         with path.open("rb") as file:
-            obstore.put(store, key, file, attributes=dict(attributes), chunk_size=PART, max_concurrency=SIDE_BY_SIDE)
+            obstore.put(
+                store, key, file, attributes=dict(attributes), chunk_size=PART_BYTES, max_concurrency=CONCURRENT_PARTS
+            )
 
 
 def cache_folder() -> Path:
-    """Where copies and unfinished work lie that belong to no folder of the user's."""
+    """The folder for downloaded copies and for unfinished work that belongs to no output folder."""
     root = os.environ.get("XDG_CACHE_HOME")
-    with contextlib.suppress(RuntimeError):  # no home
+    with contextlib.suppress(RuntimeError):  # the user has no home folder
         return (Path(root) if root else Path.home() / ".cache") / "co2s"
     return Path(tempfile.gettempdir()) / f"co2s-{os.getuid()}"
 
 
-def _make(folder: Path) -> None:
+def _create(folder: Path) -> None:
+    """Create a folder in the cache."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -150,25 +155,26 @@ def _make(folder: Path) -> None:
 
 
 def _located(address: str, *, uploading: bool = False) -> tuple[Any, Any, str]:
-    """The library, a store, and the key of an address in it."""
+    """The module obstore, the store of an address, and the key of the address in that store."""
     if is_bucket(address):
         return *_bucket(address, uploading=uploading), split_bucket(address)[2]
     obstore, stores = _imported(address)
-    return obstore, stores.HTTPStore(address, **_patience(uploading=False)), ""  # the query of an address is part of it
+    return obstore, stores.HTTPStore(address, **_timeouts(uploading=False)), ""  # the query of an address is part of it
 
 
 def _bucket(address: str, *, uploading: bool = False) -> tuple[Any, Any]:
-    """The library, and the store of a bucket."""
+    """The module obstore, and the store of a bucket."""
     obstore, stores = _imported(address)
     scheme, bucket, _ = split_bucket(address)
-    kinds: dict[str, Callable[..., Any]] = {"s3": stores.S3Store, "gs": stores.GCSStore, "az": stores.AzureStore}
+    store_types: dict[str, Callable[..., Any]] = {"s3": stores.S3Store, "gs": stores.GCSStore, "az": stores.AzureStore}
     configs = {"s3": _s3_config, "gs": dict[str, Any], "az": _azure_config}
     unsigned = {"skip_signature": True} if is_unsigned(scheme) else {}
     config = {**configs[scheme](), **unsigned}
-    return obstore, kinds[scheme](bucket, config=config, **_patience(uploading=uploading))
+    return obstore, store_types[scheme](bucket, config=config, **_timeouts(uploading=uploading))
 
 
 def _imported(address: str) -> tuple[Any, Any]:
+    """The modules obstore and obstore.store."""
     try:
         import obstore
         from obstore import store
@@ -179,8 +185,8 @@ def _imported(address: str) -> tuple[Any, Any]:
     return obstore, store
 
 
-def _patience(*, uploading: bool) -> dict[str, Any]:
-    """Time-outs and retries, as GDAL has them; the time of an upload is for a whole part."""
+def _timeouts(*, uploading: bool) -> dict[str, Any]:
+    """Time-outs and retries, the same as GDAL's; an upload has a time-out for each whole part."""
     silence = timedelta(seconds=http_seconds("GDAL_HTTP_LOW_SPEED_TIME"))
     return {
         "client_options": {
@@ -194,7 +200,7 @@ def _patience(*, uploading: bool) -> dict[str, Any]:
 
 
 def _s3_config() -> dict[str, Any]:
-    """Of S3, what the library does not take from the environment by itself."""
+    """Settings of S3 that obstore does not take from the environment by itself."""
     endpoint = s3_endpoint()
     return {
         **({} if "AWS_ACCESS_KEY_ID" in os.environ else _profile()),
@@ -204,70 +210,78 @@ def _s3_config() -> dict[str, Any]:
 
 
 def _profile() -> dict[str, str]:
-    """Keys of the profile in use, from the files that Amazon's tools and GDAL read."""
+    """Credentials and region of the profile in use, from the files that Amazon's tools and GDAL read."""
     name = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
     parser = configparser.ConfigParser(interpolation=None)
     files = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
     with contextlib.suppress(OSError, RuntimeError, configparser.Error, UnicodeDecodeError):
-        parser.read(os.environ.get(own) or Path.home() / ".aws" / file for own, file in files.items())
-    known = {
+        parser.read(os.environ.get(variable) or Path.home() / ".aws" / file for variable, file in files.items())
+    obstore_names = {
         "aws_access_key_id": "access_key_id",
         "aws_secret_access_key": "secret_access_key",
         "aws_session_token": "token",
         "region": "region",
     }
     sections = [section for section in (name, f"profile {name}") if parser.has_section(section)]
-    values = {own: parser[section][key] for section in sections for key, own in known.items() if key in parser[section]}
+    values = {
+        name: parser[section][key]
+        for section in sections
+        for key, name in obstore_names.items()
+        if key in parser[section]
+    }
     if "AWS_REGION" in os.environ or "AWS_DEFAULT_REGION" in os.environ:
         values.pop("region", None)
     return values
 
 
 def _azure_config() -> dict[str, Any]:
-    """Of Azure, the names that GDAL has for what the library calls otherwise."""
-    names = {"AZURE_STORAGE_ACCOUNT": "account_name", "AZURE_STORAGE_ACCESS_KEY": "account_key"}
-    return {own: os.environ[name] for name, own in names.items() if name in os.environ}
+    """Settings of Azure from variables that GDAL knows and obstore does not."""
+    obstore_names = {"AZURE_STORAGE_ACCOUNT": "account_name", "AZURE_STORAGE_ACCESS_KEY": "account_key"}
+    return {name: os.environ[variable] for variable, name in obstore_names.items() if variable in os.environ}
 
 
 @contextlib.contextmanager
-def _failing(address: str, kind: type[Co2sError]) -> Iterator[None]:
-    """What the library raises becomes one line about the address."""
+def _translated_errors(address: str, error_type: type[Co2sError]) -> Iterator[None]:
+    """Turn exceptions of obstore into an error of type `error_type` with one line about the address."""
     try:
         yield
     except Co2sError:
         raise
     except FileNotFoundError as error:
-        _refuse(error, address, kind)
+        _refuse(error, address, error_type)
     except Exception as error:
         if not type(error).__module__.startswith("obstore") and not isinstance(error, ValueError):
             raise
-        _refuse(error, address, kind)
+        _refuse(error, address, error_type)
 
 
-def _refuse(error: Exception, address: str, kind: type[Co2sError]) -> NoReturn:
+def _refuse(error: Exception, address: str, error_type: type[Co2sError]) -> NoReturn:
+    """Raise an error of type `error_type` that explains an exception of obstore."""
     text = str(error).partition("\n\nDebug source")[0]
     bucket = split_bucket(address)[1]
     endpoint = s3_endpoint()
-    server = f"AWS_ENDPOINT_URL says {endpoint}" if endpoint else "AWS_ENDPOINT_URL names another server than Amazon's"
+    server = (
+        f"AWS_ENDPOINT_URL says {endpoint}" if endpoint else "for another server than Amazon's set AWS_ENDPOINT_URL"
+    )
     server_hint = server if address.startswith("s3") else None
-    told: tuple[tuple[str, str, str | None], ...] = (
+    explanations: tuple[tuple[str, str, str | None], ...] = (
         ("NoSuchBucket", f"there is no bucket {bucket}", server_hint),
         ("169.254.169.254", "no credentials were found", _CREDENTIALS),
-        ("metadata.google", "no credentials were found", "GOOGLE_APPLICATION_CREDENTIALS names a file with them"),
+        ("metadata.google", "no credentials were found", "set GOOGLE_APPLICATION_CREDENTIALS to a file with them"),
         ("403 Forbidden", "no permission (403)", _CREDENTIALS if address.startswith("s3") else None),
         ("401 Unauthorized", "no permission (401)", None),
-        ("404 Not Found", "is not there (404)", None),
+        ("404 Not Found", "does not exist (404)", None),
         ("error sending request", "the server cannot be reached, or does not answer", server_hint),
         ("error decoding response body", "the server broke off its answer", None),
-        ("503 ", "the server is overloaded (503), also when asked again", "try again later"),
+        ("503 ", "the server is overloaded (503), also after several attempts", "try again later"),
     )
-    for mark, message, hint in told:
-        if mark in text:
-            raise kind(f"{address}: {message}", hint=hint) from error
-    raise kind(f"{address}: {one_line(text)}") from error
+    for phrase, message, hint in explanations:
+        if phrase in text:
+            raise error_type(f"{address}: {message}", hint=hint) from error
+    raise error_type(f"{address}: {one_line(text)}") from error
 
 
 _CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, say who asks; "
-    "AWS_NO_SIGN_REQUEST=YES reads what is public"
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
+    "AWS_NO_SIGN_REQUEST=YES reads public buckets without credentials"
 )

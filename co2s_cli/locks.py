@@ -1,4 +1,4 @@
-"""One writer at a time in a folder: the kernel's lock, or a file that names the process where there is none."""
+"""Let one process at a time write into a folder, by a kernel lock, or by an owner file where there are no locks."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from co2s_cli.errors import InUseError, OutputError
 log = logging.getLogger(__name__)
 
 LOCK, OWNER = ".co2s.lock", ".co2s.owner"
+"""Names of the file that is locked, and of the file that names the writing process."""
 
 _NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of a file system on which flock does not work."""
+"""Error numbers of flock on file systems that do not support it."""
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path, output: Path | None = None) -> Iterator[None]:
-    """While the block runs, this process alone writes into a folder, which is made where it is missing.
+    """Make sure that during the `with` block no other process that uses this function writes into `folder`.
 
-    The kernel releases the lock when the process ends, however that happens. Where the file system has no such lock,
-    a file with the host and the process takes its place. Folders that were made and stay empty are removed at the end.
-    `output` is what messages name, if not the folder itself.
+    The kernel releases the lock when the process ends, however it ends. On file systems without locks, a file with host
+    and process is used instead. Missing folders are created, and removed at the end if they are still empty. Messages
+    name `output`, or the folder if that is None.
 
     Raises:
-        OutputError: another process writes there, or the folder cannot be made.
+        OutputError: another process is writing into the folder, or the folder cannot be created.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     handle = _lock(folder, output or folder)
@@ -48,10 +49,10 @@ def only_writer(folder: Path, output: Path | None = None) -> Iterator[None]:
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder into which another process writes just now; nothing is made.
+    """Refuse a folder into which another process is writing; a missing folder is not created.
 
     Raises:
-        OutputError: as `only_writer`.
+        OutputError: another process is writing into the folder.
     """
     if (folder / LOCK).exists():
         with only_writer(folder):
@@ -59,7 +60,7 @@ def check_free(folder: Path) -> None:
 
 
 def _lock(folder: Path, output: Path) -> int:
-    """A handle that holds the lock; tried again where another process removed folder or lock in between."""
+    """A file handle that holds the lock; repeated if another process removes folder or lock file in between."""
     path = folder / LOCK
     while True:
         try:
@@ -71,9 +72,9 @@ def _lock(folder: Path, output: Path) -> int:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise OutputError(f"{folder}: cannot write here ({error.strerror})") from error
+            raise OutputError(f"{folder}: cannot write to this folder ({error.strerror})") from error
         try:
-            _hold(handle, folder, output)
+            _acquire(handle, folder, output)
             if os.fstat(handle).st_ino == path.stat().st_ino:
                 return handle
         except FileNotFoundError:
@@ -84,8 +85,8 @@ def _lock(folder: Path, output: Path) -> int:
         os.close(handle)
 
 
-def _hold(handle: int, folder: Path, output: Path) -> None:
-    """Lock an open file by the kernel, or its folder by an owner file where the file system has no locks."""
+def _acquire(handle: int, folder: Path, output: Path) -> None:
+    """Lock an open file by the kernel, or `folder` by an owner file if its file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -93,19 +94,21 @@ def _hold(handle: int, folder: Path, output: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_FLOCK:
             raise OutputError(f"{folder}: cannot be locked ({error.strerror})") from error
-        log.warning("%s: this file system has no locks (%s); a file %s is used instead", folder, error.strerror, OWNER)
+        log.warning(
+            "%s: this file system has no locks (%s); the file %s is used instead", folder, error.strerror, OWNER
+        )
         try:
-            _own(folder / OWNER, output)
+            _create_owner_file(folder / OWNER, output)
         except OSError as failure:
             raise OutputError(f"{folder / OWNER}: cannot be written ({failure.strerror})") from failure
 
 
-def _own(path: Path, output: Path) -> None:
-    """Create the owner file, in place of one whose process on this host has ended."""
+def _create_owner_file(path: Path, output: Path) -> None:
+    """Create the owner file; one whose process on this host has ended is replaced."""
     while True:
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(_owner(os.getpid()))
+                file.write(_process_label(os.getpid()))
         except FileExistsError:
             host, _, process = path.read_text(encoding="utf-8", errors="replace").rpartition(" ")
             if host != socket.gethostname():
@@ -113,23 +116,23 @@ def _own(path: Path, output: Path) -> None:
                     f"{output}: process {process} on {host or 'another host'} is writing it",
                     hint=f"if that process has ended, remove {path}",
                 ) from None
-            if _runs(process):
+            if _is_running(process):
                 raise _in_use(output) from None
             path.unlink(missing_ok=True)
         else:
             return
 
 
-def _owner(pid: int) -> str:
-    """Host, number and start time of a process: numbers are given out again."""
+def _process_label(pid: int) -> str:
+    """Host, number and start time of a process; the start time is needed because numbers are reused."""
     return f"{socket.gethostname()} {pid}@{psutil.Process(pid).create_time():.2f}"
 
 
-def _runs(process: str) -> bool:
-    """Whether a process of this host, as `_owner` names it, still runs."""
+def _is_running(process: str) -> bool:
+    """Whether a process of this host, number and start time as in `_process_label`, is still running."""
     pid = process.partition("@")[0]
     try:
-        return pid.isdecimal() and _owner(int(pid)).endswith(f" {process}")
+        return pid.isdecimal() and _process_label(int(pid)).endswith(f" {process}")
     except psutil.Error:
         return False
 

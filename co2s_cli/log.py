@@ -1,4 +1,4 @@
-"""Verbosity to logging levels; every message goes to stderr, other libraries' only at `-v`."""
+"""Set up logging by verbosity; all messages go to stderr, those of other libraries below errors only with `-v`."""
 
 import contextlib
 import logging
@@ -10,13 +10,14 @@ from typing import TextIO
 
 from co2s_cli.errors import printable, shortened
 
-OURS = "co2s_cli"
+PACKAGE = "co2s_cli"
 
 
 class Handler(logging.StreamHandler[TextIO]):
-    """Writes records to a stream; whoever draws on the same terminal sets `pausing`, so that both keep apart."""
+    """Writes log records to a stream."""
 
     pausing: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    """Entered while a record is written; progress bars set it to pause their drawing on the same terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -25,7 +26,7 @@ class Handler(logging.StreamHandler[TextIO]):
 
 
 class _Printable(logging.Formatter):
-    """Messages repeat names from files that anybody may have made: their control characters are escaped."""
+    """Escapes control characters: messages repeat names from files that may come from anybody."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
@@ -33,11 +34,11 @@ class _Printable(logging.Formatter):
 
 
 def setup(amount: int) -> None:
-    """Send log records to stderr: ours from INFO, other libraries' from ERROR; each `-v` shows more, each `-q` less.
+    """Send log records to stderr: those of co2s from level INFO, those of other libraries from ERROR.
 
-    Library warnings become log records, so that they obey the same rule instead of littering the terminal; lines that
-    GDAL prints by itself are shown from `-vv` on.
-    Under torchrun, ranks above 0 say only what goes wrong.
+    `amount` is the number of `-v` minus the number of `-q`; each step lowers both levels by one. Warnings of libraries
+    become log records and follow the same rule. Lines that GDAL itself prints are shown from `-vv` on. Under torchrun,
+    ranks above 0 show errors only.
     """
     if os.environ.get("RANK", "0").strip() not in ("0", ""):
         amount = min(amount, -2)
@@ -46,8 +47,8 @@ def setup(amount: int) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_level(logging.ERROR, amount))
-    logging.getLogger(OURS).setLevel(_level(logging.INFO, amount))
-    if amount < 2:  # GDAL and PROJ print what no handler takes; they read this before their first message
+    logging.getLogger(PACKAGE).setLevel(_level(logging.INFO, amount))
+    if amount < 2:  # GDAL and PROJ print messages that no handler takes; they read this before the first one
         os.environ.setdefault("CPL_LOG", os.devnull)
     logging.captureWarnings(True)
     if not sys.warnoptions:
@@ -55,8 +56,8 @@ def setup(amount: int) -> None:
 
 
 def verbosity() -> int:
-    """The verbosity in force, told from the level of our own logger."""
-    return -(-(logging.INFO - logging.getLogger(OURS).getEffectiveLevel()) // 10)
+    """The `amount` that is set up, computed from the level of the package's logger."""
+    return -(-(logging.INFO - logging.getLogger(PACKAGE).getEffectiveLevel()) // 10)
 
 
 def _level(base: int, amount: int) -> int:

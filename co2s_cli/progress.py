@@ -1,23 +1,23 @@
-"""What a job tells whoever watches it; the terminal's bar is one such watcher, silence another."""
+"""The interface by which a job reports progress, and an implementation that ignores it; bars are in `cli/bars`."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """A watcher of one stage of work at a time."""
+    """Receives reports about one stage of work at a time."""
 
     def start(self, label: str, total: int, unit: str, *, scene: str = "") -> None:
-        """A stage of `total` units begins, of one scene where that is named; a stage that was open ends."""
+        """A stage of `total` units begins, for the scene `scene` if that is not empty; the stage before ends."""
 
     def advance(self, count: int = 1, **facts: object) -> None:
-        """`count` more units are done; `facts` are short figures worth showing beside them."""
+        """`count` more units are done; `facts` are short figures to show with the progress."""
 
     def close(self) -> None:
-        """All stages are over."""
+        """The work ends."""
 
 
 class Silent:
-    """The watcher that looks away: the default of every job."""
+    """Ignores all reports; the default of every job."""
 
     def start(self, label: str, total: int, unit: str, *, scene: str = "") -> None:
         """Ignore it."""

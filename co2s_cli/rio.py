@@ -1,4 +1,4 @@
-"""`rio co2s …` is `co2s …`: the plugin that rasterio's command line finds. The one module that knows click."""
+"""The plugin of rasterio's command line by which `rio co2s …` runs `co2s …`. The only module that imports click."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ import click
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def co2s(words: tuple[str, ...]) -> None:
-    """Run co2s in the place of this process: Typer has a click of its own, whose commands are none of rio's."""
+    """Replace this process by co2s: Typer brings its own click, whose commands cannot be added to rio's."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", "co2s_cli", *words])  # noqa: S606 - no shell, our own module

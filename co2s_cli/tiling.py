@@ -1,4 +1,4 @@
-"""Plan the windows that cover a scene, the units of work and the weights of the blend. Pure; reads nothing."""
+"""Plan the windows that cover a scene, the units of work and the weights of the blend. Pure arithmetic, no input."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rectangle of pixels: rows top to bottom, columns left to right; may reach over a scene's edge."""
+    """A rectangle of pixels, which may extend beyond the edge of a scene."""
 
     row: int
+    """First row; rows count from top to bottom."""
     col: int
+    """First column; columns count from left to right."""
     height: int
+    """Number of rows."""
     width: int
+    """Number of columns."""
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise ValueError(f"a window has pixels, got {self.height} × {self.width}")
+            raise ValueError(f"a window has at least one pixel, got {self.height} × {self.width}")
 
     @property
     def bottom(self) -> int:
-        """First row below."""
+        """First row below the window."""
         return self.row + self.height
 
     @property
     def right(self) -> int:
-        """First column to the right."""
+        """First column to the right of the window."""
         return self.col + self.width
 
     @property
@@ -61,16 +65,16 @@ def window_count(height: int, width: int, *, tile: int, overlap: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """All windows of a scene: one lattice of equal squares, the same whatever is later computed of it, and where."""
+    """All windows of a scene: one lattice of equal squares, independent of the parts in which the scene is computed."""
 
     height: int
     """Rows of the scene."""
     width: int
     """Columns of the scene."""
     tile: int
-    """Side of a window; larger than the scene where that is small."""
+    """Side of a window; may be larger than the scene."""
     overlap: int
-    """Pixels that neighbouring windows share at least."""
+    """Least overlap of neighbouring windows in pixels."""
     rows: tuple[int, ...]
     """First row of each row of windows."""
     cols: tuple[int, ...]
@@ -89,26 +93,27 @@ class TilePlan:
         """The window in row `down` and column `across` of the lattice."""
         return Window(self.rows[down], self.cols[across], self.tile, self.tile)
 
-    def meeting(self, area: Window) -> tuple[range, range]:
-        """Rows and columns of the lattice whose windows share a pixel with `area`."""
-        return _meeting(self.rows, self.tile, area.row, area.bottom), _meeting(
+    def overlapping(self, area: Window) -> tuple[range, range]:
+        """Rows and columns of the lattice whose windows overlap `area`."""
+        return _overlapping(self.rows, self.tile, area.row, area.bottom), _overlapping(
             self.cols, self.tile, area.col, area.right
         )
 
 
-def _meeting(first: tuple[int, ...], tile: int, start: int, stop: int) -> range:
+def _overlapping(first: tuple[int, ...], tile: int, start: int, stop: int) -> range:
+    """Indices of the windows along one axis, with first pixels `first`, that overlap pixels `start` … `stop` - 1."""
     return range(bisect_right(first, start - tile), bisect_left(first, stop))
 
 
 def spans(length: int, step: int) -> list[tuple[int, int]]:
-    """Cut 0 … `length` into pieces (start, stop) of `step`; the last one takes what is left."""
+    """Cut 0 … `length` into intervals (start, stop) of length `step`; the last one may be shorter."""
     if step < 1:
         raise ValueError(f"need step >= 1, got {step}")
     return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def blocks(height: int, width: int, *, band: int, panel: int) -> list[Window]:
-    """The units of work: column panels, each cut into row bands from top to bottom, one panel after the other."""
+    """The units of work: panels of `panel` columns from left to right, each cut into bands of `band` rows."""
     return [
         Window(top, left, bottom - top, right - left)
         for left, right in spans(width, panel)
@@ -117,44 +122,50 @@ def blocks(height: int, width: int, *, band: int, panel: int) -> list[Window]:
 
 
 def chains(units: Iterable[Window]) -> list[list[Window]]:
-    """Group units that stand right below one another: along a chain no window is computed twice."""
-    found: list[list[Window]] = []
+    """Group consecutive units that lie directly below each other; along such a chain no window is computed twice."""
+    grouped: list[list[Window]] = []
     for unit in units:
-        above = found[-1][-1] if found else None
+        above = grouped[-1][-1] if grouped else None
         if above and (above.bottom, above.col, above.width) == (unit.row, unit.col, unit.width):
-            found[-1].append(unit)
+            grouped[-1].append(unit)
         else:
-            found.append([unit])
-    return found
+            grouped.append([unit])
+    return grouped
 
 
-def around(units: Sequence[Window]) -> Window:
-    """The rectangle of a chain."""
+def bounding_window(units: Sequence[Window]) -> Window:
+    """The rectangle that the units of a chain cover."""
     first, last = units[0], units[-1]
     return Window(first.row, first.col, last.bottom - first.row, first.width)
 
 
-def share(count: int, worker: int, workers: int) -> range:
-    """The part of `count` units in a row that is the work of `worker` (from 0); all parts together are everything."""
+def worker_share(count: int, worker: int, workers: int) -> range:
+    """Indices of the units that `worker` (from 0) computes, of `count` units divided among `workers`."""
     return range(worker * count // workers, (worker + 1) * count // workers)
 
 
-FLOOR = 1e-3
-"""Smallest weight of a blend: no pixel is ever without one, so the frame of a scene is never lost."""
+MIN_WEIGHT = 1e-3
+"""Smallest weight of a blend. It is above 0 so that the border of a scene, where only one window lies, is not lost."""
 
 
 def taper(tile: int, overlap: int) -> NDArray[np.float64]:
-    """Weights (tile,) along one axis of a window: sin² ramps over `overlap` pixels at both ends, 1 between, never 0."""
-    inside = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
-    ramp = np.sin(np.pi / 2 * np.minimum(inside / max(overlap, 1), 1)) ** 2 if overlap else np.ones(tile)
-    return np.maximum(ramp, FLOOR)
+    """(tile,) weights along one axis of a window: sin² ramps over `overlap` pixels at both ends, 1 between, never 0."""
+    edge_distance = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
+    ramp = np.sin(np.pi / 2 * np.minimum(edge_distance / max(overlap, 1), 1)) ** 2 if overlap else np.ones(tile)
+    return np.maximum(ramp, MIN_WEIGHT)
 
 
-def shares(length: int, first: Sequence[int], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """What part of each pixel's value each window has, (windows, tile): `weights` divided by their sum over windows.
+def blend_shares(length: int, first: Sequence[int], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(windows, tile) share of each window in the blended value of its pixels along one axis.
 
-    The parts of all windows that hold a pixel add up to 1. Products of the shares along both axes are the shares in
-    the plane, so nothing is left to divide at the end.
+    It is the window's weight divided by the sum of the weights of all windows at that pixel, so that the shares at a
+    pixel add up to 1. The product of the shares along both axes is the share in the plane, so that the blended sum need
+    not be divided at the end.
+
+    Args:
+        length: Pixels of the axis.
+        first: First pixel of each window.
+        weights: (tile,) weights of a window, as of `taper`.
     """
     tile = len(weights)
     total = np.zeros(max(length, first[-1] + tile))

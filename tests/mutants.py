@@ -69,8 +69,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # suggestions
     Mutant(
         "suggestions/choice.py",
-        "if taken[class_id] >= most:",
-        "if taken[class_id] > most:",
+        "if taken[class_id] >= class_limit:",
+        "if taken[class_id] > class_limit:",
         "suggestions/test_choice.py",
         "a class gets one place more than its share",
     ),
@@ -716,7 +716,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "locks.py",
-        'return pid.isdecimal() and _owner(int(pid)).endswith(f" {process}")',
+        'return pid.isdecimal() and _process_label(int(pid)).endswith(f" {process}")',
         "return pid.isdecimal() and psutil.pid_exists(int(pid))",
         "test_locks.py",
         "a process that took the number of a dead one is taken for it",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from co2s_cli.addresses import names_a_file
+from co2s_cli.addresses import has_file_suffix
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from co2s_cli.addresses import names_a_file
     ],
 )
 def test_a_suffix_of_the_key_makes_a_file(address, told):
-    assert names_a_file(address) is told
+    assert has_file_suffix(address) is told

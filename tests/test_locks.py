@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / LOCK).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="cannot write here"), only_writer(tmp_path):
+    with pytest.raises(OutputError, match="cannot write to this folder"), only_writer(tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
@@ -89,7 +89,7 @@ def test_without_kernel_locks_a_file_names_the_owner_and_goes_with_it(tmp_path, 
 
 @pytest.mark.usefixtures("no_flock")
 def test_an_owner_file_of_a_living_process_or_of_another_host_refuses(tmp_path):
-    (tmp_path / OWNER).write_text(locks._owner(os.getppid()))
+    (tmp_path / OWNER).write_text(locks._process_label(os.getppid()))
     with pytest.raises(OutputError, match="another process is writing it"), only_writer(tmp_path):
         pass
     (tmp_path / OWNER).write_text("elsewhere 17@0.00")
@@ -105,7 +105,7 @@ def test_an_owner_file_of_a_dead_process_does_not_refuse_even_if_its_number_is_t
     for process in (f"{int(ended.stdout)}@{earlier:.2f}", f"{os.getppid()}@{earlier:.2f}", f"{os.getpid()}@1.00", "x"):
         (tmp_path / OWNER).write_text(f"{socket.gethostname()} {process}")
         with only_writer(tmp_path):
-            assert (tmp_path / OWNER).read_text() == locks._owner(os.getpid())
+            assert (tmp_path / OWNER).read_text() == locks._process_label(os.getpid())
 
 
 def test_a_lock_that_fails_otherwise_tells_the_reason(tmp_path, monkeypatch):

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.tiling import FLOOR, TilePlan, Window, around, blocks, chains, share, shares, spans, starts, taper
+from co2s_cli.tiling import (
+    MIN_WEIGHT,
+    TilePlan,
+    Window,
+    blend_shares,
+    blocks,
+    bounding_window,
+    chains,
+    spans,
+    starts,
+    taper,
+    worker_share,
+)
 
 lengths = st.integers(1, 200)
 tiles = st.integers(1, 60)
@@ -32,7 +44,7 @@ def test_an_overlap_that_is_no_overlap_is_refused(overlap):
 
 @pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 0), (-2, 3)])
 def test_a_window_has_pixels(height, width):
-    with pytest.raises(ValueError, match="a window has pixels"):
+    with pytest.raises(ValueError, match="a window has at least one pixel"):
         Window(0, 0, height, width)
 
 
@@ -47,7 +59,7 @@ def test_the_windows_that_meet_an_area_are_those_that_share_a_pixel_with_it(heig
     plan = TilePlan.of(height, width, tile=tile, overlap=overlap)
     row, col = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     area = Window(row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col)))
-    rows, cols = plan.meeting(area)
+    rows, cols = plan.overlapping(area)
     every = [(d, a) for d in range(len(plan.rows)) for a in range(len(plan.cols))]
     assert len(every) == len(plan)
     met = [(d, a) for d, a in every if _shares_a_pixel(plan.window(d, a), area)]
@@ -70,7 +82,7 @@ def test_units_cover_every_pixel_once(height, width, band, panel):
     columns = chains(units)
     assert len(columns) == len(spans(width, panel))
     assert [unit for chain in columns for unit in chain] == units
-    assert all((around(chain).row, around(chain).bottom) == (0, height) for chain in columns)
+    assert all((bounding_window(chain).row, bounding_window(chain).bottom) == (0, height) for chain in columns)
 
 
 def test_a_missing_unit_breaks_a_chain():
@@ -86,7 +98,7 @@ def test_a_step_of_nothing_is_refused():
 
 @given(count=st.integers(0, 50), workers=st.integers(1, 9))
 def test_shares_of_workers_are_everything_and_even(count, workers):
-    parts = [share(count, worker, workers) for worker in range(workers)]
+    parts = [worker_share(count, worker, workers) for worker in range(workers)]
     assert [index for part in parts for index in part] == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -95,7 +107,7 @@ def test_shares_of_workers_are_everything_and_even(count, workers):
 def test_a_taper_is_positive_symmetric_and_highest_inside(tile, data):
     weights = taper(tile, data.draw(st.integers(0, tile - 1)))
     assert weights.shape == (tile,)
-    assert weights.min() >= FLOOR
+    assert weights.min() >= MIN_WEIGHT
     assert weights.max() <= 1
     np.testing.assert_array_equal(weights, weights[::-1])
     assert (np.diff(weights[: (tile + 1) // 2]) >= 0).all()
@@ -109,7 +121,7 @@ def test_without_overlap_all_weights_are_equal():
 def test_the_shares_of_a_pixel_add_up_to_one(length, tile, data):
     overlap = data.draw(st.integers(0, tile - 1))
     first = starts(length, tile, overlap)
-    parts = shares(length, first, taper(tile, overlap))
+    parts = blend_shares(length, first, taper(tile, overlap))
     total = np.zeros(max(length, tile))
     for start, part in zip(first, parts, strict=True):
         assert (part > 0).all()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from co2s_cli.addresses import address_of, names_a_file
+from co2s_cli.addresses import address_of, has_file_suffix
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.students import Fusion
@@ -16,7 +16,7 @@ from co2s_cli.students import Fusion
 def _is_folder(path: Path) -> bool:
     """Whether an output is the folder of several; in object storage a name without suffix is one."""
     address = address_of(path)
-    return path.is_dir() if address is None else not names_a_file(address)
+    return path.is_dir() if address is None else not has_file_suffix(address)
 
 
 class PredictConfig(MapConfig):

@@ -1,1 +1,1 @@
-"""Rasters, vectors and their geography: the only rooms that know rasterio, pyogrio and shapely."""
+"""Rasters, vectors and their georeference. Only modules of this package import rasterio, pyogrio and shapely."""

@@ -1,4 +1,4 @@
-"""GeoTIFFs that hold a checksum of themselves, by which a damaged or changed file is known."""
+"""GeoTIFFs that hold a checksum of their own bytes, by which a damaged or changed file is detected."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHECKSUM_TAG = "CO2S_SHA256"
-"""Metadata item of the file: SHA-256, in hexadecimal, of all its bytes but these digits."""
+"""Metadata item with the SHA-256, in hexadecimal, of all bytes of the file except these digits."""
 
 UNSET = "0" * 64
-"""Its value while the file is written; a digest takes the same room."""
+"""Value of the item while the file is written; as long as the digest that replaces it."""
 
 _ITEM = f'<Item name="{CHECKSUM_TAG}">'.encode()
 _CHUNK = 1 << 20
 
 
 def store_checksum(path: Path) -> None:
-    """Put the checksum into a closed file that was written with the tag `CHECKSUM_TAG`: `UNSET`."""
+    """Write the checksum into a closed file whose tag `CHECKSUM_TAG` is `UNSET`."""
     with path.open("r+b") as file:
         position = _position(file)
         if position is None:
-            raise ValueError(f"{path} has no room for a checksum")
+            raise ValueError(f"{path} was written without the tag {CHECKSUM_TAG}")
         digits = _digest(file, position)
         file.seek(position)
         file.write(digits)
 
 
 def checksum_holds(path: Path) -> bool:
-    """Whether a file holds a checksum, and that of its bytes; False where it cannot be read."""
+    """Whether a file holds a checksum that matches its bytes; False if the file cannot be read."""
     try:
         with path.open("rb") as file:
             position = _position(file)
@@ -42,7 +42,7 @@ def checksum_holds(path: Path) -> bool:
 
 
 def was_changed(path: Path) -> bool:
-    """Whether a file holds a checksum which is not that of its bytes."""
+    """Whether a file holds a checksum that does not match its bytes; False if it holds none or cannot be read."""
     try:
         with path.open("rb") as file:
             if _position(file) is None:
@@ -53,9 +53,9 @@ def was_changed(path: Path) -> bool:
 
 
 def _position(file: BinaryIO) -> int | None:
-    """Where the digits begin; None where there are none."""
+    """Byte offset of the checksum's digits; None if the file has no checksum."""
     file.seek(0)
-    offset, window = 0, b""  # of the window in the file
+    offset, window = 0, b""  # `offset`: position of `window` in the file
     while chunk := file.read(_CHUNK):
         window += chunk
         index = window.find(_ITEM)
@@ -67,12 +67,12 @@ def _position(file: BinaryIO) -> int | None:
 
 
 def _digest(file: BinaryIO, position: int) -> bytes:
-    """The digits for a file that holds them at `position`."""
-    total = hashlib.sha256()
+    """SHA-256 in hexadecimal digits of a file without the digits that it holds at `position`."""
+    sha256 = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(min(_CHUNK, max(0, position - file.tell()))):
-        total.update(chunk)
+        sha256.update(chunk)
     file.seek(position + len(UNSET))
     while chunk := file.read(_CHUNK):
-        total.update(chunk)
-    return total.hexdigest().encode()
+        sha256.update(chunk)
+    return sha256.hexdigest().encode()

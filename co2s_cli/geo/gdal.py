@@ -1,4 +1,4 @@
-"""GDAL opened our way: own handles, a bounded block cache, its errors and warnings turned into ours."""
+"""Open rasters with GDAL: a handle for each call, a bounded block cache, foreign errors translated to `InputError`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from co2s_cli.geo.stack import stacked
 from co2s_cli.limits import MAX_BANDS
 
 FAILURES = (RasterioError, CRSError, CPLE_BaseError, UnicodeError)
-"""What rasterio raises when GDAL fails: it has no common base, some calls let GDAL's own class through, and
-names of files and messages that repeat bytes of a damaged one may be no text."""
+"""What rasterio raises when GDAL fails. There is no common base class: some calls raise GDAL's own class, and file
+names or messages with bytes of a damaged file may not decode."""
 
 _OPENING = threading.Lock()
-"""Warning filters belong to the process, so that two threads must not swap them at the same time."""
+"""Held while a dataset is opened: warning filters belong to the process, so that only one thread may swap them."""
 
 
 REMOTE_OPTIONS = {
@@ -35,7 +35,8 @@ REMOTE_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_CACHE_SIZE": "16000000",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    # one request for the header instead of several growing ones; holds the index of a COG of some 100,000 blocks
+    # bytes of the first request: large enough for header and index of a COG of some 100,000 blocks, which otherwise
+    # take several requests of growing size
     "GDAL_INGESTED_BYTES_AT_OPEN": "262144",
 }
 """GDAL's options for addresses beyond `addresses.HTTP`; a variable of that name in the user's environment wins."""
@@ -43,9 +44,9 @@ REMOTE_OPTIONS = {
 
 @contextlib.contextmanager
 def environment(cache_bytes: int = 256 * 10**6) -> Iterator[None]:
-    """Bound GDAL's block cache, shared by all handles of the process, while the block runs.
+    """Bound GDAL's block cache, shared by all handles of the process, inside the `with` block.
 
-    By itself it grows with the machine.
+    GDAL's default grows with the memory of the machine.
     """
     # rasterio hands an integer on as bytes, unlike the megabytes of GDAL's own environment variable
     with rasterio.Env(GDAL_CACHEMAX=int(cache_bytes)):
@@ -53,7 +54,7 @@ def environment(cache_bytes: int = 256 * 10**6) -> Iterator[None]:
 
 
 def open_dataset(source: str, mode: str = "r", **options: Any) -> Any:
-    """A rasterio dataset with a handle of its own; silent about missing georeference, which is ours to tell."""
+    """A rasterio dataset with a handle of its own; rasterio does not warn of a missing georeference, callers do."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(gdal_name(source), mode, sharing=False, **options)
@@ -61,7 +62,11 @@ def open_dataset(source: str, mode: str = "r", **options: Any) -> Any:
 
 @contextlib.contextmanager
 def reading(source: str) -> Iterator[Any]:
-    """Open `source` for reading; what is no file, or GDAL cannot open or read, is an `InputError` that names it."""
+    """Open `source` for reading.
+
+    Raises:
+        InputError: `source` is no regular file, or GDAL cannot open it or fails inside the `with` block.
+    """
     if is_local(source) and os.path.lexists(source):
         check_readable(source)
     try:
@@ -73,19 +78,19 @@ def reading(source: str) -> Iterator[Any]:
                 raise InputError(f"{source}: has {dataset.count} bands, at most {MAX_BANDS} are read")
             yield dataset
     except FAILURES as error:
-        folder = address_of(source) and is_bucket(source) and not PurePosixPath(source).suffix
-        hint = f"{source}/ names the rasters of a folder" if folder else None
+        may_be_folder = address_of(source) and is_bucket(source) and not PurePosixPath(source).suffix
+        hint = f"for all rasters of a folder write {source}/" if may_be_folder else None
         raise InputError(f"{source}: cannot be read ({first_line(error)})", hint=hint) from error
 
 
 def first_line(error: BaseException) -> str:
-    """The most telling line of a GDAL error: rasterio keeps the cause behind 'see previous exception'."""
+    """One line with the cause of a GDAL error, which rasterio hides behind 'see previous exception'."""
     return one_line(error.__cause__ or error)
 
 
 @contextlib.contextmanager
 def _remote_environment(source: str) -> Iterator[None]:
-    """Options for addresses while `source` is in use, where it is one."""
+    """GDAL's options for addresses, set inside the `with` block if `source` is an address or a STAC scene."""
     if is_local(source) and not source.endswith(SCENE):
         yield
         return

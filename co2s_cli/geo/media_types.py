@@ -1,4 +1,4 @@
-"""What files are called where they are named by type: in object storage, in STAC items."""
+"""Media types of output files, as object storage and STAC items name them."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ _BY_SUFFIX = {
 
 
 def media_type(path: Path) -> str:
-    """The type of a file by its suffix."""
+    """Media type of a file by its suffix."""
     return _BY_SUFFIX.get(path.suffix.lower(), "application/octet-stream")

@@ -1,4 +1,4 @@
-"""Inputs are never outputs: every file that a command reads is told from every file that it writes."""
+"""Refuse outputs that would overwrite an input, also where the input is reached through links or virtual rasters."""
 
 from __future__ import annotations
 
@@ -13,65 +13,66 @@ from co2s_cli.errors import ConfigError
 from co2s_cli.geo.stac import SCENE, read_scene
 
 Named = tuple[str, str | Path]
-"""A flag or an argument, and the file that it names."""
+"""Name of a flag or an argument, and the file that is its value."""
 
 _VRT = re.compile(r"<VRTDataset\b", re.IGNORECASE)
 _VRT_WITHIN = 1 << 16
-"""Bytes from the start in which a virtual raster says that it is one; what stands before are comments."""
+"""Bytes from the start of a file in which the tag `<VRTDataset` must stand; only comments may precede it."""
 _LARGEST_VRT = 100_000_000
+"""Largest size in bytes of a file that is searched for sources of a virtual raster."""
 _VRT_SOURCE = re.compile(
     r"<(?:SourceFilename|SourceDataset)\b([^>]*)>\s*(?:<!\[CDATA\[(.*?)\]\]>|([^<]*))", re.IGNORECASE | re.DOTALL
 )
-"""As GDAL reads XML: names in any case, text plain or as CDATA."""
+"""A source of a virtual raster, as GDAL reads XML: tags in any case, text plain or as CDATA."""
 _RELATIVE = re.compile(r"relativeToVRT\s*=\s*[\"']1", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[@:,=\"'?&]|/vsi[a-z0-9_]+/")
-"""Between the file in a name that only GDAL or a setting resolves, and what else the name says."""
+"""What separates a file name from the other parts of a dataset name such as `NETCDF:"FILE":VARIABLE`."""
 
 
 def check_apart(inputs: Iterable[Named], outputs: Iterable[Named]) -> None:
-    """Refuse an output that is an input or lies behind one, and two outputs of one name; only names are looked at.
+    """Refuse an output that is also an input or a source of one, and two outputs that are the same file.
 
-    Links are resolved. Of a virtual raster the files that it is made of count as inputs, those of nested ones as well;
-    a folder stands for all files right in it.
+    Links are resolved. The files of which a virtual raster is made count as inputs, also those of nested virtual
+    rasters; a folder as an input stands for all files directly in it. Pixels are not read.
 
     Raises:
-        ConfigError: names the output and the input.
+        ConfigError: names the output and the input, or both outputs.
     """
-    read: dict[object, str] = {}
+    input_by_file: dict[object, str] = {}
     for flag, source in inputs:
         for path in files_behind(str(source)):
-            behind = "" if path == Path(source) else f", by way of {path}"
-            read.setdefault(_identity(path), f"{flag} {source}{behind}")
-    written: dict[object, str] = {}
+            via = "" if path == Path(source) else f", by way of {path}"
+            input_by_file.setdefault(_identity(path), f"{flag} {source}{via}")
+    flag_by_file: dict[object, str] = {}
     for flag, output in outputs:
         path = Path(output)
-        origin = read.get(_identity(path)) or read.get(_identity(path.parent))
-        if origin is not None:
+        overwritten = input_by_file.get(_identity(path)) or input_by_file.get(_identity(path.parent))
+        if overwritten is not None:
             raise ConfigError(
-                f"{flag} {output}: would be written over what this very command reads ({origin})",
+                f"{flag} {output}: would overwrite an input of this command ({overwritten})",
                 hint="choose another name",
             )
-        other = written.setdefault(_identity(path), flag)
-        if other != flag:
-            raise ConfigError(f"{flag} {output}: {other} writes the same file", hint="choose another name")
+        first_flag = flag_by_file.setdefault(_identity(path), flag)
+        if first_flag != flag:
+            raise ConfigError(f"{flag} {output}: {first_flag} writes the same file", hint="choose another name")
 
 
 def leads_to_file(text: str) -> bool:
-    """Whether a text is the name of a file, or holds one, so that it may be what a setting reads."""
+    """Whether a text is the name of an existing file, or contains one, so that a setting may read that file."""
     return any(os.path.isfile(path) for path in files_behind(text))
 
 
 def _identity(path: Path) -> object:
-    """Equal for two names of one file or folder, whether it is there or not."""
+    """A key that is equal for two names of the same file or folder, whether it exists or not."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # not there, or no possible name
+    except (OSError, ValueError):  # does not exist, or no valid file name
         return os.path.realpath(path)
     return status.st_dev, status.st_ino
 
 
 def files_behind(source: str) -> Iterator[Path]:
-    """The files and folders of this machine that a name leads to, through virtual rasters and items of STAC too."""
+    """Files and folders to which a name leads, also through virtual rasters and STAC items; addresses become paths."""
     seen: set[str] = set()
     names = [source]
     while names:
@@ -82,7 +83,7 @@ def files_behind(source: str) -> Iterator[Path]:
         if address_of(name):
             yield Path(name)
             continue
-        if _is_vrt(name):  # the raster itself in place of its name
+        if _is_vrt(name):  # the XML of a virtual raster in place of a file name
             names += _sources(name, Path())
             continue
         for path in _paths_in(name):
@@ -94,7 +95,7 @@ def files_behind(source: str) -> Iterator[Path]:
 
 
 def _paths_in(name: str) -> list[Path]:
-    """The paths that a name holds: itself, or of `@list`, `/vsizip/…`, `DRIVER:"FILE":PART` and the like the files."""
+    """The paths in a name: the name itself, or the files in names like `@list`, `/vsizip/…`, `DRIVER:"FILE":PART`."""
     if not name or os.path.exists(name) or not _SEPARATORS.search(name):
         return [Path(name)] if name else []
     paths = []
@@ -104,7 +105,7 @@ def _paths_in(name: str) -> list[Path]:
 
 
 def _text_of_vrt(path: Path) -> str:
-    """The text of a virtual raster; nothing where the file is something else."""
+    """The text of a virtual raster; empty if the file is something else."""
     try:
         if not os.path.isfile(path) or path.stat().st_size > _LARGEST_VRT:
             return ""
@@ -117,20 +118,20 @@ def _text_of_vrt(path: Path) -> str:
 
 
 def _is_vrt(name: str) -> bool:
-    """Whether a name is a virtual raster itself."""
+    """Whether a name is itself the XML of a virtual raster."""
     return name.lstrip().startswith("<") and _VRT.search(name) is not None
 
 
 def _is_file(path: Path) -> bool:
-    """Whether something is there that is no folder: a file, or what must not be opened as one."""
+    """Whether a path exists and is no folder: a file, a pipe or a device."""
     return os.path.exists(path) and not os.path.isdir(path)
 
 
 def _sources(vrt: str, folder: Path) -> list[str]:
-    """The names of what a virtual raster in a folder is made of."""
-    found = []
-    for options, verbatim, text in _VRT_SOURCE.findall(vrt):
-        name = verbatim.strip() or html.unescape(text).strip()
+    """The names of the rasters of which the virtual raster with the text `vrt`, in `folder`, is made."""
+    names = []
+    for attributes, cdata, text in _VRT_SOURCE.findall(vrt):
+        name = cdata.strip() or html.unescape(text).strip()
         if name:
-            found.append(str(folder / name) if _RELATIVE.search(options) and not _is_vrt(name) else name)
-    return found
+            names.append(str(folder / name) if _RELATIVE.search(attributes) and not _is_vrt(name) else name)
+    return names

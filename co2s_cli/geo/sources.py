@@ -1,4 +1,4 @@
-"""Scenes as people name them on a command line: files, folders, globs, lists and addresses."""
+"""Expand the scenes that a command line names: files, folders, globs, lists, addresses and STAC documents."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from co2s_cli.addresses import address_of, is_bucket, split_bucket
-from co2s_cli.cloud import cache_folder, listed
+from co2s_cli.cloud import cache_folder, list_objects
 from co2s_cli.errors import ConfigError, InputError, shown
 from co2s_cli.files import read_text
 from co2s_cli.geo import stac
 
 SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".ntf", ".png", ".jpg", ".jpeg"})
-"""What counts as a scene inside a folder."""
+"""Suffixes of the files in a folder that count as scenes."""
 
 _KNOWN = f"known suffixes: {' '.join(sorted(SUFFIXES))}"
 
 
 def expand_sources(arguments: Iterable[str], assets: Sequence[str] = (), folder: Path | None = None) -> list[str]:
-    """Every scene that the arguments name, in their order, none twice; these names stand for themselves.
+    """Every scene that the arguments name, in the order of the arguments, without repetition.
 
-    A folder stands for the rasters right in it, a glob for its matches (both sorted by name), `@list.txt` for the
-    arguments in its lines (empty lines and those that begin with # are skipped); folders (`s3://bucket/2026/`) and
-    globs of buckets likewise. Other addresses (`/vsi…`, `https://…`) and plain file names are kept as they are, also
-    where no such file exists: opening it tells that. A STAC document stands for its items, each as a file in `folder`
-    that names the rasters of `assets`.
+    - A folder stands for the rasters directly in it and a glob for its matches, both sorted by name; so do folders
+      (`s3://bucket/2026/`) and globs of buckets.
+    - `@list.txt` stands for the arguments in its lines; empty lines and lines that begin with # are skipped.
+    - A STAC document stands for its items; each becomes a file in `folder` that names the rasters of `assets`.
+    - Other addresses (`/vsi…`, `https://…`) and plain file names are kept as they are, even if no such file exists:
+      the error comes when it is opened.
+
+    Expanding the resulting names again gives the same names.
     """
     sources: dict[str, None] = {}
     for argument in arguments:
@@ -46,6 +49,7 @@ def is_local(source: str) -> bool:
 
 
 def _expand(argument: str) -> list[str]:
+    """The scenes or STAC documents that one argument names."""
     if not is_local(argument):
         return _in_bucket(argument)
     if argument.startswith("@"):
@@ -57,37 +61,37 @@ def _expand(argument: str) -> list[str]:
         return [argument]
     matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())
     if not matches:
-        raise InputError(f"{argument}: matches no file")
+        raise InputError(f"{argument}: this pattern matches no file")
     return matches
 
 
 def _in_bucket(address: str) -> list[str]:
-    """What a folder or a glob of a bucket stands for; any other address is itself."""
+    """The objects that a folder or a glob of a bucket stands for; any other address stands for itself."""
     if address_of(address) is None or not is_bucket(address):
         return [address]
     scheme, bucket, key = split_bucket(address)
     if not key or key.endswith("/"):
-        found = [name for name in listed(address, deep=False) if _is_raster(PurePosixPath(name))]
-        if not found:
+        rasters = [name for name in list_objects(address, deep=False) if _is_raster(PurePosixPath(name))]
+        if not rasters:
             raise InputError(f"{address}: holds no raster", hint=_KNOWN)
-        return found
+        return rasters
     if not glob.has_magic(key):
         return [address]
     folder = re.split(r"[*?\[]", key, maxsplit=1)[0].rpartition("/")[0]
-    names = listed(f"{scheme}://{bucket}/{folder}", deep=True)
-    matches = re.compile(f"{re.escape(f'{scheme}://{bucket}/')}{_pattern(key)}")
-    found = [address] if address in names else [name for name in names if matches.fullmatch(name)]
-    if not found:
-        raise InputError(f"{address}: matches no object")
-    return found
+    names = list_objects(f"{scheme}://{bucket}/{folder}", deep=True)
+    pattern = re.compile(f"{re.escape(f'{scheme}://{bucket}/')}{_pattern(key)}")
+    matches = [address] if address in names else [name for name in names if pattern.fullmatch(name)]
+    if not matches:
+        raise InputError(f"{address}: this pattern matches no object")
+    return matches
 
 
 def _pattern(key: str) -> str:
-    """A glob as a regular expression: `**/` is any number of folders, other marks stay within one."""
+    """A glob as a regular expression: `**/` matches any number of folders, other wildcards stay within one folder."""
     parts = re.split(r"(\*\*/|\*+|\?|\[!?[^]/]+\])", key)
-    marks = {"**/": "(?:.*/)?", "?": "[^/]"}
+    wildcards = {"**/": "(?:.*/)?", "?": "[^/]"}
     return "".join(
-        marks.get(part)
+        wildcards.get(part)
         or ("[^/]*" if part[0] == "*" else part.replace("[!", "[^") if part[0] == "[" else "")
         or re.escape(part)
         for part in parts
@@ -96,25 +100,29 @@ def _pattern(key: str) -> str:
 
 
 def _is_raster(path: PurePath) -> bool:
+    """Whether a file counts as a scene: by its suffix, and not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _rasters(folder: Path) -> list[str]:
-    found = sorted(str(path) for path in folder.iterdir() if _is_raster(path) and path.is_file())
-    if not found:
+    """The rasters directly in a folder, sorted by name."""
+    rasters = sorted(str(path) for path in folder.iterdir() if _is_raster(path) and path.is_file())
+    if not rasters:
         raise InputError(f"{folder}: holds no raster", hint=_KNOWN)
-    return found
+    return rasters
 
 
 def _lines(path: Path) -> list[str]:
-    """The scenes that a list names, one a line; a list names no other list."""
+    """The arguments in the lines of a list; a list must not name another list."""
     lines = [line.strip() for line in read_text(path).splitlines()]
     sources = [line for line in lines if line and not line.startswith("#")]
     if not sources:
         raise InputError(f"{path}: lists no scene")
     for line in sources:
         if line.startswith("@"):
-            raise InputError(f"{path}: lists another list, {shown(line)}", hint="list its scenes themselves")
+            raise InputError(
+                f"{path}: lists another list, {shown(line)}", hint="copy the lines of that list into this one"
+            )
         if "\0" in line:
-            raise InputError(f"{path}: is no list of scenes, a line is {shown(line)}")
+            raise InputError(f"{path}: is no list of scenes: the line {shown(line)} is no file name")
     return sources

@@ -1,7 +1,7 @@
-"""STAC: the items that a file or an address leads to, and the rasters of each that become one scene.
+"""STAC: the items to which a file or an address leads, and the rasters of each item that become one scene.
 
-An item with the assets that are picked is kept as a small file, `ID.scene`, which then is the name of the scene: the
-item itself, less what nobody asked for, its addresses absolute.
+Each item is stored as a small file, `ID.scene`, whose path is then the name of the scene: the item as JSON with only
+the picked assets, and with absolute addresses.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ SCENE: Final = ".scene"
 """Suffix of the file of an item with its picked assets."""
 
 SUFFIXES: Final = frozenset({".json", ".geojson"})
-"""Of files and addresses that are STAC where a scene is wanted."""
+"""Suffixes of files and addresses that, as scenes, are read as STAC documents."""
 
 _READERS = 16
-"""Documents of a catalogue that are fetched at a time."""
+"""Number of documents of a catalogue that are fetched at the same time."""
 
 _RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".nc", ".zarr")
+"""Suffixes of assets that count as rasters if they have no media type."""
 
 _Json = dict[str, Any]
 
 
 def is_stac(source: str) -> bool:
-    """Whether a name is that of a STAC document, by its suffix."""
+    """Whether a file name or an address names a STAC document, by its suffix."""
     return PurePosixPath(source.partition("?")[0]).suffix.lower() in SUFFIXES
 
 
 def scenes_of(source: str, assets: Sequence[str], folder: Path) -> list[str]:
-    """The files, in `folder`, of all items that a document leads to, each with the rasters of `assets` in that order.
+    """Write a scene file into `folder` for every item to which the document `source` leads; the paths of these files.
 
-    Without `assets` an item must have one raster.
+    Each scene file names the rasters of `assets`, in that order. Without `assets` an item must have exactly one raster.
 
     Raises:
-        InputError: no STAC, unreadable, without items, or an item without such an asset.
+        InputError: the document is no STAC, cannot be read or leads to no item, or an item lacks one of the assets.
     """
     items = list(_items(source))
     if not items:
@@ -57,27 +58,27 @@ def scenes_of(source: str, assets: Sequence[str], folder: Path) -> list[str]:
 
 
 def read_scene(source: str) -> _Json:
-    """The item of a scene file."""
+    """The STAC item in a scene file."""
     return _document(source, MAX_TEXT_BYTES)
 
 
 def _items(source: str) -> Iterator[_Json]:
-    """All items that a document leads to, their addresses absolute; each document is read once."""
+    """All items to which a document leads, with absolute addresses; each linked document is read once."""
     seen = {source}
-    waiting = [source]
+    pending = [source]
     with ThreadPoolExecutor(_READERS, "catalogue") as pool:
-        while waiting:
-            documents = list(pool.map(lambda name: _document(name, MAX_CATALOGUE_BYTES), waiting))
-            found, waiting = zip(waiting, documents, strict=True), []
-            for name, document in found:
+        while pending:
+            documents = list(pool.map(lambda name: _document(name, MAX_CATALOGUE_BYTES), pending))
+            named_documents, pending = zip(pending, documents, strict=True), []
+            for name, document in named_documents:
                 yield from (_absolute(item, name) for item in _features(name, document))
-                further = [link for link in _links(name, document) if link not in seen]
-                seen.update(further)
-                waiting += further
+                new_links = [link for link in _links(name, document) if link not in seen]
+                seen.update(new_links)
+                pending += new_links
 
 
 def _document(source: str, limit: int) -> _Json:
-    """The JSON object in a file or at an address."""
+    """The JSON object in a file or at an address, of at most `limit` bytes."""
     if address_of(source) is None:
         check_readable(source)
         try:
@@ -91,62 +92,64 @@ def _document(source: str, limit: int) -> _Json:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{source}: is no STAC (no JSON: {shown(str(error))})") from error
+        raise InputError(f"{source}: is no STAC document (no JSON: {shown(str(error))})") from error
     if not isinstance(document, dict):
-        raise InputError(f"{source}: is no STAC (a JSON object is wanted)")
+        raise InputError(f"{source}: is no STAC document (a JSON object is wanted)")
     return document
 
 
 def _features(source: str, document: _Json) -> list[_Json]:
-    """The items in a document itself."""
+    """The items that a document itself contains; none for catalogues and collections."""
     kind = document.get("type")
     if kind in ("Catalog", "Collection"):
         return []
     features = document.get("features") if kind == "FeatureCollection" else [document] if kind == "Feature" else None
     if not isinstance(features, list):
         raise InputError(
-            f"{source}: is no STAC, its type is {shown(kind)}",
+            f"{source}: is no STAC document, its type is {shown(kind)}",
             hint="an Item, an ItemCollection, a Collection or a Catalog is wanted",
         )
     for item in features:
-        sound = isinstance(item, dict) and isinstance(item.get("id"), str) and isinstance(item.get("assets"), dict)
-        if not sound or not all(isinstance(asset, dict) for asset in item["assets"].values()):
-            raise InputError(f"{source}: is no STAC, a feature has no id or no assets")
+        is_item = isinstance(item, dict) and isinstance(item.get("id"), str) and isinstance(item.get("assets"), dict)
+        if not is_item or not all(isinstance(asset, dict) for asset in item["assets"].values()):
+            raise InputError(f"{source}: is no STAC document, a feature lacks id or assets")
     return features
 
 
 def _links(source: str, document: _Json) -> list[str]:
-    """Where a document sends on: to items and children of a catalogue, to the next page of a list."""
-    wanted = ("next",) if document.get("type") in ("Feature", "FeatureCollection") else ("item", "child", "items")
+    """Addresses to which a document links: items and children of a catalogue, or the next page of a list of items."""
+    relations = ("next",) if document.get("type") in ("Feature", "FeatureCollection") else ("item", "child", "items")
     links = document.get("links")
     return [
         _resolved(link["href"], source)
         for link in (links if isinstance(links, list) else [])
-        if isinstance(link, dict) and link.get("rel") in wanted and isinstance(link.get("href"), str)
+        if isinstance(link, dict) and link.get("rel") in relations and isinstance(link.get("href"), str)
         if str(link.get("method", "GET")).upper() == "GET"
     ]
 
 
 def _resolved(href: str, base: str) -> str:
-    """What `href` is, as seen from the document `base`."""
+    """The path or absolute address of `href`, which may be relative to the document `base`."""
     if re.match(r"\w+://[\w.\[-]", href) or href.startswith(("/vsi", "file://")):
         return href.removeprefix("file://") if address_of(base) is None else href
     address = address_of(base)
     if address is None:
         return str(Path(base).resolve().parent / href)
     scheme = address.partition("://")[0]
-    plain = scheme if scheme.startswith("http") else "http"  # Python joins no other addresses
+    join_scheme = scheme if scheme.startswith("http") else "http"  # urljoin does not know s3, gs and az
     try:
-        return scheme + urljoin(plain + address.removeprefix(scheme), href).removeprefix(plain)
+        return scheme + urljoin(join_scheme + address.removeprefix(scheme), href).removeprefix(join_scheme)
     except ValueError as error:
-        raise InputError(f"{base}: is no STAC, {shown(href)} is no address") from error
+        raise InputError(f"{base}: is no STAC document, its link {shown(href)} is no address") from error
 
 
 def _absolute(item: _Json, source: str) -> _Json:
-    """An item whose assets have absolute addresses: from its link to itself where the document holds several."""
+    """The item with absolute addresses of assets: relative to its `self` link if that is an address, or to `source`."""
     links = item.get("links") if isinstance(item.get("links"), list) else []
-    own = next((link["href"] for link in links or [] if isinstance(link, dict) and link.get("rel") == "self"), None)
-    base = own if isinstance(own, str) and address_of(own) is not None else source
+    self_href = next(
+        (link["href"] for link in links or [] if isinstance(link, dict) and link.get("rel") == "self"), None
+    )
+    base = self_href if isinstance(self_href, str) and address_of(self_href) is not None else source
     assets = {
         key: {**asset, "href": _resolved(asset["href"], base)}
         for key, asset in item["assets"].items()
@@ -156,7 +159,7 @@ def _absolute(item: _Json, source: str) -> _Json:
 
 
 def _picked(source: str, item: _Json, wanted: Sequence[str]) -> _Json:
-    """The item with the wanted assets alone, in that order."""
+    """The item with only the assets `wanted`, in that order; with its only raster if none is wanted."""
     assets: dict[str, _Json] = item["assets"]
     rasters = [key for key, asset in assets.items() if _is_raster(asset)]
     if not rasters:
@@ -164,17 +167,17 @@ def _picked(source: str, item: _Json, wanted: Sequence[str]) -> _Json:
     if not wanted and len(rasters) > 1:
         raise InputError(
             f"{source}: item {item['id']} has {len(rasters)} rasters: {_counted(rasters)}",
-            hint="--assets names those that the model sees, such as --assets red,green,blue",
+            hint="choose the bands of the model with --assets, such as --assets red,green,blue",
         )
-    keys = [_found(source, item, name, rasters) for name in wanted] or rasters
+    keys = [_asset_key(source, item, name, rasters) for name in wanted] or rasters
     if len(set(keys)) < len(keys):
         raise InputError(f"{source}: --assets {','.join(wanted)} names an asset of item {item['id']} twice")
     kept = {key: value for key, value in item.items() if key not in ("links", "collection", "assets")}
     return {**kept, "links": [], "assets": {key: assets[key] for key in keys}}
 
 
-def _found(source: str, item: _Json, name: str, rasters: Sequence[str]) -> str:
-    """The key of an asset that is called so, or whose one band is."""
+def _asset_key(source: str, item: _Json, name: str, rasters: Sequence[str]) -> str:
+    """The key of the asset `name`: an asset with that key, else the raster whose only band has that name."""
     if name in item["assets"]:
         return name
     named = [key for key in rasters if name.lower() in {text.lower() for text in _names(item["assets"][key])}]
@@ -186,14 +189,14 @@ def _found(source: str, item: _Json, name: str, rasters: Sequence[str]) -> str:
 
 
 def _names(asset: Mapping[str, Any]) -> list[str]:
-    """What the one band of an asset is called: its common name, then its own."""
+    """Names of the band of an asset that has one band: common name, then its own name; none for other assets."""
     bands = bands_of(asset)
     return bands[0] if len(bands) == 1 else []
 
 
 def bands_of(asset: Mapping[str, Any]) -> list[list[str]]:
-    """For each band that an asset tells of, its common name and its own name, as far as it has them."""
-    told = asset.get("eo:bands") or asset.get("bands")  # STAC up to 1.0, and from 1.1 on
+    """For each band that an asset lists, its common name and its own name, as far as they are given."""
+    bands = asset.get("eo:bands") or asset.get("bands")  # STAC up to 1.0; from 1.1 on
     return [
         [
             text
@@ -202,12 +205,12 @@ def bands_of(asset: Mapping[str, Any]) -> list[list[str]]:
         ]
         if isinstance(band, dict)
         else []
-        for band in (told if isinstance(told, list) else [])
+        for band in (bands if isinstance(bands, list) else [])
     ]
 
 
 def _is_raster(asset: Mapping[str, Any]) -> bool:
-    """Whether an asset is imagery, by its roles and its type, else its suffix."""
+    """Whether an asset is imagery: by its roles and its media type, or by its suffix if it has no type."""
     roles = asset.get("roles") if isinstance(asset.get("roles"), list) else []
     if {"thumbnail", "overview", "metadata"} & {role for role in roles or [] if isinstance(role, str)}:
         return False
@@ -218,13 +221,15 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
 
 
 def _written(item: _Json, folder: Path) -> Path:
-    """The file of an item; its folder is named by its content, so that equal items are one."""
+    """Write the scene file of an item; a hash of its content names its folder, so that equal items share one file."""
     text = json.dumps(item, indent=1)
     name = re.sub(r"[^\w.+-]", "_", item["id"]).strip(".")[:150] or "item"
     path = folder / hashlib.sha256(text.encode()).hexdigest()[:12] / f"{name}{SCENE}"
     content = text.encode()
     with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size == len(content):  # which tells a whole one: nothing waits here for the disk
+        if path.stat().st_size == len(
+            content
+        ):  # detects a file cut short by a crash, since it is written without fsync
             return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,4 +242,5 @@ def _written(item: _Json, folder: Path) -> Path:
 
 
 def _counted(names: Sequence[str]) -> str:
+    """The first 20 names as a list in a message."""
     return ", ".join(names[:20]) + (", …" if len(names) > 20 else "") or "none"

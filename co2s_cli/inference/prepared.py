@@ -18,7 +18,7 @@ from co2s_cli.geo.read.aoi import Aoi
 from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scaling import Scaling, scaling_for
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.read.shared import KEPT, SharedBlocks, piece_shape
+from co2s_cli.geo.read.shared import MIN_PIECES, SharedBlocks, piece_shape
 from co2s_cli.inference.runner import Lattice
 from co2s_cli.inference.targets import open_scene, window_of
 from co2s_cli.models.manifest import Manifest
@@ -73,7 +73,7 @@ class PreparedScene:
 
     def shared_blocks(self, limit: int) -> SharedBlocks | None:
         """Room for `limit` bytes of decoded blocks; None where the file's blocks are too large for that."""
-        return SharedBlocks(limit) if self.piece_bytes * KEPT <= limit else None
+        return SharedBlocks(limit) if self.piece_bytes * MIN_PIECES <= limit else None
 
     def facts(self) -> dict[str, Any]:
         """What of the scene and the settings decides the pixels of a map."""

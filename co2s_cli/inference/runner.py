@@ -62,7 +62,7 @@ class Lattice:
 
     def keys(self, area: Window) -> Iterator[WindowKey]:
         """The windows to read for an area, in row-major order."""
-        rows, cols = self.plan.meeting(area)
+        rows, cols = self.plan.overlapping(area)
         for down in rows:
             rank = int(self.ranks[down]) + int(self.may[down, : cols.start].sum())
             for across in cols:
@@ -72,7 +72,7 @@ class Lattice:
 
     def count(self, area: Window) -> int:
         """Number of windows to read for an area."""
-        rows, cols = self.plan.meeting(area)
+        rows, cols = self.plan.overlapping(area)
         return int(self.may[rows.start : rows.stop, cols.start : cols.stop].sum())
 
 

@@ -85,7 +85,7 @@ class SceneJob:
 
     def windows(self, units: Sequence[Window]) -> int:
         """How many windows are read for some units, those at the ends of chains twice."""
-        return sum(self.scene.lattice.count(tiling.around(chain)) for chain in tiling.chains(units))
+        return sum(self.scene.lattice.count(tiling.bounding_window(chain)) for chain in tiling.chains(units))
 
 
 def engine_of(
@@ -126,7 +126,7 @@ def compute_units(
     ):
         for chain in tiling.chains(units):
             storage = _ChainStorage(job.parts, chain, encoders, count=job.memory.encoders)
-            strips = runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))
+            strips = runner.strips(tiling.bounding_window(chain), step=lambda count: step(count, runner.pace))
             with closing(strips):  # at once, whatever fails: reader threads would keep the process alive
                 _store(strips, job.product, storage, writer)
     return runner.pace

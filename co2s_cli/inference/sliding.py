@@ -100,7 +100,7 @@ class Sliding:
         """Weighted values of every window that touches the area, in row-major order."""
         weights: BlendWeights | None = None
         valid = np.ones((plan.tile, plan.tile), np.bool_)
-        keys = list(product(*plan.meeting(area)))
+        keys = list(product(*plan.overlapping(area)))
         for start in range(0, len(keys), self.batch):
             batch = keys[start : start + self.batch]
             values = logits(torch.stack([view(plan.window(*key)) for key in batch])).float()

@@ -48,8 +48,8 @@ class BlendWeights:
 
     def __init__(self, plan: TilePlan, device: torch.device | str = "cpu", *, flat: bool = False) -> None:
         along = np.ones(plan.tile) if flat else tiling.taper(plan.tile, plan.overlap)
-        self._rows = torch.from_numpy(tiling.shares(plan.height, plan.rows, along)).to(device)
-        self._cols = torch.from_numpy(tiling.shares(plan.width, plan.cols, along)).to(device)
+        self._rows = torch.from_numpy(tiling.blend_shares(plan.height, plan.rows, along)).to(device)
+        self._cols = torch.from_numpy(tiling.blend_shares(plan.width, plan.cols, along)).to(device)
 
     def apply(self, values: Tensor, down: int, across: int) -> Tensor:
         """Multiply values (depth, tile, tile) by the weights of one window, in place.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.errors import InputError, OutputError
-from co2s_cli.files import TEMPORARY, appearing, write_text
+from co2s_cli.files import TEMPORARY, atomic_file, write_text
 from co2s_cli.geo.checksum import checksum_holds
 from co2s_cli.geo.write.mosaic import read_tile, tile_tags, write_tile
 from co2s_cli.inference.products import Plane
@@ -222,7 +222,7 @@ class Parts:
         for plane in self.planes:
             path, bands = self.path(unit, plane), planes[plane.name]
             counts = {COUNTS_TAG: json.dumps(_counts(bands).tolist())} if plane.kind == "class" else {}
-            with appearing(path) as temporary:
+            with atomic_file(path) as temporary:
                 write_tile(temporary, bands, nodata=plane.blank, tags={PART_TAG: self._identity(path), **counts})
 
     def counts(self, units: Iterable[Window], plane: Plane) -> NDArray[np.int64]:

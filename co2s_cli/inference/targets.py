@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from co2s_cli.addresses import address_of, is_bucket, names_a_file
+from co2s_cli.addresses import address_of, has_file_suffix, is_bucket
 from co2s_cli.cloud import cache_folder, stored_attributes
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.units import show_bytes
@@ -204,7 +204,7 @@ def _placed_in_bucket(path: Path, address: str, name: str, *, several: bool) -> 
     """An output in an object store, where a name without suffix is that of a folder."""
     if not is_bucket(address):
         raise ConfigError(f"{address}: cannot be written to", hint="outputs go to files, or to s3://, gs:// or az://")
-    is_file = names_a_file(address)
+    is_file = has_file_suffix(address)
     if is_file and several:
         raise OutputError(f"{address}: a folder is wanted, since there are several scenes")
     return path if is_file else path / name

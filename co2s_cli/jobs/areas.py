@@ -80,7 +80,7 @@ def _classes(settings: EvaluateConfig, raster: ClassRaster, totals: ClassTotals)
     if settings.classes is None:
         return drawn
     listed = read_data(settings.classes).class_map
-    if raster.legend.told:
+    if raster.legend.named_count:
         return drawn.joined(listed)[0]
     if len(listed) < len(drawn):
         raise InputError(
@@ -92,7 +92,7 @@ def _classes(settings: EvaluateConfig, raster: ClassRaster, totals: ClassTotals)
 
 def classes_of(raster: ClassRaster, totals: ClassTotals) -> ClassMap:
     """The classes that a map has names for, and those that it holds."""
-    return raster.legend.class_map([*range(raster.legend.told), *totals.occurring])
+    return raster.legend.class_map([*range(raster.legend.named_count), *totals.occurring])
 
 
 def _totals(raster: ClassRaster, progress: Progress) -> ClassTotals:
@@ -119,7 +119,7 @@ def _check_drawn_here(
     settings: EvaluateConfig, classes: ClassMap, points: LabelledPoints, on_map: NDArray[np.uint8]
 ) -> None:
     """Refuse a sample that was drawn from another map: its strata are not this map's classes."""
-    for index, name in enumerate(points.drawn_as or ()):
+    for index, name in enumerate(points.class_when_drawn or ()):
         said = "nothing" if on_map[index] == IGNORE else classes.names[on_map[index]]
         if name is not None and name != said:
             raise InputError(
@@ -147,7 +147,7 @@ def _remarks(points: LabelledPoints, on_map: NDArray[np.uint8], counts: NDArray[
         said.append(f"{off} of {total} points lie where the map has no class: left out")
     if empty:
         said.append(f"{empty} of {total} points have no class yet: left out; the others must be a random part of them")
-    if points.drawn_as is None:
+    if points.class_when_drawn is None:
         said.append("the points do not say which map they were drawn from: taken as a random sample within its classes")
     if (counts.sum(axis=1) == 1).any():
         said.append("a class of the map has a single point: no interval can be told")

@@ -104,7 +104,7 @@ def _naming(settings: EvaluateConfig, legend: Legend, path: Path) -> Naming:
 
 
 def _class_map(legend: Legend) -> ClassMap | None:
-    return legend.class_map(range(legend.told)) if legend.told else None
+    return legend.class_map(range(legend.named_count)) if legend.named_count else None
 
 
 def _counted(

@@ -18,7 +18,7 @@ from co2s_cli import __version__
 from co2s_cli.config.export import ExportConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ModelError, ResourceError
-from co2s_cli.files import appearing, check_output
+from co2s_cli.files import atomic_file, check_output
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
@@ -84,7 +84,7 @@ def run(settings: ExportConfig) -> ExportResult:
     manifest, tile = model.manifest, settings.tile or model.manifest.tile
     facts = {**metadata(manifest, tile), "co2s_model": json.dumps(model.digest)}
     probabilities = _Probabilities(model)
-    with appearing(settings.onnx) as temporary:
+    with atomic_file(settings.onnx) as temporary:
         _write(probabilities, temporary, bands=len(manifest.bands), tile=tile, facts=facts)
         apart = _largest_difference(runtime, temporary, probabilities, bands=len(manifest.bands), tile=tile)
         if not apart <= APART:

@@ -25,11 +25,11 @@ from co2s_cli.geo.labels.polygon_file import (
     Attribute,
     attributes_of,
     in_pixels,
+    intersects_grid,
     no_attribute,
     on_grid,
     other_crs,
     overlaps,
-    touching,
 )
 from co2s_cli.geo.read.bands import common_names
 from co2s_cli.geo.read.features import is_vector, read_polygons
@@ -228,7 +228,7 @@ def _scene_line(scene: Scene, polygons: _Polygons) -> SceneLine:
         width=scene.width,
         bands=scene.names,
         ground_resolution=scene.ground_resolution,
-        polygons=int(touching(shapes, scene.grid).sum()),
+        polygons=int(intersects_grid(shapes, scene.grid).sum()),
     )
 
 
@@ -273,7 +273,7 @@ def _counted(config: DataConfig, sources: list[Source]) -> tuple[list[int], list
     counts = np.zeros(len(config.classes), np.int64)
     for source in sources:
         assert isinstance(source.labels, PolygonLabels)
-        ids = source.labels.ids[touching(source.labels.shapes, source.scene.grid)]
+        ids = source.labels.ids[intersects_grid(source.labels.shapes, source.scene.grid)]
         counts += np.bincount(ids[ids != IGNORE], minlength=len(counts))
     crop, seed = (RunConfig.model_fields[name].default for name in ("crop", "seed"))
     roles: Roles = roles_of(config, sources, crop, seed, None)

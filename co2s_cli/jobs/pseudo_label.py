@@ -94,7 +94,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     # processes that make shares work side by side: each raster has a lock of its own
     with only_writer(settings.out) if settings.shard is None else contextlib.nullcontext():
         folder.check(targets, overwrite=settings.overwrite, resume=settings.resume)
-        folder.make(targets)
+        folder.make_subfolders(targets)
         second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=alone)
         made, failed = _candidates(share, again, second)
         if settings.shard is not None:

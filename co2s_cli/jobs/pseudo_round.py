@@ -17,7 +17,7 @@ from co2s_cli import __version__
 from co2s_cli.config.data import ScalingEntry
 from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
 from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.polygons.class_raster import ClassRaster
@@ -36,7 +36,7 @@ from co2s_cli.pseudo.candidates import AgreeRule
 from co2s_cli.pseudo.cut import CutRule, LabelCounts, LabelSummary, balanced_thresholds, no_levels
 from co2s_cli.pseudo.labelling import Labeller, SceneCandidates, count_levels
 from co2s_cli.pseudo.names import LABELS, WEIGHTS
-from co2s_cli.pseudo.round_folder import RULE_TAG, RoundFolder, tags_of
+from co2s_cli.pseudo.round_folder import RULE_TAG, RoundFolder, read_tags
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class LabellingRound:
             scenes.append(scene)
             counts.append(found)
 
-        self.folder.open_again()
+        self.folder.remove_data_yaml()
         bounds, unread = self._thresholds(targets)
         lost = {failure.source for failure in unread}
         left = [target for target in targets if target.source not in lost]
@@ -154,10 +154,10 @@ class LabellingRound:
             limit=self._limit,
         )
         self.progress.start("labelling", material.grid.height, "row")
-        counts = labelling.write(material, self.folder.cut_of(target), self.progress.advance)
+        counts = labelling.write(material, self.folder.label_rasters(target), self.progress.advance)
         summary = LabelSummary.of(counts, classes.names, bounds)
         truth = material.truth.source if material.truth else None
-        return SceneLabels(target.source, self.folder.all_of(target), truth, summary), counts
+        return SceneLabels(target.source, self.folder.all_rasters(target), truth, summary), counts
 
     def _rule(self, bounds: NDArray[np.float64]) -> dict[str, Any]:
         """What decided which pixels are labelled."""
@@ -191,7 +191,7 @@ class LabellingRound:
             "scenes": [asdict(self._with_names(scene)) for scene in scenes],
             "failed": [asdict(failure) for failure in failed],
         }
-        with appearing(self.folder.report) as temporary:
+        with atomic_file(self.folder.report) as temporary:
             temporary.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
 
     def _with_names(self, scene: SceneLabels) -> SceneLabels:
@@ -236,7 +236,7 @@ class LabellingRound:
                 "which measures agreement with this model",
                 self.folder.data,
             )
-        with appearing(self.folder.data) as temporary:
+        with atomic_file(self.folder.data) as temporary:
             temporary.write_text(text_of(config), encoding="utf-8")
         return self.folder.data
 
@@ -257,7 +257,7 @@ class LabellingRound:
 
 def _origin(candidates: Path) -> dict[str, str]:
     """How the candidates came about, by their own tags."""
-    return {name: text for name, text in tags_of(candidates).items() if name.startswith("CO2S_") and name != KEY_TAG}
+    return {name: text for name, text in read_tags(candidates).items() if name.startswith("CO2S_") and name != KEY_TAG}
 
 
 def _percent(share: float | None) -> str:

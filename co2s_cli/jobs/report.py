@@ -104,7 +104,7 @@ def _content(settings: ReportConfig, raster: ClassRaster, progress: Progress) ->
     progress.advance()
     return MapContent(
         grid=north_up(raster.grid),
-        classes=raster.legend.class_map([*range(raster.legend.told), *totals.occurring]),
+        classes=raster.legend.class_map([*range(raster.legend.named_count), *totals.occurring]),
         totals=totals,
         labels=read_class_ids(settings.source, shape),
         image=image,

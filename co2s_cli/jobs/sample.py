@@ -18,7 +18,7 @@ from co2s_cli.data.landscape.annotator import Plot, Survey
 from co2s_cli.data.landscape.label_scheme import LabelScheme
 from co2s_cli.data.landscape.recipe import data_yaml
 from co2s_cli.errors import OutputError
-from co2s_cli.files import appearing, check_output
+from co2s_cli.files import atomic_file, check_output
 from co2s_cli.geo.gdal import environment
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.write.raster import class_layer, image, north_up, raster
@@ -103,7 +103,7 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
         val = task.survey.validation(seen.counts)
         plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]
         polygons = _write_few(task, plots)
-    with appearing(task.path(DATA)) as temporary:  # last: who finds it finds everything that it names
+    with atomic_file(task.path(DATA)) as temporary:  # last: who finds it finds everything that it names
         temporary.write_text(data_yaml(settings, task.scheme.classes, val), encoding="utf-8")
     total = np.sum(list(seen.counts.values()), axis=0)
     return SampleResult(

@@ -73,7 +73,7 @@ def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePoin
     places = draw.sample()
     counts = np.bincount(places[:, 0], minlength=256)
     names = classes_of(raster, totals)
-    style = write_points(settings.out, places, grid=raster.grid, classes=names, drawn_as=MAP_CLASS)
+    style = write_points(settings.out, places, grid=raster.grid, classes=names, map_class_field=MAP_CLASS)
     classes = tuple(
         SampledClass(class_id, names.names[class_id], int(totals.pixels[class_id]), int(counts[class_id]))
         for class_id in totals.occurring

@@ -29,7 +29,7 @@ from co2s_cli.jobs.scenes import each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
-from co2s_cli.suggestions.choice import APART, choose
+from co2s_cli.suggestions.choice import MIN_DISTANCE, choose
 from co2s_cli.suggestions.lattice import PlaceScores, score_places
 from co2s_cli.suggestions.places import PlaceLattice
 from co2s_cli.suggestions.request import check_boxes, open_labelled
@@ -132,7 +132,7 @@ def _suggested(
     Raises:
         InputError: there is none to choose.
     """
-    rated, for_disagreement = scores.rated()
+    rated, for_disagreement = scores.ratings()
     choice = choose(rated, scores.class_ids, settings.count)
     if not choice.places:
         labelled = f" and without a label of {settings.labels}" if settings.labels else ""
@@ -157,7 +157,7 @@ def _suggested(
                 disagreement=apart,
             )
         )
-    if choice.apart < APART:
+    if choice.distance < MIN_DISTANCE:
         log.warning("some places are neighbours: too few are free to keep them apart")
     return tuple(suggestions)
 

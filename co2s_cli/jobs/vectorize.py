@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, LandClass
 from co2s_cli.config.vectorize import VectorizeConfig
-from co2s_cli.files import check_output, folder_beside
+from co2s_cli.files import check_output, temporary_folder
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons import stream
 from co2s_cli.geo.polygons.class_raster import ClassRaster
@@ -86,7 +86,7 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
     raster = ClassRaster.open(settings.raster)
     plan = plan_polygons(settings, raster, lonlat=vector.format_of(settings.out).lonlat)
     on_stdout = settings.out == vector.STDOUT
-    with folder_beside(Path(tempfile.gettempdir()) / "out" if on_stdout else settings.out) as scratch:
+    with temporary_folder(Path(tempfile.gettempdir()) / "out" if on_stdout else settings.out) as scratch:
         source, merged_pixels = _sieve(settings, raster, plan, scratch, progress)
         class_counts = _write(settings, raster, replace(plan, source=source), progress)
     progress.close()

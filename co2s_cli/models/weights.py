@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from co2s_cli.cloud import local_copy
 from co2s_cli.errors import SHOWN_CHARACTERS, InputError, ModelError, OutputError, ResourceError, one_line, shown
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.models.manifest import FORMAT, Manifest
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def save(model: Ensemble, path: Path, *, half: bool = False) -> str:
     manifest = model.manifest.model_dump_json()
     digest = digest_of(manifest, tensors)
     metadata = {"format": str(FORMAT), "manifest": manifest, "digest": digest}
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
             _rewrite_metadata(temporary, metadata)

@@ -1,1 +1,1 @@
-"""Pseudo-labels: candidates of a model, cut by confidence, agreement and area."""
+"""Pseudo-labels: a model's candidates, filtered by confidence, agreement of the students and area."""

@@ -1,3 +1,3 @@
-"""Names of the rasters that are cut from candidates. Loads no torch: a command is checked against them before."""
+"""Names of the rasters made from candidates. This module imports no torch: commands are checked before torch loads."""
 
 LABELS, MASK, WEIGHTS = "labels", "mask", "weights"

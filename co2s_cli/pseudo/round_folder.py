@@ -1,4 +1,4 @@
-"""Where a round of pseudo-labelling writes, and what it must not write over."""
+"""The output folder of a round of pseudo-labelling, and checks of what may be overwritten in it."""
 
 from __future__ import annotations
 
@@ -16,68 +16,68 @@ from co2s_cli.pseudo.names import LABELS, MASK, WEIGHTS
 CANDIDATES = "candidates"
 
 RULE_TAG = "CO2S_RULE"
-"""In every raster that was cut: by it such a raster is known to be ours to replace."""
+"""Tag of every raster of pseudo-labels; a raster with it was written by co2s and may be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundFolder:
-    """The folder of a round: a subfolder for each kind of raster, in it a file for each scene, named as the scene."""
+    """The folder of a round: a subfolder for each kind of raster, with a file for each scene, named as the scene."""
 
     path: Path
 
     @property
     def data(self) -> Path:
-        """What the next round trains on; written last."""
+        """The data.yaml on which the next round trains; written last."""
         return self.path / "data.yaml"
 
     @property
     def report(self) -> Path:
-        """All figures."""
+        """The report with the figures of all scenes."""
         return self.path / "pseudo.json"
 
     def targets(self, scenes: Iterable[str], beside: Iterable[str], scratch: Path | None = None) -> list[Target]:
-        """What is written for each scene: its candidates, and the rasters of the kinds `beside`."""
+        """The target of each scene: its raster of candidates, and further rasters of the kinds `beside`."""
         return targets_in(scenes, self.path / CANDIDATES, {name: self.path / name for name in beside}, scratch)
 
-    def cut_of(self, target: Target) -> dict[str, Path]:
-        """The rasters that are cut from a scene's candidates."""
+    def label_rasters(self, target: Target) -> dict[str, Path]:
+        """Paths of a scene's labels, mask of reasons and weights, which are made from its candidates, by name."""
         return {name: self.path / name / target.out.name for name in (LABELS, MASK, WEIGHTS)}
 
-    def all_of(self, target: Target) -> dict[str, Path]:
-        """Every raster of a scene."""
-        return {**self.cut_of(target), **{CANDIDATES if n == CLASS else n: p for n, p in target.outputs.items()}}
+    def all_rasters(self, target: Target) -> dict[str, Path]:
+        """Paths of every raster of a scene by name, those of its candidates included."""
+        return {**self.label_rasters(target), **{CANDIDATES if n == CLASS else n: p for n, p in target.outputs.items()}}
 
     def outputs(self, targets: Sequence[Target]) -> list[Path]:
-        """What is written beside the candidates."""
-        return [self.data, self.report, *(path for target in targets for path in self.cut_of(target).values())]
+        """Every output except the candidates: data.yaml, report, and labels, masks and weights of all scenes."""
+        return [self.data, self.report, *(path for target in targets for path in self.label_rasters(target).values())]
 
     def check(self, targets: Sequence[Target], *, overwrite: bool, resume: bool) -> None:
-        """Refuse to write over a round that is whole, and over rasters of other origin.
+        """Refuse to overwrite a finished round, and rasters that co2s has not written.
 
         Raises:
-            OutputError: what is there, and what can be done.
+            OutputError: names the existing file.
         """
-        cut = [path for target in targets for path in self.cut_of(target).values()]
-        ours = resume and self.report.exists()
-        if self.data.exists() and not (overwrite or ours):
+        rasters = [path for target in targets for path in self.label_rasters(target).values()]
+        is_resumed = resume and self.report.exists()
+        if self.data.exists() and not (overwrite or is_resumed):
             raise OutputError(
                 f"{self.data}: exists and is not overwritten", hint="add --overwrite, or choose another --out"
             )
-        foreign = [path for path in cut if path.exists() and not overwrite and not _is_ours(path)]
+        foreign = [path for path in rasters if path.exists() and not overwrite and not _is_ours(path)]
         if foreign:
             raise OutputError(
-                f"{foreign[0]}: exists, and is no pseudo-label of an unfinished run",
+                f"{foreign[0]}: exists, and is no pseudo-label that co2s has written",
                 hint="choose another --out, or add --overwrite",
             )
 
-    def open_again(self) -> None:
-        """Remove the data.yaml of an earlier cut: it names rasters that are about to change."""
+    def remove_data_yaml(self) -> None:
+        """Remove the data.yaml of an earlier run, because it names rasters that are about to change."""
         self.data.unlink(missing_ok=True)
 
-    def make(self, targets: Sequence[Target]) -> None:
-        """Make all folders."""
-        kinds = {path.parent for target in targets for path in self.all_of(target).values()}
-        for folder in sorted(kinds):
+    def make_subfolders(self, targets: Sequence[Target]) -> None:
+        """Create a subfolder for each kind of raster."""
+        folders = {path.parent for target in targets for path in self.all_rasters(target).values()}
+        for folder in sorted(folders):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -85,11 +85,12 @@ class RoundFolder:
             check_writable(folder)
 
 
-def tags_of(path: Path) -> Mapping[str, str]:
+def read_tags(path: Path) -> Mapping[str, str]:
     """The tags of a raster."""
     with reading(str(path)) as dataset:
         return dict(dataset.tags())
 
 
 def _is_ours(path: Path) -> bool:
-    return RULE_TAG in tags_of(path)
+    """Whether co2s has written a raster as part of a round."""
+    return RULE_TAG in read_tags(path)

@@ -1,11 +1,11 @@
-"""Mask of the pixels of a class raster whose region is large, strip by strip; a region may cover any number of strips.
+"""Find the pixels of a class raster whose region is large, strip by strip; a region may cover any number of strips.
 
-Two passes over the strips. The pass upwards counts, for each region that touches the upper edge of a strip, its pixels
-in this strip and below. In the pass downwards, a region that comes from above is known to be large or not, and of one
-that goes on below the number of pixels there is known.
+There are two passes over the strips. The upward pass counts, for each region that touches the upper edge of a strip,
+the pixels of the region in this strip and below. In the downward pass it is then known of a region that continues from
+above whether it is large, and of a region that continues below how many pixels it has there.
 
-The counts of all edges of a large raster would not fit into memory. The pass upwards keeps those of one edge in
-`SECTION` or more; the others are counted again, section by section, in the pass downwards.
+The counts of all edges of a large raster would not fit into memory. The upward pass keeps those of one edge in
+`SECTION` or more; the downward pass computes the others again, section by section.
 """
 
 from __future__ import annotations
@@ -23,40 +23,45 @@ from co2s_cli.geo.polygons.regions import OUTSIDE, components, find
 ClassIds = NDArray[np.uint8]
 
 SECTION = 64
-"""Fewest strips of a section. A raster of one section is read twice; larger ones three times."""
+"""Least number of strips of a section. A raster of one section is read twice, a larger one three times."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """The regions of the uppermost row of a strip, as runs of pixels of one region."""
+    """The regions of the top row of a strip, stored as runs of adjacent pixels of one region."""
 
     starts: NDArray[np.int32]
-    """First column of each run."""
+    """(runs) first column."""
     region: NDArray[np.int32]
-    """Region of each run, an index into `area`."""
+    """(runs) region, an index into `area`."""
     value: ClassIds
-    """Class of each run."""
+    """(runs) class id."""
     area: NDArray[np.unsignedinteger]
-    """Pixels of each region in this row and below, at most the size from which a region is large."""
+    """(regions) number of pixels in this row and below, capped at the size from which a region is large."""
 
     @classmethod
     def of(cls, root: Index, values: ClassIds, areas: Index, least: int) -> _Edge:
-        """Of the regions (columns,) and classes (columns,) of a row, and the area of each region, capped at `least`."""
+        """The edge of a row with regions `root` (columns,) and classes `values` (columns,); `areas` (regions,)."""
         starts = np.flatnonzero(np.diff(root, prepend=-1))
         present, region = np.unique(root[starts], return_inverse=True)
         area = np.minimum(areas[present], least).astype(np.min_scalar_type(least))
         return cls(starts.astype(np.int32), region.astype(np.int32), values[starts], area)
 
     def pixels(self, columns: int) -> tuple[ClassIds, NDArray[np.int32]]:
-        """Class and region of each pixel (columns,)."""
+        """Class and region (columns,) of each pixel of the row."""
         lengths = np.diff(self.starts, append=columns)
         return np.repeat(self.value, lengths), np.repeat(self.region, lengths)
 
 
-def large(strips: int, read: Callable[[int], ClassIds], least: int) -> Iterator[tuple[ClassIds, NDArray[np.bool_]]]:
-    """Each strip, top to bottom, and True where a pixel's 4-connected region has `least` pixels or more.
+def large_regions(
+    strips: int, read: Callable[[int], ClassIds], least: int
+) -> Iterator[tuple[ClassIds, NDArray[np.bool_]]]:
+    """Each strip from top to bottom, and True where the 4-connected region of a pixel has at least `least` pixels.
 
-    `read` gives strip k (rows, columns); it is called up to three times for each and must give the same values.
+    Args:
+        strips: Number of strips.
+        read: Returns strip k (rows, columns); called up to three times for each strip, with the same result each time.
+        least: Number of pixels from which a region is large.
     """
     side = max(SECTION, math.isqrt(strips))
     below = _below_sections(strips, side, read, least)
@@ -72,7 +77,7 @@ def large(strips: int, read: Callable[[int], ClassIds], least: int) -> Iterator[
 
 
 def _below_sections(strips: int, side: int, read: Callable[[int], ClassIds], least: int) -> list[_Edge | None]:
-    """The edge below each section of `side` strips, that below the first section last; None below the raster."""
+    """The edges below the sections of `side` strips, from the lowest section up; None below the last strip."""
     below: list[_Edge | None] = [None]
     edge: _Edge | None = None
     for index in range(strips - 1, side - 1, -1):
@@ -83,7 +88,7 @@ def _below_sections(strips: int, side: int, read: Callable[[int], ClassIds], lea
 
 
 def _edges(section: range, read: Callable[[int], ClassIds], least: int, below: _Edge | None) -> list[_Edge | None]:
-    """The edge below each strip of a section, that below the first strip last; `below` is that below the section."""
+    """The edges below the strips of a section, from the lowest strip up; `below` is the edge below the section."""
     edges = [below]
     for index in reversed(section[1:]):
         edges.append(_Strip(read(index), edges[-1]).edge(least))
@@ -91,9 +96,10 @@ def _edges(section: range, read: Callable[[int], ClassIds], least: int, below: _
 
 
 class _Strip:
-    """The regions of a strip, joined by what is known of the rows next to it.
+    """The regions of a strip, joined across the rows next to it.
 
-    `below` is the edge of the strip below; `above` is the last row of the strip above and where its regions are large.
+    `below` is the edge of the strip below. `above` is the last row of the strip above, and True (columns,) where the
+    regions in that row are large.
     """
 
     def __init__(
@@ -116,7 +122,7 @@ class _Strip:
             self._join(below, region)
 
     def _join(self, below: _Edge, region: NDArray[np.int32]) -> None:
-        """Merge components that are one region further below, and add the pixels of that region once."""
+        """Merge components that are connected below the strip, and add the pixels of each such region once."""
         lowest = self._component[-1]
         present, first = np.unique(region, return_index=True)
         self._root = components(len(self._root), lowest, lowest[first][region])
@@ -124,12 +130,12 @@ class _Strip:
         np.add.at(self._area, self._root[lowest[first]], below.area[present])
 
     def large(self, least: int) -> NDArray[np.bool_]:
-        """(rows, columns) True where the whole region of a pixel has `least` pixels or more."""
+        """(rows, columns) True where the whole region of a pixel has at least `least` pixels."""
         is_large = self._area >= least
         if self._above is not None:
             is_large[self._root[self._component[0][self._above[1]]]] = True
         return np.asarray(is_large[self._root[self._component[1:-1]]])
 
     def edge(self, least: int) -> _Edge:
-        """The regions of the uppermost row, with their pixels in this strip and below."""
+        """The regions of the top row, with their number of pixels in this strip and below."""
         return _Edge.of(self._root[self._component[1]], self._strip[0], self._area, least)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.scoring.calibration import Reliability
 from co2s_cli.scoring.matrix import Confusion
 
@@ -28,7 +28,7 @@ def figure(count: int, width: float, height: float) -> tuple[Any, Any]:
 
 def draw(image: Any, path: Path) -> None:
     """Write a matplotlib figure as PNG."""
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         image.savefig(temporary, dpi=110, metadata={"Software": None})
 
 

@@ -1,1 +1,1 @@
-"""Where labels would teach a model most."""
+"""Suggest places of a scene where labels would improve a model most."""

@@ -1,4 +1,4 @@
-"""What a request for suggestions names: the file of boxes, and the labels that are there already."""
+"""The files that a request for suggestions names: the output file of boxes, and the existing labels."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ _EDITABLE = (".gpkg", ".fgb", ".geojson")
 
 
 def check_boxes(settings: SuggestConfig) -> None:
-    """Refuse boxes, or a style of them, that exist, or could not be written or edited.
+    """Refuse an output of boxes, or its style, that exists or cannot be written, or a format that cannot be edited.
 
     Raises:
-        Co2sError: which file, and what to do.
+        Co2sError: names the file and the next step.
     """
     if settings.out.suffix.lower() not in _EDITABLE:
-        raise ConfigError(f"{settings.out}: boxes are written to be edited, wanted is one of {' '.join(_EDITABLE)}")
+        raise ConfigError(
+            f"{settings.out}: boxes need a format that can be edited, wanted is one of {' '.join(_EDITABLE)}"
+        )
     for path in (settings.out, settings.out.with_suffix(".qml")):
         check_output(path, overwrite=settings.overwrite)
 
 
 def open_labelled(settings: SuggestConfig, grid: Grid) -> LabelledMask | None:
-    """What is labelled already of a scene on `grid`; None where no labels are named."""
+    """Mask of the pixels of a scene on `grid` that are labelled already; None if the settings name no labels."""
     if settings.labels is None:
         return None
     return open_mask(settings.labels, grid, attribute=settings.attribute, values=settings.values)

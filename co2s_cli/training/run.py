@@ -24,7 +24,7 @@ from co2s_cli.data.augment import BASE, Symmetry
 from co2s_cli.data.dataset import Dataset, assemble
 from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError, InterruptError
-from co2s_cli.files import appearing, check_writable, clear_leftovers
+from co2s_cli.files import atomic_file, check_writable, clear_leftovers
 from co2s_cli.inference.model import pick_precision
 from co2s_cli.locks import only_writer
 from co2s_cli.models.ensemble import Ensemble
@@ -355,7 +355,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
             "labeled_pixels": dict(zip(data.classes.names, data.counts, strict=True)),
         },
     }
-    with appearing(out / CONFIG) as temporary:
+    with atomic_file(out / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from co2s_cli.errors import InputError, ModelError, OutputError, shown
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.training.names import CONFIG, STATE
 
 _DAMAGES = (
@@ -65,7 +65,7 @@ class State:
             "validated": self.validated,
             "counts": self.counts,
         }
-        with appearing(folder / STATE) as temporary:
+        with atomic_file(folder / STATE) as temporary:
             torch.save(content, temporary)
 
     @classmethod

@@ -125,7 +125,7 @@ def test_another_grid_is_resampled_and_told(co2s, pair, tmp_path, truth_image):
     place = UTM["transform"] @ rasterio.Affine.scale(0.5)
     found = co2s("evaluate", pair[0], named(tmp_path / "fine.tif", fine, transform=place))
     assert found.exit_code == 0
-    assert "fine.tif: is 90 × 72 pixels, its map 45 × 36: resampled to the map's pixels" in found.stderr
+    assert "fine.tif: has 90 × 72 pixels, its map 45 × 36: resampled to the map's pixels" in found.stderr
     assert found.stdout.splitlines()[1:] == co2s("evaluate", *pair).stdout.splitlines()[1:]
 
 

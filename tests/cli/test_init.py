@@ -109,7 +109,7 @@ def test_an_unknown_attribute_is_told_with_those_that_fit(co2s, folder, words):
     result = co2s(*words, "--labels", "polygons.gpkg", "--attribute", "kind")
     assert result.exit_code == 3
     assert "has no attribute 'kind' (found: class (3 values, fits), id (17 values))" in result.stderr
-    assert "hint: name another one: --attribute class" in result.stderr
+    assert "hint: choose another attribute: --attribute class" in result.stderr
     assert not (folder / "run").exists()
 
 

@@ -130,8 +130,8 @@ def test_names_that_are_no_text_are_no_traceback():
 
 def test_what_standard_error_holds_back_does_not_change_the_exit_code():
     code = (
-        "import sys; from co2s_cli.__main__ import _leave; sys.stderr = open(2, 'w', buffering=8192, closefd=False); "
-        "sys.stderr.write('left in the buffer'); _leave(2)"
+        "import sys; from co2s_cli.__main__ import _exit; sys.stderr = open(2, 'w', buffering=8192, closefd=False); "
+        "sys.stderr.write('left in the buffer'); _exit(2)"
     )
     with open("/dev/full", "w") as full:
         assert subprocess.run([sys.executable, "-c", code], stderr=full, check=False).returncode == 2

@@ -42,7 +42,7 @@ def suggest(co2s, scene, model, out, *extra):
 def pixels_of(boxes, grid):
     """First row and column, and side, of each box."""
     bounds = boxes.geometry.bounds.to_numpy()
-    cols, rows = grid.place_of(bounds[:, 0], bounds[:, 3])
+    cols, rows = grid.pixel_of(bounds[:, 0], bounds[:, 3])
     return np.rint(np.stack([rows, cols], axis=1)).astype(int), np.rint((bounds[:, 2] - bounds[:, 0]) / 10)
 
 

@@ -45,4 +45,4 @@ def test_feet_are_metres_on_the_ground_and_a_local_crs_tells_nothing():
 
 def test_places_are_found_from_their_coordinates():
     grid = Grid(5, 7, Affine(10, 2, 500_000, 1, -10, 5_500_000))
-    assert grid.place_of(*grid.at(3.25, 1.5)) == pytest.approx((3.25, 1.5))
+    assert grid.pixel_of(*grid.at(3.25, 1.5)) == pytest.approx((3.25, 1.5))

@@ -46,7 +46,7 @@ HIDDEN = [
 @pytest.mark.parametrize("output", ["scene.tif", "link.tif"])
 def test_what_lies_behind_an_input_is_no_output(folder, source, output):
     source = source.format(folder=folder)
-    with pytest.raises(ConfigError, match=r"--out (scene|link).tif: would be written over what .* \(SCENE ") as caught:
+    with pytest.raises(ConfigError, match=r"--out (scene|link).tif: would overwrite .* \(SCENE ") as caught:
         check_apart([("--aoi", "labels.gpkg"), ("SCENE", source)], [("--out", Path(output))])
     assert source in caught.value.message
 
@@ -65,7 +65,7 @@ def test_the_way_to_the_input_is_told(folder):
 def test_files_that_are_not_there_yet_are_compared_by_name(folder):
     with pytest.raises(ConfigError, match=r"--sieved linked/new.tif: --out writes the same file"):
         check_apart([], [("--out", Path("sub/new.tif")), ("--sieved", Path("linked/new.tif"))])
-    with pytest.raises(ConfigError, match="would be written over"):
+    with pytest.raises(ConfigError, match="would overwrite"):
         check_apart([("--init", "sub/later.tif")], [("--out", Path("linked/later.tif"))])
 
 
@@ -76,7 +76,7 @@ def test_texts_that_name_no_file_are_no_inputs(folder):
 
 
 def test_a_folder_that_is_read_takes_no_output(folder):
-    with pytest.raises(ConfigError, match="would be written over"):
+    with pytest.raises(ConfigError, match="would overwrite"):
         check_apart([("--truth", "sub")], [("--out", Path("linked/new.tif"))])
 
 
@@ -86,5 +86,5 @@ def test_other_files_are_free(folder):
     ]
     inputs += [("--set", "long text " * 100)]
     check_apart(inputs, [("--out", Path("map.tif")), ("--vector", Path("labels.gpkg")), ("--out", Path("map.tif"))])
-    with pytest.raises(ConfigError, match="would be written over"):
+    with pytest.raises(ConfigError, match="would overwrite"):
         check_apart(inputs, [("--out", Path("a&b.tif"))])

@@ -106,7 +106,7 @@ def test_a_third_of_the_requests_may_fail(s3, array, monkeypatch):
         ("s3://nowhere/none.tif", "s3://nowhere/none.tif: cannot be read .*bucket does not exist"),
         ("s3://nowhere/2026/", r"s3://nowhere/2026/: there is no bucket nowhere"),
         ("s3://maps/2025/", "s3://maps/2025/: holds no raster"),
-        ("s3://maps/*.jp2", r"s3://maps/\*.jp2: matches no object"),
+        ("s3://maps/*.jp2", r"s3://maps/\*.jp2: this pattern matches no object"),
     ],
 )
 def test_what_is_not_there_is_told_in_one_line(s3, array, source, told):

@@ -164,10 +164,10 @@ def test_items_and_assets_in_a_bucket(tmp_path, bands, monkeypatch):
         (item(), ("red", "B99"), r"item S2A_1 has no asset 'B99', or several; its rasters are B02, B03"),
         (item(), ("red", "B04"), r"--assets red,B04 names an asset of item S2A_1 twice"),
         (item(thumbnail=item()["assets"]["thumbnail"]), (), r"item S2A_1 has no asset that is a raster \(thumbnail\)"),
-        ({"type": "Topology"}, (), r"is no STAC, its type is 'Topology'"),
-        ({"type": "Feature", "id": "a"}, (), r"is no STAC, a feature has no id or no assets"),
+        ({"type": "Topology"}, (), r"is no STAC document, its type is 'Topology'"),
+        ({"type": "Feature", "id": "a"}, (), r"is no STAC document, a feature lacks id or assets"),
         ({"type": "Catalog", "links": []}, (), r"leads to no STAC item"),
-        ([1], (), r"is no STAC \(a JSON object is wanted\)"),
+        ([1], (), r"is no STAC document \(a JSON object is wanted\)"),
     ],
 )
 def test_what_is_no_scene_is_told_in_one_line(tmp_path, document, assets, told):
@@ -205,5 +205,5 @@ def test_assets_without_an_item_and_text_that_is_no_json_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"--assets red: none of the scenes is a STAC item"):
         expand_sources(["scene.tif"], ["red"])
     (tmp_path / "items.json").write_text("<html>")
-    with pytest.raises(InputError, match=r"items.json: is no STAC \(no JSON"):
+    with pytest.raises(InputError, match=r"items.json: is no STAC document \(no JSON"):
         expand_sources([str(tmp_path / "items.json")])

@@ -61,7 +61,7 @@ def test_the_place_that_proj_is_asked_for_lies_at_its_meridian_arc():
         return quad(lambda p: axis * (1 - square) / (1 - square * math.sin(p) ** 2) ** 1.5, 0, latitude)[0]
 
     latitude = math.degrees(brentq(lambda value: arc(value) - 5_500_000 / 0.9996, 0.5, 1.2))
-    assert pytest.approx((15, latitude), abs=1e-6) == installation._PLACE
+    assert pytest.approx((15, latitude), abs=1e-6) == installation._EXPECTED_LONLAT
     assert installation.proj_problem() is None
 
 
@@ -69,7 +69,7 @@ def test_a_proj_that_is_wrong_is_missing(monkeypatch):
     monkeypatch.setattr(installation, "transform", lambda *_: ([15.1], [49.652543]))
     (finding,) = geodata.proj()
     assert finding.state == "missing"
-    assert finding.found.startswith("rasterio takes 500,000 5,500,000 in EPSG:32633 to 15.1")
+    assert finding.found.startswith("rasterio transforms 500,000 5,500,000 in EPSG:32633 to 15.1")
     assert "PROJ_LIB" in finding.advice
 
 

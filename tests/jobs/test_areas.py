@@ -179,7 +179,7 @@ def test_a_sample_of_another_map_is_refused(co2s, class_map, tmp_path):
     [
         (lambda frame: frame.assign(**{"class": "lava"}), "'lava' is no class"),
         (lambda frame: frame.assign(**{"class": NAMES[0]})[frame["map_class"] != NAMES[2]], "stable forest"),
-        (lambda frame: frame.assign(geometry=frame.buffer(3)), "points and nothing else"),
+        (lambda frame: frame.assign(geometry=frame.buffer(3)), "a file of points only"),
         (lambda frame: frame.drop(columns="class"), "no attribute 'class'"),
     ],
 )

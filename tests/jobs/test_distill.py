@@ -182,11 +182,11 @@ def test_a_run_never_writes_over_what_it_begins_with(data, teacher, whole, tmp_p
     linked = tmp_path / "linked.safetensors"
     linked.symlink_to(teacher)
     for text in (teacher, teacher.name, linked, f"tiny-dino:{teacher}"):
-        with pytest.raises(ConfigError, match=r"last\.safetensors: would be written over .* \(--teacher"):
+        with pytest.raises(ConfigError, match=r"last\.safetensors: would overwrite .* \(--teacher"):
             distill.run(quick_distill(data, teacher.parent, teacher=str(text), overwrite=True))
-    with pytest.raises(ConfigError, match=r"would be written over .* \(--init"):
+    with pytest.raises(ConfigError, match=r"would overwrite .* \(--init"):
         distill.run(quick_distill(data, whole, init=whole / (EMA + LAST), overwrite=True))
-    with pytest.raises(ConfigError, match=r"would be written over .* \(--init"):
+    with pytest.raises(ConfigError, match=r"would overwrite .* \(--init"):
         train.run(quick(data, teacher.parent, init=teacher, overwrite=True))
     assert teacher.read_bytes() == before
     assert (whole / (EMA + LAST)).exists()

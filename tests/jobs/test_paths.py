@@ -61,7 +61,7 @@ def test_no_command_writes_over_what_it_reads(folder, co2s, command, origin):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     result = co2s(*command.split(), *([] if command.startswith("init ") else ["--overwrite"]))
     assert result.exit_code == 2, result.stderr
-    assert f"reads ({origin})" in " ".join(result.stderr.split())
+    assert f"an input of this command ({origin})" in " ".join(result.stderr.split())
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

@@ -423,7 +423,11 @@ def test_two_scenes_of_one_name_do_not_share_a_map(tmp_path, model, scene):
 
 REFUSED = [
     ({"out": "missing/map.tif"}, OutputError, "does not exist"),
-    ({"out": "scene.tif", "overwrite": True}, ConfigError, r"over what this very command reads \(SCENE .*scene.tif\)"),
+    (
+        {"out": "scene.tif", "overwrite": True},
+        ConfigError,
+        r"would overwrite an input of this command \(SCENE .*scene.tif\)",
+    ),
     ({"out": "map.png"}, ConfigError, "a name that ends in .tif"),
     ({"preview": "map.jpg"}, ConfigError, "ends in .png"),
     ({"vector": "map.shp"}, ConfigError, "map.shp"),
@@ -672,7 +676,7 @@ def test_of_several_scenes_those_whose_polygons_fail_late_keep_their_maps(tmp_pa
 def test_polygons_that_memory_does_not_allow_are_refused_before_any_compute(tmp_path, model, scene, monkeypatch):
     monkeypatch.setattr("co2s_cli.geo.polygons.plan.BYTES_PER_PIXEL", 10**12)
     monkeypatch.setattr("co2s_cli.inference.mapping._compute", lambda *_: pytest.fail("the map was begun"))
-    with pytest.raises(ResourceError, match="is the least"):
+    with pytest.raises(ResourceError, match="needs at least"):
         run(scene, tmp_path / "map.tif", model, vector=tmp_path / "map.gpkg", mem_limit="3GB")
 
 

@@ -125,7 +125,7 @@ def test_unfinished_work_of_a_local_map_lies_on_scratch(s3, model, tmp_path, mon
         ("s3://nowhere/map.tif", OutputError, "s3://nowhere/map.tif: there is no bucket nowhere"),
         ("https://host/map.tif", ConfigError, "https://host/map.tif: cannot be written to"),
         ("s3://maps/map.png", ConfigError, "s3://maps/map.png: a GeoTIFF is written"),
-        ("s3://scenes/2026/a.tif", ConfigError, "s3://scenes/2026/a.tif: would be written over"),
+        ("s3://scenes/2026/a.tif", ConfigError, "s3://scenes/2026/a.tif: would overwrite"),
     ],
 )
 def test_where_no_map_can_go_is_told(s3, model, out, kind, told):

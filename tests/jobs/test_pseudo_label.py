@@ -217,7 +217,7 @@ def test_thresholds_of_single_classes_go_before_the_common_one(tmp_path, model, 
 def test_regions_below_the_smallest_area_are_not_kept(tmp_path, model, large, monkeypatch):
     from scipy import ndimage
 
-    monkeypatch.setattr(labelling, "_PIECE", 170 * 7)
+    monkeypatch.setattr(labelling, "_STRIP_PIXELS", 170 * 7)
     run(large, tmp_path / "all", model, threshold=0.6)
     run(large, tmp_path / "out", model, threshold=0.6, min_area=5)
     before, found = (rasters(tmp_path / name, "large") for name in ("all", "out"))
@@ -493,7 +493,7 @@ class Interrupting(Silent):
 
 @pytest.mark.parametrize(("stage", "after"), [("windows", 9), ("counting", 0), ("labelling", 20)])
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, model, scene, large, stage, after, monkeypatch):
-    monkeypatch.setattr(labelling, "_PIECE", 170 * 16)
+    monkeypatch.setattr(labelling, "_STRIP_PIXELS", 170 * 16)
     rule = {"threshold_per_class": "auto", "min_area": 3}
     whole = run([scene, large], tmp_path / "whole", model, **rule)
     with pytest.raises(InterruptError, match="run the same command again"):
@@ -542,7 +542,7 @@ def test_a_single_student_labels_by_itself(tmp_path, single, scene):
     result = run(scene, tmp_path / "out", single, threshold=0.5)
     assert result.total.disagreement is None
     assert not (tmp_path / "out" / "disagreement").exists()
-    with pytest.raises(ConfigError, match="asks two students"):
+    with pytest.raises(ConfigError, match="needs a model of two students"):
         run(scene, tmp_path / "other", single, agree="both")
     assert not (tmp_path / "other").exists()
 
@@ -551,12 +551,12 @@ def test_labels_of_other_origin_are_not_written_over(tmp_path, model, scene):
     (tmp_path / "labels").mkdir()
     mine = write_raster(tmp_path / "labels" / "scene.tif", np.zeros((SIDE, SIDE), np.uint8))
     before = Path(mine).read_bytes()
-    with pytest.raises(OutputError, match="no pseudo-label of an unfinished run"):
+    with pytest.raises(OutputError, match="no pseudo-label that co2s has written"):
         run(scene, tmp_path, model)
     path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE), labeled=[{"image": "scene.tif", "labels": str(mine)}])
-    with pytest.raises(ConfigError, match="over what this very command reads"):
+    with pytest.raises(ConfigError, match="would overwrite an input of this command"):
         run(scene, tmp_path, model, keep_labels=path, overwrite=True)
-    with pytest.raises(ConfigError, match="over what this very command reads"):
+    with pytest.raises(ConfigError, match="would overwrite an input of this command"):
         run(scene, tmp_path, model, truth=tmp_path / "labels", overwrite=True)
     assert Path(mine).read_bytes() == before
     assert not (tmp_path / "candidates").exists()

@@ -106,7 +106,7 @@ def test_a_value_that_is_no_number_is_no_class():
 @pytest.mark.parametrize("rule", ["both", "surer"])
 def test_rules_for_two_refuse_a_single_student_and_name_the_one_that_works(rule):
     manifest = SimpleNamespace(students={"dino": None}, classes=("a", "b"), fusion="mean")
-    with pytest.raises(ConfigError, match="this model holds only dino") as caught:
+    with pytest.raises(ConfigError, match="this one has dino") as caught:
         candidates_of(manifest, rule)
     assert "--agree any" in caught.value.hint
 

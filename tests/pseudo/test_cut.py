@@ -43,13 +43,13 @@ def large(shape=(9, 11)):
 
 
 def test_a_confidence_that_equals_the_threshold_is_enough():
-    np.testing.assert_array_equal(strip().sure(BOUNDS.astype(np.float32).astype(float))[1, :3], [0, 1, 2])
+    np.testing.assert_array_equal(strip().above_threshold(BOUNDS.astype(np.float32).astype(float))[1, :3], [0, 1, 2])
 
 
 @pytest.mark.parametrize("weight", ["confidence", 0.25])
 def test_every_pixel_is_kept_or_told_why_not(weight):
     part, is_large = strip(), large()
-    sure = part.sure(BOUNDS)
+    sure = part.above_threshold(BOUNDS)
     found = label_layers(part, sure, is_large, CutRule(BOUNDS, weight))
     for place in np.ndindex(part.candidate.shape):
         candidate, confidence, human = part.candidate[place], part.confidence[place], part.human[place]
@@ -71,12 +71,12 @@ def test_every_pixel_is_kept_or_told_why_not(weight):
 
 def test_without_human_labels_nothing_lies_on_top():
     part = strip()._replace(human=None)
-    assert HUMAN not in label_layers(part, part.sure(BOUNDS), large(), CutRule(BOUNDS))["mask"]
+    assert HUMAN not in label_layers(part, part.above_threshold(BOUNDS), large(), CutRule(BOUNDS))["mask"]
 
 
 def test_counts_equal_a_loop_and_add_up():
     part, is_large = strip(), large()
-    sure = part.sure(BOUNDS)
+    sure = part.above_threshold(BOUNDS)
     kept = (sure != 255) & is_large
     mask = label_layers(part, sure, is_large, CutRule(BOUNDS))["mask"]
     found = LabelCounts.of(part, mask, kept, 3)
@@ -103,6 +103,6 @@ def test_what_nobody_can_tell_is_none():
     none = LabelSummary.of(LabelCounts.none(3), NAMES, BOUNDS)
     assert (none.coverage, none.precision, none.disagreement, none.classes["a"].mean_confidence) == (None,) * 4
     alone = strip()._replace(disagreement=None, truth=None)
-    kept = alone.sure(BOUNDS) != 255
+    kept = alone.above_threshold(BOUNDS) != 255
     one = LabelSummary.of(LabelCounts.of(alone, np.zeros_like(alone.candidate), kept, 3), NAMES, BOUNDS)
     assert (one.disagreement, one.disagreement_labelled, one.precision) == (None, None, None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.pseudo import specks
-from co2s_cli.pseudo.specks import large
+from co2s_cli.pseudo.specks import large_regions
 
 
 def flooded(labels, least):
@@ -31,7 +31,7 @@ def flooded(labels, least):
 
 def streamed(labels, least, rows):
     strips = [labels[top : top + rows] for top in range(0, len(labels), rows)]
-    given_back, masks = zip(*large(len(strips), strips.__getitem__, least), strict=True)
+    given_back, masks = zip(*large_regions(len(strips), strips.__getitem__, least), strict=True)
     np.testing.assert_array_equal(np.concatenate(given_back), labels)
     return np.concatenate(masks)
 
@@ -57,7 +57,7 @@ def test_what_is_kept_of_many_strips_takes_the_memory_of_few():
     strips, columns = 1600, 500
     labels = np.random.default_rng(0).integers(0, 256, (strips, columns)).astype(np.uint8)
     tracemalloc.start()
-    for _ in large(strips, lambda index: labels[index : index + 1], 3):
+    for _ in large_regions(strips, lambda index: labels[index : index + 1], 3):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

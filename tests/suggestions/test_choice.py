@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2s_cli.suggestions.choice import APART, choose
+from co2s_cli.suggestions.choice import MIN_DISTANCE, choose
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -25,12 +25,12 @@ def test_as_many_free_places_as_wanted_apart_and_always_the_same(shape, seed, fr
     assert len(places) == len(set(choice.places)) == min(count, np.isfinite(scores).sum())
     assert np.isfinite(scores[tuple(places.T)]).all()
     distances = np.abs(places[:, None] - places[None]).max(axis=2)[~np.eye(len(places), dtype=bool)]
-    assert (distances >= choice.apart).all()
+    assert (distances >= choice.distance).all()
     assert choose(scores, class_ids, count) == choice
     np.testing.assert_array_equal(scores, before)
-    if len(places) and choice.apart < APART:  # then no free place is left that is far enough from all
+    if len(places) and choice.distance < MIN_DISTANCE:  # then no free place is left that is far enough from all
         near = np.abs(np.argwhere(np.isfinite(scores))[:, None] - places[None]).max(axis=2).min(axis=1)
-        assert (near < APART).all()
+        assert (near < MIN_DISTANCE).all()
 
 
 def test_the_highest_score_comes_first():
@@ -57,7 +57,7 @@ def test_places_spread_over_the_scene():
     scores = np.ones((40, 40))
     scores[:8, :8] = 9  # all the best ones lie in a corner
     choice = choose(scores, np.zeros((40, 40), np.uint8), 4)
-    assert choice.apart == 10
+    assert choice.distance == 10
     assert sum(row < 8 and col < 8 for row, col in choice.places) == 1
 
 

@@ -57,14 +57,14 @@ def test_both_measures_count_alike_and_the_larger_one_is_the_reason():
     scores = PlaceScores(
         free, np.zeros((1, 4), np.uint8), np.array([[0.2, 0.4, 0.6, 9]]), np.array([[0.024, 0.006, 0, 9]])
     )
-    rated, apart = scores.rated()
+    rated, apart = scores.ratings()
     np.testing.assert_allclose(rated, [[2.4, 1, 1.5, -np.inf]])
     assert apart[0, :3].tolist() == [True, False, False]
 
 
 def test_one_student_rates_by_uncertainty_alone():
     scores = PlaceScores(np.ones((1, 2), bool), np.zeros((1, 2), np.uint8), np.array([[0.1, 0.3]]), None)
-    rated, apart = scores.rated()
+    rated, apart = scores.ratings()
     np.testing.assert_allclose(rated, [[0.5, 1.5]])
     assert not apart.any()
 

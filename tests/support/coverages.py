@@ -48,18 +48,18 @@ def framed(labels, block):
 
 def outlines(labels, block, tolerance=0.0, values=None, columns=None):
     """Polygons in pixels, their classes and their tallies (as pairs of mean and p10), in the order they leave."""
-    seams, band, batch, leaving = polygons.Seams(), polygons.Seams(), [], []
+    seams, band, batch, leaving = polygons.SeamJoiner(), polygons.SeamJoiner(), [], []
     height, width = labels.shape
     for area in blocks_of(height, width, rows=block, columns=columns or width):
         sides = [side for side in (area.col, area.right) if 0 < side <= width]
         complete, loose = _cut(labels, area, tolerance, values, sides)
         batch += _plain(complete) if complete else []
         if sides:
-            batch += _plain(band.join(loose.turned()))
+            batch += _plain(band.join(loose.transposed()))
         if area.right > width:
-            batch += _plain(seams.join(band.rest() if sides else loose))
+            batch += _plain(seams.join(band.open_regions() if sides else loose))
             leaving += sorted(batch, key=lambda item: item[:2])
-            band, batch = polygons.Seams(), []
+            band, batch = polygons.SeamJoiner(), []
     shapes = np.array([item[2] for item in leaving], dtype=object)
     return shapes, [item[3] for item in leaving], [item[4] for item in leaving]
 
@@ -68,7 +68,7 @@ def _cut(labels, area, tolerance, values, sides):
     """What is complete in a block, and the rest; of a block without polygons by the shorter way."""
     width, pixels = labels.shape[1], framed(labels, area)
     if not WANTED[pixels].any():
-        return None, polygons.nothing_open(pixels, area, width=width)
+        return None, polygons.no_open_regions(pixels, area, width=width)
     joints = simplify.JOINTS_EVERY if tolerance else 0
     traced = arcs.trace(pixels, area, width=width, joints_every=joints)
     if tolerance:

@@ -1,1 +1,1 @@
-"""Labels, truth and weights of pixels on a scene's grid."""
+"""Labels, reference labels (truth) and label weights of the pixels of a scene's grid."""

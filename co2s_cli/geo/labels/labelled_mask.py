@@ -1,4 +1,4 @@
-"""Which pixels of a scene a file of labels says anything about, whatever it says."""
+"""Which pixels of a scene are labelled in a label file, whatever their class."""
 
 from __future__ import annotations
 
@@ -18,71 +18,74 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.labels import label_grid
-from co2s_cli.geo.labels.polygon_file import in_pixels, said
+from co2s_cli.geo.labels.polygon_file import has_value, in_pixels
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
 
 class LabelledMask(Protocol):
-    """Which pixels are labelled; for one thread."""
+    """Reads which pixels are labelled; an instance belongs to one thread."""
 
     def read(self, window: Window) -> NDArray[np.bool_]:
-        """(h, w) of a window inside the scene, True = labelled."""
+        """(h, w) True where a pixel of `window`, which lies inside the scene, is labelled."""
 
 
 def open_mask(path: Path, grid: Grid, *, attribute: str, values: Mapping[int | str, Any]) -> LabelledMask:
-    """What is labelled in `path` of a scene on `grid`.
+    """The mask of the labelled pixels in the file `path` for a scene on `grid`.
 
     Args:
-        path: Polygons in any CRS, or a raster on `grid`; its nodata and 255 are not labelled.
-        grid: Of the scene.
-        attribute: Polygons that leave it empty are not labelled; where a file does not have it, all of them are.
-        values: Those that mean None are not labelled.
+        path: Polygons in any CRS, or a raster on `grid`, whose nodata and 255 are not labelled.
+        grid: Grid of the scene.
+        attribute: Polygons with no value in it are not labelled; if the file lacks it, all polygons are labelled.
+        values: Value → class, as in data.yaml; values that map to None are not labelled.
 
     Raises:
-        InputError: missing, unreadable, or of another grid.
+        InputError: the file is missing, cannot be read, or is a raster on another grid.
     """
     if not path.exists():
         raise InputError(f"{path}: no such label file")
-    void = {str(value) for value, meaning in values.items() if meaning is None}
+    unlabelled = {str(value) for value, meaning in values.items() if meaning is None}
     if is_vector(path):
         frame = read_polygons(path)
         if attribute in frame.columns:
-            frame = frame[said(frame[attribute]) & ~frame[attribute].astype(str).isin(void)]
+            frame = frame[has_value(frame[attribute]) & ~frame[attribute].astype(str).isin(unlabelled)]
         shapes = in_pixels(path, frame, grid) if len(frame) else np.empty(0, object)
         return _LabelledPolygons(shapes, shapely.STRtree(shapes))
     problem = grid_problem(path, label_grid(path), grid)
     if problem is not None:
         raise problem
-    return _LabelledRaster(str(path), tuple(sorted(int(value) for value in void if value.lstrip("-").isdecimal())))
+    numbers = sorted(int(value) for value in unlabelled if value.lstrip("-").isdecimal())
+    return _LabelledRaster(str(path), tuple(numbers))
 
 
 @dataclass(frozen=True, slots=True)
 class _LabelledPolygons:
     shapes: NDArray[Any]
-    """In pixels (column, row)."""
+    """Shapely geometries in pixels (column, row)."""
     tree: Any
+    """Spatial index of the shapes."""
 
     def read(self, window: Window) -> NDArray[np.bool_]:
-        """Every pixel that a polygon touches is labelled."""
+        """(h, w) True where a polygon touches the pixel."""
         hits = self.tree.query(shapely.box(window.col, window.row, window.right, window.bottom), predicate="intersects")
         shape = (window.height, window.width)
         if not hits.size:
             return np.zeros(shape, np.bool_)
         offset = Affine.translation(window.col, window.row)
-        burnt = rasterize(self.shapes[hits], out_shape=shape, transform=offset, all_touched=True, dtype=np.uint8)
-        return np.asarray(burnt > 0)
+        touched = rasterize(self.shapes[hits], out_shape=shape, transform=offset, all_touched=True, dtype=np.uint8)
+        return np.asarray(touched > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _LabelledRaster:
     source: str
-    void: tuple[int, ...]
+    unlabelled: tuple[int, ...]
+    """Values, besides nodata and 255, that mean "not labelled"."""
 
     def read(self, window: Window) -> NDArray[np.bool_]:
-        """Every pixel with a value is labelled."""
+        """(h, w) True where the raster has a value that is labelled."""
         with reading(self.source) as dataset:
             values = BandReader(self.source, dataset).read(window)
             nodata = [] if dataset.nodata is None else [dataset.nodata]
-        return ~np.isin(values, [IGNORE, *nodata, *self.void])
+        return ~np.isin(values, [IGNORE, *nodata, *self.unlabelled])

@@ -26,132 +26,139 @@ from co2s_cli.errors import InputError, shown
 from co2s_cli.geo.checksum import CHECKSUM_TAG, was_changed
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
-from co2s_cli.geo.labels.polygon_file import in_pixels, no_attribute, said
+from co2s_cli.geo.labels.polygon_file import has_value, in_pixels, no_attribute
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
 
-Meaning = Mapping[int | str, int | str | None]
-"""Value in the labels → class by name or id, or None for "not labelled"."""
+ClassOfValue = Mapping[int | str, int | str | None]
+"""Value in the label file → class by name or id, or None for "not labelled"."""
 
 NO_CLASS = ("", "none", "null", "ignore")
-"""Words for "not labelled", in any case, where no class has that name."""
+"""Words, in upper or lower case, that mean "not labelled" unless a class has that name."""
 
-_MEANING = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
+_VALUES_HINT = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
 
 
 _TOLERANCE = 0.01
-"""Pixels by which a warped place may be off; equal grids may differ by as much. Less takes 20 times as long."""
+"""Largest error, in pixels, of a warped position; grids that count as equal differ by as much. Less takes 20 times as
+long."""
 
 
 class LabelReader(Protocol):
-    """Class ids of windows; for one thread."""
+    """Reads class ids of windows; an instance belongs to one thread."""
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """Class ids (h, w) of `window`, which lies inside the scene; `IGNORE` where nothing is labelled."""
+        """(h, w) class ids of `window`, which lies inside the scene; `IGNORE` where nothing is labelled."""
 
 
 class Labels(Protocol):
-    """The labels of one scene; nothing here is open."""
+    """The labels of one scene; holds no open file, `reader` opens it."""
 
     @property
     def source(self) -> str:
-        """The file."""
+        """Path of the label file."""
 
     def reader(self) -> contextlib.AbstractContextManager[LabelReader]:
-        """A reader with handles of its own."""
+        """A reader with file handles of its own."""
 
 
-def open_labels(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, values: Meaning) -> Labels:
-    """The labels in `path` for a scene on `grid`.
+def open_labels(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, values: ClassOfValue) -> Labels:
+    """The labels in the file `path` for a scene on `grid`; a raster must have the same pixels.
 
     Raises:
-        InputError: missing, unreadable, of another grid, or with a meaning that is no class.
+        InputError: the file is missing, cannot be read, is a raster on another grid, or a value maps to no class.
     """
     if path.exists() and not is_vector(path):
         problem = grid_problem(path, label_grid(path), grid)
         if problem is not None:
             raise problem
-    return labels_onto(path, grid, classes, attribute=attribute, values=values)
+    return labels_on(path, grid, classes, attribute=attribute, values=values)
 
 
-def labels_onto(
-    path: Path, grid: Grid, classes: ClassMap, *, attribute: str, values: Meaning, resampled: bool = False
+def labels_on(
+    path: Path, grid: Grid, classes: ClassMap, *, attribute: str, values: ClassOfValue, resampled: bool = False
 ) -> Labels:
-    """The labels in `path` on `grid`; `resampled`: they lie on another one, and the nearest of their pixels counts.
+    """The labels in the file `path` on `grid`; `resampled`: a raster on another grid is resampled to the nearest pixel.
 
     Raises:
-        InputError: missing, unreadable, or with a meaning that is no class.
+        InputError: the file is missing or cannot be read, or a value maps to no class.
     """
     if not path.exists():
         raise InputError(f"{path}: no such label file")
-    ids = meanings_of(path, classes, values)
+    ids = ids_of_values(path, classes, values)
     if is_vector(path):
         return _polygons(path, grid, classes, attribute, ids)
     return RasterLabels(str(path), len(classes), classes.names, ids, grid if resampled else None)
 
 
 def values_in(path: Path) -> NDArray[Any]:
-    """The different values of a label raster that is small enough to be held."""
+    """The different values of a label raster, which is read at once and must fit into memory."""
     with reading(str(path)) as dataset:
         return np.unique(dataset.read(1))
 
 
 @functools.cache
-def _tell_changed(source: str) -> None:
-    """Warn, once, of labels that co2s wrote and that are others now: damaged, or corrected by hand."""
+def _warn_if_changed(source: str) -> None:
+    """Warn once for each file that its bytes differ from those that co2s wrote: corrected by hand, or damaged."""
     if was_changed(Path(source)):
         log.warning("%s: was changed after co2s wrote it; if nobody has corrected it by hand, it is damaged", source)
 
 
 @dataclass(frozen=True, slots=True)
 class RasterLabels:
-    """A label raster."""
+    """Labels in a raster of one band."""
 
     source: str
     classes: int
+    """Number of classes."""
     names: tuple[str, ...]
+    """Class names by id."""
     values: dict[int | str, int]
-    """Empty: the values are ids."""
-    onto: Grid | None = None
-    """The scene's grid where the raster lies on another one."""
+    """Value in the raster → class id; if empty, the values are class ids themselves."""
+    target_grid: Grid | None = None
+    """Grid of the scene if the raster lies on another grid and is resampled; None if both are the same."""
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[_LabelRasterReader]:
         """A reader with a GDAL handle of its own."""
         with reading(self.source) as dataset:
             if CHECKSUM_TAG in dataset.tags():
-                _tell_changed(self.source)
-            if self.onto is None:
+                _warn_if_changed(self.source)
+            if self.target_grid is None:
                 yield _LabelRasterReader(self, BandReader(self.source, dataset))
                 return
-            with warped_nearest(dataset, self.onto) as warped:
+            with warped_nearest(dataset, self.target_grid) as warped:
                 yield _LabelRasterReader(self, BandReader(self.source, warped))
 
     def ids(self, raw: NDArray[Any], void: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Class ids of raw values, none where `void`; any other value that means nothing is refused."""
-        out = np.full(raw.shape, IGNORE, np.uint8)
-        known = void.copy()
+        """(h, w) class ids of raw values; `IGNORE` where `void` (h, w) is True.
+
+        Raises:
+            InputError: a value is neither a class nor `IGNORE`.
+        """
+        class_ids = np.full(raw.shape, IGNORE, np.uint8)
+        is_known = void.copy()
         if self.values:
             for value, class_id in self.values.items():
                 matches = raw == value
-                out[matches] = class_id
-                known |= matches
-            known |= raw == IGNORE
+                class_ids[matches] = class_id
+                is_known |= matches
+            is_known |= raw == IGNORE
         else:
             is_id = (raw >= 0) & (raw < self.classes)
-            out[is_id] = raw[is_id].astype(np.uint8)
-            known |= is_id | (raw == IGNORE)
-        out[void] = IGNORE
-        if not known.all():
-            strange = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
+            class_ids[is_id] = raw[is_id].astype(np.uint8)
+            is_known |= is_id | (raw == IGNORE)
+        class_ids[void] = IGNORE
+        if not is_known.all():
+            unknown = ", ".join(f"{value:g}" for value in np.unique(raw[~is_known])[:5])
             wanted = few_of(self.values) if self.values else f"0 to {self.classes - 1} ({few_of(self.names)})"
             raise InputError(
-                f"{self.source}: value {strange} is no class; known are {wanted} and {IGNORE}", hint=_MEANING
+                f"{self.source}: value {unknown} is no class; known are {wanted} and {IGNORE}", hint=_VALUES_HINT
             )
-        return out
+        return class_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +171,8 @@ class _LabelRasterReader:
         return self.labels.ids(raw, self._void(raw, window))
 
     def _void(self, raw: NDArray[Any], window: Window) -> NDArray[np.bool_]:
-        """Where (h, w) nothing is labelled, True = void: nodata, or beyond a raster that is warped onto the grid."""
-        if self.labels.onto is not None:
+        """(h, w) True where nothing can be labelled: nodata, or outside a raster that is resampled."""
+        if self.labels.target_grid is not None:
             return np.asarray(self.band.read(window, band=2) == 0)
         nodata = self.band.dataset.nodata
         void: NDArray[np.bool_] = np.zeros(raw.shape, np.bool_) if nodata is None else raw == nodata
@@ -174,25 +181,26 @@ class _LabelRasterReader:
 
 @dataclass(frozen=True, slots=True)
 class PolygonLabels:
-    """Polygons with a class each; where they overlap the later one wins."""
+    """Labels in polygons; where polygons overlap, the one that comes later in the file wins."""
 
     source: str
     shapes: NDArray[Any]
-    """Shapely geometries in pixels (column, row)."""
+    """(polygons) shapely geometries in pixels (column, row)."""
     ids: NDArray[np.uint8]
+    """(polygons) class ids."""
     tree: Any
     """Spatial index of the shapes."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the box around all of them, in pixels."""
+        """Left, top, right and bottom of the box around all polygons, in pixels."""
         left, top, right, bottom = map(float, shapely.total_bounds(self.shapes))
         return left, top, right, bottom
 
     def windows(self, height: int, width: int, *, margin: int) -> list[Window]:
-        """Windows of a scene of `height` × `width` pixels around the polygons and `margin` pixels more.
+        """Windows of a scene of `height` × `width` pixels around the polygons, widened by `margin` pixels on each side.
 
-        No two of them share a pixel: polygons whose windows would are in one window.
+        No two windows share a pixel: those that would are joined into one.
         """
         boxes = shapely.bounds(self.shapes)
         left, top = np.maximum(np.floor(boxes[:, :2]) - margin, 0).T
@@ -205,30 +213,33 @@ class PolygonLabels:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[PolygonLabels]:
-        """Nothing to open: all threads may share it."""
+        """This object itself: no file is opened, and threads may share it."""
         yield self
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """Class ids (h, w): a pixel is in a polygon where its centre is."""
+        """(h, w) class ids; a pixel belongs to a polygon that holds its centre."""
         box = shapely.box(window.col, window.row, window.right, window.bottom)
         hits = np.sort(self.tree.query(box, predicate="intersects"))
         shape = (window.height, window.width)
         if not hits.size:
             return np.full(shape, IGNORE, np.uint8)
         pairs = [(self.shapes[index], int(self.ids[index])) for index in hits]
-        place = Affine.translation(window.col, window.row)
-        burnt: NDArray[np.uint8] = rasterize(pairs, out_shape=shape, transform=place, fill=IGNORE, dtype=np.uint8)
-        return burnt
+        offset = Affine.translation(window.col, window.row)
+        class_ids: NDArray[np.uint8] = rasterize(pairs, out_shape=shape, transform=offset, fill=IGNORE, dtype=np.uint8)
+        return class_ids
 
 
 def _joined(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes (n; left, top, right, bottom), those that touch joined into the box around them, until none do."""
+    """(n, 4) boxes (left, top, right, bottom) of which no two touch: those that do become the box around them.
+
+    Joining is repeated, because the box around two boxes may touch a third one.
+    """
     while True:
         parts = shapely.get_parts(shapely.union_all(shapely.box(*boxes.T)))
-        around: NDArray[np.float64] = shapely.bounds(parts)
-        if len(around) == len(boxes):
-            return around
-        boxes = around
+        joined: NDArray[np.float64] = shapely.bounds(parts)
+        if len(joined) == len(boxes):
+            return joined
+        boxes = joined
 
 
 def _polygons(
@@ -244,38 +255,42 @@ def _polygons(
 
 
 def _with_values(path: Path, frame: Any, attribute: str) -> Any:
-    """The polygons whose attribute says something; the others are not labelled."""
-    kept = frame[said(frame[attribute])]
+    """The polygons with a value in the attribute; the others are not labelled."""
+    kept = frame[has_value(frame[attribute])]
     if kept.empty:
-        raise InputError(f"{path}: no polygon says its {attribute}, every value is empty")
+        raise InputError(f"{path}: the attribute {attribute} is empty in every polygon")
     if len(kept) < len(frame):
         log.warning(
-            "%s: %d of %d polygons say no %s and are left out", path, len(frame) - len(kept), len(frame), attribute
+            "%s: the attribute %s is empty in %d of %d polygons, which are left out",
+            path,
+            attribute,
+            len(frame) - len(kept),
+            len(frame),
         )
     return kept
 
 
 def class_of(path: Path, value: Any, classes: ClassMap, values: Mapping[int | str, int]) -> int:
-    """Id of the class that an attribute's value names."""
+    """Class id of an attribute's value: by `values` if not empty, else by class name, else as an id."""
     if isinstance(value, bool | np.bool_):
         value = str(value)  # else true would be class 1
-    plain = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else value
+    text_or_id = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else value
     if values:
-        key = _as_number(plain) if isinstance(plain, str | int) else None
+        key = _as_number(text_or_id) if isinstance(text_or_id, str | int) else None
         if key is not None and key in values:
             return values[key]
-    elif isinstance(plain, str) and plain in classes.names:
-        return classes.id_of(plain)
-    elif isinstance(plain, int) and 0 <= plain < len(classes):
-        return plain
+    elif isinstance(text_or_id, str) and text_or_id in classes.names:
+        return classes.id_of(text_or_id)
+    elif isinstance(text_or_id, int) and 0 <= text_or_id < len(classes):
+        return text_or_id
     raise InputError(
-        f"{path}: {shown(plain)} is no class (known: {few_of(values or classes.names)})",
-        hint=_MEANING,
+        f"{path}: {shown(text_or_id)} is no class (known: {few_of(values or classes.names)})",
+        hint=_VALUES_HINT,
     )
 
 
-def meanings_of(path: Path, classes: ClassMap, values: Meaning) -> dict[int | str, int]:
-    """Class id of each value, `IGNORE` for "not labelled"; whole numbers written as text are numbers."""
+def ids_of_values(path: Path, classes: ClassMap, values: ClassOfValue) -> dict[int | str, int]:
+    """Class id of each value, `IGNORE` for "not labelled"; values that are whole numbers as text become numbers."""
     ids: dict[int | str, int] = {}
     for value, meaning in values.items():
         key, class_id = _as_number(value), _meaning_id(path, classes, value, meaning)
@@ -291,7 +306,7 @@ def meanings_of(path: Path, classes: ClassMap, values: Meaning) -> dict[int | st
 
 
 def _meaning_id(path: Path, classes: ClassMap, value: int | str, meaning: int | str | None) -> int:
-    """Class id of one meaning: a class by name, else by id (also as text), else one of `NO_CLASS`."""
+    """Class id of a meaning: a class by its name or its id (also as text); `IGNORE` for None, 255 or `NO_CLASS`."""
     if isinstance(meaning, str) and meaning in classes.names:
         return classes.id_of(meaning)
     number = None if meaning is None else _as_number(meaning)
@@ -303,7 +318,7 @@ def _meaning_id(path: Path, classes: ClassMap, value: int | str, meaning: int | 
 
 
 def _as_number(value: int | str) -> int | str:
-    """A whole number where `value` is the plain text of one, else `value`."""
+    """`value` as a whole number if it is the text of one, else `value` itself."""
     return int(value) if isinstance(value, str) and re.fullmatch(r"0|-?[1-9]\d*", value) else value
 
 
@@ -311,21 +326,21 @@ def label_grid(path: Path) -> Grid:
     """The grid of a label raster.
 
     Raises:
-        InputError: cannot be read, or holds no whole numbers.
+        InputError: the raster cannot be read, or its samples are not whole numbers.
     """
     with reading(str(path)) as dataset:
         if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
-            raise InputError(f"{path}: labels are whole numbers, the samples found are floats")
+            raise InputError(f"{path}: labels are whole numbers, found {dataset.dtypes[0]} samples")
         return Grid.of(dataset)
 
 
 @contextlib.contextmanager
 def warped_nearest(dataset: Any, grid: Grid) -> Iterator[Any]:
-    """An open one-band raster on `grid`; its second band is 0 where the raster holds nothing.
+    """A virtual raster with `dataset`, of one band, resampled to the nearest pixel of `grid`; band 2 is 0 outside it.
 
-    GDAL resamples in blocks of its own, so that no pixel depends on the window in which it is read.
+    GDAL resamples in blocks that do not depend on the window that is read, and so no pixel depends on it either.
     """
-    source_crs, target_crs = crs_of_both(Grid.of(dataset), grid)
+    source_crs, target_crs = crs_pair(Grid.of(dataset), grid)
     with WarpedVRT(
         dataset,
         src_crs=source_crs,
@@ -340,7 +355,7 @@ def warped_nearest(dataset: Any, grid: Grid) -> Iterator[Any]:
         yield warped
 
 
-def crs_of_both(source: Grid, target: Grid) -> tuple[CRS, CRS]:
-    """The CRS of two grids; one that has none is taken to have the other's, and where both have none, any CRS does."""
+def crs_pair(source: Grid, target: Grid) -> tuple[CRS, CRS]:
+    """The CRS of two grids: a grid without CRS is taken to have that of the other; without any, both get the same."""
     fallback = source.crs or target.crs or CRS.from_epsg(3857)
     return source.crs or fallback, target.crs or fallback

@@ -1,4 +1,4 @@
-"""A file of polygons: its attributes, which of them can name the classes, and where polygons of two classes overlap."""
+"""Examine a file of polygons: its attributes, which of them can name classes, overlaps between different classes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from co2s_cli.errors import InputError, shown
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read.features import to_crs
 
-_LISTED = 12
-"""Attributes that a message names."""
+_MAX_LISTED = 12
+"""Most attributes that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,36 +28,37 @@ class Attribute:
     name: str
     kind: Literal["text", "whole numbers", "other"]
     values: tuple[Any, ...]
-    """The different values, text or whole numbers in their order; empty ones left out."""
+    """The different values without empty ones; text and whole numbers are sorted."""
     polygons: int
-    """Polygons that have a value."""
+    """Number of polygons with a value."""
 
     @property
     def fits(self) -> bool:
-        """Whether it can name classes: text or whole numbers, 2 to 255 different ones, and some on several polygons."""
+        """Whether it can name classes: 2 to 255 different texts or whole numbers, one at least on several polygons."""
         return self.kind != "other" and 2 <= len(self.values) <= MAX_CLASSES and len(self.values) < self.polygons
 
-    def told(self) -> str:
-        """Name, number of values, and what tells that it fits."""
+    def summary(self) -> str:
+        """Name and number of different values, with the word `fits` if it can name classes."""
         count = len(self.values)
         return f"{self.name} ({count} value{'s' * (count != 1)}{', fits' if self.fits else ''})"
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Two polygons of different classes that share ground."""
+    """Two polygons of different classes that overlap."""
 
     first: int
+    """Index of the earlier polygon."""
     second: int
-    """Positions among the polygons, from 0."""
+    """Index of the later polygon."""
     area: float
-    """Shared area in the unit of the shapes."""
+    """Area of the overlap in squared units of the shapes' coordinates."""
     share: float
-    """The same as a share of the smaller polygon."""
+    """Area of the overlap divided by that of the smaller polygon."""
 
 
 def in_pixels(path: Path, frame: Any, grid: Grid) -> NDArray[Any]:
-    """The polygons as valid shapely geometries in pixels (column, row) of `grid`, reprojected where its CRS differs."""
+    """(n) the polygons as valid shapely geometries in pixels (column, row) of `grid`, reprojected where needed."""
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
     pixels: NDArray[Any] = shapely.transform(
         on_grid(path, frame, grid).geometry.make_valid().to_numpy(),
@@ -66,26 +67,26 @@ def in_pixels(path: Path, frame: Any, grid: Grid) -> NDArray[Any]:
     return pixels
 
 
-def touching(shapes: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
-    """Which shapes (n,), in pixels of `grid`, share ground with it."""
-    shared: NDArray[np.bool_] = shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
-    return shared
+def intersects_grid(shapes: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
+    """(n) True where a shape, in pixels of `grid`, touches the grid's area."""
+    hits: NDArray[np.bool_] = shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
+    return hits
 
 
 def on_grid(path: Path, frame: Any, grid: Grid) -> Any:
-    """The polygons in the CRS of `grid`; as they are where that has none."""
+    """The polygons in the CRS of `grid`; unchanged if `grid` has no CRS."""
     return frame if grid.crs is None else to_crs(frame, grid.crs.to_wkt(), path)
 
 
 def other_crs(frame: Any, grid: Grid) -> str | None:
-    """The CRS of the polygons where it is another than the grid's; None where both are the same or one has none."""
+    """Name of the polygons' CRS if it differs from that of `grid`; None if both are equal or one is missing."""
     if frame.crs is None or grid.crs is None or CRS.from_user_input(frame.crs.to_wkt()) == grid.crs:
         return None
     return str(frame.crs.to_string())
 
 
-def said(column: Any) -> Any:
-    """Which values of a column are neither missing nor blank text."""
+def has_value(column: Any) -> Any:
+    """(n) True where a value of a column is neither missing nor blank text."""
     return column.notna() & (column.astype(str).str.strip() != "")
 
 
@@ -95,32 +96,34 @@ def attributes_of(frame: Any) -> tuple[Attribute, ...]:
 
 
 def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
-    """What is told of an attribute that a file of polygons does not have."""
+    """The error for an attribute that a file of polygons lacks; it lists those that the file has."""
     attributes = attributes_of(frame)
-    listed = ", ".join(item.told() for item in attributes[:_LISTED]) + (", …" if len(attributes) > _LISTED else "")
+    listed = ", ".join(item.summary() for item in attributes[:_MAX_LISTED])
+    listed += ", …" if len(attributes) > _MAX_LISTED else ""
     fitting = next((item.name for item in attributes if item.fits), "NAME")
     return InputError(
         f"{path}: has no attribute {shown(attribute)} (found: {listed or 'none'})",
-        hint=f"name another one: --attribute {fitting}, or attribute: {fitting} in data.yaml",
+        hint=f"choose another attribute: --attribute {fitting}, or attribute: {fitting} in data.yaml",
     )
 
 
 def overlaps(shapes: Sequence[Any], class_ids: Sequence[int]) -> list[Overlap]:
-    """Pairs of polygons of different classes that overlap, the largest shared area first."""
+    """Pairs of polygons of different classes that overlap, the largest overlap first."""
     geometries, ids = np.asarray(shapes, dtype=object), np.asarray(class_ids)
     first, second = shapely.STRtree(geometries).query(geometries, predicate="intersects")
     differ = (first < second) & (ids[first] != ids[second])
     first, second = first[differ], second[differ]
     shared: NDArray[np.float64] = shapely.area(shapely.intersection(geometries[first], geometries[second]))
     smaller = np.minimum(shapely.area(geometries[first]), shapely.area(geometries[second]))
-    order = [index for index in np.argsort(-shared, kind="stable") if shared[index] > 0]
+    largest_first = [pair for pair in np.argsort(-shared, kind="stable") if shared[pair] > 0]
     return [
-        Overlap(int(first[at]), int(second[at]), float(shared[at]), float(shared[at] / smaller[at])) for at in order
+        Overlap(int(first[pair]), int(second[pair]), float(shared[pair]), float(shared[pair] / smaller[pair]))
+        for pair in largest_first
     ]
 
 
 def _attribute(name: str, column: Any) -> Attribute:
-    values = column[said(column)]
+    values = column[has_value(column)]
     if values.empty:
         return Attribute(name, "other", (), 0)
     distinct = list(values.unique())

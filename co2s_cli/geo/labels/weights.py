@@ -1,4 +1,4 @@
-"""How much labels count, pixel by pixel: one number for all of them, or a raster on the image's grid."""
+"""Weights of labels in the loss, pixel by pixel: one number for all pixels, or a raster on the image's grid."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from co2s_cli.tiling import Window
 
 
 class WeightReader(Protocol):
-    """Weights of windows; for one thread."""
+    """Reads weights of windows; an instance belongs to one thread."""
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Weights (h, w), none of them negative, of `window`, which lies inside the scene."""
+        """(h, w) weights >= 0 of `window`, which lies inside the scene."""
 
 
 class LabelWeights(Protocol):
-    """The weights of one scene's labels; nothing here is open. What `repr` says changes when they may have changed."""
+    """The weights of one scene's labels; holds no open file.
+
+    Its `repr` changes if the weights may have changed: the fingerprint of the training data is made from it.
+    """
 
     def reader(self) -> contextlib.AbstractContextManager[WeightReader]:
-        """A reader with handles of its own."""
+        """A reader with file handles of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,21 @@ class Uniform:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Uniform]:
-        """Nothing to open: all threads may share it."""
+        """This object itself: no file is opened, and threads may share it."""
         yield self
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """The weight (h, w) times."""
+        """(h, w) the weight in every pixel."""
         return np.full((window.height, window.width), self.weight, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class RasterWeights:
-    """A raster of one band, with scale and offset as it says; its nodata has the weight 0."""
+    """Weights in a raster of one band, whose scale and offset are applied; nodata has the weight 0."""
 
     source: str
     changed: int
-    """Time of the file's last change, in nanoseconds."""
+    """Modification time of the file in nanoseconds, which makes `repr` change with the file."""
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[_WeightRasterReader]:
@@ -72,7 +75,7 @@ class _WeightRasterReader:
         weights = raw.astype(np.float32) * self.band.dataset.scales[0] + self.band.dataset.offsets[0]
         filled = np.asarray(weights.filled(0), np.float32)
         if not (np.isfinite(filled).all() and (filled >= 0).all()):
-            raise InputError(f"{self.band.source}: weights are finite and not negative, found {filled.min():g}")
+            raise InputError(f"{self.band.source}: weights must be finite and not negative, found {filled.min():g}")
         return filled
 
 
@@ -80,7 +83,7 @@ def open_weights(weights: float | Path, grid: Grid) -> LabelWeights:
     """The weights of the labels of a scene on `grid`.
 
     Raises:
-        InputError: missing, unreadable, more than one band, or of another grid.
+        InputError: the raster is missing, cannot be read, has more than one band, or lies on another grid.
     """
     if not isinstance(weights, Path):
         return Uniform(weights)
@@ -89,7 +92,7 @@ def open_weights(weights: float | Path, grid: Grid) -> LabelWeights:
     with reading(str(weights)) as dataset:
         weights_grid, bands = Grid.of(dataset), dataset.count
     if bands != 1:
-        raise InputError(f"{weights}: weights are one band, found {bands}")
+        raise InputError(f"{weights}: a raster of weights has one band, found {bands}")
     problem = grid_problem(weights, weights_grid, grid)
     if problem is not None:
         raise problem

@@ -1,1 +1,1 @@
-"""A class raster of any size into polygons that share their edges."""
+"""Turn a class raster of any size into polygons that share their edges exactly."""

@@ -11,64 +11,64 @@ from numpy.typing import NDArray
 from co2s_cli.geo.polygons.chains import Index
 
 OUTSIDE = 256
-"""Value of the pixels around the raster; 255 is nodata; both are no class."""
+"""Value of pixels beyond the raster's edge. Like 255 (nodata), it is no class."""
 
 Pixels = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The regions of some rows of pixels, numbered in raster order of their first pixel."""
+    """4-connected regions of equal pixels in some rows, numbered in raster order of their first pixel."""
 
     columns: int
-    """Pixels of a row."""
+    """Number of pixels in a row."""
     starts: Index
-    """First pixel of each run of equal pixels, as a position in the raveled rows."""
+    """(runs) first pixel of each run of equal pixels, as a position in the raveled rows."""
     run_of: NDArray[np.int32]
-    """(rows · columns) the run of each pixel."""
+    """(rows · columns) run of each pixel."""
     label: Index
-    """Region of each run."""
+    """(runs) region of each run."""
     first: Index
-    """First run of each region."""
+    """(regions) first run of each region."""
     values: NDArray[np.uint16]
-    """Value of each region."""
+    """(regions) value of the pixels of each region."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of regions."""
         return len(self.first)
 
     def at(self, pixels: Index) -> Index:
-        """Regions of pixels given by their position in the raveled rows."""
+        """Region of each of `pixels`, which are positions in the raveled rows."""
         return self.label[self.run_of[pixels]]
 
     def in_row(self, row: int) -> Index:
-        """Regions of the runs of a row, from left to right."""
+        """Region of each run of equal pixels in a row, from left to right."""
         begin, end = np.searchsorted(self.starts, [row * self.columns, (row + 1) * self.columns])
         return self.label[begin:end]
 
     def in_column(self, column: int) -> Index:
-        """Regions of the runs of a column, from top to bottom."""
+        """Region of each run of equal pixels in a column, from top to bottom."""
         regions = self.at(np.arange(column, self.run_of.size, self.columns))
         return np.asarray(regions[np.diff(regions, prepend=-1) != 0])
 
     @property
     def bottom(self) -> Index:
-        """Last row of each region."""
-        last = np.empty(self.count, np.int64)
-        last[self.label] = self.starts  # ascending, so that the last run stays
-        return last // self.columns
+        """(regions) last row of each region."""
+        last_start = np.empty(self.count, np.int64)
+        last_start[self.label] = self.starts  # starts ascend, so that each region keeps that of its last run
+        return last_start // self.columns
 
 
 def find(rows: NDArray[np.unsignedinteger]) -> Regions:
     """The regions of `rows` (rows, columns)."""
-    breaks = np.ones(rows.shape, bool)
-    np.not_equal(rows[:, 1:], rows[:, :-1], out=breaks[:, 1:])
-    run_of = np.cumsum(breaks.ravel(), dtype=np.int32)
+    is_start = np.ones(rows.shape, bool)
+    np.not_equal(rows[:, 1:], rows[:, :-1], out=is_start[:, 1:])
+    run_of = np.cumsum(is_start.ravel(), dtype=np.int32)
     run_of -= 1
-    starts = np.flatnonzero(breaks)
-    # two runs of consecutive rows touch from the later of their two starts on
-    touching = breaks[1:] | breaks[:-1]
+    starts = np.flatnonzero(is_start)
+    # two touching runs in consecutive rows are joined once: in the column where the later of the two starts
+    touching = is_start[1:] | is_start[:-1]
     touching &= rows[1:] == rows[:-1]
     above = np.flatnonzero(touching)
     roots = components(len(starts), run_of[above], run_of[above + rows.shape[1]])
@@ -78,21 +78,22 @@ def find(rows: NDArray[np.unsignedinteger]) -> Regions:
     return Regions(rows.shape[1], starts, run_of, number[roots], first, rows.ravel()[starts[first]])
 
 
-def components(count: int, one: NDArray[np.integer], other: NDArray[np.integer]) -> Index:
-    """The smallest element of the component of each of `count` elements, joined by the pairs (one, other)."""
+def components(count: int, a: NDArray[np.integer], b: NDArray[np.integer]) -> Index:
+    """(count) smallest element of each element's connected component; (a[i], b[i]) are the edges of the graph."""
     root = np.arange(count)
-    while len(one):
-        a, b = root[one], root[other]
-        apart = np.flatnonzero(a != b)
-        one, other, a, b = one[apart], other[apart], a[apart], b[apart]
-        # of several claims on one root the last is kept; pointing to a smaller one, none can close a circle
-        root[np.maximum(a, b)] = np.minimum(a, b)
+    while len(a):
+        root_a, root_b = root[a], root[b]
+        apart = np.flatnonzero(root_a != root_b)
+        a, b, root_a, root_b = a[apart], b[apart], root_a[apart], root_b[apart]
+        # where several edges set the same root, the last one wins and the others are tried again in the next round;
+        # roots point only to smaller ones, so that no cycle can arise
+        root[np.maximum(root_a, root_b)] = np.minimum(root_a, root_b)
         root = _flatten(root)
     return root
 
 
 def _flatten(root: Index) -> Index:
-    """Let every element point at the end of its way."""
+    """Let every element point directly at the last element of its chain of pointers."""
     active = np.flatnonzero(root[root] != root)
     while len(active):
         root[active] = root[root[active]]
@@ -101,24 +102,26 @@ def _flatten(root: Index) -> Index:
 
 
 LEVELS = 256
+"""Number of different values that a byte can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueCounts:
-    """Counts of pairs of a region and a value, ascending, only those that occur."""
+    """A sparse histogram of byte values for each region: only pairs of region and value that occur."""
 
     pairs: Index
-    """region · 256 + value."""
+    """(pairs) region · 256 + value, ascending."""
     counts: Index
+    """(pairs) number of pixels of that region with that value."""
 
     @classmethod
     def of(cls, region: Index, values: NDArray[np.uint8]) -> Self:
-        """Count pixels, given the region and the value of each."""
+        """Histogram of pixels, given the region and the value of each pixel."""
         return cls(*np.unique(region * LEVELS + values, return_counts=True))
 
     @classmethod
     def none(cls) -> Self:
-        """No pixel counted."""
+        """The empty histogram."""
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     @property
@@ -127,28 +130,28 @@ class ValueCounts:
         return self.pairs // LEVELS
 
     def renumbered(self, number: Index) -> ValueCounts:
-        """With region r called number[r]; regions that get -1 leave, those that get the same number become one."""
+        """With region r renamed number[r]; -1 drops a region, and regions of the same number are added up."""
         region = number[self.region]
         kept = region >= 0
-        pairs, place = np.unique(region[kept] * LEVELS + self.pairs[kept] % LEVELS, return_inverse=True)
-        return ValueCounts(pairs, np.bincount(place, self.counts[kept], len(pairs)).astype(np.int64))
+        pairs, pair_index = np.unique(region[kept] * LEVELS + self.pairs[kept] % LEVELS, return_inverse=True)
+        return ValueCounts(pairs, np.bincount(pair_index, self.counts[kept], len(pairs)).astype(np.int64))
 
     def plus(self, other: ValueCounts, *, shift: int) -> ValueCounts:
-        """Together with another one, whose regions come after `shift` of ours."""
+        """This histogram and `other`, whose region numbers are raised by `shift`, the number of regions of this one."""
         pairs = np.concatenate([self.pairs, other.pairs + shift * LEVELS])
         return ValueCounts(pairs, np.concatenate([self.counts, other.counts]))
 
     def mean(self, regions: int) -> NDArray[np.float64]:
-        """Mean value in each region; NaN where nothing was counted."""
+        """(regions) mean value in each region; NaN where no pixel was counted."""
         totals = self._totals(regions)
         sums = np.bincount(self.region, self.counts * (self.pairs % LEVELS), regions)
         return np.asarray(np.divide(sums, totals, out=np.full(regions, np.nan), where=totals > 0))
 
     def quantile(self, regions: int, share: float) -> NDArray[np.float64]:
-        """The smallest value that `share` of a region's pixels do not exceed; NaN where nothing was counted."""
+        """(regions) smallest value that at least `share` of a region's pixels do not exceed; NaN without pixels."""
         totals = self._totals(regions)
-        reached = np.cumsum(self.counts) - np.cumsum(totals)[self.region] + totals[self.region]
-        enough = np.flatnonzero(reached >= share * totals[self.region])
+        cumulative = np.cumsum(self.counts) - np.cumsum(totals)[self.region] + totals[self.region]
+        enough = np.flatnonzero(cumulative >= share * totals[self.region])
         region, first = np.unique(self.region[enough], return_index=True)
         result = np.full(regions, np.nan)
         result[region] = self.pairs[enough[first]] % LEVELS

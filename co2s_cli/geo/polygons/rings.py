@@ -12,18 +12,18 @@ from co2s_cli.geo.polygons.chains import Index, offsets, order, spans
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Halves of arcs, each with a region on its right."""
+    """Halves of arcs, each with a region on its right; every array has one entry a half."""
 
     starts: Index
     """Index of the arc's first point in an array of points."""
     sizes: Index
     """Number of points of the arc, both ends counted."""
     backward: NDArray[np.bool_]
-    """True where the half takes the points from the last to the first."""
+    """True where the half runs through the arc's points from the last to the first."""
     keys: Index
-    """Key of the half: the corner that it leaves and the direction (see `trace`)."""
+    """Key of the half: 4 · (corner where it starts) + direction, as in `trace`."""
     following: Index
-    """Key of the half that follows around the region."""
+    """Key of the half that follows this one around the region."""
     joint: NDArray[np.bool_]
     """True where the half starts at a joint, which may lie on a straight line."""
     region: Index
@@ -31,7 +31,7 @@ class Halves:
 
     @classmethod
     def none(cls) -> Halves:
-        """Not one."""
+        """No halves."""
         numbers, flags = np.zeros(0, np.int64), np.zeros(0, bool)
         return cls(numbers, numbers, flags, numbers, numbers, flags, numbers)
 
@@ -52,20 +52,20 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Closed rings, polygon by polygon, shell before holes; the last point of a ring repeats its first."""
+    """Closed rings, polygon after polygon, shell before holes; the last point of a ring repeats its first."""
 
     points: NDArray[np.int32]
     """(points, 2) corners x, y."""
     starts: Index
-    """(rings + 1) where the points of each ring start."""
+    """(rings + 1) index of the first point of each ring; the last entry is the number of points."""
     area: Index
-    """(rings) twice the area in pixels, negative for holes."""
+    """(rings) twice the area of the ring in pixels, negative for holes."""
     region: Index
     """(rings) region of each ring, ascending."""
 
 
 def join(halves: Halves, points: NDArray[np.int32]) -> Rings:
-    """The rings of regions all of whose halves are in `halves`."""
+    """The rings of some regions; `halves` must hold all halves of each of these regions."""
     if not len(halves.keys):
         none = np.zeros(0, np.int64)
         return Rings(np.zeros((0, 2), np.int32), np.zeros(1, np.int64), none, none)
@@ -80,11 +80,11 @@ def join(halves: Halves, points: NDArray[np.int32]) -> Rings:
 
 
 def _in_order(halves: Halves) -> tuple[Index, Index]:
-    """Indices of the halves ring by ring, and the number of each one's ring."""
+    """Indices of the halves in the order of their rings, and the number of the ring of each."""
     base = (halves.region - halves.region.min()) * (halves.keys.max() + 1)
     leaving, arriving = np.argsort(base + halves.keys), np.argsort(base + halves.following)
-    # where a region touches itself at a corner, two of its halves leave that corner. Swapping which one follows makes
-    # two rings that touch in a point, which is valid, of one ring that would touch itself, which is not
+    # where a region touches itself at a corner, two of its halves start there. Swapping their successors splits one
+    # ring that would touch itself, which is invalid, into two rings that touch in a point, which is valid
     corner, region = halves.keys[leaving] // 4, halves.region[leaving]
     twice = np.flatnonzero((corner[1:] == corner[:-1]) & (region[1:] == region[:-1]))
     arriving[np.concatenate([twice, twice + 1])] = arriving[np.concatenate([twice + 1, twice])]
@@ -96,7 +96,7 @@ def _in_order(halves: Halves) -> tuple[Index, Index]:
 
 
 def _numbered(values: Index) -> Index:
-    """0, 1, 2, … for each run of equal values."""
+    """(values) number of the run of equal values in which each value lies, from 0."""
     return np.cumsum(np.diff(values, prepend=values[:1]) != 0)
 
 
@@ -108,8 +108,8 @@ def _first_of_each(ring: Index) -> Index:
 def _corners(
     halves: Halves, points: NDArray[np.int32], sequence: Index, ring: Index
 ) -> tuple[NDArray[np.int32], Index]:
-    """Corners (corners, 2) of all rings, each once, and the ring of each; without joints on straight lines."""
-    sizes = halves.sizes[sequence] - 1  # the last point is the first of the half that follows
+    """Corners (corners, 2) of all rings, not yet closed, and the ring of each; joints on straight lines are dropped."""
+    sizes = halves.sizes[sequence] - 1  # the last point is the first of the next half
     starts = offsets(sizes)
     steps = spans(np.zeros_like(sizes), sizes)
     backward = halves.backward[sequence]
@@ -123,7 +123,7 @@ def _corners(
 
 
 def _is_straight(corners: NDArray[np.int32], ring: Index, index: Index) -> NDArray[np.bool_]:
-    """True where the corner of an index lies on the line from the corner before it to the one after it."""
+    """(index) True where corner `index[i]` lies on the line between the corners before and after it in its ring."""
     heads = _first_of_each(ring)
     head = heads[ring[index]]
     tail = np.append(heads[1:], len(corners))[ring[index]] - 1
@@ -134,7 +134,11 @@ def _is_straight(corners: NDArray[np.int32], ring: Index, index: Index) -> NDArr
 
 
 def _closed_at_smallest(corners: NDArray[np.int32], ring: Index) -> tuple[NDArray[np.int32], Index, Index]:
-    """Each ring from its smallest corner in raster order back to it; starts (rings + 1); that corner's key (rings)."""
+    """Closed rings that start and end at their smallest corner in raster order.
+
+    Returns:
+        Points (points, 2); index (rings + 1) of the first point of each ring; key (rings) y · 2³² + x of the corner.
+    """
     heads = _first_of_each(ring)
     sizes = np.diff(heads, append=len(ring))
     keys = (corners[:, 1].astype(np.int64) << 32) + corners[:, 0]
@@ -150,5 +154,5 @@ def _doubled_areas(closed: NDArray[np.int32], starts: Index) -> Index:
     x, y = closed[:, 0].astype(np.int64), closed[:, 1].astype(np.int64)
     cross = np.zeros(len(closed), np.int64)
     cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    cross[starts[1:] - 1] = 0  # the last point of a ring and the first of the next one are no edge
+    cross[starts[1:] - 1] = 0  # there is no edge from the last point of a ring to the first of the next one
     return np.add.reduceat(cross, starts[:-1])

@@ -1,17 +1,17 @@
 """Simplify the arcs of a block after Visvalingam and Whyatt, all arcs at once, keeping the coverage valid.
 
-The triangle of a point is that of the point and its two neighbours in the arc. In each round a point is removed if
+The triangle of a point is spanned by the point and its two neighbours in the arc. In each round a point is removed if
 1. the area of its triangle is at most tolerance²,
 2. this area is smaller than those of both neighbours (ties are broken by a hash of the coordinates), and
 3. its triangle holds no corner of the unsimplified map, other than points of the same arc between the two neighbours.
 
-By rule 3 no border sweeps over a corner of the map, so that simplified borders neither cross nor touch, and no island
-changes sides; nothing has to be undone. An arc's result depends on that arc and on the unsimplified map alone, not on
-the results of other arcs.
+By rule 3 no border sweeps over a corner of the map, so that simplified borders neither cross nor touch, no island
+changes sides, and no removal has to be undone. The result of an arc depends on that arc and on the unsimplified map
+alone, not on the results of other arcs.
 
-Arcs between the same two nodes would all become the same straight line, so that all but one keep a point between their
-ends. So does an arc that starts and ends on the same line of joints, because an arc of the next block may have the same
-ends. A closed arc keeps three corners.
+Arcs between the same two nodes would all become the same straight line, so that all but one of them keep a point
+between their ends. An arc that starts and ends on the same line of joints keeps one too, because an arc of the next
+block may have the same ends. A closed arc keeps three corners.
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ JOINTS_EVERY = 256
 """Rows between the lines of joints, on which arcs are cut so that a block can be simplified by itself."""
 
 JOINT_COLUMNS = 32_768
-"""Columns between them: so many that few maps are cut there, and that a block takes 1 GB at any width of the map."""
+"""Columns between the lines of joints: few maps are that wide, and a block takes 1 GB at any width of the map."""
 
 _NEVER = np.iinfo(np.int64).max
+"""Weight of points that cannot be removed."""
 
 
 def simplified(arcs: Arcs, tolerance: float, sides: Sequence[int] = ()) -> Arcs:
-    """The arcs with fewer points; `tolerance` in pixels, `sides` the columns of corners shared with other blocks."""
+    """The arcs with fewer points.
+
+    Args:
+        arcs: Arcs of one block.
+        tolerance: In pixels; a point goes if the area of its triangle is at most tolerance² square pixels.
+        sides: Columns of corners that the block shares with blocks on its left and right.
+    """
     points = arcs.points.astype(np.int64)
     sizes = np.diff(arcs.starts)
     is_end = np.zeros(len(points), bool)
@@ -57,7 +64,7 @@ class _ArcPoints:
     is_end: NDArray[np.bool_]
     """(points) True for the first and the last point of each arc."""
     tie: Index
-    """(points) hash that orders points of equal area, below 2³²."""
+    """(points) hash below 2³² that orders points whose triangles have equal areas."""
     least: Index
     """(arcs) number of points that each arc must keep."""
     limit: int
@@ -69,9 +76,9 @@ class _CornerMap:
     """All corners of the unsimplified arcs, in raster order."""
 
     keys: Index
-    """(corners) ascending: y · 2³² + x."""
+    """(corners) y · 2³² + x of each corner, ascending."""
     point: Index
-    """(corners) index of the point at each corner; -1 where arcs end there."""
+    """(corners) index of the arc point at each corner; -1 where arcs end there."""
 
     @classmethod
     def of(cls, arcs: _ArcPoints) -> _CornerMap:
@@ -83,16 +90,16 @@ class _CornerMap:
         return cls(keys[order], np.concatenate([inner, np.full(len(ends), -1)])[order])
 
     def blocks(self, arcs: _ArcPoints, before: Index, point: Index, after: Index) -> NDArray[np.bool_]:
-        """True where the triangle of a point holds a corner that is no point of its arc between its neighbours.
+        """(triangles) True where a triangle holds a corner other than points of its arc from `before` to `after`.
 
-        `before`, `point` and `after` (triangles) are indices of points of the same arc.
+        `before`, `point` and `after` (triangles) are the vertices of the triangles: indices of points of one arc each.
         """
         triangle, row, first, last = lattice_rows(arcs.points[np.stack([before, point, after], axis=1)])
         begin = np.searchsorted(self.keys, _key(first, row))
         count = np.searchsorted(self.keys, _key(last, row), "right") - begin
         triangle, corner = np.repeat(triangle, count), spans(begin, count)
         same_arc = (self.point[corner] >= before[triangle]) & (self.point[corner] <= after[triangle])
-        for neighbour in (before, after):  # may be an end of the arc, whose corner has no point in this map
+        for neighbour in (before, after):  # may be an end of the arc, for which `self.point` holds -1
             same_arc |= self.keys[corner] == _key(*arcs.points[neighbour[triangle]].T)
         blocked = np.zeros(len(point), bool)
         blocked[triangle[~same_arc]] = True
@@ -122,8 +129,9 @@ def _least(arcs: Arcs, sides: Sequence[int]) -> Index:
 def _reduce(arcs: _ArcPoints, corners: _CornerMap) -> Index:
     """Indices of the points that are kept.
 
-    `active` are the points left of arcs from which points may still be removed; `blocked`, `weight` and `removed` are
-    by position in it. A blocked point is tried again once one of its neighbours is removed.
+    `active` holds the remaining points of arcs from which points may still be removed; `blocked` and `weight` have one
+    entry for each of them, and `removed` are positions in it. A blocked point is tried again once one of its neighbours
+    is removed.
     """
     kept = np.ones(len(arcs.points), bool)
     active = np.arange(len(arcs.points))
@@ -134,16 +142,16 @@ def _reduce(arcs: _ArcPoints, corners: _CornerMap) -> Index:
         chosen = np.flatnonzero(_smallest(weight))
         if not len(chosen):
             break
-        large = chosen[weight[chosen] >> 32 > 1]  # a triangle of half a pixel holds no corners but its own three
+        large = chosen[weight[chosen] >> 32 > 1]  # a triangle of half a pixel holds no corners but its three vertices
         newly_blocked = large[corners.blocks(arcs, active[large - 1], active[large], active[large + 1])]
         blocked[newly_blocked] = True
         free = np.setdiff1d(chosen, newly_blocked, assume_unique=True)
         removed = _within_quota(arcs, active, weight, free)
         blocked[removed - 1] = blocked[removed + 1] = False
         kept[active[removed]] = False
-        left = np.ones(len(active), bool)
-        left[removed] = False
-        active, blocked = active[left], blocked[left]
+        remains = np.ones(len(active), bool)
+        remains[removed] = False
+        active, blocked = active[remains], blocked[remains]
     return np.flatnonzero(kept)
 
 
@@ -165,7 +173,7 @@ def _weights(arcs: _ArcPoints, active: Index, blocked: NDArray[np.bool_]) -> Ind
 def _of_active_arcs(
     arcs: _ArcPoints, active: Index, weight: Index, blocked: NDArray[np.bool_]
 ) -> tuple[Index, Index, NDArray[np.bool_]]:
-    """The entries of arcs from which a point can be removed now."""
+    """The entries of `active`, `weight` and `blocked` that belong to arcs from which a point can be removed now."""
     arc_is_active = np.zeros(len(arcs.least), bool)
     arc_is_active[arcs.arc[active[weight < _NEVER]]] = True
     still_active = arc_is_active[arcs.arc[active]]
@@ -173,7 +181,7 @@ def _of_active_arcs(
 
 
 def _smallest(weight: Index) -> NDArray[np.bool_]:
-    """True for points that can be removed and whose weight is smaller than both neighbours'."""
+    """(active) True for removable points whose weight is smaller than those of both neighbours."""
     smallest = weight < _NEVER
     smallest[1:] &= weight[1:] < weight[:-1]
     smallest[:-1] &= weight[:-1] < weight[1:]
@@ -181,7 +189,7 @@ def _smallest(weight: Index) -> NDArray[np.bool_]:
 
 
 def _within_quota(arcs: _ArcPoints, active: Index, weight: Index, removed: Index) -> Index:
-    """`removed`, but of arcs that would keep too few points only the one of smallest weight."""
+    """The positions `removed`; of an arc that would keep too few points only the position of smallest weight."""
     arc = arcs.arc[active]
     count, count_removed = (np.bincount(each, minlength=len(arcs.least)) for each in (arc, arc[removed]))
     too_many = (count - count_removed < arcs.least)[arc[removed]]
@@ -192,7 +200,7 @@ def _within_quota(arcs: _ArcPoints, active: Index, weight: Index, removed: Index
 
 
 def _hashes(points: Index) -> Index:
-    """A number below 2³² for each point, by its coordinates alone."""
+    """(points) a hash below 2³² of the coordinates of each point."""
     mixed = points[:, 0].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= points[:, 1].astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
     mixed ^= mixed >> np.uint64(29)
@@ -207,7 +215,8 @@ def lattice_rows(triangles: Index) -> tuple[Index, Index, Index, Index]:
         triangles: (triangles, 3, 2) corners x, y.
 
     Returns:
-        For each row of each triangle: triangle, y, first x and last x; first > last where there is no point.
+        Four arrays with an entry for each row of each triangle: index of the triangle, y of the row, first and last x
+        of the lattice points in it; first > last where the row holds none.
     """
     low, high = triangles[:, :, 1].min(axis=1), triangles[:, :, 1].max(axis=1)
     sizes = high - low + 1

@@ -1,1 +1,1 @@
-"""Scenes in: opened once, checked, then read window by window."""
+"""Read scenes: a scene is opened once, checked, then read window by window."""

@@ -1,4 +1,4 @@
-"""Band names: what a raster calls its bands, which names mean the same, and which bands are those of a model."""
+"""Band names: how a raster names its bands, which names are synonyms, and which bands a model needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "thermal1": ("tir", "thermal", "lwir", "lwir11", "tirs1"),
     "thermal2": ("lwir12", "tirs2"),
 }
-"""Common name of a band → other names of it. Names are compared by `plain`: case, blanks and `_-` do not count."""
+"""Common name of a band → synonyms. Names are compared as `plain` gives them, without case, blanks, `_`, `-`, `.`."""
 
 SENSORS: Final[Mapping[str, Mapping[str, str]]] = {
     "Sentinel-2": {
@@ -52,29 +52,32 @@ SENSORS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "NAIP, PlanetScope 4-band": {"b1": "red", "b2": "green", "b3": "blue", "b4": "nir"},
 }  # fmt: skip
-"""Sensor → its band codes → common names. A code that only one reading explains is translated, others are not."""
+"""Sensor → band code → common name. A code is translated only if all sensors that fit the file agree about it."""
 
 RGB: Final = ("red", "green", "blue")
-"""What three bands without names are taken for."""
+"""Names given to three bands without names."""
 
 _NUMBERED: Final = re.compile(r"band_\d+")
+"""The name that `band_names` gives to a band without description and colour."""
 
 _CODE: Final = re.compile(r"(sr_?)?b(0?)(\d{1,2}a?)")
+"""A band code such as B5, B05, SR_B5: prefix of surface reflectance, leading zero, number."""
 
 
 def band_names(dataset: Any) -> tuple[str, ...]:
     """A name for each band of an open dataset: its description, else its colour, else its number as `band_1`."""
-    plain_kinds = (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette)
+    no_color = (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette)
     return tuple(
-        text or (f"band_{band}" if kind in plain_kinds else kind.name)
-        for band, text, kind in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True)
+        text or (f"band_{band}" if color in no_color else color.name)
+        for band, text, color in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True)
     )
 
 
 def training_names(names: Sequence[str]) -> tuple[str, ...]:
-    """What a model that learns from all bands of a file, called `names` by `band_names`, calls its bands.
+    """Names of a model's bands if it is trained on all bands of a file, whose `band_names` are `names`.
 
-    Red, green and blue come in this order, whatever theirs is in the file; three bands without names are these.
+    Red, green and blue are put in this order, whatever their order in the file; three bands without names get these
+    names.
     """
     if len(names) == len(RGB) and (
         set(common_names(names)) == set(RGB) or tuple(names) == ("band_1", "band_2", "band_3")
@@ -84,10 +87,10 @@ def training_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def common_names(names: Sequence[str]) -> tuple[str | None, ...]:
-    """The common name of each of a file's, or a model's, bands; None where none, or more than one, is meant.
+    """(bands) the common name of each band of a file or a model; None if the name is unknown or ambiguous.
 
-    Codes (B5, B05, SR_B5) are read together: by the sensors that have all of them. Where these disagree about a
-    code (B5 is near infrared on Landsat 8 and red edge on Sentinel-2) it has no common name.
+    Codes (B5, B05, SR_B5) are looked up in the tables of all sensors that have all codes of the file. A code about
+    which these sensors disagree (B5 is near infrared on Landsat 8 and red edge on Sentinel-2) has no common name.
     """
     codes = [_CODE.fullmatch(name.strip().lower()) for name in names]
     sensors = _sensors([code for code in codes if code])
@@ -97,24 +100,25 @@ def common_names(names: Sequence[str]) -> tuple[str | None, ...]:
 
 
 def find_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]:
-    """Numbers, from 1, of the bands called as `wanted`: by the same name, else by the same common name.
+    """Number, from 1, of the band with each of the names `wanted`: by equal name, else by equal common name.
 
-    None for a name that no band, or more than one, has.
+    None for a name that fits no band or several.
     """
     spelled = [plain(name) for name in names]
     common = common_names(names)
     return tuple(
         _only([n for n, name in enumerate(spelled, 1) if name == plain(text)])
-        or (_only([n for n, name in enumerate(common, 1) if name == meaning]) if meaning else None)
-        for text, meaning in zip(wanted, common_names(wanted), strict=True)
+        or (_only([n for n, name in enumerate(common, 1) if name == common_name]) if common_name else None)
+        for text, common_name in zip(wanted, common_names(wanted), strict=True)
     )
 
 
 def match_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
-    """Numbers, from 1, of the bands that are the `wanted` ones, in that order; None where that cannot be told.
+    """Numbers, from 1, of the bands with the names `wanted`, in that order; None if they cannot be determined.
 
-    By name where all are found; else all in their order, if they are as many and none has a known name. A name that
-    is only a number (`band_4`) tells nothing about a file with more or fewer bands.
+    Bands are matched by name if all names are found. Otherwise all bands are taken in their order, provided that there
+    are as many as wanted and none has a known name. A name that is only a number (`band_4`) matches only in a file with
+    as many bands as wanted.
     """
     positions = tuple(number for number in find_bands(names, wanted) if number is not None)
     as_many = len(names) == len(wanted)
@@ -124,56 +128,66 @@ def match_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] 
 
 
 def bands_of_model(source: str, names: Sequence[str], in_use: Sequence[int], wanted: Sequence[str]) -> tuple[int, ...]:
-    """Numbers, from 1, of a raster's bands that are a model's, in the model's order.
+    """Numbers, from 1, of the raster's bands that a model needs, in the model's order.
+
+    Args:
+        source: Name of the raster, for messages.
+        names: Names of all bands of the raster.
+        in_use: Numbers, from 1, of the bands from which to choose.
+        wanted: Names of the model's bands.
 
     Raises:
-        InputError: `match_bands` cannot tell them.
+        InputError: `match_bands` cannot determine them.
     """
     usable = {number: names[number - 1] for number in in_use}
     positions = match_bands(list(usable.values()), wanted)
     if positions is not None:
         numbers = list(usable)
         return tuple(numbers[position - 1] for position in positions)
-    known = find_bands(list(usable.values()), wanted)
-    missing = [name for name, number in zip(wanted, known, strict=True) if number is None or _NUMBERED.fullmatch(name)]
+    numbers_by_name = zip(wanted, find_bands(list(usable.values()), wanted), strict=True)
+    missing = [name for name, number in numbers_by_name if number is None or _NUMBERED.fullmatch(name)]
     raise InputError(
         f"{source}: {_counted(list(usable.values()))} found, the model wants {_counted(wanted)}",
         hint=f"no band is known to be {', '.join(missing)}: pick all with -b, by number or name, in the model's order"
         if len(names) >= len(wanted)
-        else "use a model that was trained on such bands",
+        else "use a model that was trained on the bands of this scene",
     )
 
 
 def plain(name: str) -> str:
-    """A name without what does not count: case, blanks, `_`, `-` and `.`."""
+    """A name in lower case without blanks, `_`, `-` and `.`, so that spellings of one name become equal."""
     return re.sub(r"[\s_.\-]+", "", name.lower())
 
 
 def _sensors(codes: Sequence[re.Match[str]]) -> list[Mapping[str, str]]:
-    """Code tables of the sensors that have all of the codes as they are spelled."""
+    """Code tables of the sensors that have all of the codes and spell them that way."""
     keys = {f"b{code[3]}" for code in codes}
     fitting = {sensor for sensor, table in SENSORS.items() if keys <= set(table)}
     if any(code[2] for code in codes):  # leading zeros are the spelling of Sentinel-2 alone
         fitting &= {"Sentinel-2"}
-    if any(code[1] for code in codes):  # surface reflectance of Landsat collection 2; it has no B6 before Landsat 8
+    if any(code[1] for code in codes):  # SR_ is Landsat collection 2, which has SR_B6 only from Landsat 8 on
         fitting &= {"Landsat 8-9"} if "b6" in keys else {"Landsat 8-9", "Landsat 4-7"}
     return [SENSORS[sensor] for sensor in sorted(fitting)]
 
 
 def _by_code(code: re.Match[str], sensors: Sequence[Mapping[str, str]]) -> str | None:
-    meanings = {table[f"b{code[3]}"] for table in sensors}
-    return meanings.pop() if len(meanings) == 1 else None
+    """Common name of a code if all `sensors` agree about it."""
+    common = {table[f"b{code[3]}"] for table in sensors}
+    return common.pop() if len(common) == 1 else None
 
 
 def _only(numbers: Sequence[int]) -> int | None:
+    """The number if there is exactly one, else None."""
     return numbers[0] if len(numbers) == 1 else None
 
 
 def _counted(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return f"{len(names)} band{'s' * (len(names) != 1)} ({shown})"
+    """Number and first six names of bands, for messages."""
+    first_names = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{len(names)} band{'s' * (len(names) != 1)} ({first_names})"
 
 
 _BY_PLAIN: Final[Mapping[str, str]] = {
-    plain(name): common for common, others in SYNONYMS.items() for name in (common, *others)
+    plain(name): common for common, synonyms in SYNONYMS.items() for name in (common, *synonyms)
 }
+"""Every known name, as `plain` gives it → common name."""

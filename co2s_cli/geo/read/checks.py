@@ -1,4 +1,4 @@
-"""Why a raster is refused before any compute: missing, truncated, of a wrong kind, without the bands asked for."""
+"""Checks of a raster before any compute: it exists, is complete, has a known sample type and the wanted bands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.errors import InputError, shown
-from co2s_cli.files import check_beside, check_readable
+from co2s_cli.files import check_companions, check_readable
 from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.protected import files_behind
 from co2s_cli.geo.read.bands import find_bands
@@ -19,46 +19,46 @@ from co2s_cli.geo.read.validity import block_item
 from co2s_cli.geo.sources import is_local
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
-"""Sample types of imagery."""
+"""Sample types that a scene may have."""
 
-_LOOKUPS = 20_000
-"""Blocks of a file whose place is checked; more are checked in even steps."""
+_MAX_LOOKUPS = 20_000
+"""About how many blocks of a file are checked for lying inside it; of more blocks an evenly spaced part is checked."""
 
 
 def check_exists(source: str) -> None:
-    """Refuse a path that does not exist or is no file, before GDAL tries to make something else of it.
+    """Refuse a path that does not exist or is no file, before GDAL interprets it as something else.
 
-    So are pipes and devices that a virtual raster is made of, that lie beside a file under names that GDAL looks for,
-    or that a longer name holds (`/vsizip/FILE/…`): GDAL would wait for them.
+    Also refused are pipes and devices, for which GDAL would wait: as sources of a virtual raster, beside a file under a
+    name that GDAL looks for, or inside a longer name (`/vsizip/FILE/…`).
     """
     if is_local(source) and ":" not in source:
         check_readable(source)
     for path in filter(os.path.exists, files_behind(source)):
         check_readable(path)
-        check_beside(path)
+        check_companions(path)
 
 
 def check_dtype(source: str, dataset: Any, bands: Sequence[int]) -> str:
-    """The one sample type of the bands in use."""
-    found = sorted({str(dataset.dtypes[band - 1]) for band in bands})
-    if len(found) > 1:
-        raise InputError(f"{source}: bands in use have the sample types {', '.join(found)}, one is wanted")
-    if found[0] not in DTYPES:
+    """The sample type of the bands in use (numbers from 1), which all must share."""
+    dtypes = sorted({str(dataset.dtypes[band - 1]) for band in bands})
+    if len(dtypes) > 1:
+        raise InputError(f"{source}: the bands in use have several sample types ({', '.join(dtypes)}), one is wanted")
+    if dtypes[0] not in DTYPES:
         raise InputError(
-            f"{source}: samples are {found[0]}, wanted is one of {', '.join(DTYPES)}",
+            f"{source}: samples are {dtypes[0]}, wanted is one of {', '.join(DTYPES)}",
             hint="convert the scene first, for example with gdal_translate -ot Float32",
         )
-    return found[0]
+    return dtypes[0]
 
 
 def alpha_band(dataset: Any) -> int | None:
-    """The band that the file calls alpha, counted from 1.
+    """Number, from 1, of the alpha band; None if there is none.
 
-    GDAL marks the fourth band of a byte raster as alpha unless it is told not to, so that a description (nir, say)
-    is believed before that mark.
+    GDAL by default marks the fourth band of a byte raster as alpha, so that a description such as `nir` overrules that
+    mark.
     """
-    for band, text, meaning in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True):
-        if meaning == ColorInterp.alpha and "alpha" in (text or "alpha").lower():
+    for band, text, color in zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True):
+        if color == ColorInterp.alpha and "alpha" in (text or "alpha").lower():
             return int(band)
     return None
 
@@ -66,37 +66,38 @@ def alpha_band(dataset: Any) -> int | None:
 def pick_bands(
     source: str, names: Sequence[str], alpha: int | None, wanted: Sequence[int | str] | None
 ) -> tuple[int, ...]:
-    """Numbers, from 1, of the bands wanted by number or by name; all but alpha where nothing is wanted."""
+    """Numbers, from 1, of the bands `wanted` by number or name; if None, all bands except alpha."""
     if wanted is None:
         picked = tuple(band for band in range(1, len(names) + 1) if band != alpha)
     else:
         picked = tuple(_pick(source, names, item) for item in wanted)
     if not picked:
-        raise InputError(f"{source}: has no band of imagery", hint="name one of its subdatasets, if it has some")
+        raise InputError(f"{source}: has no band of imagery", hint="if it has subdatasets, name one of these")
     if alpha in picked:
         raise InputError(
-            f"{source}: band {alpha} is alpha, a mask, and no input of a model",
-            hint=f"if it is data, say so in the file: gdal_edit.py -colorinterp_{alpha} undefined",
+            f"{source}: band {alpha} is alpha, which is a mask and no input of a model",
+            hint=f"if it holds data, mark it so in the file: gdal_edit.py -colorinterp_{alpha} undefined",
         )
     return picked
 
 
 def _pick(source: str, names: Sequence[str], wanted: int | str) -> int:
-    known = f"{source}: has {len(names)} bands ({', '.join(names)})"
+    """Number, from 1, of the band `wanted` by number or name."""
+    bands = f"{source}: has {len(names)} bands ({', '.join(names)})"
     if isinstance(wanted, int):
         if not 1 <= wanted <= len(names):
-            raise InputError(f"{known}, band {wanted} was asked for", hint="bands are counted from 1")
+            raise InputError(f"{bands}, band {wanted} was asked for", hint="bands are counted from 1")
         return wanted
     (number,) = find_bands(names, [wanted])
     if number is None:
-        raise InputError(f"{known}, none of them called {shown(wanted)}, or several", hint="pick by number with -b")
+        raise InputError(f"{bands}, none or several of them called {shown(wanted)}", hint="pick by number with -b")
     return number
 
 
 def check_whole(source: str, dataset: Any) -> None:
-    """Refuse a file that ends before its pixels do: the blocks' places are compared with its size, the last is read."""
+    """Refuse a truncated file: the ends of blocks are compared with the file's size, and the last block is read."""
     if dataset.driver == "GTiff" and Path(dataset.name).is_file():
-        _check_places(source, dataset, Path(dataset.name).stat().st_size)
+        _check_block_ends(source, dataset, Path(dataset.name).stat().st_size)
     try:
         dataset.read(dataset.count, window=last_block(dataset))
     except FAILURES as error:
@@ -107,33 +108,34 @@ def check_whole(source: str, dataset: Any) -> None:
 
 
 def last_block(dataset: Any) -> RasterioWindow:
-    """The window of the last block of an open dataset's last band."""
+    """The window of the last block in the last band of an open dataset."""
     height, width = dataset.block_shapes[-1]
     row, col = (dataset.height - 1) // height * height, (dataset.width - 1) // width * width
     return RasterioWindow(col, row, dataset.width - col, dataset.height - row)
 
 
-def _check_places(source: str, dataset: Any, size: int) -> None:
+def _check_block_ends(source: str, dataset: Any, size: int) -> None:
+    """Refuse a GeoTIFF in whose index a block ends beyond `size`, the bytes of the file."""
     height, width = dataset.block_shapes[0]
     rows, cols = -(-dataset.height // height), -(-dataset.width // width)
     count = rows * cols
-    # an odd step visits all columns of the grid of blocks in turn; the last block is always among those looked at
-    step = max(1, count // _LOOKUPS) | 1
+    # an odd step visits all columns of the grid of blocks in turn; the last block is always checked
+    step = max(1, count // _MAX_LOOKUPS) | 1
     for band in {1, dataset.count}:
-        for place in {*range(0, count, step), count - 1}:
-            row, col = divmod(place, cols)
+        for index in {*range(0, count, step), count - 1}:
+            row, col = divmod(index, cols)
             end = block_item(dataset, "OFFSET", row, col, band) + block_item(dataset, "SIZE", row, col, band)
             if end > size:
                 raise InputError(
-                    f"{source}: is truncated, {size} bytes found, at least {end} wanted",
+                    f"{source}: is truncated, found {size} bytes, wanted at least {end}",
                     hint="copy or download it again",
                 )
 
 
 def color_kind(source: str) -> Literal["gray", "palette", "bands"]:
-    """Whether a file has one band of grey values, one of indices into a palette, or several; alpha is no band."""
+    """Whether a file has one band of grey values, one band of palette indices, or several bands, without alpha."""
     with reading(source) as dataset:
-        kinds = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
-    if len(kinds) != 1:
+        colors = [color for color in dataset.colorinterp if color != ColorInterp.alpha]
+    if len(colors) != 1:
         return "bands"
-    return "palette" if kinds[0] == ColorInterp.palette else "gray"
+    return "palette" if colors[0] == ColorInterp.palette else "gray"

@@ -1,4 +1,4 @@
-"""Read a vector file of any kind: whatever is wrong with it is one `InputError` that names it."""
+"""Read a vector file of any format; every failure becomes an `InputError` that names the file."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from shapely.errors import ShapelyError
 
 from co2s_cli.errors import InputError
-from co2s_cli.files import check_beside, check_readable
+from co2s_cli.files import check_companions, check_readable
 from co2s_cli.geo.gdal import first_line
 from co2s_cli.limits import MAX_COORDINATE
 
 VECTORS = frozenset({".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
 """Suffixes of vector files; every other label file is a raster."""
 
-# pyogrio's and pyproj's errors are RuntimeErrors, pyarrow's are ValueErrors; metadata of another shape raise the others
+# pyogrio and pyproj raise RuntimeErrors, pyarrow raises ValueErrors; metadata of an unexpected form raises the others
 _FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ShapelyError)
 
 
 def is_vector(path: Path) -> bool:
-    """Whether a file holds polygons, by its suffix."""
+    """Whether a file is a vector file, by its suffix."""
     return path.suffix.lower() in VECTORS
 
 
@@ -29,7 +29,7 @@ def read_polygons(path: Path) -> Any:
     """The polygons in a vector file, as a GeoDataFrame.
 
     Raises:
-        InputError: missing, unreadable, or without polygons.
+        InputError: the file is missing, cannot be read, or holds no polygon.
     """
     frame = read_features(path, "polygons")
     kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
@@ -37,21 +37,22 @@ def read_polygons(path: Path) -> Any:
     if polygons.empty:
         raise InputError(
             f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
-            hint="points of a sample are for `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
+            hint="for the points of a sample use `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
         )
     return polygons
 
 
 def read_features(path: Path, wanted: str) -> Any:
-    """All features in a vector file, as a GeoDataFrame; `wanted` is the word of messages for what they should be.
+    """All features in a vector file, as a GeoDataFrame; messages call the features `wanted`, such as "polygons".
 
     Raises:
-        InputError: missing, unreadable, of several layers, without geometry, or with coordinates out of this world.
+        InputError: the file is missing, cannot be read, has several layers or no geometry, or has coordinates beyond
+            `MAX_COORDINATE`.
     """
-    import geopandas  # slow to import, and only wanted where vectors are given
+    import geopandas  # slow to import, and needed for vector files only
 
     check_readable(path)
-    check_beside(path)
+    check_companions(path)
     try:
         frame = _table(path)
         if not isinstance(frame, geopandas.GeoDataFrame):
@@ -64,29 +65,29 @@ def read_features(path: Path, wanted: str) -> Any:
 
 
 def to_crs(features: Any, wkt: str, path: Path) -> Any:
-    """Features of `path` (a series or a table) in the CRS `wkt`.
+    """Features of the file `path` (a GeoSeries or a GeoDataFrame), reprojected to the CRS `wkt`.
 
     Raises:
-        InputError: they have no CRS, or no coordinates in that one.
+        InputError: the features have no CRS, or some of their places have no coordinates in `wkt`.
     """
     if features.crs is None:
         raise no_crs(path)
     try:
-        moved = features.to_crs(wkt)
+        reprojected = features.to_crs(wkt)
     except _FAILURES as error:
         raise InputError(f"{path}: cannot be brought to the scene's CRS ({first_line(error)})") from error
-    if not np.isfinite(moved.total_bounds).all():
-        raise InputError(f"{path}: has places that the scene's CRS has no coordinates for")
-    return moved
+    if not np.isfinite(reprojected.total_bounds).all():
+        raise InputError(f"{path}: has places without coordinates in the scene's CRS")
+    return reprojected
 
 
 def no_crs(path: Path) -> InputError:
-    """What is wrong with a file of features that could lie anywhere."""
-    return InputError(f"{path}: does not say its CRS", hint="write it with a CRS, for example as GeoPackage")
+    """The error for a vector file without a CRS."""
+    return InputError(f"{path}: has no CRS", hint="write it with a CRS, for example as GeoPackage")
 
 
 def _table(path: Path) -> Any:
-    """The features of the one layer that has geometry."""
+    """The features of the only layer that has geometry; None if there is none."""
     import geopandas
     import pyogrio
 

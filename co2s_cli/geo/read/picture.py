@@ -1,4 +1,4 @@
-"""Rasters in few pixels, as pictures show them: north up, all on one grid."""
+"""Decimated rasters for pictures: north up, all on one grid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def picture_shape(grid: Grid, max_size: int) -> tuple[int, int]:
 
 
 def north_up(grid: Grid) -> Grid:
-    """The same grid with its first row in the north."""
+    """The grid of the same pixels with rows counted from the north."""
     if grid.transform.e <= 0:
         return grid
     flipped: Any = grid.transform @ Affine(1, 0, 0, 0, -1, grid.height)
@@ -32,28 +32,32 @@ def north_up(grid: Grid) -> Grid:
 
 
 def read_class_ids(source: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """A class raster decimated to `shape`, from its overviews, north up; `IGNORE` where there is no class."""
+    """(`shape`) class ids of a class raster, decimated from its overviews, north up; `IGNORE` where it has no class."""
     return np.asarray(_read(source, shape, Resampling.nearest).filled(IGNORE), np.uint8)
 
 
 def read_fractions(source: str, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Amounts from 0 to 1, the mean of the pixels behind each of `shape`, north up; NaN where there is none."""
+    """(`shape`) means of a raster of amounts from 0 to 1, north up; NaN where no pixel has a value."""
     with reading(source) as dataset:
         scale = float(dataset.scales[0])
     return np.asarray((_read(source, shape, Resampling.average).astype(np.float32) * scale).filled(np.nan), np.float32)
 
 
 def read_photo(scene: Scene, max_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A scene as a picture (h, w, 3) and where it is valid (h, w), north up."""
+    """A scene as a picture (h, w, 3) of red, green, blue and its validity (h, w), north up."""
     patch = scene.on_original().overview(max_size)
     image = np.round(255 * stretched(scene, patch.pixels, patch.valid)).astype(np.uint8)
     return (image[::-1], patch.valid[::-1]) if scene.original.transform.e > 0 else (image, patch.valid)
 
 
 def stretched(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The image (h, w, 3) in [0, 1], stretched between its 2nd and 98th percentile; white where it is not valid."""
-    known = {name.lower(): position for position, name in enumerate(scene.names)}
-    colors = [known[name] for name in ("red", "green", "blue") if name in known]
+    """A picture (h, w, 3) in [0, 1] of `pixels` (bands, h, w), white where not valid.
+
+    Each band is stretched between its 2nd and 98th percentile. Bands are red, green and blue if the scene has these
+    names, else the first three, else the first one three times.
+    """
+    band_of_name = {name.lower(): position for position, name in enumerate(scene.names)}
+    colors = [band_of_name[name] for name in ("red", "green", "blue") if name in band_of_name]
     chosen = colors if len(colors) == 3 else [0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]
     image = np.ones((*valid.shape, 3))
     for channel, band in enumerate(chosen):
@@ -64,7 +68,7 @@ def stretched(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> N
 
 
 def _read(source: str, shape: tuple[int, int], resampling: Resampling) -> Any:
-    """Band 1 decimated to `shape`, a masked array, north up."""
+    """Band 1 decimated to `shape` (rows, columns), north up, as a masked array."""
     with reading(source) as dataset:
         try:
             band = dataset.read(1, out_shape=shape, resampling=resampling, masked=True)

@@ -1,4 +1,4 @@
-"""Which of the rasters that a command line names are scenes."""
+"""Tell scenes from maps and labels that co2s itself has written, among the rasters that a command line names."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ log = logging.getLogger(__name__)
 def scene_sources(arguments: Iterable[str]) -> list[str]:
     """Every scene that the arguments name, as `expand_sources`, without maps and labels that co2s itself has written.
 
-    A glob over a folder takes these in; a raster that is named alone is taken for what the user says it is.
+    A folder or a glob may contain such outputs; a raster that is named alone is always taken as a scene.
     """
     sources = expand_sources(arguments)
-    made = _made_among(sources)
-    return [source for source in sources if source not in made]
+    outputs = _written_by_co2s(sources)
+    return [source for source in sources if source not in outputs]
 
 
 def tell_left_out(arguments: Iterable[str]) -> None:
     """Log which rasters `scene_sources` leaves out."""
-    made = _made_among(expand_sources(arguments))
-    if made:
-        few = ", ".join(made[:3]) + (f" and {len(made) - 3} more" if len(made) > 3 else "")
-        log.warning("left out, because co2s made %s as map or labels: %s", "it" if len(made) == 1 else "them", few)
+    outputs = _written_by_co2s(expand_sources(arguments))
+    if outputs:
+        few = ", ".join(outputs[:3]) + (f" and {len(outputs) - 3} more" if len(outputs) > 3 else "")
+        log.warning("not read as scenes, because co2s wrote them as maps or labels: %s", few)
 
 
-def _made_among(sources: Sequence[str]) -> list[str]:
-    """Those of several sources that co2s has written; none where it has written all of them."""
+def _written_by_co2s(sources: Sequence[str]) -> list[str]:
+    """The sources that co2s has written; none if there is a single source, or if co2s has written all of them."""
     if len(sources) < 2:
         return []
-    made = [source for source in sources if is_local(source) and _is_made(source)]
-    return made if len(made) < len(sources) else []
+    outputs = [source for source in sources if is_local(source) and _is_output(source)]
+    return outputs if len(outputs) < len(sources) else []
 
 
-def _is_made(source: str) -> bool:
-    """Whether a raster has one band and says that co2s has written it; one that cannot be read is told in its turn."""
+def _is_output(source: str) -> bool:
+    """Whether a raster has one band and a tag of co2s; False if it cannot be read, which is reported elsewhere."""
     try:
         with reading(source) as dataset:
             return dataset.count == 1 and any(name.lower().startswith("co2s_") for name in dataset.tags())

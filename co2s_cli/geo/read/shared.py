@@ -1,4 +1,4 @@
-"""Decoded blocks of one raster, shared by the threads that read it: GDAL keeps those of each handle by themselves."""
+"""A cache of decoded blocks of one raster, shared by the threads that read it: GDAL's own cache is kept per handle."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ from numpy.typing import NDArray
 from co2s_cli.tiling import Window
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
-"""Samples (bands, h, w), whatever they hold where they are not valid, and validity (h, w), True = valid."""
+"""Samples (bands, h, w), arbitrary where not valid, and validity (h, w), True = valid."""
 
-SIDE, STRIP = 256, 64
-"""Blocks are joined into pieces of at least so many rows and columns; into so many rows where they are very wide."""
+PIECE_SIDE = 256
+"""Least number of rows and of columns of a piece. A piece, the unit of the cache, consists of whole blocks."""
 
-_WIDE = 4096
-"""Columns from which on a block is very wide: mostly a row of the raster."""
+WIDE_PIECE_ROWS = 64
+"""Least number of rows of a piece whose blocks are wider than `_WIDE_COLUMNS`."""
 
-KEPT = 8
-"""A cache that holds fewer pieces than this is of no use."""
+_WIDE_COLUMNS = 4096
+"""A block of more columns is mostly a whole row of the raster."""
+
+MIN_PIECES = 8
+"""A cache that holds fewer pieces is useless."""
 
 Piece = tuple[int, int]
-"""Row and column of a piece of the raster."""
+"""Row and column of a piece in the lattice of pieces of the raster."""
 
 
 class SharedBlocks:
-    """The pieces used last, each read by one thread, whatever thread asks for it first."""
+    """A cache of the most recently used pieces; a piece is read by the thread that first asks for it."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: bytes to hold; pieces on their way to a reader come on top."""
-        self._limit = limit
+        """`limit`: bytes of the cached pieces; pieces that are being read come on top."""
+        self._limit_bytes = limit
         self._lock = threading.Lock()
         self._pieces: OrderedDict[Piece, Future[Pixels]] = OrderedDict()
-        self._held = 0
+        self._held_bytes = 0
 
     def pieces(self, wanted: list[Piece], read: Callable[[Piece], Pixels]) -> list[Pixels]:
-        """The wanted pieces; those that no thread has begun are read here, those that others read are waited for."""
+        """The wanted pieces: from the cache, by `read`, or by waiting for another thread that is reading the piece."""
         futures, missing = [], []
         with self._lock:
             for piece in wanted:
@@ -55,7 +58,7 @@ class SharedBlocks:
         return [future.result() for future in futures]
 
     def _fill(self, piece: Piece, future: Future[Pixels], read: Callable[[Piece], Pixels]) -> None:
-        """Read a piece for all who wait for it; one that cannot be read is not kept."""
+        """Read a piece for all threads that wait for it; a piece that cannot be read leaves the cache."""
         try:
             pixels = read(piece)
         except BaseException as error:  # noqa: BLE001 - raised in every thread that waits for it
@@ -65,29 +68,30 @@ class SharedBlocks:
             return
         future.set_result(pixels)
         with self._lock:
-            self._held += _size(pixels)
+            self._held_bytes += _size(pixels)
             self._drop()
 
     def _drop(self) -> None:
-        """Forget the pieces used longest ago until the rest fits; those that are being read stay."""
+        """Drop the least recently used pieces until the rest fits; pieces that are being read stay."""
         for piece in [piece for piece, future in self._pieces.items() if future.done()]:
-            if self._held <= self._limit:
+            if self._held_bytes <= self._limit_bytes:
                 return
-            self._held -= _size(self._pieces.pop(piece).result())
+            self._held_bytes -= _size(self._pieces.pop(piece).result())
 
 
 def _size(pixels: Pixels) -> int:
+    """Bytes of a piece."""
     return pixels[0].nbytes + pixels[1].nbytes
 
 
 def piece_shape(block_shape: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a piece of a raster of `shape`: whole blocks."""
-    (height, width), least = block_shape, STRIP if block_shape[1] > _WIDE else SIDE
-    return min(-(-least // height) * height, shape[0]), min(-(-SIDE // width) * width, shape[1])
+    """Rows and columns of a piece, whole blocks, of a raster of `shape`."""
+    (height, width), least_rows = block_shape, WIDE_PIECE_ROWS if block_shape[1] > _WIDE_COLUMNS else PIECE_SIDE
+    return min(-(-least_rows // height) * height, shape[0]), min(-(-PIECE_SIDE // width) * width, shape[1])
 
 
 def assembled(window: Window, piece: tuple[int, int], read: Callable[[list[Piece]], list[Pixels]]) -> Pixels:
-    """The pixels of a window, put together of the pieces around it; the arrays are the caller's own."""
+    """The pixels of a window, copied from the pieces of shape `piece` that `read` gives into new arrays."""
     rows = range(window.row // piece[0], (window.bottom - 1) // piece[0] + 1)
     cols = range(window.col // piece[1], (window.right - 1) // piece[1] + 1)
     wanted = [(row, col) for row in rows for col in cols]
@@ -96,14 +100,14 @@ def assembled(window: Window, piece: tuple[int, int], read: Callable[[list[Piece
     valid = np.empty((window.height, window.width), np.bool_)
     for (row, col), (part, part_valid) in zip(wanted, parts, strict=True):
         top, left = row * piece[0], col * piece[1]
-        to_rows, from_rows = _shared(window.row, window.bottom, top, top + part.shape[1])
-        to_cols, from_cols = _shared(window.col, window.right, left, left + part.shape[2])
-        samples[:, to_rows, to_cols] = part[:, from_rows, from_cols]
-        valid[to_rows, to_cols] = part_valid[from_rows, from_cols]
+        dst_rows, src_rows = _overlap(window.row, window.bottom, top, top + part.shape[1])
+        dst_cols, src_cols = _overlap(window.col, window.right, left, left + part.shape[2])
+        samples[:, dst_rows, dst_cols] = part[:, src_rows, src_cols]
+        valid[dst_rows, dst_cols] = part_valid[src_rows, src_cols]
     return samples, valid
 
 
-def _shared(start: int, stop: int, first: int, last: int) -> tuple[slice, slice]:
-    """What a window `start` … `stop` and a piece `first` … `last` share, as seen from the window and the piece."""
+def _overlap(start: int, stop: int, first: int, last: int) -> tuple[slice, slice]:
+    """The overlap of a window `start` … `stop` and a piece `first` … `last`, as a slice of each."""
     low, high = max(start, first), min(stop, last)
     return slice(low - start, high - start), slice(low - first, high - first)

@@ -1,1 +1,1 @@
-"""Rasters, vectors and pictures out, whole or not at all."""
+"""Write rasters, vectors and pictures, each whole or not at all."""

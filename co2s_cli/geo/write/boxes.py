@@ -1,4 +1,4 @@
-"""Write boxes that a person fills in or draws in, with the style that shows what is left to do."""
+"""Write boxes in which a person draws labels or to which a person assigns classes, with a QGIS style for that work."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.write import styles, vector
 
 CLASS = "class"
-"""Field to fill in."""
+"""Name of the empty field for the class that a person assigns."""
 
 
 def write_boxes(
     path: Path, corners: NDArray[np.int64], side: int, *, grid: Grid, classes: ClassMap, fields: Mapping[str, Any]
 ) -> Path:
-    """Write a box of `side` pixels at each of `corners` (n; row, column of its first pixel); the path of its style.
+    """Write a box of `side` × `side` pixels at each of `corners` and a style; the path of the style.
 
-    Fields: `rank` from 1, an empty `class`, and `fields`, columns (n) by name.
+    Fields of the file are `rank` from 1, an empty `class`, and those of `fields`.
+
+    Args:
+        path: Vector file to write.
+        corners: (n, 2) row and column of the first pixel of each box.
+        side: Side of a box in pixels.
+        grid: Grid of the pixels.
+        classes: Classes from which the person chooses.
+        fields: Further columns (n) by name.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is no room or no permission.
     """
     rows, cols = corners[:, 0, None], corners[:, 1, None]
     x, y = grid.at(cols + side * np.array([0, 1, 1, 0, 0]), rows + side * np.array([0, 0, 1, 1, 0]))

@@ -1,4 +1,4 @@
-"""Finished tiles (small GeoTIFFs) → one Cloud-Optimized GeoTIFF, through a virtual raster of GDAL."""
+"""Join finished tiles (small GeoTIFFs) into one Cloud-Optimized GeoTIFF, by way of a virtual raster of GDAL."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from co2s_cli.tiling import Window
 
 
 def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[str, str]) -> None:
-    """Write bands (bands, rows, columns) as a GeoTIFF without georeference, with its checksum.
+    """Write `bands` (bands, rows, columns) as a GeoTIFF without georeference, with a checksum of itself.
 
-    GDAL compresses outside of Python's global lock, so that threads can write at the same time.
+    GDAL compresses without holding Python's global lock, so that threads can write at the same time.
 
     Raises:
         OutputError: the file cannot be written.
@@ -44,7 +44,7 @@ def write_tile(path: Path, bands: NDArray[Any], *, nodata: float, tags: Mapping[
 
 
 def tile_tags(path: Path) -> dict[str, str] | None:
-    """The tags of a tile; None where there is no file, or one that is not whole."""
+    """The tags of a tile; None if the file is missing, truncated or unreadable."""
     try:
         with reading(str(path)) as dataset:
             check_whole(str(path), dataset)
@@ -54,7 +54,7 @@ def tile_tags(path: Path) -> dict[str, str] | None:
 
 
 def read_tile(path: Path, top: int, bottom: int) -> NDArray[Any]:
-    """Rows `top` … `bottom` of a tile, (bands, rows, columns)."""
+    """(bands, rows, columns) rows `top` … `bottom` - 1 of a tile."""
     with reading(str(path)) as dataset:
         return np.asarray(dataset.read(window=RasterioWindow(0, top, dataset.width, bottom - top)))
 
@@ -68,7 +68,7 @@ def make_mosaic(
     tags: Mapping[str, str],
     creation: Mapping[str, str],
 ) -> None:
-    """Make the unfinished file `part` a COG of tiles that cover the grid and lie in one folder."""
+    """Write the unfinished file `part`, a COG, from tiles by window; the tiles cover the grid and lie in one folder."""
     folder = next(iter(tiles.values())).parent
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as scratch:
         virtual = Path(scratch) / "tiles.vrt"
@@ -82,9 +82,9 @@ def make_mosaic(
 
 
 def _source(window: Window, tile: Path, band: Mapping[str, str]) -> ElementTree.Element:
-    """The XML of a tile as a source of one band of a virtual raster.
+    """The XML element of a tile as a source of one band, with the XML attributes `band`, of a virtual raster.
 
-    `SourceProperties` spare GDAL to open every tile when the virtual raster is opened.
+    Thanks to `SourceProperties` GDAL need not open every tile when it opens the virtual raster.
     """
     source = ElementTree.Element("SimpleSource")
     ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = f"../{tile.name}"

@@ -1,4 +1,4 @@
-"""Write the points of a sample, to be filled in by a person, with the style that shows what is left to do."""
+"""Write the points of a sample, to which a person assigns classes, with a QGIS style for that work."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.write import styles, vector
 
 CLASS = "class"
-"""Field to fill in."""
+"""Name of the empty field for the class that a person assigns."""
 
 
-def write_points(path: Path, places: NDArray[np.int64], *, grid: Grid, classes: ClassMap, drawn_as: str) -> Path:
-    """Write a point at the centre of each pixel of `places` (n; class id, row, column); returns the path of its style.
+def write_points(path: Path, sample: NDArray[np.int64], *, grid: Grid, classes: ClassMap, map_class_field: str) -> Path:
+    """Write a point at the centre of each pixel of a sample and a style; the path of the style.
 
-    Fields: `number`, an empty `class`, and `drawn_as`, the class of the map.
+    Fields of the file are `number` from 1, an empty `class`, and `map_class_field`, the name of the map's class.
+
+    Args:
+        path: Vector file to write.
+        sample: (n, 3) class id on the map, row, column of each pixel.
+        grid: Grid of the map.
+        classes: Classes of the map.
+        map_class_field: Name of the field with the map's class.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is no room or no permission.
     """
-    class_ids, rows, cols = places.T
+    class_ids, rows, cols = sample.T
     x, y = grid.at(cols + 0.5, rows + 0.5)
     fields = {
-        "number": np.arange(1, len(places) + 1, dtype=np.int32),
-        CLASS: np.full(len(places), None, object),
-        drawn_as: np.array(classes.names, object)[class_ids],
+        "number": np.arange(1, len(sample) + 1, dtype=np.int32),
+        CLASS: np.full(len(sample), None, object),
+        map_class_field: np.array(classes.names, object)[class_ids],
     }
     table = vector.Table(shapely.to_wkb(shapely.points(x, y)), fields)
     crs = None if grid.crs is None else grid.crs.to_wkt()

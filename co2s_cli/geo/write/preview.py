@@ -1,4 +1,4 @@
-"""A picture of a map: its classes over the image, with legend, scale bar and areas. Only overviews are read."""
+"""Draw a preview of a map: its classes over the image, with legend, scale bar and areas. Only overviews are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE, ClassMap
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read.picture import stretched
@@ -22,22 +22,23 @@ from co2s_cli.geo.read.scene import Scene
 
 _DPI = 100
 _LEGEND_INCHES = 3.2
+"""Width of the legend."""
 _OPACITY = 0.6
-"""Of the map over the image."""
+"""Opacity of the map over the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassArea:
-    """How much of a map one class covers."""
+    """The area of one class on a map."""
 
     share: float
-    """Share of the mapped area, without nodata."""
+    """Area of the class divided by that of all classes, without nodata."""
     square_metres: float | None
-    """None where the CRS does not say how large a pixel is."""
+    """None if the CRS does not determine the size of a pixel."""
 
 
 def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap, max_size: int = 1200) -> None:
-    """Draw the map at `map_path` over its scene as a PNG whose picture measures at most `max_size` pixels."""
+    """Draw the map at `map_path` over its scene as a PNG; the picture's longer side has up to `max_size` pixels."""
     original = scene.on_original()
     patch = original.overview(max_size)
     shape = patch.valid.shape
@@ -47,19 +48,19 @@ def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap
     _draw_picture(picture, original.grid, stretched(original, patch.pixels, patch.valid), _overlay(labels, classes))
     _draw_scale(picture, original.grid, shape)
     _draw_legend(legend, classes, class_areas(labels, original.grid, classes), title=map_path.name)
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, format="png")
 
 
 def read_labels(map_path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """The map decimated to `shape`, from its overviews."""
+    """(`shape`) class ids of the map, decimated from its overviews."""
     with reading(str(map_path)) as dataset:
         labels: NDArray[np.uint8] = dataset.read(1, out_shape=shape)
     return labels
 
 
 def class_areas(labels: NDArray[np.uint8], grid: Grid, classes: ClassMap) -> list[ClassArea]:
-    """Area of each class of a map on `grid`, from its class ids decimated to `labels` (h, w); `IGNORE` is no class."""
+    """Area of each class of a map on `grid`, estimated from `labels` (h, w), its decimated class ids."""
     decimated = grid.scaled(*labels.shape)
     per_pixel = decimated.pixel_areas()
     weight = np.ones(len(labels)) if per_pixel is None else per_pixel
@@ -69,20 +70,20 @@ def class_areas(labels: NDArray[np.uint8], grid: Grid, classes: ClassMap) -> lis
 
 
 def _figure(grid: Grid, shape: tuple[int, int]) -> Figure:
-    """A figure of two axes: the picture, one pixel of `shape` a pixel, and the legend on its right."""
+    """A figure with two axes: the picture, whose columns are drawn one to one, and the legend on its right."""
     ground = grid.scaled(*shape).ground_size()
-    stretch = ground[1] / ground[0] if ground else 1.0  # a pixel of degrees is higher than wide
-    wide, high = max(shape[1] / _DPI, 2.0), max(shape[0] * stretch / _DPI, 2.0)
-    figure = Figure(figsize=(wide + _LEGEND_INCHES, high))
+    stretch = ground[1] / ground[0] if ground else 1.0  # a pixel in degrees is higher than wide on the ground
+    width, height = max(shape[1] / _DPI, 2.0), max(shape[0] * stretch / _DPI, 2.0)  # inches of the picture
+    figure = Figure(figsize=(width + _LEGEND_INCHES, height))
     FigureCanvasAgg(figure)
-    share = wide / (wide + _LEGEND_INCHES)
+    share = width / (width + _LEGEND_INCHES)
     figure.add_axes((0, 0, share, 1)).set_axis_off()
     figure.add_axes((share, 0, 1 - share, 1)).set_axis_off()
     return figure
 
 
 def _overlay(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.float64]:
-    """(h, w, 4) red, green, blue and opacity in [0, 1] of the map; transparent where it has no class."""
+    """(h, w, 4) red, green, blue and opacity in [0, 1] of the map; transparent where the map has no class."""
     table = np.zeros((256, 4))
     table[: len(classes), :3] = np.array(classes.colors) / 255
     table[: len(classes), 3] = _OPACITY
@@ -97,7 +98,7 @@ def _draw_picture(axes: Any, grid: Grid, image: NDArray[np.float64], overlay: ND
 
 
 def _draw_scale(axes: Any, grid: Grid, shape: tuple[int, int]) -> None:
-    """A scale bar of a round length in the lower left corner; none where the CRS does not say how long a pixel is."""
+    """Draw a scale bar of a round length in the lower left corner; none if the size of a pixel is not known."""
     ground = grid.scaled(*shape).ground_size()
     if ground is None:
         return
@@ -111,6 +112,7 @@ def _draw_scale(axes: Any, grid: Grid, shape: tuple[int, int]) -> None:
 
 
 def _draw_legend(axes: Any, classes: ClassMap, areas: list[ClassArea], *, title: str) -> None:
+    """Draw a title and, for each class, its colour, name and area."""
     step = min(0.07, 0.86 / max(1, len(classes)))
     axes.text(0.06, 0.96, _shortened(title, 34), fontsize=10, weight="bold", va="center", transform=axes.transAxes)
     for position, (item, area) in enumerate(zip(classes.classes, areas, strict=True)):
@@ -122,11 +124,12 @@ def _draw_legend(axes: Any, classes: ClassMap, areas: list[ClassArea], *, title:
 
 
 def _shortened(text: str, length: int) -> str:
+    """`text` cut in the middle to `length` characters."""
     return text if len(text) <= length else f"{text[: length - 9]}…{text[-8:]}"
 
 
 def round_length(limit: float) -> float:
-    """The longest of 1, 2 and 5 times a power of ten that is not above `limit`."""
+    """The largest number of the form 1, 2 or 5 times a power of ten that does not exceed `limit`."""
     power = 10.0 ** math.floor(math.log10(limit))
     return max(factor * power for factor in (1, 2, 5) if factor * power <= limit * (1 + 1e-9))
 
@@ -136,7 +139,7 @@ def _show_length(metres: float) -> str:
 
 
 def show_area(area: ClassArea) -> str:
-    """An area as text: hectares or km² where they are known, and the share in %."""
+    """An area as text: hectares or km² if known, and the share in %."""
     percent = f"{area.share:.1%}"
     if area.square_metres is None:
         return percent

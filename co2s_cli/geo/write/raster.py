@@ -1,4 +1,4 @@
-"""Write rasters, whole or not at all: Cloud-Optimized GeoTIFFs with names and colours, and imagery."""
+"""Write rasters, whole or not at all: maps as Cloud-Optimized GeoTIFFs with names and colours, and imagery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, InputError, OutputError
-from co2s_cli.files import appearing, clear_leftovers
+from co2s_cli.files import atomic_file, clear_leftovers
 from co2s_cli.geo.checksum import CHECKSUM_TAG, UNSET, store_checksum
 from co2s_cli.geo.gdal import FAILURES, first_line, open_dataset, reading
 from co2s_cli.geo.grid import Grid
@@ -32,27 +32,27 @@ from co2s_cli.geo.write import styles
 log = logging.getLogger(__name__)
 
 BLOCK = 512
-"""Side of the blocks of everything that is written."""
+"""Side in pixels of the blocks of maps."""
 
 TILED = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "zstd", "zstd_level": 1,
          "interleave": "pixel"}  # fmt: skip
-"""Options of GeoTIFFs that are read once more and then removed: zstd takes a sixth of the time of deflate."""
+"""Options of temporary GeoTIFFs, which are read once and then removed: zstd takes a sixth of the time of deflate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What the bands of a raster hold and how they are stored."""
+    """Content and storage of the bands of a raster."""
 
     names: tuple[str, ...]
     """Description of each band."""
     dtype: Literal["uint8", "float32"]
     nodata: float
     resampling: Literal["mode", "average"]
-    """How overviews are made."""
+    """How overviews are computed."""
     scale: float = 1.0
-    """Stored value × scale is the true one; GDAL and QGIS apply it."""
+    """True value / stored value; GDAL and QGIS apply it."""
     classes: ClassMap | None = None
-    """The classes of a class raster: they bring palette, names and style."""
+    """The classes of a class raster, from which palette, names and style are written; None for rasters of amounts."""
 
 
 def class_layer(classes: ClassMap) -> Layer:
@@ -61,33 +61,34 @@ def class_layer(classes: ClassMap) -> Layer:
 
 
 def fraction_layer(name: str, dtype: Literal["uint8", "float32"] = "uint8") -> Layer:
-    """One band of amounts from 0 to 1: uint8 `STEPS`-ths, nodata 255, that GDAL scales, or float32, nodata NaN."""
+    """One band of amounts p in [0, 1]: round(p · `STEPS`) as uint8 with nodata 255, or float32 with nodata NaN."""
     return _fractions((name,), dtype)
 
 
 def probability_layer(classes: ClassMap, dtype: Literal["uint8", "float32"]) -> Layer:
-    """One band per class: uint8 `STEPS`-ths, nodata 255, or float32, nodata NaN."""
+    """One band of probabilities for each class, stored as in `fraction_layer`."""
     return _fractions(classes.names, dtype)
 
 
 def _fractions(names: tuple[str, ...], dtype: Literal["uint8", "float32"]) -> Layer:
+    """Bands of amounts with the given names, stored as in `fraction_layer`."""
     if dtype == "uint8":
         return Layer(names, "uint8", IGNORE, "average", scale=1 / STEPS)
     return Layer(names, "float32", float("nan"), "average")
 
 
 class RasterWriter:
-    """Takes the rows of a raster from top to bottom."""
+    """Writes the rows of a raster from top to bottom."""
 
     def __init__(self, dataset: Any, grid: Grid, layer: Layer) -> None:
         self._dataset = dataset
         self._grid = grid
         self._layer = layer
         self.rows = 0
-        """Rows written so far."""
+        """Number of rows written so far."""
 
     def write(self, row: int, array: NDArray[Any]) -> None:
-        """Write (h, width) or (bands, h, width) as rows `row` … `row + h`, which follow those written before."""
+        """Write `array` (h, width) or (bands, h, width) as the next rows, of which `row` is the first."""
         bands = array[None] if array.ndim == 2 else array
         wanted = (len(self._layer.names), self._grid.width)
         if row != self.rows or (bands.shape[0], bands.shape[2]) != wanted or row + bands.shape[1] > self._grid.height:
@@ -107,23 +108,31 @@ def raster(
     tags: Mapping[str, str],
     creation: Mapping[str, str] | None = None,
 ) -> Iterator[RasterWriter]:
-    """Write a raster: rows go to a tiled file beside `path`; at the end that becomes the COG, which then appears.
+    """Give a writer for the rows of the raster `path`, a COG that appears at the end of the `with` block.
 
-    `creation`: options of GDAL's COG driver that were checked by `cog_options`. A class raster appears together
-    with `path.aux.xml` (names) and the `.qml` of the same stem (QGIS style). After an exception nothing is left.
+    Rows are written to a tiled temporary file beside `path`, which at the end is converted to the COG. A class raster
+    appears together with `path.aux.xml` (names) and the `.qml` of the same stem (QGIS style). After an exception no
+    file is left.
+
+    Args:
+        path: File to write.
+        grid: Grid of the raster.
+        layer: Content of the bands.
+        tags: Tags of the raster.
+        creation: Options of GDAL's COG driver, checked by `cog_options`.
 
     Raises:
-        OutputError: no room, no permission, or a file that does not come out whole.
+        OutputError: there is no room or no permission, or the finished file is not whole.
     """
     with unfinished(path, layer) as part, rows_of_raster(part, grid, layer, tags, creation or {}) as writer:
         yield writer
 
 
 def copy_class_raster(source: Path, path: Path, grid: Grid, classes: ClassMap) -> None:
-    """Write the class raster `path`, with names and colours, from a band of bytes on the same grid.
+    """Copy the byte band of `source`, on the same grid, to the class raster `path`, with names and colours.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is no room or no permission.
     """
     with reading(str(source)) as dataset, raster(path, grid=grid, layer=class_layer(classes), tags={}) as writer:
         for row in range(0, grid.height, BLOCK):
@@ -135,7 +144,7 @@ def copy_class_raster(source: Path, path: Path, grid: Grid, classes: ClassMap) -
 def rows_of_raster(
     part: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], creation: Mapping[str, str]
 ) -> Iterator[RasterWriter]:
-    """Take all rows of a raster, then make them the unfinished file `part`."""
+    """Give a writer for all rows of a raster; at the end of the `with` block they become the COG `part`."""
     raw = part.with_suffix(".raw")
     with create_dataset(raw, grid, layer, tags, driver="GTiff", bigtiff="if_safer", **TILED) as dataset:
         writer = RasterWriter(dataset, grid, layer)
@@ -147,14 +156,14 @@ def rows_of_raster(
 
 @contextlib.contextmanager
 def unfinished(path: Path, layer: Layer) -> Iterator[Path]:
-    """Give a temporary name for a raster; at the end it and what belongs to it appear under their final names.
+    """Give a temporary name for the raster `path`; at the end the raster and its sidecar files get their final names.
 
     Raises:
-        OutputError: no room, no permission, or a file that does not come out whole.
+        OutputError: there is no room or no permission, or the finished file is not whole.
     """
     try:
         clear_leftovers(path)
-        with appearing(path) as part:
+        with atomic_file(path) as part:
             yield part
             _put_sidecars(path, part, layer)
     except (*FAILURES, OSError) as error:
@@ -162,11 +171,11 @@ def unfinished(path: Path, layer: Layer) -> Iterator[Path]:
 
 
 def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str], **options: Any) -> Any:
-    """An empty dataset open for writing: place, names, colours and tags of a raster, and room for its checksum."""
-    place = {"gcps": grid.gcps, "crs": grid.gcp_crs} if grid.gcps else {"crs": grid.crs, "transform": grid.transform}
+    """A new dataset, open for writing, with georeference, names, colours and tags, and room for its checksum."""
+    georef = {"gcps": grid.gcps, "crs": grid.gcp_crs} if grid.gcps else {"crs": grid.crs, "transform": grid.transform}
     dataset = open_dataset(
         str(path), "w", height=grid.height, width=grid.width, count=len(layer.names), dtype=layer.dtype,
-        nodata=layer.nodata, **place, **options,
+        nodata=layer.nodata, **georef, **options,
     )  # fmt: skip
     dataset.descriptions = layer.names
     dataset.scales = (layer.scale,) * len(layer.names)
@@ -179,14 +188,18 @@ def create_dataset(path: Path, grid: Grid, layer: Layer, tags: Mapping[str, str]
 def make_cog(
     source: Path, part: Path, layer: Layer, creation: Mapping[str, str], *, scratch: Path | None = None
 ) -> None:
-    """Make the unfinished file `part` a COG of the pixels of `source`, with its checksum.
+    """Write the unfinished file `part`, a COG, from the pixels of `source`, with its checksum.
 
-    `scratch` is removed as soon as possible.
+    The file `scratch` is removed as soon as it has been read.
     """
-    ids = layer.resampling == "mode"
-    # ids next to each other have no gradient to predict; amounts are so noisy that more effort costs 6 times the time
-    # for a sixth of the size
-    compression = {"COMPRESS": "DEFLATE", "PREDICTOR": "NO" if ids else "YES", "LEVEL": "6" if ids else "1"}
+    is_classes = layer.resampling == "mode"
+    # class ids have no gradients for a predictor; amounts are so noisy that level 6 takes 6 times the time of level 1
+    # and saves a sixth of the size
+    compression = {
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "NO" if is_classes else "YES",
+        "LEVEL": "6" if is_classes else "1",
+    }
     options = {
         **(compression if "COMPRESS" not in creation else {}),
         "BLOCKSIZE": str(BLOCK),
@@ -198,7 +211,7 @@ def make_cog(
     copy_raster(str(source), str(part), driver="COG", **options)
     if scratch is not None:
         scratch.unlink()
-    try:  # GDAL reports a full disk on closing at best to its log, so that the file itself is asked
+    try:  # a full disk at closing is at best a line in GDAL's log, so that the file itself is checked
         with open_dataset(str(part)) as dataset:
             check_whole(str(part), dataset)
     except InputError as error:
@@ -207,13 +220,13 @@ def make_cog(
 
 
 def _put_sidecars(path: Path, part: Path, layer: Layer) -> None:
-    """Put what belongs to a raster under its final names, before the raster itself: one that is seen is whole."""
-    for suffix in (".aux.xml", ".ovr", ".msk"):  # what belonged to a raster of this name before
+    """Write the sidecar files of the raster `path` before the raster appears, so that a visible raster is complete."""
+    for suffix in (".aux.xml", ".ovr", ".msk"):  # of an older raster with the same name
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     if layer.classes is not None:
         for target, text in styles.sidecars(path, layer.classes).items():
             if target.suffix == ".qml" and target.exists() and not styles.is_ours(target):
-                log.warning("%s: is a style of another origin and stays as it is", target)
+                log.warning("%s: is a style that co2s has not written, it is kept", target)
                 continue
             temporary = part.with_name(target.name)
             temporary.write_text(text, encoding="utf-8")
@@ -239,30 +252,35 @@ _COG_OPTIONS = {
     "SPARSE_OK": _SWITCH,
     "GEOTIFF_VERSION": "AUTO|1\\.0|1\\.1",
 }
-"""Option → what its value must match. Lossy compression would change classes, a tiling scheme the grid: neither is
-offered."""
+"""Option of GDAL's COG driver → pattern of its values. Lossy compression, which would change classes, and tiling
+schemes, which would change the grid, are not offered."""
 
 
 def cog_options(pairs: Iterable[str]) -> dict[str, str]:
-    """Options of `--co K=V` flags, by name in capitals; `ConfigError` names the first bad one."""
+    """The options of `--co K=V` flags, by name in capitals.
+
+    Raises:
+        ConfigError: names the first flag with an unknown option or a bad value.
+    """
     return dict(_parse(pair) for pair in pairs)
 
 
 def _parse(pair: str) -> tuple[str, str]:
+    """Name and value of an option K=V, both in capitals."""
     name, _, value = (part.strip().upper() for part in pair.partition("="))
     if name not in _COG_OPTIONS:
         raise ConfigError(f"--co {pair}: no such option", hint=f"known: {', '.join(sorted(_COG_OPTIONS))}")
     if not re.fullmatch(_COG_OPTIONS[name], value):
-        raise ConfigError(f"--co {pair}: wants {name}={_COG_OPTIONS[name].replace(chr(92), '')}")
+        raise ConfigError(f"--co {pair}: must be {name}={_COG_OPTIONS[name].replace(chr(92), '')}")
     return name, value
 
 
 TILE = 512
-"""Side of the tiles of everything that is written; a scene smaller than that is one tile."""
+"""Largest side in pixels of the blocks of imagery; a smaller image is one block."""
 
 
 class ImageWriter:
-    """Takes the parts of an image in any order; whole rows of tiles from top to bottom are fastest."""
+    """Writes the parts of an image in any order; whole rows of blocks from top to bottom are fastest."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -273,7 +291,7 @@ class ImageWriter:
 
 
 def north_up(height: int, width: int, *, epsg: int, west: float, north: float, resolution: float) -> Grid:
-    """A grid of square pixels of `resolution` metres, its upper left corner at (west, north)."""
+    """A grid of square pixels of `resolution` metres whose upper left corner is at (west, north)."""
     transform = Affine(resolution, 0, west, 0, -resolution, north)
     return Grid(height, width, transform, CRS.from_epsg(epsg))
 
@@ -282,31 +300,34 @@ def north_up(height: int, width: int, *, epsg: int, west: float, north: float, r
 def image(
     path: Path, *, grid: Grid, bands: tuple[str, ...], dtype: str, nodata: float, tags: Mapping[str, str]
 ) -> Iterator[ImageWriter]:
-    """Write imagery with the named bands; it appears when the block ends, and after an exception nothing is left.
+    """Give a writer for an image with the named bands, which appears at the end of the `with` block.
+
+    After an exception no file is left.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is no room or no permission.
     """
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             with _dataset(temporary, grid, bands, dtype, nodata) as dataset:
                 dataset.update_tags(**tags)
                 yield ImageWriter(dataset)
-            with reading(str(temporary)) as dataset:  # a full disk is not told when blocks are flushed on closing
+            with reading(str(temporary)) as dataset:  # GDAL raises no error if the disk is full at closing
                 check_whole(str(temporary), dataset)
         except (RasterioError, InputError) as error:
             raise OutputError(f"{path}: could not be written whole ({first_line(error)})") from error
 
 
 def _dataset(path: Path, grid: Grid, bands: tuple[str, ...], dtype: str, nodata: float) -> Any:
+    """A new GeoTIFF of imagery, open for writing."""
     # without photometric and alpha GDAL takes the fourth of four byte bands for a mask
-    meaning = {"photometric": "rgb", "alpha": "no"} if bands[:3] == ("red", "green", "blue") else {}
-    # the lowest level: the noise of a sensor packs no better with more effort
+    color_options = {"photometric": "rgb", "alpha": "no"} if bands[:3] == ("red", "green", "blue") else {}
+    # the lowest level of compression: a sensor's noise gets no smaller with more effort
     dataset = open_dataset(
         str(path), "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands), dtype=np.dtype(dtype),
         nodata=nodata, crs=grid.crs, transform=grid.transform, tiled=True, blockxsize=_block(grid.width),
         blockysize=_block(grid.height), compress="deflate", zlevel=1, predictor=2, interleave="pixel",
-        bigtiff="if_safer", num_threads="all_cpus", **meaning,
+        bigtiff="if_safer", num_threads="all_cpus", **color_options,
     )  # fmt: skip
     dataset.colorinterp = [
         ColorInterp[band] if band in ColorInterp.__members__ else ColorInterp.undefined for band in bands
@@ -316,5 +337,5 @@ def _dataset(path: Path, grid: Grid, bands: tuple[str, ...], dtype: str, nodata:
 
 
 def _block(length: int) -> int:
-    """Side of a tile: a multiple of 16, as TIFF wants it, that a small image does not exceed by much."""
+    """Side of a block along an axis of `length` pixels: at most `TILE`, and a multiple of 16 as TIFF requires."""
     return min(TILE, -(-length // 16) * 16)

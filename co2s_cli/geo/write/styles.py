@@ -1,4 +1,4 @@
-"""Names and colours of classes as GDAL and QGIS read them: palette, `.aux.xml`, and `.qml` of rasters and polygons."""
+"""Names and colours of classes in the forms of GDAL and QGIS: palette, `.aux.xml`, `.qml` of rasters and vectors."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from co2s_cli.classes import ClassMap, LandClass
-from co2s_cli.files import appearing
+from co2s_cli.files import atomic_file
 
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _TO_DO = "255,0,255,255"
-"""Outline of what is to be filled in: no imagery has much magenta."""
+"""Outline colour of features without a class yet: magenta, which is rare in imagery."""
 _OURS = {"version": "3.16"}
-"""What the root of each of our styles says; a QGIS says more: 3.16.16-Hannover."""
+"""Attributes of the root of styles written here; QGIS itself writes a longer version, such as 3.16.16-Hannover."""
 _RASTER_TAGS = ("pipe", "pipe-data-defined-properties")
+"""Elements of a `.qml` that hold the style of a raster."""
 
 
 def palette(classes: ClassMap) -> dict[int, tuple[int, int, int, int]]:
-    """Colour table of a class raster."""
+    """Colour table of a class raster: red, green, blue, opacity of each class id."""
     return {value: (*color, 255) for value, color in enumerate(classes.colors)}
 
 
 def sidecars(path: Path, classes: ClassMap) -> dict[Path, str]:
-    """What belongs beside the class raster `path`, and its text: `path.aux.xml`, and `.qml` in place of the suffix."""
+    """Paths and texts of the sidecar files of the class raster `path`: `path.aux.xml`, and `.qml` for the suffix."""
     return {path.with_name(f"{path.name}.aux.xml"): aux_xml(classes), path.with_suffix(".qml"): raster_qml(classes)}
 
 
@@ -59,13 +60,13 @@ def _text(root: ET.Element) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a style was written here: QGIS puts its own version into each that it saves."""
+    """Whether co2s has written a style; QGIS replaces the version when it saves one."""
     root = _read(path)
     return root is not None and root.attrib.items() >= _OURS.items()
 
 
 def holds_polygon_style(path: Path) -> bool:
-    """Whether a file exists that holds more than the style of a raster of the same name."""
+    """Whether a file exists that is no style, or that holds a style of polygons."""
     if not path.exists():
         return False
     root = _read(path)
@@ -73,15 +74,15 @@ def holds_polygon_style(path: Path) -> bool:
 
 
 def write_polygon_style(path: Path, classes: dict[int, LandClass]) -> None:
-    """Write a `.qml` for polygons; a raster's style in the same file stays: QGIS looks for both under one name."""
+    """Write a `.qml` for polygons and keep a raster's style in the same file, since QGIS uses one name for both."""
     old = _read(path)
     raster_style = [] if old is None else [child for child in old if child.tag in _RASTER_TAGS]
-    with appearing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(polygon_qml(classes, raster_style), encoding="utf-8")
 
 
 def polygon_qml(classes: dict[int, LandClass], raster_style: Iterable[ET.Element] = ()) -> str:
-    """A categorized renderer over the field `class_id`, one plain fill a class in its colour."""
+    """A style of polygons: a categorised renderer by the field `class_id`, with plain fills in the classes' colours."""
     root = ET.Element("qgis", version="3.16", styleCategories="Symbology")
     renderer = ET.SubElement(
         root,
@@ -101,19 +102,26 @@ def polygon_qml(classes: dict[int, LandClass], raster_style: Iterable[ET.Element
 
 
 def point_qml(classes: ClassMap, attribute: str) -> str:
-    """Points to be filled in: hollow until `attribute` holds a class, then in its colour; a form with the classes."""
+    """A style and a form for points: hollow until `attribute` has a class, then in its colour."""
     return _form_qml(classes, attribute, lambda name, color: _symbol("marker", name, "SimpleMarker", _marker(color)), 0)
 
 
 def box_qml(classes: ClassMap, attribute: str) -> str:
-    """Boxes to be filled in: an outline until `attribute` holds a class, then filled in its colour; the same form."""
+    """A style and a form for boxes: outlines until `attribute` has a class, then filled in its colour."""
     return _form_qml(classes, attribute, lambda name, color: _symbol("fill", name, "SimpleFill", _box(color)), 2)
 
 
 def _form_qml(
     classes: ClassMap, attribute: str, symbol: Callable[[str, tuple[int, int, int, int]], ET.Element], geometry: int
 ) -> str:
-    """One symbol a class, given its name and colour, and one of alpha 0 for what is to do; QGIS' number of geometry."""
+    """A style and a form for features to which a person assigns classes.
+
+    Args:
+        classes: Classes from which the person chooses.
+        attribute: Field with the name of the class.
+        symbol: Makes the symbol with a given name and colour; alpha 0 stands for features without a class.
+        geometry: QGIS's number of the geometry type: 0 for points, 2 for polygons.
+    """
     root = ET.Element("qgis", version="3.16", styleCategories="Symbology|Forms")
     _add_form(root, classes, attribute)
     renderer = ET.SubElement(
@@ -122,36 +130,38 @@ def _form_qml(
         type="categorizedSymbol", attr=attribute, symbollevels="0", enableorderby="0", forceraster="0",
     )  # fmt: skip
     categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
-    colours = [(item.name, item.name, (*item.color, 255)) for item in classes.classes]
-    for number, (value, label, color) in enumerate([*colours, ("", "to do", (255, 255, 255, 0))]):
+    entries = [(item.name, item.name, (*item.color, 255)) for item in classes.classes]
+    for number, (value, label, color) in enumerate([*entries, ("", "to do", (255, 255, 255, 0))]):
         ET.SubElement(
             categories, "category", value=value, type="string", symbol=str(number), label=label, render="true"
         )
         symbols.append(symbol(str(number), color))
     ET.SubElement(root, "blendMode").text = "0"
-    ET.SubElement(root, "layerGeometryType").text = str(geometry)  # 0: points, 2: polygons
+    ET.SubElement(root, "layerGeometryType").text = str(geometry)
     return _DOCTYPE + _text(root)
 
 
 def _box(color: tuple[int, int, int, int]) -> dict[str, str]:
+    """Properties of the symbol of a box."""
     outline = _TO_DO if color[3] == 0 else ",".join(map(str, color))
     fill = ",".join(map(str, (*color[:3], color[3] // 2)))
     return {"color": fill, "style": "solid", "outline_style": "solid", "outline_color": outline, "outline_width": "0.5"}
 
 
 def _marker(color: tuple[int, int, int, int]) -> dict[str, str]:
-    ring = _TO_DO if color[3] == 0 else "0,0,0,255"
+    """Properties of the symbol of a point."""
+    outline = _TO_DO if color[3] == 0 else "0,0,0,255"
     return {
         "name": "circle",
         "color": ",".join(map(str, color)),
-        "outline_color": ring,
+        "outline_color": outline,
         "outline_width": "0.5",
         "size": "3",
     }
 
 
 def _add_form(root: ET.Element, classes: ClassMap, attribute: str) -> None:
-    """A list of the classes to choose from, for one field."""
+    """Add a form in which the class of the field `attribute` is chosen from a list."""
     field = ET.SubElement(ET.SubElement(root, "fieldConfiguration"), "field", name=attribute)
     config = ET.SubElement(ET.SubElement(field, "editWidget", type="ValueMap"), "config")
     choices = ET.SubElement(ET.SubElement(config, "Option", type="Map"), "Option", type="List", name="map")
@@ -160,7 +170,7 @@ def _add_form(root: ET.Element, classes: ClassMap, attribute: str) -> None:
 
 
 def _fill(name: str, item: LandClass) -> ET.Element:
-    """A plain fill; no outline, so that neighbours meet as pixels do."""
+    """The symbol of a polygon: a plain fill without outline, so that neighbours touch as pixels do."""
     color = ",".join(map(str, (*item.color, 255)))
     return _symbol("fill", name, "SimpleFill", {"color": color, "style": "solid", "outline_style": "no"})
 
@@ -171,13 +181,13 @@ def _symbol(kind: str, name: str, layer_class: str, properties: Mapping[str, str
     options = ET.SubElement(layer, "Option", type="Map")
     for key, value in properties.items():
         ET.SubElement(options, "Option", name=key, type="QString", value=value)
-        ET.SubElement(layer, "prop", k=key, v=value)  # QGIS before 3.26 reads these
+        ET.SubElement(layer, "prop", k=key, v=value)  # for QGIS before 3.26
     return symbol
 
 
 def _read(path: Path) -> ET.Element | None:
-    """The root of a style file; None where it is none."""
-    if not path.is_file():  # a pipe would be waited for
+    """The root element of a style file; None if the file is missing or no XML."""
+    if not path.is_file():  # opening a pipe would wait
         return None
     try:
         return ET.parse(path).getroot()  # noqa: S314 - no external entities are resolved

@@ -27,49 +27,51 @@ from shapely.geometry.base import BaseGeometry
 
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.errors import ConfigError, OutputError
-from co2s_cli.files import appearing, appearing_folder, check_output, check_writable, clear_leftovers
+from co2s_cli.files import atomic_file, atomic_folder, check_output, check_writable, clear_leftovers
 from co2s_cli.geo.grid import Grid
 
 STDOUT = Path("-")
-"""GeoJSON lines to standard output."""
+"""Name of an output that means GeoJSON lines on standard output."""
 
 _GEOMETRY = "geometry"
+"""Name of the geometry column."""
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 _PART_FEATURES, _GROUP_FEATURES = 250_000, 25_000
-"""Features of a file, and of a group of its rows, of GeoParquet in a folder."""
+"""Number of features of each file, and of each row group, of GeoParquet in a folder."""
 _PYOGRIO_ERRORS = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorFormat:
-    """How a format of vector files is written."""
+    """How files of a vector format are written."""
 
     driver: str | None
-    """GDAL's driver; None for GeoParquet, which GDAL's wheels cannot write and Arrow can."""
+    """GDAL's driver; None for GeoParquet, which is written by Arrow because GDAL's wheels cannot."""
     lonlat: bool = False
-    """Coordinates are longitude and latitude (EPSG:4326) always, and rounded (RFC 7946)."""
+    """Whether coordinates are always longitude and latitude (EPSG:4326), and rounded (RFC 7946)."""
     dataset_options: Mapping[str, str] = field(default_factory=dict)
     layer_options: Mapping[str, str] = field(default_factory=dict)
 
 
 FORMATS = {
-    ".gpkg": VectorFormat(
-        "GPKG", dataset_options={"VERSION": "1.3"}
-    ),  # GDAL's own choice, 1.4, makes older readers warn
+    # GDAL's default, version 1.4, makes older readers warn
+    ".gpkg": VectorFormat("GPKG", dataset_options={"VERSION": "1.3"}),
     ".fgb": VectorFormat("FlatGeobuf"),
     ".parquet": VectorFormat(None),
     ".geojson": VectorFormat("GeoJSON", lonlat=True, layer_options={"RFC7946": "YES"}),
     ".geojsonl": VectorFormat("GeoJSONSeq", lonlat=True),
 }
-"""Suffix → format: all that is to be said to add one that GDAL writes."""
+"""Suffix → format. An entry is all that is needed to add a format that GDAL writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Some features: WKB and one array a field."""
+    """Some features."""
 
     geometry: NDArray[np.object_]
+    """(features) WKB."""
     fields: dict[str, NDArray[Any]]
+    """Name of each field → its values (features)."""
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -79,7 +81,7 @@ class Table:
         return Table(self.geometry[:count], {name: column[:count] for name, column in self.fields.items()})
 
     def to_arrow(self) -> Any:
-        """The same as an Arrow table; NaN is null."""
+        """The features as an Arrow table, with null for NaN."""
         columns = {_GEOMETRY: pa.array(self.geometry, pa.binary())}
         for name, column in self.fields.items():
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None, from_pandas=True)
@@ -88,20 +90,21 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What all features of an output share."""
+    """Layer, CRS, fields and geometry type, which all features of an output share."""
 
     layer: str
+    """Name of the layer."""
     crs: str | None
-    """As WKT."""
+    """CRS as WKT; None if unknown."""
     empty: Table
-    """No feature, for the names and types of the fields."""
+    """A table without features, which gives the names and types of the fields."""
     decimals: int
-    """Of longitudes and latitudes in texts."""
+    """Decimals of longitudes and latitudes in text formats."""
     geometry: Literal["Polygon", "Point"] = "Polygon"
 
 
 def format_of(out: Path) -> VectorFormat:
-    """The format of a file by its suffix, or of `STDOUT`.
+    """The format of a file by its suffix; GeoJSON lines for `STDOUT`.
 
     Raises:
         ConfigError: no format has this suffix.
@@ -109,33 +112,39 @@ def format_of(out: Path) -> VectorFormat:
     suffix = ".geojsonl" if out == STDOUT else out.suffix.lower()
     if suffix not in FORMATS:
         raise ConfigError(
-            f"{out}: the suffix tells the format, wanted is one of {' '.join(FORMATS)}, found {suffix or 'none'}"
+            f"{out}: the suffix decides the format, wanted is one of {' '.join(FORMATS)}, found {suffix or 'none'}"
         )
     return FORMATS[suffix]
 
 
 def decimals(pixel_degrees: float) -> int:
-    """Digits after the point that tell places a thousandth of a pixel apart."""
+    """Number of decimals of degrees that resolves a thousandth of a pixel."""
     return min(15, max(0, math.ceil(-math.log10(pixel_degrees)) + 3))
 
 
 def check_partitioned(out: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that holds anything, or with `overwrite` anything but parts.
+    """Check, before any work, that the folder `out` can be written: it must be missing or empty.
+
+    With `overwrite` it may also hold the files of an earlier output, `part-*.parquet`.
 
     Raises:
-        ConfigError: its suffix is that of another format.
-        OutputError: it may not be replaced, or cannot be made.
+        ConfigError: the folder's name does not end in .parquet.
+        OutputError: the folder holds other files, must not be overwritten, or cannot be created.
     """
     if out.suffix.lower() != ".parquet":
-        raise ConfigError(f"{out}/: a folder holds GeoParquet, so that its name ends in .parquet/, found {out.name}/")
+        raise ConfigError(
+            f"{out}/: an output folder holds GeoParquet, so that its name must end in .parquet/, found {out.name}/"
+        )
     try:
-        held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+        contents = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     except OSError as error:
         raise OutputError(f"{out}: cannot be read ({error.strerror})") from error
-    others = [name for name in held if not fnmatch.fnmatch(name, "part-*.parquet")]
+    others = [name for name in contents if not fnmatch.fnmatch(name, "part-*.parquet")]
     if others:
-        raise OutputError(f"{out}: holds {others[0]}, which is no part of polygons", hint="choose another name")
-    if held and not overwrite:
+        raise OutputError(
+            f"{out}: holds {others[0]}, which co2s has not written as part of polygons", hint="choose another name"
+        )
+    if contents and not overwrite:
         raise OutputError(f"{out}: exists and is not overwritten", hint="add --overwrite, or choose another name")
     if not out.is_dir():
         check_output(out, overwrite=overwrite)
@@ -144,35 +153,35 @@ def check_partitioned(out: Path, *, overwrite: bool) -> None:
 
 
 def write_partitioned(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
-    """Write features as they come to a folder of GeoParquet files, which appears when there are no more.
+    """Write a stream of features to a folder of GeoParquet files, which appears when the stream ends.
 
-    Files and groups of rows have the same number of features each, however they come, and a column `bbox` by which
-    readers pass over those that lie elsewhere.
+    Files and row groups have fixed numbers of features, independent of the sizes of the tables. A column `bbox` lets
+    readers skip row groups outside the area that they need.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is no room or no permission.
     """
-    with appearing_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for number, part in enumerate(_parts(schema, tables)):
             with (
-                appearing(folder / f"part-{number:05}.parquet") as path,
+                atomic_file(folder / f"part-{number:05}.parquet") as path,
                 parquet.ParquetWriter(path, part.schema, compression="zstd") as file,
             ):
                 file.write_table(part, _GROUP_FEATURES)
 
 
 def _parts(schema: Schema, tables: Iterator[Table]) -> Iterator[Any]:
-    """Arrow tables of `_PART_FEATURES` features each, the last one of those that are left; one at least."""
+    """Arrow tables of `_PART_FEATURES` features each; the last one has the remaining features. At least one table."""
     arrow_schema = _with_boxes(schema.empty).schema.with_metadata(_geo_metadata(schema, boxes=True))
-    waiting = arrow_schema.empty_table()
+    pending = arrow_schema.empty_table()
     written = 0
     for table in tables:
-        waiting = pa.concat_tables([waiting, _with_boxes(table).cast(arrow_schema)])
-        while len(waiting) >= _PART_FEATURES:
-            yield waiting.slice(0, _PART_FEATURES)
-            written, waiting = written + 1, waiting.slice(_PART_FEATURES)
-    if len(waiting) or not written:
-        yield waiting
+        pending = pa.concat_tables([pending, _with_boxes(table).cast(arrow_schema)])
+        while len(pending) >= _PART_FEATURES:
+            yield pending.slice(0, _PART_FEATURES)
+            written, pending = written + 1, pending.slice(_PART_FEATURES)
+    if len(pending) or not written:
+        yield pending
 
 
 def _with_boxes(table: Table) -> Any:
@@ -183,21 +192,21 @@ def _with_boxes(table: Table) -> Any:
 
 
 def write(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
-    """Write features as they come to `out`, a file that appears when there are no more, or nothing after an exception.
+    """Write a stream of features to the file `out`, which appears when the stream ends; no file after an exception.
 
     Args:
         out: File, or `STDOUT`.
-        schema: What the features share.
+        schema: Layer, CRS and fields of the features.
         tables: The features.
 
     Raises:
-        OutputError: no room, no permission, or nobody reads standard output.
+        OutputError: there is no room or no permission, or the reader of standard output has gone.
     """
     try:
         if out == STDOUT:
             _write_with_gdal("/vsistdout/", format_of(out), schema, tables)
             return
-        with appearing(out) as part:
+        with atomic_file(out) as part:
             if format_of(out).driver is None:
                 _write_parquet(part, schema, tables)
             else:
@@ -207,10 +216,10 @@ def write(out: Path, schema: Schema, tables: Iterator[Table]) -> None:
 
 
 def _write_with_gdal(path: str, target: VectorFormat, schema: Schema, tables: Iterator[Table]) -> None:
-    """Let GDAL take the features from an Arrow stream."""
+    """Write the features with GDAL, which reads them from an Arrow stream."""
     rounding = {"COORDINATE_PRECISION": str(schema.decimals)} if target.lonlat else {}
     with _stream(schema.empty, tables) as stream, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided")  # a raster without CRS is no surprise here
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # a raster may have no CRS
         pyogrio.raw.write_arrow(
             stream, path, layer=schema.layer, driver=target.driver, geometry_name=_GEOMETRY,
             geometry_type=schema.geometry, crs=schema.crs, dataset_options=dict(target.dataset_options),
@@ -220,9 +229,10 @@ def _write_with_gdal(path: str, target: VectorFormat, schema: Schema, tables: It
 
 @contextlib.contextmanager
 def _stream(empty: Table, tables: Iterator[Table]) -> Iterator[Any]:
-    """An Arrow stream of the features, which are asked for one table at a time while it is read.
+    """An Arrow stream of the features; `tables` advances one table at a time while the stream is read.
 
-    An exception on the way to a table goes through Arrow as a mere text; it is raised again when the block ends.
+    Arrow reduces an exception raised by `tables` to text; the original exception is raised at the end of the `with`
+    block.
     """
     failures: list[BaseException] = []
 
@@ -252,7 +262,7 @@ def _write_parquet(path: Path, schema: Schema, tables: Iterator[Table]) -> None:
 
 
 def _geo_metadata(schema: Schema, *, boxes: bool = False) -> dict[bytes, bytes]:
-    """What GeoParquet 1.1 says of the geometries; with `boxes`, which column holds their bounding boxes."""
+    """Metadata of GeoParquet 1.1 about the geometry column; with `boxes` also about the column of bounding boxes."""
     column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": [schema.geometry],
@@ -270,13 +280,13 @@ LabelPatch = tuple[int, int, NDArray[np.uint8]]
 
 
 def write_outlines(path: Path, patches: Iterable[LabelPatch], *, grid: Grid, classes: ClassMap) -> int:
-    """Write one polygon for each region of one class in each patch to a GeoPackage; returns their number.
+    """Write a polygon for each 4-connected region of one class in each patch to a GeoPackage; the number of polygons.
 
-    Attributes: `class`, the name, and `class_id`. The patches must not touch each other: what touches is not joined.
-    For the few percent that people label; whole maps go through the streamed vectoriser.
+    Fields are `class`, the name, and `class_id`. The patches must not touch each other, because regions are not joined
+    across patches. Meant for the few percent of a scene that people label; whole maps go through `geo/polygons`.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is no room or no permission.
     """
     regions = [region for patch in patches for region in _regions(patch, grid.transform)]
     ids = [class_id for _, class_id in regions]

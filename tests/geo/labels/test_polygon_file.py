@@ -11,7 +11,7 @@ from support.rasters import UTM
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, other_crs, overlaps, touching
+from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, intersects_grid, other_crs, overlaps
 from co2s_cli.geo.read.features import read_polygons
 
 GRID = Grid(128, 128, UTM["transform"], CRS.from_string(UTM["crs"]))
@@ -32,8 +32,8 @@ def test_attributes_tell_their_values_and_whether_they_fit():
     assert by_name["code"].values == (1, 2)
     assert by_name["code"].polygons == 3
     assert {name for name, item in by_name.items() if item.fits} == {"class", "code"}
-    assert by_name["note"].told() == "note (1 value)"
-    assert by_name["class"].told() == "class (3 values, fits)"
+    assert by_name["note"].summary() == "note (1 value)"
+    assert by_name["class"].summary() == "class (3 values, fits)"
 
 
 def test_overlaps_are_those_of_different_classes_the_largest_first():
@@ -60,7 +60,7 @@ def test_touching_are_those_that_share_ground_with_the_grid():
     shapes = in_pixels(
         "p.gpkg", geopandas.GeoDataFrame(geometry=[polygon(0, 0), polygon(200, 0)], crs=UTM["crs"]), GRID
     )
-    assert touching(shapes, GRID).tolist() == [True, False]
+    assert intersects_grid(shapes, GRID).tolist() == [True, False]
 
 
 def test_what_holds_no_polygon_is_refused(tmp_path):

@@ -143,10 +143,10 @@ def test_the_maps_size_without_a_georeference_is_taken_as_the_map(tmp_path, grid
 
 def test_names_are_those_of_the_file(tmp_path):
     path = write_raster(tmp_path / "t.tif", labels(5, 5))
-    assert truth_legend(path).told == 0
+    assert truth_legend(path).named_count == 0
     with rasterio.open(path, "r+") as dataset:
         dataset.update_tags(CLASS_NAMES='["x", "y"]')
-    assert truth_legend(path).told == 2
+    assert truth_legend(path).named_count == 2
     assert truth_legend(path).names[:3] == ("x", "y", "class 2")
 
 

@@ -154,7 +154,7 @@ def test_an_area_that_misses_the_scene_is_refused_with_both_extents(tmp_path):
 
 
 def test_an_area_between_the_pixel_centres_is_refused():
-    assert "centre of none" in refused(bounds=(*GRID.at(10.6, 20.4), *GRID.at(10.9, 20.1)))
+    assert "no pixel's centre" in refused(bounds=(*GRID.at(10.6, 20.4), *GRID.at(10.9, 20.1)))
 
 
 def test_what_holds_no_polygon_is_refused(tmp_path):

@@ -31,7 +31,7 @@ def test_a_glob_and_a_folder_leave_out_what_was_made(folder, words, caplog):
     with caplog.at_level(logging.WARNING):
         tell_left_out([words.format(folder)])
     assert caplog.messages == [
-        f"left out, because co2s made them as map or labels: {folder}/labels.tif, {folder}/map.tif"
+        f"not read as scenes, because co2s wrote them as maps or labels: {folder}/labels.tif, {folder}/map.tif"
     ]
 
 

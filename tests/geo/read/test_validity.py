@@ -117,7 +117,7 @@ def test_what_is_no_number_in_a_band_in_use_is_invalid(tmp_path, number):
 
 def test_large_windows_are_asked_about_in_pieces(tmp_path, monkeypatch):
     path = write_raster(tmp_path / "scene.tif", with_holes("uint8", 0), nodata=0)
-    monkeypatch.setattr(scene_reader, "PIECE", 77)
+    monkeypatch.setattr(scene_reader, "CHUNK_PIXELS", 77)
     np.testing.assert_array_equal(valid(path), oracle(path))
 
 

@@ -49,7 +49,7 @@ def test_strips_come_back_as_the_whole_does(size, original, cuts, mean):
 
 
 def test_strips_of_a_scene_that_is_finer_by_far_stay_small(monkeypatch):
-    monkeypatch.setattr(wayback, "PIECE", 100)
+    monkeypatch.setattr(wayback, "CHUNK_PIXELS", 100)
     lines = noise((4, 3), high=9)
     back = MapResampler(height=4, width=3, original_height=40, original_width=30)
     found = list(back.stream([(0, lines)]))
