@@ -71,8 +71,8 @@ def test_spellings_are_one_class_and_words_for_nothing_none(co2s, folder):
     data = read_data(folder / "data.yaml")
     assert data.labeled[0].values["none"] is None
     assert data.labeled[0].values["water "] == data.labeled[0].values["Water"] == "Water"
-    assert "1 of 17 polygons say no class" in result.stdout
-    assert "differ in case or blanks alone" in result.stdout
+    assert "1 of 17 polygons have no class" in result.stdout
+    assert "differ only in case or blanks" in result.stdout
 
 
 def test_polygons_of_another_crs_are_reprojected(co2s, folder):
