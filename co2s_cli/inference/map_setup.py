@@ -1,4 +1,4 @@
-"""What is settled before the first unit of a map is computed: outputs, scene, engine, memory and disk."""
+"""Set-up of a map before its first unit: checks of the outputs, the scene, the engine, memory and disk."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def set_up_engine(
     """
     settings, product = context.settings, context.product
     earlier_facts = journal.facts if journal and journal.facts.get("device") == context.device.type else {}
-    wanted = earlier_facts.get("precision", "auto") if settings.precision == "auto" else settings.precision
-    model = context.model.load(settings, context.device, pick_precision(wanted, context.device))
+    requested_precision = earlier_facts.get("precision", "auto") if settings.precision == "auto" else settings.precision
+    model = context.model.load(settings, context.device, pick_precision(requested_precision, context.device))
     engine = engine_of(model, scene, product, note=note)
     engine.set_batch(int(settings.batch or earlier_facts.get("batch") or pick_batch(engine, scene)))
     facts = {

@@ -82,9 +82,13 @@ class MapResult:
     device: str = ""
     precision: str = ""
     batch: int = 0
+    """Windows in a batch."""
     lanes: int = 0
+    """Batches that ran at a time in each process."""
     panel: int = 0
+    """Columns of a unit."""
     memory_limit: int = 0
+    """Bytes for all processes of this map together."""
     notes: tuple[str, ...] = ()
     """Events that may have changed the last bits of the probabilities, such as a batch that had to be halved."""
 
@@ -161,12 +165,14 @@ def finish(context: MapContext, job: SceneJob, *, pace: Pace, seconds_before: fl
     seconds = seconds_before + time.perf_counter() - started
     state = "resumed" if resumed else "made"
     result = _result(context, job, pace=pace, counts=counts, seconds=seconds, state=state)
-    log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.named[CLASS], state, seconds, result.megapixels_per_second)
+    log.info(
+        "%s: %s in %.1f s (%.2f Mpx/s)", job.target.display_names[CLASS], state, seconds, result.megapixels_per_second
+    )
     if not any(result.pixels.values()):
         log.warning(
             "%s: no pixel has a class: either all are nodata, or all are below --min-confidence, or the model's "
             "values overflow (try --precision fp32)",
-            job.target.named[CLASS],
+            job.target.display_names[CLASS],
         )
     _make_extras(context, job.target, job.scene)
     return result
@@ -188,7 +194,7 @@ def _is_complete(context: MapContext, target: Target, facts: Mapping[str, Any]) 
         problem = _output_problem(target, name, key)
         if problem and not context.settings.overwrite:
             hint = "add --overwrite to make it anew, or choose another name"
-            raise OutputError(f"{target.named[name]}: {problem}", hint=hint)
+            raise OutputError(f"{target.display_names[name]}: {problem}", hint=hint)
         if problem:
             return False
     return True
@@ -221,7 +227,7 @@ def _finish_complete_map(context: MapContext, target: Target, scene: PreparedSce
     if CLASS not in target.addresses:
         target.make_folders()
         _make_extras(context, target, scene, {name for name in target.extras if not _exists(target, name)})
-    return MapResult(target.source, target.kept, "done", target.addresses)
+    return MapResult(target.source, target.local_outputs, "done", target.addresses)
 
 
 def _discard_unfinished(context: MapContext, folder: Path, journal: Journal, facts: Mapping[str, Any]) -> None:
@@ -233,8 +239,8 @@ def _discard_unfinished(context: MapContext, folder: Path, journal: Journal, fac
     ]
     if not context.settings.overwrite:
         raise OutputError(
-            f"{folder}: unfinished work of other settings ({'; '.join(changes[:3]) or 'of another scene'})",
-            hint="continue with the settings that it was begun with, or add --overwrite to begin anew",
+            f"{folder}: unfinished work was begun with other settings ({'; '.join(changes[:3]) or 'another scene'})",
+            hint="run the command with those settings to continue, or add --overwrite to begin anew",
         )
     store.clear(folder)
 
@@ -356,7 +362,7 @@ def _result(
     journal = Journal.read(job.folder)
     return MapResult(
         source=job.target.source,
-        outputs=job.target.kept,
+        outputs=job.target.local_outputs,
         addresses=job.target.addresses,
         state=state,
         pixels=_pixels(context.model.manifest.class_map, counts),
@@ -388,9 +394,9 @@ def _make_extras(
 
     If an extra output fails, a map on this machine is complete and stays.
     """
-    wanted = target.outputs.keys() if missing is None else missing
+    names = target.outputs.keys() if missing is None else missing
     try:
-        context.extras.make(target, scene, wanted)
+        context.extras.make(target, scene, names)
     except Co2sError as error:
         if CLASS in target.addresses:
             raise
@@ -403,4 +409,4 @@ def _make_extras(
     if target.addresses:
         with reading(str(target.out)) as dataset:
             key = dataset.tags()[KEY_TAG]
-        publish(target, key, wanted)
+        publish(target, key, names)

@@ -243,13 +243,15 @@ def max_useful_panel(needs: MemoryNeeds) -> int:
     return max(WIDE_ENOUGH, PANEL_BYTES // needs.column // GRAIN * GRAIN)
 
 
-def pick_limit(wanted: int | None, least: int, free: int, *, default: int = DEFAULT_LIMIT) -> tuple[int, str | None]:
+def pick_limit(
+    user_limit: int | None, least: int, free: int, *, default: int = DEFAULT_LIMIT
+) -> tuple[int, str | None]:
     """The limit in force, and a message for the user if the default limit had to be raised.
 
     Without a limit of the user it is half of `free`, at most `default`, but raised to `least` if that is free.
 
     Args:
-        wanted: the user's limit, which is used or refused.
+        user_limit: the value of --mem-limit, which is used or refused.
         least: the smallest limit that works.
         free: bytes that are available on the machine.
         default: upper bound of the limit if the user gives none.
@@ -257,13 +259,13 @@ def pick_limit(wanted: int | None, least: int, free: int, *, default: int = DEFA
     Raises:
         ResourceError: the user's limit is below `least`, or less than `least` is free.
     """
-    if wanted is not None:
-        if wanted < least:
+    if user_limit is not None:
+        if user_limit < least:
             raise ResourceError(
-                f"--mem-limit {show_bytes(wanted)}: too small for one panel of this scene with this model",
+                f"--mem-limit {show_bytes(user_limit)}: too small for one panel of this scene with this model",
                 hint=f"the smallest that works is --mem-limit {rounded_up(least)}",
             )
-        return wanted, None
+        return user_limit, None
     limit = min(free // 2, default)
     if least <= limit:
         return limit, None
@@ -422,15 +424,15 @@ def _device_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
     return int(torch.cuda.max_memory_allocated(engine.device)) - before
 
 
-def _device_panel(engine: InferenceEngine, scene: PreparedScene, wanted: int | None) -> int:
+def _device_panel(engine: InferenceEngine, scene: PreparedScene, user_limit: int | None) -> int:
     """The widest panel whose unfinished rows fit into a CUDA device's memory together with the model and its batches.
 
-    torch is limited to that memory: `wanted` bytes, by default a share of what is free.
+    torch is limited to that memory: `user_limit` bytes, by default a share of what is free.
     """
     plan, depth = scene.lattice.plan, engine.product.depth
     free, total = torch.cuda.mem_get_info(engine.device)
     reserved = int(torch.cuda.memory_reserved(engine.device))
-    limit = wanted or int((free + reserved) * DEVICE_SHARE)
+    limit = user_limit or int((free + reserved) * DEVICE_SHARE)
     value_bytes = plan.tile * plan.tile * depth * 4
     needs = MemoryNeeds(
         base=int(torch.cuda.memory_allocated(engine.device)) + _device_peak(engine, scene),

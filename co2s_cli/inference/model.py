@@ -98,12 +98,12 @@ def averaged_over_views(members: Members, tta: Tta) -> Members:
     return mean
 
 
-def pick_device(wanted: str, *, worker: int = 0, workers: int = 1) -> torch.device:
+def pick_device(requested: str, *, worker: int = 0, workers: int = 1) -> torch.device:
     """The device of one worker process for a value of `--device`; `auto` is a GPU if there is one, else the CPU.
 
     Args:
-        wanted: auto, cpu, cuda, cuda:N or mps. With `cuda` and `auto` the workers take the GPUs in turn; with `cuda:N`
-            worker w takes cuda:(N + w).
+        requested: auto, cpu, cuda, cuda:N or mps. With `cuda` and `auto` the workers take the GPUs in turn; with
+            `cuda:N` worker w takes cuda:(N + w).
         worker: index of the process among those that share a scene.
         workers: number of these processes.
 
@@ -111,24 +111,24 @@ def pick_device(wanted: str, *, worker: int = 0, workers: int = 1) -> torch.devi
         ConfigError: no such kind of device.
         ResourceError: the machine has no such device, or fewer GPUs than workers.
     """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if requested == "auto":
+        requested = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(wanted)
+        device = torch.device(requested)
     except RuntimeError as error:
-        raise ConfigError(f"--device {wanted}: wants auto, cpu, cuda, cuda:N or mps") from error
+        raise ConfigError(f"--device {requested}: wants auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         return _pick_cuda(device.index, worker=worker, workers=workers)
     if device.type not in ("cpu", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise ResourceError(f"--device {wanted}: not on this machine", hint="use --device auto")
+        raise ResourceError(f"--device {requested}: not on this machine", hint="use --device auto")
     return device
 
 
 def _pick_cuda(first: int | None, *, worker: int, workers: int) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (first or 0) >= count:
-        wanted = "cuda" if first is None else f"cuda:{first}"
-        raise ResourceError(f"--device {wanted}: this machine has {count} CUDA devices", hint="use --device auto")
+        requested = "cuda" if first is None else f"cuda:{first}"
+        raise ResourceError(f"--device {requested}: this machine has {count} CUDA devices", hint="use --device auto")
     if first is None:
         return torch.device("cuda", worker % count)
     if first + workers > count:
@@ -140,10 +140,10 @@ def _pick_cuda(first: int | None, *, worker: int, workers: int) -> torch.device:
     return torch.device("cuda", first + worker)
 
 
-def pick_precision(wanted: str, device: torch.device) -> Precision:
+def pick_precision(requested: str, device: torch.device) -> Precision:
     """The number format for a value of `--precision`: `auto` is bf16 if the device is fast at it, else fp32."""
-    if wanted in DTYPES:
-        return wanted
+    if requested in DTYPES:
+        return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if device.type == "cpu" and _FAST_BF16_FLAGS & processor_flags() else "fp32"

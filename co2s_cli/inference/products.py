@@ -71,7 +71,7 @@ class LandCover:
     min_confidence: float = 0.0
     """Pixels with less confidence get no class."""
     wanted: tuple[str, ...] = ()
-    """Names of the planes beside the class: confidence, probabilities, disagreement."""
+    """Names of the further planes: confidence, probabilities, disagreement."""
     probabilities: Literal["uint8", "float32"] = "uint8"
     """Type in which probabilities are stored."""
 

@@ -22,8 +22,8 @@ _KEY = "co2skey"
 """Name of the metadata entry of every object that holds the key of its map; Azure allows only letters and digits."""
 
 
-def publish(target: Target, key: str, wanted: Collection[str]) -> None:
-    """Upload the `wanted` outputs that have an address, and remove the local files of all outputs that have one.
+def publish(target: Target, key: str, names: Collection[str]) -> None:
+    """Upload those of the outputs `names` that have an address; remove the local files of all outputs with one.
 
     Sidecar files such as styles are uploaded with their output. The map comes last: if it exists, all outputs do.
 
@@ -32,7 +32,7 @@ def publish(target: Target, key: str, wanted: Collection[str]) -> None:
     """
     for name, address in sorted(target.addresses.items(), key=lambda item: item[0] == CLASS):
         path = target.outputs[name]
-        output_and_sidecars = path.parent.glob(f"{glob.escape(path.stem)}*") if name in wanted else ()
+        output_and_sidecars = path.parent.glob(f"{glob.escape(path.stem)}*") if name in names else ()
         files = [file for file in output_and_sidecars if file.is_file()]
         for file in sorted(files, key=lambda file: (file == path, file)):
             _upload(file, f"{address.rpartition('/')[0]}/{file.name}", key)

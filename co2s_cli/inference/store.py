@@ -210,9 +210,9 @@ class Parts:
 
     def keep_only(self, units: Sequence[Window]) -> None:
         """Remove temporary files of a killed run, and the files of all other units than `units`."""
-        wanted = {self.path(unit, plane) for unit in units for plane in self.planes}
+        needed = {self.path(unit, plane) for unit in units for plane in self.planes}
         for path in self.folder.iterdir():
-            if _PART.fullmatch(path.name) and path not in wanted:
+            if _PART.fullmatch(path.name) and path not in needed:
                 path.unlink(missing_ok=True)
             elif path.name.startswith(TEMPORARY) and path.name not in (LOCK, OWNER):
                 _remove(path)

@@ -53,12 +53,12 @@ class Target:
         return {"class": self.out, **self.extras}
 
     @property
-    def kept(self) -> dict[str, Path]:
+    def local_outputs(self) -> dict[str, Path]:
         """The outputs that stay on this machine, by name."""
         return {name: path for name, path in self.outputs.items() if name not in self.addresses}
 
     @property
-    def named(self) -> dict[str, str]:
+    def display_names(self) -> dict[str, str]:
         """All outputs by name, each as the user named it: a path or an address."""
         return {name: self.addresses.get(name, str(path)) for name, path in self.outputs.items()}
 
@@ -69,7 +69,7 @@ class Target:
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse outputs that exist or whose folder is missing or read-only."""
-        for path in self.kept.values():
+        for path in self.local_outputs.values():
             check_output(path, overwrite=overwrite, hint=_EXISTS_HINT)
         for address in self.addresses.values():
             if not overwrite and stored_attributes(address) is not None:
@@ -223,7 +223,7 @@ def _check_stems(targets: list[Target]) -> None:
     """Refuse scenes whose maps would have the same name."""
     source_by_map: dict[str, str] = {}
     for target in targets:
-        out = target.named["class"]
+        out = target.display_names["class"]
         if out in source_by_map:
             raise InputError(
                 f"{source_by_map[out]} and {target.source} would both become {out}",
@@ -240,6 +240,8 @@ def _check_names(target: Target) -> None:
 
             vector.format_of(path)
         elif name == "preview" and path.suffix.lower() != ".png":
-            raise ConfigError(f"--preview {target.named[name]}: a name that ends in .png is wanted")
+            raise ConfigError(f"--preview {target.display_names[name]}: a name that ends in .png is wanted")
         elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER_SUFFIXES:
-            raise ConfigError(f"{target.named[name]}: a GeoTIFF is written, so a name that ends in .tif is wanted")
+            raise ConfigError(
+                f"{target.display_names[name]}: a GeoTIFF is written, so a name that ends in .tif is wanted"
+            )

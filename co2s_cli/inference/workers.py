@@ -121,7 +121,7 @@ class Helpers:
 
 @contextlib.contextmanager
 def helpers(work: HelperWork, job: Any, count: int, note: Callable[[str], None]) -> Iterator[Helpers | None]:
-    """`count` - 1 processes that run `work(job, share, report)` beside this one; None where `count` is 1."""
+    """`count` - 1 processes that run `work(job, share, report)` while this one computes; None if `count` is 1."""
     if count == 1:
         yield None
         return

@@ -120,8 +120,8 @@ def check_pretrained(settings: RunConfig) -> None:
     """
     if settings.resume:
         return
-    known = [find_weights(name) for name in settings.pretrained]
-    absent = [item for item in known if item is not None and item.cached() is None]
+    known_weights = [find_weights(name) for name in settings.pretrained]
+    absent = [item for item in known_weights if item is not None and item.cached() is None]
     if absent and not reachable(absent[0].address):
         raise missing(absent, flags=settings.weight_flags)
 

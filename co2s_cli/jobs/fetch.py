@@ -42,15 +42,15 @@ def run(settings: FetchConfig, progress: Progress = SILENT) -> FetchResult:
         ConfigError: a name that is not in the table, in timm or in open_clip.
         ModelError: the hub cannot be reached, or sends a file with another hash.
     """
-    wanted = _wanted(settings.names) if settings.names else list(hub.known_weights())
+    requested = _requested_weights(settings.names) if settings.names else list(hub.known_weights())
     if settings.show:
-        return FetchResult(tuple(_line(weights, weights.cached()) for weights in wanted))
-    absent = [weights for weights in wanted if weights.cached() is None]
+        return FetchResult(tuple(_line(weights, weights.cached()) for weights in requested))
+    absent = [weights for weights in requested if weights.cached() is None]
     if absent and not hub.reachable(absent[0].address):
         raise hub.missing(absent)
     lines = []
-    progress.start("fetching", len(wanted), "file")
-    for weights in wanted:
+    progress.start("fetching", len(requested), "file")
+    for weights in requested:
         path = hub.fetch(weights)
         lines.append(_line(weights, path, hub.sha256_of(path)))
         progress.advance()
@@ -58,7 +58,7 @@ def run(settings: FetchConfig, progress: Progress = SILENT) -> FetchResult:
     return FetchResult(tuple(lines))
 
 
-def _wanted(names: Iterable[str]) -> list[HubWeights]:
+def _requested_weights(names: Iterable[str]) -> list[HubWeights]:
     """The weights of some names, each once; the name of a group stands for its members."""
     groups = hub.groups()
     unique_names = dict.fromkeys(name for text in names for name in groups.get(text, (text,)))
@@ -66,9 +66,9 @@ def _wanted(names: Iterable[str]) -> list[HubWeights]:
 
 
 def _weights_called(name: str) -> HubWeights:
-    known = hub.find_weights(name)
-    if known is not None:
-        return known
+    listed_weights = hub.find_weights(name)
+    if listed_weights is not None:
+        return listed_weights
     from co2s_cli.models.pretrained import weights_called  # imports torch: only for names that are not in the table
 
     weights = weights_called(name)

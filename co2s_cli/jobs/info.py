@@ -143,8 +143,8 @@ def problems(scene: Scene, manifest: Manifest) -> tuple[str, ...]:
     except InputError as error:
         misfits.append(f"{error.message.removeprefix(f'{scene.source}: ')}; {error.hint}")
     if scene.dtype != manifest.scaling.dtype:
-        wanted = manifest.scaling.dtype
-        misfits.append(f"samples are {scene.dtype}, the model was trained on {wanted}; predict with --scale auto")
+        model_dtype = manifest.scaling.dtype
+        misfits.append(f"samples are {scene.dtype}, the model was trained on {model_dtype}; predict with --scale auto")
     gap = scene.resolution_gap(manifest.ground_resolution)
     if gap is not None:
         misfits.append(gap)

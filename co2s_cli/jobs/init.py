@@ -40,7 +40,7 @@ from co2s_cli.jobs.paths import check_outputs
 
 log = logging.getLogger(__name__)
 
-_USUAL_ATTRIBUTE = "class"
+_DEFAULT_ATTRIBUTE = "class"
 _MIN_OVERLAP = 0.1
 """Share of the smaller polygon from which an overlap counts; smaller ones are imprecise drawing of a common border."""
 
@@ -143,19 +143,20 @@ def draft_for_run(settings: RunConfig) -> RunDraft | None:
     """
     if settings.labels is None or settings.out is None or settings.resume:
         return None
-    wanted = InitConfig(
+    init_settings = InitConfig(
         scenes=[settings.data],
         labels=settings.labels,
         attribute=settings.attribute,
         overlaps=settings.overlaps,
         out=settings.out / "data.yaml",
     )
-    check_outputs(wanted)
-    draft = RunDraft(*drafted(wanted))
-    if wanted.out.exists() and not settings.overwrite and wanted.out.read_text(encoding="utf-8") != draft.text:
+    check_outputs(init_settings)
+    draft = RunDraft(*drafted(init_settings))
+    out = init_settings.out
+    if out.exists() and not settings.overwrite and out.read_text(encoding="utf-8") != draft.text:
         raise OutputError(
-            f"{wanted.out}: differs from the data.yaml for {settings.data} and {settings.labels}",
-            hint=f"train on that file (co2s train {wanted.out} --out {settings.out}), or replace it with --overwrite",
+            f"{out}: differs from the data.yaml for {settings.data} and {settings.labels}",
+            hint=f"train on that file (co2s train {out} --out {settings.out}), or replace it with --overwrite",
         )
     return draft
 
@@ -199,16 +200,16 @@ def _open_polygons(settings: InitConfig) -> _Polygons:
     return _Polygons(path, frame, attribute, legend)
 
 
-def _class_attribute(path: Path, frame: Any, wanted: str | None) -> Attribute:
+def _class_attribute(path: Path, frame: Any, requested: str | None) -> Attribute:
     """The attribute that holds the classes: that of --attribute, else `class`, else the only suitable one."""
     attributes = attributes_of(frame)
     by_name = {attribute.name: attribute for attribute in attributes}
-    if wanted is None and _USUAL_ATTRIBUTE not in by_name:
+    if requested is None and _DEFAULT_ATTRIBUTE not in by_name:
         suitable = [attribute for attribute in attributes if attribute.fits]
         if len(suitable) == 1:
             return suitable[0]
-        raise no_attribute(path, frame, _USUAL_ATTRIBUTE)
-    name = wanted or _USUAL_ATTRIBUTE
+        raise no_attribute(path, frame, _DEFAULT_ATTRIBUTE)
+    name = requested or _DEFAULT_ATTRIBUTE
     if name not in by_name:
         raise no_attribute(path, frame, name)
     attribute = by_name[name]

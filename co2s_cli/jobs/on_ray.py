@@ -210,9 +210,9 @@ class _ActorPool:
         Raises:
             Co2sError: no actor can work.
         """
-        for _ in range(min(self.size, tasks.scenes_left) if tasks.whole else self.size):
+        for _ in range(min(self.size, tasks.scenes_left) if tasks.whole_scenes else self.size):
             self._start_actor()
-        if tasks.whole:
+        if tasks.whole_scenes:
             self._progress.start("scenes", tasks.scenes_left, "scene")
         while tasks.scenes_left:
             self._hand_out(tasks)
@@ -285,7 +285,7 @@ class _ActorPool:
             actor.tasks = deque(pair for pair in actor.tasks if pair[0] != ref)
             scenes_before = tasks.scenes_left
             tasks.finished(task, answer)
-            if tasks.whole:
+            if tasks.whole_scenes:
                 self._progress.advance(scenes_before - tasks.scenes_left, **self._figures())
 
     def _admit(self, actor: _Actor, answer: WorkerFacts | Co2sError) -> None:
@@ -324,7 +324,7 @@ class _ActorPool:
             log.warning("a worker has ended (%s)%s; its work is repeated", name, scene)
         for position, (_, task) in enumerate(actor.tasks):
             tasks.lost(task, guilty=position == 0)
-        if not tasks.whole or tasks.scenes_left > sum(len(actor.tasks) for actor in self._actors):
+        if not tasks.whole_scenes or tasks.scenes_left > sum(len(actor.tasks) for actor in self._actors):
             self._start_actor()
 
     def _request_news(self) -> None:
@@ -358,7 +358,7 @@ class _ActorPool:
             for text in news.notes:
                 tasks.note(actor.tasks[0][1], text)
         if news.windows:
-            self._progress.advance(0 if tasks.whole else news.windows, **self._figures())
+            self._progress.advance(0 if tasks.whole_scenes else news.windows, **self._figures())
 
     def _figures(self) -> dict[str, str]:
         """Figures that are shown with the progress."""

@@ -42,7 +42,7 @@ def check_maps(
     rasters = [
         (f"--{name}" if hasattr(settings, name) else "--out", path)
         for target in targets
-        for name, path in target.named.items()
+        for name, path in target.display_names.items()
     ]
     scenes = [("SCENE", name) for name in (*(target.source for target in targets), *settings.lists)]
     model = ("--model", settings.model or weights.default_path())

@@ -22,7 +22,7 @@ from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
-from co2s_cli.jobs.scenes import Failure, check, each, listed
+from co2s_cli.jobs.scenes import Failure, list_scenes, raise_failures, run_each
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -48,7 +48,7 @@ class PredictResult:
 
     def check(self) -> None:
         """Raise `PartialError` with a list of the failed scenes, if there are any."""
-        check(self.failed, len(self.failed) + len(self.maps) + len(self.estimates))
+        raise_failures(self.failed, len(self.failed) + len(self.maps) + len(self.estimates))
 
 
 def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
@@ -58,7 +58,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         Co2sError: what is wrong with the settings, the model, or with the only scene.
         InterruptError: Ctrl-C; finished parts of a map stay for the next run of the same command.
     """
-    settings = listed(settings)
+    settings = list_scenes(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
@@ -83,7 +83,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         else:
             maps.append(make_map(context, target))
 
-    failed = each(share, make, progress, single_scene=single_scene)
+    failed = run_each(share, make, progress, single_scene=single_scene)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
@@ -145,7 +145,7 @@ def _make_extras(
 
         write_preview(target.extras["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
     if "stac" in names:
-        write_item(target.extras["stac"], target.outputs, target.named, manifest.class_map, scene.source)
+        write_item(target.extras["stac"], target.outputs, target.display_names, manifest.class_map, scene.source)
 
 
 def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:

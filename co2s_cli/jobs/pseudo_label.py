@@ -22,7 +22,7 @@ from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.paths import check_round
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
-from co2s_cli.jobs.scenes import Failure, check, each, listed
+from co2s_cli.jobs.scenes import Failure, list_scenes, raise_failures, run_each
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
@@ -58,7 +58,7 @@ class PseudoLabelResult:
 
     def check(self) -> None:
         """Raise `PartialError` with a list of the failed scenes, if there are any."""
-        check(self.failed, len(self.failed) + len(self.scenes or self.estimates or self.made))
+        raise_failures(self.failed, len(self.failed) + len(self.scenes or self.estimates or self.made))
 
 
 def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabelResult:
@@ -68,7 +68,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
         Co2sError: what is wrong with the settings, the model, the labels to keep, or with the only scene.
         InterruptError: Ctrl-C; finished parts stay for the next run of the same command.
     """
-    settings = listed(settings)
+    settings = list_scenes(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
@@ -90,7 +90,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     if settings.dry_run:
         estimates: list[Estimate] = []
         context = context_of(resuming, progress)
-        failed = each(
+        failed = run_each(
             share, lambda target: estimates.append(estimate(context, target)), progress, single_scene=single_scene
         )
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
@@ -131,7 +131,7 @@ def _candidates(
     if settings.engine == "ray":
         from co2s_cli.jobs import on_ray
 
-        refused = each(targets, labelling_round.check, progress, single_scene=single_scene)
+        refused = run_each(targets, labelling_round.check, progress, single_scene=single_scene)
         refused_sources = {failure.source for failure in refused}
         accepted = [target for target in targets if target.source not in refused_sources]
         candidates, failed = on_ray.make_maps(context_of, settings, accepted, progress, single_scene=single_scene)
@@ -143,16 +143,16 @@ def _candidates(
         labelling_round.check(target)
         made.append(make_map(context, target))
 
-    failed = each(targets, make, progress, single_scene=single_scene)
+    failed = run_each(targets, make, progress, single_scene=single_scene)
     return tuple(made), failed
 
 
 def _check_data(settings: PseudoLabelConfig, human_labels: Human, targets: Sequence[Target]) -> None:
     """Refuse bands, sample types and scalings of the scenes that the data.yaml of the next round cannot express."""
     if human_labels.config is not None:
-        wanted = len(human_labels.config.bands)
-        if settings.bands and len(settings.bands) != wanted:
-            raise ConfigError(f"{settings.keep_labels}: names {wanted} bands, --bands picks {len(settings.bands)}")
+        band_count = len(human_labels.config.bands)
+        if settings.bands and len(settings.bands) != band_count:
+            raise ConfigError(f"{settings.keep_labels}: names {band_count} bands, --bands picks {len(settings.bands)}")
         labelled_dtype = human_labels.sample_type
         for target in targets:
             if labelled_dtype is not None and (dtype := _dtype(target)) not in (labelled_dtype, None):

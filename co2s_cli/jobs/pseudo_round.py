@@ -29,7 +29,7 @@ from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import memory
 from co2s_cli.inference.mapping import KEY_TAG
 from co2s_cli.inference.targets import Target, open_scene
-from co2s_cli.jobs.scenes import Failure, each
+from co2s_cli.jobs.scenes import Failure, run_each
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
 from co2s_cli.pseudo.candidates import AgreeRule
@@ -96,7 +96,7 @@ class LabellingRound:
         bounds, unread = self._thresholds(targets)
         unread_sources = {failure.source for failure in unread}
         readable = [target for target in targets if target.source not in unread_sources]
-        failed = (*failed, *unread, *each(readable, label, self.progress, single_scene=self.single_scene))
+        failed = (*failed, *unread, *run_each(readable, label, self.progress, single_scene=self.single_scene))
         self.progress.close()
         total = LabelSummary.of(reduce(LabelCounts.plus, counts, LabelCounts.none(len(names))), names, bounds)
         self._log_summary(total)
@@ -116,7 +116,7 @@ class LabellingRound:
             self.progress.start("counting", material.grid.height, "row")
             count_levels(material, levels, limit=self._limit, step=self.progress.advance)
 
-        failed = each(targets, count, self.progress, single_scene=self.single_scene)
+        failed = run_each(targets, count, self.progress, single_scene=self.single_scene)
         return balanced_thresholds(levels, self.settings.share), failed
 
     @property

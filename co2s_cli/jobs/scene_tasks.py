@@ -76,7 +76,7 @@ class SceneTasks:
         """`workers` is the number of workers; scenes are split if there are fewer scenes than that."""
         self._maps: dict[int, MapResult] = {}
         self._errors: dict[int, Co2sError] = {}
-        self.whole = len(targets) >= workers
+        self.whole_scenes = len(targets) >= workers
         """Whether a task is a whole scene."""
         self._settings = settings
         self._workers = workers
@@ -114,7 +114,7 @@ class SceneTasks:
             if self.is_open(ready):  # its scene may have failed in the meantime
                 return ready
         for index, target in self._untouched:
-            task = Task("make", index, target) if self.whole else self._begin(index, target)
+            task = Task("make", index, target) if self.whole_scenes else self._begin(index, target)
             if task is not None:
                 return task
         return self._next_run()
@@ -125,7 +125,7 @@ class SceneTasks:
 
     def is_open(self, task: Task) -> bool:
         """Whether a task is still needed: its scene has not failed."""
-        return self.whole or task.index in self._split
+        return self.whole_scenes or task.index in self._split
 
     def finished(self, task: Task, answer: Any) -> None:
         """Record the answer of a worker to a task."""

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=MapConfig)
 log = logging.getLogger(__name__)
 
 
-def listed(settings: M) -> M:
+def list_scenes(settings: M) -> M:
     """The settings with every scene by name: folders, buckets and catalogues are listed only here."""
     folder = None if settings.scratch is None else settings.scratch / "items"
     return settings.naming(expand_sources(settings.scenes, settings.assets, folder))
@@ -43,7 +43,7 @@ class Failure:
         return self.message + (f" (hint: {self.hint})" if self.hint else "")
 
 
-def each(
+def run_each(
     targets: Sequence[Target], make: Callable[[Target], None], progress: Progress, *, single_scene: bool | None = None
 ) -> tuple[Failure, ...]:
     """Call `make` for every scene; returns the scenes that failed.
@@ -73,7 +73,7 @@ def each(
     return tuple(failed)
 
 
-def check(failed: Sequence[Failure], scenes: int) -> None:
+def raise_failures(failed: Sequence[Failure], scenes: int) -> None:
     """Raise `PartialError` with a list of the failed scenes, if there are any, of `scenes` scenes in all."""
     if failed:
         lines = "".join(f"\n  {failure.source}: {failure.text()}" for failure in failed)

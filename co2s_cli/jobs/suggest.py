@@ -26,7 +26,7 @@ from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.names import CLASS, DISAGREEMENT
 from co2s_cli.inference.opinions import Opinions
 from co2s_cli.inference.targets import Target, open_scene
-from co2s_cli.jobs.scenes import each
+from co2s_cli.jobs.scenes import run_each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -93,7 +93,7 @@ def run(settings: SuggestConfig, progress: Progress = SILENT) -> SuggestResult:
     rasters = {plane.name: settings.folder / f"{plane.name}.tif" for plane in product.planes}
     target = Target(settings.scene, rasters[CLASS], {name: path for name, path in rasters.items() if name != CLASS})
     with _folder(settings.folder):
-        each([target], lambda target: _make_map(context, target), progress)
+        run_each([target], lambda target: _make_map(context, target), progress)
         scores = score_places(rasters, lattice, labelled=labelled, progress=progress)
         places = _suggested(scores, lattice, settings, rasters=rasters, manifest=manifest)
         style = _write(places, lattice, settings, grid=grid, manifest=manifest)

@@ -213,7 +213,7 @@ def test_from_a_scene_and_polygons_to_a_map(co2s, folder, at_once):
             assert went_on.exit_code == 0, went_on.output
         (folder / "other.tif").write_bytes((folder / "scene.tif").read_bytes())
         other = co2s("train", "other.tif", *words[2:])
-        assert (other.exit_code, "is another data.yaml" in other.stderr) == (4, True)
+        assert (other.exit_code, "differs from the data.yaml" in other.stderr) == (4, True)
     else:
         assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 0
         result = co2s("train", "data.yaml", "--out", "runs/a", *TINY)

@@ -38,14 +38,14 @@ from co2s_cli.training.names import TIMING
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import loader_of
 
-Tell = Callable[[str, dict[str, Any]], None]
+RecordFigure = Callable[[str, dict[str, Any]], None]
 """Writes a figure, name and values, to disk as soon as it is known."""
 
 KINDS = (("uint8", 3), ("uint16", 4))
 """Sample type and number of bands of the measured scenes."""
 
 
-def pair(bench: Bench, tell: Tell) -> None:
+def pair(bench: Bench, record: RecordFigure) -> None:
     """Speed of maps by the pair of transformers, and the share of the time that the model alone takes.
 
     The model alone runs as many windows in the same batches.
@@ -57,7 +57,7 @@ def pair(bench: Bench, tell: Tell) -> None:
             result = bench.predict(scene, "map", model=model, precision="bf16")
         seconds = _model_alone(bench, scene, model)
         ratio = {"model_alone_seconds": seconds, "model_share": seconds / result.seconds}
-        tell(f"pair {dtype} {bands} bands", {**_speed_figures(result), **ratio, "utilisation": busy()})
+        record(f"pair {dtype} {bands} bands", {**_speed_figures(result), **ratio, "utilisation": busy()})
 
 
 def _warm_up(bench: Bench, model: Path, dtype: str, bands: int) -> None:
@@ -115,33 +115,33 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def stages(bench: Bench, tell: Tell) -> None:
+def stages(bench: Bench, record: RecordFigure) -> None:
     """Profile of a map: seconds of each stage on the host, and of each kernel on the device (trace.json)."""
     scene, model = bench.repeated(), bench.model("pair")
     _warm_up(bench, model, *KINDS[0])
     with host_stages() as seconds:
         result = bench.predict(scene, "staged", model=model, precision="bf16")
-    tell("stages of the pair, host seconds of all threads", {**_speed_figures(result), **seconds})
+    record("stages of the pair, host seconds of all threads", {**_speed_figures(result), **seconds})
     small = replace(bench, side=min(bench.side, 8 * bench.tile)).repeated()
     with kernel_trace(bench.folder / "trace.json") as kernels:
         bench.predict(small, "traced", model=model, precision="bf16")
-    tell("kernels of the pair, seconds", kernels)
+    record("kernels of the pair, seconds", kernels)
 
 
-def small_networks(bench: Bench, tell: Tell) -> None:
+def small_networks(bench: Bench, record: RecordFigure) -> None:
     """Maps by small networks, whose time is mostly reading and writing, compared with only copying the scene."""
     for dtype, bands in KINDS:
         scene = bench.repeated(dtype=dtype, bands=bands)
         copy_seconds = _copy(bench, scene, bands, dtype)
         rate = bench.side**2 / 1e6 / copy_seconds
-        tell(f"reading and writing {dtype} {bands} bands", {"seconds": copy_seconds, "megapixels_per_second": rate})
+        record(f"reading and writing {dtype} {bands} bands", {"seconds": copy_seconds, "megapixels_per_second": rate})
         for name in ("local", "compact"):
             model = bench.model(name, bands=bands, dtype=dtype)
             _warm_up(bench, model, dtype, bands)
             with utilisation() as busy:
                 result = bench.predict(scene, name, model=model, precision="bf16")
             facts = {**_speed_figures(result), "copy_share": copy_seconds / result.seconds, "utilisation": busy()}
-            tell(f"{name} {dtype} {bands} bands", facts)
+            record(f"{name} {dtype} {bands} bands", facts)
 
 
 def _copy(bench: Bench, scene: Path, bands: int, dtype: str) -> float:
@@ -162,7 +162,7 @@ def _copy(bench: Bench, scene: Path, bands: int, dtype: str) -> float:
     return time.perf_counter() - started
 
 
-def monai(bench: Bench, tell: Tell) -> None:
+def monai(bench: Bench, record: RecordFigure) -> None:
     """MONAI's sliding window, with reading and writing, on the same scene, weights, windows, overlap and precision."""
     try:
         inferers: Any = importlib.import_module("monai.inferers")
@@ -187,16 +187,16 @@ def monai(bench: Bench, tell: Tell) -> None:
         writer.write(0, 0, class_ids)
     monai_seconds = time.perf_counter() - started
     ratio = monai_seconds / ours.seconds
-    tell("MONAI ÷ ours", {"ratio": ratio, "their_seconds": monai_seconds, "our_seconds": ours.seconds})
+    record("MONAI ÷ ours", {"ratio": ratio, "their_seconds": monai_seconds, "our_seconds": ours.seconds})
 
 
-def training(bench: Bench, tell: Tell) -> None:
+def training(bench: Bench, record: RecordFigure) -> None:
     """Training of the pair in bf16: crops per second, share of the time spent waiting for data, peak memory."""
     for compiled in (False, True):
         name = "training, compiled" if compiled else "training"
         if compiled and not bench.on_cuda:
             continue
-        tell(name, _run_of(bench, name.replace(", ", "-"), compile=compiled))
+        record(name, _run_of(bench, name.replace(", ", "-"), compile=compiled))
 
 
 def _run_of(bench: Bench, name: str, **flags: Any) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _run_of(bench: Bench, name: str, **flags: Any) -> dict[str, Any]:
     }
 
 
-def loader(bench: Bench, tell: Tell) -> None:
+def loader(bench: Bench, record: RecordFigure) -> None:
     """Batches per second of the loader without any model, by preset and number of threads."""
     data = replace(bench, side=min(bench.side, 2048)).sample().data
     sizes: dict[str, dict[str, Any]] = {
@@ -232,7 +232,7 @@ def loader(bench: Bench, tell: Tell) -> None:
     }
     for preset, changes in sizes.items():
         for threads in sorted({1, 2, cores(1)}):
-            tell(f"loader, preset {preset}, {threads} threads", _loader_rate(data, preset, threads, changes))
+            record(f"loader, preset {preset}, {threads} threads", _loader_rate(data, preset, threads, changes))
 
 
 def _loader_rate(path: Path, preset: str, threads: int, changes: dict[str, Any], count: int = 24) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _loader_rate(path: Path, preset: str, threads: int, changes: dict[str, Any],
     return {"batches_per_second": count / (time.perf_counter() - started)}
 
 
-def exactness(bench: Bench, tell: Tell) -> None:
+def exactness(bench: Bench, record: RecordFigure) -> None:
     """Cost of bit-for-bit repeatable maps: slower kernels, and slots of batches that stay empty."""
     scene, model = replace(bench, side=min(bench.side, 8 * bench.tile)).repeated(), bench.model("pair")
     prepared, engine = _prepared_like_predict(bench, scene, model)
@@ -262,7 +262,7 @@ def exactness(bench: Bench, tell: Tell) -> None:
             seconds[name] = _forwards(engine, prepared, count)
     windows = len(prepared.lattice.plan)
     empty = -(-windows // engine.batch) * engine.batch / windows - 1
-    tell("exactness", {"kernels": seconds["repeatable"] / seconds["fastest"] - 1, "empty_slots": empty, **seconds})
+    record("exactness", {"kernels": seconds["repeatable"] / seconds["fastest"] - 1, "empty_slots": empty, **seconds})
 
 
 @contextmanager
@@ -277,7 +277,7 @@ def _fastest() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-FIGURES: dict[str, Callable[[Bench, Tell], None]] = {
+FIGURES: dict[str, Callable[[Bench, RecordFigure], None]] = {
     "pair": pair,
     "stages": stages,
     "training": training,

@@ -120,10 +120,10 @@ def run(
         return ProofResult(folder, machine)
     _prepare_folder(folder)
     names = [(name, "check") for name in (*MAPS, *RUNS)] + [(name, "figure") for name in FIGURES]
-    wanted = [(name, kind) for name, kind in names if not only or name in only]
+    selected = [(name, kind) for name, kind in names if not only or name in only]
     result, end_time = ProofResult(folder, machine), time.monotonic() + limit
-    progress.start("checks", len(wanted), "check")
-    for name, kind in wanted:
+    progress.start("checks", len(selected), "check")
+    for name, kind in selected:
         try:
             outcome = _run_one(folder, name, kind, device, small=small, seconds=end_time - time.monotonic())
         except KeyboardInterrupt as error:

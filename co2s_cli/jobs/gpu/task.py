@@ -34,14 +34,14 @@ def bench_of(name: str, device: str, scratch: Path, *, small: bool) -> Bench:
 def perform(name: str, bench: Bench, folder: Path) -> None:
     """Run a check or a measurement; each figure is added to `NAME.jsonl` in `folder` as soon as it is known."""
 
-    def tell(figure: str, values: dict[str, Any]) -> None:
+    def record(figure: str, values: dict[str, Any]) -> None:
         append_line(folder / f"{name}.jsonl", {figure: values})
 
     checks = MAPS | RUNS
     if name in checks:
-        tell(name, checks[name](bench))
+        record(name, checks[name](bench))
     else:
-        FIGURES[name](bench, tell)
+        FIGURES[name](bench, record)
     if (bench.folder / TRACE).exists():
         shutil.copyfile(bench.folder / TRACE, folder / TRACE)
 
