@@ -141,7 +141,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     training = manifest.training
     if training.get("all_labels"):
         log.warning(
-            "%s: was finally trained on all labels of its run, so its accuracy on them is too high; best.safetensors "
+            "%s: was finally trained on all labels of its run, so figures on them are too high; best.safetensors "
             "of that run has not seen the validation labels",
             settings.model,
         )

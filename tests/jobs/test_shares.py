@@ -61,7 +61,7 @@ def test_the_scheduler_tells_the_share(text, environment, share):
 @pytest.mark.parametrize(
     ("text", "environment", "message"),
     [
-        ("auto", {}, "no array or indexed job"),
+        ("auto", {}, "not part of an array or an indexed job"),
         ("auto", {"JOB_COMPLETION_INDEX": "7"}, "does not tell how many"),
         ("auto", BATCH, "AWS_BATCH_JOB_ARRAY_SIZE is not set"),
         ("auto/7", {**BATCH, "AWS_BATCH_JOB_ARRAY_SIZE": "5"}, "AWS_BATCH_JOB_ARRAY_SIZE is 5"),
