@@ -74,7 +74,7 @@ class InfoResult:
     problems: tuple[str, ...]
     """Reasons why they do not fit, each with a remedy."""
     remarks: tuple[str, ...]
-    """Remarks that prevent nothing."""
+    """Remarks that stop nothing, one sentence each."""
 
 
 def run(settings: InfoConfig) -> InfoResult:

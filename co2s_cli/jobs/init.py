@@ -72,7 +72,7 @@ class InitResult:
     bands: tuple[str, ...]
     """Names of the bands that the model will see."""
     remarks: tuple[str, ...]
-    """Remarks that prevent nothing."""
+    """Remarks that stop nothing, one sentence each."""
     thin: tuple[str, ...]
     """Classes with too few labels, each with a remedy."""
 

@@ -88,19 +88,19 @@ class LabellingRound:
         counts: list[LabelCounts] = []
 
         def label(target: Target) -> None:
-            scene, scene_counts = self._labelled(target, bounds)
+            scene, scene_counts = self._labelled(target, thresholds)
             scenes.append(scene)
             counts.append(scene_counts)
 
         self.folder.open_again()
-        bounds, unread = self._thresholds(targets)
+        thresholds, unread = self._thresholds(targets)
         unread_sources = {failure.source for failure in unread}
         readable = [target for target in targets if target.source not in unread_sources]
         failed = (*failed, *unread, *run_each(readable, label, self.progress, single_scene=self.single_scene))
         self.progress.close()
-        total = LabelSummary.of(reduce(LabelCounts.plus, counts, LabelCounts.none(len(names))), names, bounds)
+        total = LabelSummary.of(reduce(LabelCounts.plus, counts, LabelCounts.none(len(names))), names, thresholds)
         self._log_summary(total)
-        self._write_report(scenes, total, failed, bounds)
+        self._write_report(scenes, total, failed, thresholds)
         return RoundResult(tuple(scenes), total, self._write_data(scenes), failed)
 
     def _thresholds(self, targets: Sequence[Target]) -> tuple[NDArray[np.float64], tuple[Failure, ...]]:
@@ -112,9 +112,9 @@ class LabellingRound:
         levels = no_levels(len(names))
 
         def count(target: Target) -> None:
-            material = self._material(target)
-            self.progress.start("counting", material.grid.height, "row")
-            count_levels(material, levels, limit=self._limit, step=self.progress.advance)
+            candidates = self._scene_candidates(target)
+            self.progress.start("counting", candidates.grid.height, "row")
+            count_levels(candidates, levels, limit=self._limit, step=self.progress.advance)
 
         failed = run_each(targets, count, self.progress, single_scene=self.single_scene)
         return balanced_thresholds(levels, self.settings.share), failed
@@ -124,7 +124,7 @@ class LabellingRound:
         """Memory limit in bytes."""
         return self.settings.mem_limit or min(memory.DEFAULT_LIMIT, memory.available() // 2)
 
-    def _material(self, target: Target) -> SceneCandidates:
+    def _scene_candidates(self, target: Target) -> SceneCandidates:
         """The candidates of a scene, with its human labels and its true labels."""
         grid = ClassRaster.open(str(target.out)).grid
         truth = self._truth(target, grid) or self.human.truth_of(target.source)
@@ -147,28 +147,28 @@ class LabellingRound:
             path, grid, self.manifest.class_map, attribute=self.settings.attribute, values=self.settings.values
         )
 
-    def _labelled(self, target: Target, bounds: NDArray[np.float64]) -> tuple[SceneLabels, LabelCounts]:
-        """Write the pseudo-labels of one scene; `bounds` are the thresholds of the classes."""
-        material, classes = self._material(target), self.manifest.class_map
+    def _labelled(self, target: Target, thresholds: NDArray[np.float64]) -> tuple[SceneLabels, LabelCounts]:
+        """Write the pseudo-labels of one scene, with `thresholds` (classes,)."""
+        candidates, classes = self._scene_candidates(target), self.manifest.class_map
         labeller = Labeller(
-            cut=CutRule(bounds, self.settings.weight, self.settings.min_area),
+            cut=CutRule(thresholds, self.settings.weight, self.settings.min_area),
             classes=classes,
-            tags={**_origin(target.out), RULE_TAG: json.dumps(self._rule(bounds))},
+            tags={**_origin(target.out), RULE_TAG: json.dumps(self._rule(thresholds))},
             creation=cog_options(self.settings.co),
             limit=self._limit,
         )
-        self.progress.start("labelling", material.grid.height, "row")
-        counts = labeller.write(material, self.folder.cut_of(target), self.progress.advance)
-        summary = LabelSummary.of(counts, classes.names, bounds)
-        truth = material.truth.source if material.truth else None
+        self.progress.start("labelling", candidates.grid.height, "row")
+        counts = labeller.write(candidates, self.folder.cut_of(target), self.progress.advance)
+        summary = LabelSummary.of(counts, classes.names, thresholds)
+        truth = candidates.truth.source if candidates.truth else None
         return SceneLabels(target.source, self.folder.all_of(target), truth, summary), counts
 
-    def _rule(self, bounds: NDArray[np.float64]) -> dict[str, Any]:
+    def _rule(self, thresholds: NDArray[np.float64]) -> dict[str, Any]:
         """The settings that decide which pixels are labelled, for the report and the tags of the labels."""
         settings = self.settings
         return {
             "agree": self.agree,
-            "thresholds": dict(zip(self.manifest.class_map.names, bounds.tolist(), strict=True)),
+            "thresholds": dict(zip(self.manifest.class_map.names, thresholds.tolist(), strict=True)),
             "share": settings.share if settings.threshold_per_class == "auto" else None,
             "min_area": settings.min_area,
             "weight": settings.weight,
@@ -185,13 +185,17 @@ class LabellingRound:
             )  # fmt: skip
 
     def _write_report(
-        self, scenes: Sequence[SceneLabels], total: LabelSummary, failed: Sequence[Failure], bounds: NDArray[np.float64]
+        self,
+        scenes: Sequence[SceneLabels],
+        total: LabelSummary,
+        failed: Sequence[Failure],
+        thresholds: NDArray[np.float64],
     ) -> None:
         content = {
             "co2s": __version__,
             "model": str(self.model),
             "keep_labels": str(self.settings.keep_labels) if self.settings.keep_labels else None,
-            "rule": self._rule(bounds),
+            "rule": self._rule(thresholds),
             "total": asdict(total),
             "scenes": [asdict(self._with_names(scene)) for scene in scenes],
             "failed": [asdict(failure) for failure in failed],

@@ -29,7 +29,7 @@ from co2s_cli.tiling import Window
 NAMES = ("scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml")
 SCENE, LABELS, FEW, FEW_POLYGONS, DATA = NAMES
 _THREADS = 4
-"""More threads are not faster: half of the work holds Python's global lock."""
+"""Threads that generate blocks; more are not faster, since half of the work holds Python's global lock."""
 
 
 @dataclass(frozen=True, slots=True)
