@@ -29,10 +29,11 @@ from torch import Tensor
 from co2s_cli.classes import ClassMap
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.inference.engine import one_thread, repeatable
-from co2s_cli.inference.mapping import MapContext, make_map, prepare, settle
+from co2s_cli.inference.map_setup import MapContext, prepare_scene, set_up_engine
+from co2s_cli.inference.mapping import make_map
 from co2s_cli.inference.memory import cores
 from co2s_cli.inference.model import ModelFile
-from co2s_cli.inference.products import product_of, steps
+from co2s_cli.inference.products import product_of, quantised
 from co2s_cli.inference.targets import targets_of
 from co2s_cli.models import catalog, fresh, weights
 from co2s_cli.models.manifest import DenseSpec, GuidedSpec, Manifest, ModelScaling
@@ -154,8 +155,8 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     context = context_of(settings)
     (target,) = targets_of(settings.scenes, settings.out, settings.beside())
-    prepared = prepare(context, target)
-    engine, _ = settle(context, prepared, None)
+    prepared = prepare_scene(context, target)
+    engine, _ = set_up_engine(context, prepared, None)
     lanes = cores(1) if engine.device.type == "cpu" else 1
     batches = -(-len(prepared.lattice.plan) // engine.batch)
     with prepared.reader() as reader:
@@ -180,7 +181,7 @@ def free_model(folder: Path, arguments: argparse.Namespace) -> None:
     """2. The whole way with a model that costs nothing, against block-wise reading and writing by rasterio alone."""
     scene = lay_out(folder / "scene.tif", arguments.pipeline_size)
     answer = torch.rand(1, CLASSES, 16, 16).repeat_interleave(32, 2).repeat_interleave(32, 3).softmax(1)
-    labels, sure = answer[0].argmax(0).to(torch.uint8).numpy(), steps(answer[0].amax(0)).numpy()
+    labels, sure = answer[0].argmax(0).to(torch.uint8).numpy(), quantised(answer[0].amax(0)).numpy()
     for beside in ({}, {"confidence": folder / "confidence.tif"}):
         settings = PredictConfig(
             scenes=[str(scene)], out=folder / "map.tif", model=weights.demo_path(), tile=512, overwrite=True,

@@ -21,7 +21,7 @@ from affine import Affine
 
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
-from co2s_cli.inference.mapping import MapContext
+from co2s_cli.inference.map_setup import MapContext
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs import on_ray, predict
 from co2s_cli.progress import Progress, Silent

@@ -489,7 +489,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "inference/runner.py",
-        "rank = int(self.ranks[down]) + int(self.may[down, : cols.start].sum())",
+        "rank = int(self.ranks[down]) + int(self.may_be_valid[down, : cols.start].sum())",
         "rank = int(self.ranks[down])",
         RUNNER,
         "the slot of a window depends on the area",
@@ -660,8 +660,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "inference/store.py",
-        "if plain.pop(_DIGEST) == key_of(plain):",
-        "if plain.pop(_DIGEST):",
+        "if content.pop(_DIGEST) == key_of(content):",
+        "if content.pop(_DIGEST):",
         STORE,
         "a damaged journal is believed",
     ),
@@ -723,8 +723,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "inference/store.py",
-        "self._open[name][:, at : at + count] = array[:, done : done + count]",
-        "self._open[name][:, at : at + count] = array[:, :count]",
+        "self._open[name][:, unit_row : unit_row + count] = array[:, done : done + count]",
+        "self._open[name][:, unit_row : unit_row + count] = array[:, :count]",
         STORE,
         "a strip that ends a unit begins the next one anew",
     ),

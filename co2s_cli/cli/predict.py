@@ -20,7 +20,7 @@ def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False,
     settings = load(PredictConfig, config, _with_map(flags))
     from co2s_cli.jobs import early, scenes
 
-    settings = scenes.listed(settings)
+    settings = scenes.list_scenes(settings)
     early.check_predict(settings)
     from co2s_cli.jobs import predict as job  # torch loads in seconds: after all that can be refused without it
 

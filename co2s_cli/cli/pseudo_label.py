@@ -21,7 +21,7 @@ def pseudo_label(flags: dict[str, Any], config: Config = None, as_json: Json = F
     settings = load(PseudoLabelConfig, config, flags)
     from co2s_cli.jobs import early, scenes
 
-    settings = scenes.listed(settings)
+    settings = scenes.list_scenes(settings)
     early.check_pseudo_label(settings)
     from co2s_cli.jobs import pseudo_label as job  # torch loads in seconds: after all that can be refused without it
 

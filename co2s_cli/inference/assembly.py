@@ -1,4 +1,4 @@
-"""Finished parts become the rasters that a user asked for."""
+"""Assembly of the output rasters from the finished units on disk."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def write_rasters(
     creation: Mapping[str, str],
     progress: Progress,
 ) -> NDArray[np.int64]:
-    """Write the planes that the target names, the map last: once it is there, everything is.
+    """Write the planes that the target names; the map appears last: if it exists, all rasters do.
 
     Returns:
-        How often each class id occurs in the map, (256,).
+        Pixels of each class id in the map, (256,).
     """
     writer = _PlaneWriter(job, classes, tags, creation)
     progress.start("writing", len(writer.planes), "raster")
     with contextlib.ExitStack() as stack:
-        parts = [  # they appear in the reverse order
+        temporary_paths = [  # on exit they appear under their final names in reverse order: the map last
             stack.enter_context(unfinished(job.target.outputs[plane.name], layer_of(plane, classes)))
             for plane in writer.planes
         ]
         counts = np.zeros(256, np.int64)
-        with ThreadPoolExecutor(min(len(parts), cores(1)), "raster") as pool:
-            for plane_counts in pool.map(writer.make, writer.planes, parts):
+        with ThreadPoolExecutor(min(len(temporary_paths), cores(1)), "raster") as pool:
+            for plane_counts in pool.map(writer.write, writer.planes, temporary_paths):
                 counts += plane_counts
                 progress.advance()
     progress.close()
@@ -65,7 +65,7 @@ def write_rasters(
 
 @dataclass(frozen=True, slots=True)
 class _PlaneWriter:
-    """Makes the rasters of a job from its finished parts; they have yet to appear."""
+    """Writes the rasters of a job from its finished units, each to a temporary path."""
 
     job: SceneJob
     classes: ClassMap
@@ -74,20 +74,20 @@ class _PlaneWriter:
 
     @property
     def planes(self) -> list[Plane]:
-        """The planes that are written, the classes first."""
+        """The planes that are written, the map first."""
         return [plane for plane in self.job.product.planes if plane.name in self.job.target.outputs]
 
-    def make(self, plane: Plane, part: Path) -> NDArray[np.int64]:
-        """Make one raster under the name `part`; how often each class id occurs, (256,), zeros but for the map."""
+    def write(self, plane: Plane, path: Path) -> NDArray[np.int64]:
+        """Write one raster to `path`; returns the pixels of each class id, (256,), zeros for planes but the map."""
         scene, limit = self.job.scene.scene, self.job.memory.limit
-        with environment(assembly_cache(scene.original.width, self.planes, limit)):  # all threads share the cache
-            return self._resampled(plane, part) if scene.is_resampled else self._mosaic(plane, part)
+        with environment(assembly_cache(scene.original.width, self.planes, limit)):  # one cache for all threads
+            return self._resampled(plane, path) if scene.is_resampled else self._mosaic(plane, path)
 
-    def _mosaic(self, plane: Plane, part: Path) -> NDArray[np.int64]:
-        """The parts as they are, put together by GDAL."""
+    def _mosaic(self, plane: Plane, path: Path) -> NDArray[np.int64]:
+        """Write the units unchanged, joined by GDAL."""
         job = self.job
         make_mosaic(
-            part,
+            path,
             job.parts.tiles(job.units, plane),
             grid=job.scene.scene.original,
             layer=layer_of(plane, self.classes),
@@ -96,11 +96,11 @@ class _PlaneWriter:
         )
         return job.parts.counts(job.units, plane) if plane.name == CLASS else np.zeros(256, np.int64)
 
-    def _resampled(self, plane: Plane, part: Path) -> NDArray[np.int64]:
-        """The parts brought back to the scene's own pixels, strip by strip."""
+    def _resampled(self, plane: Plane, path: Path) -> NDArray[np.int64]:
+        """Write the units resampled from the model's grid to the scene's, strip by strip."""
         job, counts = self.job, np.zeros(256, np.int64)
         layer = layer_of(plane, self.classes)
-        with rows_of_raster(part, job.scene.scene.original, layer, self.tags, self.creation) as writer:
+        with rows_of_raster(path, job.scene.scene.original, layer, self.tags, self.creation) as writer:
             for row, strip in _on_original(job.parts.strips(job.units, plane), plane, job.scene):
                 writer.write(row, strip)
                 if plane.name == CLASS:
@@ -109,7 +109,7 @@ class _PlaneWriter:
 
 
 def layer_of(plane: Plane, classes: ClassMap) -> Layer:
-    """How a plane is stored."""
+    """Names, type, colours and nodata of the raster in which a plane is stored."""
     if plane.kind == "class":
         return class_layer(classes)
     if plane.kind == "probabilities":
@@ -120,7 +120,7 @@ def layer_of(plane: Plane, classes: ClassMap) -> Layer:
 def _on_original(
     strips: Iterator[tuple[int, NDArray[Any]]], plane: Plane, prepared: PreparedScene
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Strips (first row, array (bands, rows, columns)) on the scene's own pixels, from those that the model saw."""
+    """Strips (first row, array (bands, rows, columns)) on the scene's grid, from strips on the model's grid."""
     scene = prepared.scene
     aoi = prepared.aoi.on(scene.original) if prepared.aoi else None
     with scene.on_original().reader() as reader:
@@ -131,6 +131,6 @@ def _on_original(
 
 
 def assembly_cache(width: int, planes: Sequence[Plane], limit: int) -> int:
-    """Bytes of block cache while planes are written: a row of blocks of each, up to a third of the limit."""
+    """Bytes of GDAL's block cache while planes are written: a row of blocks of each plane, at most `limit` / 3."""
     pixel_bytes = sum(plane.pixel_bytes for plane in planes)
     return max(16_000_000, min(int(width * BLOCK * pixel_bytes * 1.25), limit // 3))

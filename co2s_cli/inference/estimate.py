@@ -1,4 +1,4 @@
-"""The cost of a map: windows, memory, disk and, after a few windows, time. Nothing is written."""
+"""Estimate of the cost of a map: windows, memory, disk and, from a few timed windows, time. Nothing is written."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from pathlib import Path
 from co2s_cli import tiling
 from co2s_cli.config.units import show_bytes
 from co2s_cli.inference.engine import InferenceEngine, repeatable
-from co2s_cli.inference.mapping import MapContext, check_outputs, disk_needed, pick_memory, prepare, settle
+from co2s_cli.inference.map_setup import (
+    MapContext,
+    check_outputs,
+    disk_needed,
+    pick_memory,
+    prepare_scene,
+    set_up_engine,
+)
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.scene_job import BAND
 from co2s_cli.inference.targets import Target
 
-_TRIES = 3
-"""Windows that are timed."""
+_TIMED_BATCHES = 3
+"""Batches that are timed; their median counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The figures of one scene."""
+    """Estimated figures of one scene's map."""
 
     source: str
     out: Path
@@ -31,47 +38,52 @@ class Estimate:
     overlap: int
     windows: int
     skipped: int
-    """Windows surely without a valid pixel: outside the area, or not in the file."""
+    """Windows certainly without a valid pixel: outside the area of interest, or in blocks that the file lacks."""
     probably_skipped: int
-    """Windows that look blank in an overview."""
+    """Further windows without a valid pixel in an overview of the scene."""
     strips: int
     """Rows of units that the scene is cut into."""
     panels: int
-    """Columns of units."""
+    """Columns of units that the scene is cut into."""
     lanes: int
+    """Windows that run at a time in each process."""
     device: str
     precision: str
     batch: int
     memory_bytes: int
-    """Of all processes, at most."""
+    """Peak of all processes together, at most."""
     memory_limit: int
     disk_bytes: int
-    """At most, if nothing shrinks."""
+    """At most, if nothing can be compressed."""
     seconds: float
 
     def text(self) -> str:
-        """A few lines for people."""
+        """The figures in a few lines."""
         size = f"{self.height} × {self.width} px, {self.windows} windows of {self.tile} px, overlap {self.overlap}"
-        skipped = f"skipped: {self.skipped} surely, {self.probably_skipped} probably"
+        skipped = f"windows without data, skipped: {self.skipped} certainly, {self.probably_skipped} probably"
         cut = f"{_counted(self.strips, 'strip')}, {_counted(self.panels, 'panel')}, {self.lanes} windows side by side"
         memory = f"memory {show_bytes(self.memory_bytes)} (limit {show_bytes(self.memory_limit)})"
-        rest = f"disk at most {show_bytes(self.disk_bytes)}, about {self.seconds / 60:.1f} minutes"
-        where = f"{self.device} in {self.precision}"
-        return f"{self.source} → {self.out}\n  {size}\n  {skipped}\n  {cut} on {where}\n  {memory}, {rest}"
+        disk_and_time = f"disk at most {show_bytes(self.disk_bytes)}, about {self.seconds / 60:.1f} minutes"
+        device = f"{self.device} in {self.precision}"
+        return f"{self.source} → {self.out}\n  {size}\n  {skipped}\n  {cut} on {device}\n  {memory}, {disk_and_time}"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def estimate(context: MapContext, target: Target) -> Estimate:
-    """Open the scene, run a few windows, calculate the rest; what would be refused is refused here, too."""
-    scene = prepare(context, target)
+    """Estimate the map of one scene after running a few windows.
+
+    Raises:
+        Co2sError: as `make_map` would.
+    """
+    scene = prepare_scene(context, target)
     check_outputs(context.settings, target)
-    engine, _ = settle(context, scene, None)
+    engine, _ = set_up_engine(context, scene, None)
     memory = pick_memory(context, engine, scene)
     plan = scene.lattice.plan
-    possible, blank = int(scene.lattice.may.sum()), scene.probably_blank()
+    to_read, blank = int(scene.lattice.may_be_valid.sum()), scene.probably_blank()
     units = tiling.blocks(plan.height, plan.width, band=BAND, panel=memory.panel)
     return Estimate(
         source=target.source,
@@ -81,7 +93,7 @@ def estimate(context: MapContext, target: Target) -> Estimate:
         tile=plan.tile,
         overlap=plan.overlap,
         windows=len(plan),
-        skipped=len(plan) - possible,
+        skipped=len(plan) - to_read,
         probably_skipped=blank,
         strips=len({unit.row for unit in units}),
         panels=len({unit.col for unit in units}),
@@ -92,18 +104,18 @@ def estimate(context: MapContext, target: Target) -> Estimate:
         memory_bytes=memory.expected,
         memory_limit=memory.limit,
         disk_bytes=disk_needed(scene, context.product),
-        seconds=(possible - blank) * _seconds_per_window(engine, scene) / (memory.lanes * context.workers),
+        seconds=(to_read - blank) * _seconds_per_window(engine, scene) / (memory.lanes * context.workers),
     )
 
 
 def _seconds_per_window(engine: InferenceEngine, scene: PreparedScene) -> float:
-    """Time of one window, reading included, in one lane."""
+    """Seconds to read and run one window in one lane; that in the middle of the scene is timed."""
     plan = scene.lattice.plan
     window = plan.window(len(plan.rows) // 2, len(plan.cols) // 2)
-    times = []
+    seconds = []
     with repeatable(), scene.reader() as reader:
-        for _ in range(_TRIES):
-            began = time.perf_counter()
+        for _ in range(_TIMED_BATCHES):
+            started = time.perf_counter()
             engine.run([(slot, reader.read(window).pixels) for slot in range(engine.batch)]).cpu()
-            times.append((time.perf_counter() - began) / engine.batch)
-    return statistics.median(times)
+            seconds.append((time.perf_counter() - started) / engine.batch)
+    return statistics.median(seconds)

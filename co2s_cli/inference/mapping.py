@@ -1,110 +1,56 @@
-"""One map of one scene: check, prepare, begin or continue, compute what is missing, write the rasters, tidy up.
+"""One map of one scene: begin or continue it, compute the missing units, write the rasters, make extra outputs.
 
-The functions stand in the order in which they run.
+What comes before the first unit is in `map_setup`. The functions stand in the order in which they run.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from co2s_cli import __version__
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.cloud import stored_attributes
-from co2s_cli.config.mapping import MapConfig
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import Co2sError, OutputError
 from co2s_cli.geo.checksum import checksum_holds
 from co2s_cli.geo.gdal import reading
-from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference import store
 from co2s_cli.inference.assembly import write_rasters
 from co2s_cli.inference.engine import InferenceEngine
-from co2s_cli.inference.memory import MemoryPlan, Seat, pick_batch, plan_memory
-from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
+from co2s_cli.inference.map_setup import (
+    MapContext,
+    check_outputs,
+    disk_needed,
+    pick_memory,
+    prepare_scene,
+    set_up_engine,
+)
 from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.prepared import PreparedScene
-from co2s_cli.inference.products import Product
-from co2s_cli.inference.publishing import MISSING, OTHERWISE, publish, published_problem
+from co2s_cli.inference.publishing import MADE_DIFFERENTLY, MISSING, publish, published_problem
 from co2s_cli.inference.runner import Pace
-from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units, engine_of
+from co2s_cli.inference.scene_job import BAND, SceneJob, compute_share, compute_units
 from co2s_cli.inference.store import Journal, JournalNotes
 from co2s_cli.inference.targets import Target
 from co2s_cli.inference.workers import Share, helpers
-from co2s_cli.progress import SILENT, Progress
+from co2s_cli.progress import Progress
 
 log = logging.getLogger(__name__)
 
 KEY_TAG = "CO2S_KEY"
+"""Tag of the map's raster: digest of the facts, which decide its pixels."""
 
-_HIDDEN = ("scene", "validity", "area")
-"""Facts of a scene that are digests or name paths: left out of messages and of the tag in the raster."""
-
-
-def _nothing(target: Target, scene: PreparedScene, missing: Collection[str] = ()) -> None:
-    """Do nothing: the default where neither polygons nor a picture are wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """How further outputs are made of a finished map: polygons, a picture."""
-
-    check: Callable[[Target, PreparedScene], None] = _nothing
-    """Refuses, before any compute, what could not be made."""
-    make: Callable[[Target, PreparedScene, Collection[str]], None] = _nothing
-    """Makes those of them that are named, of the finished map."""
-
-
-@dataclass(frozen=True, slots=True)
-class MapContext:
-    """What the maps of all scenes of a command share."""
-
-    settings: MapConfig
-    model: ModelFile
-    product: Product
-    device: torch.device
-    """Of this process."""
-    workers: int
-    """Processes that share a scene."""
-    creation: Mapping[str, str]
-    """Checked options of the COG driver."""
-    progress: Progress
-    beside: Beside
-    seat: Seat = field(default_factory=Seat)
-    """What this process and its helpers may take of the machine."""
-
-    @classmethod
-    def of(
-        cls,
-        settings: MapConfig,
-        model: ModelFile,
-        product: Product,
-        *,
-        progress: Progress = SILENT,
-        beside: Beside = Beside(),
-    ) -> MapContext:
-        """The context under some settings; without --workers one process per GPU, unless --device names one GPU.
-
-        Raises:
-            Co2sError: the device or a creation option is not possible.
-        """
-        if "MALLOC_TRIM_THRESHOLD_" in os.environ:
-            log.warning("MALLOC_TRIM_THRESHOLD_ is set on %s, which doubles the time of a map: unset it", gethostname())
-        device = pick_device(settings.device, workers=settings.workers or 1)
-        any_gpu = settings.device in ("auto", "cuda") and device.type == "cuda"
-        workers = settings.workers or (torch.cuda.device_count() if any_gpu else 1)
-        return cls(settings, model, product, device, workers, cog_options(settings.co), progress, beside)
+_UNREADABLE_FACTS = ("scene", "validity", "area")
+"""Facts that are digests or hold paths: left out of messages and of the settings tag of the raster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +61,36 @@ class MapResult:
     outputs: dict[str, Path]
     """The outputs on this machine by name; the map is `class`."""
     state: str
-    """made, resumed, or done: it was whole before."""
+    """made, resumed (unfinished work was continued), or done (the map was complete before this run)."""
     addresses: dict[str, str] = field(default_factory=dict)
     """The outputs in object storage by name."""
     pixels: dict[str, int] = field(default_factory=dict)
     """Pixels of each class by name."""
     pixels_without_class: int = 0
-    """Pixels that are no data, outside of the area, or not sure enough."""
+    """Pixels that are nodata, outside the area of interest, or below --min-confidence."""
     windows: int = 0
-    """Of the whole plan."""
+    """Windows of the scene."""
     read: int = 0
     """Windows that this process read."""
     ran: int = 0
     """Windows that went through the model in this process."""
     seconds: float = 0.0
-    """From the first read to the closed files."""
+    """Time from the first read to the closed files."""
     megapixels_per_second: float = 0.0
     waited: float = 0.0
-    """Share of the running time in which the model waited for windows."""
+    """Share of the computing time in which the model waited for windows to be read, 0 to 1."""
     device: str = ""
     precision: str = ""
     batch: int = 0
+    """Windows in a batch."""
     lanes: int = 0
+    """Batches that ran at a time in each process."""
     panel: int = 0
+    """Columns of a unit."""
     memory_limit: int = 0
+    """Bytes for all processes of this map together."""
     notes: tuple[str, ...] = ()
-    """Events that may have changed the last bits of probabilities, such as a batch that had to be halved."""
+    """Events that may have changed the last bits of the probabilities, such as a batch that had to be halved."""
 
     @property
     def out(self) -> str:
@@ -150,150 +100,114 @@ class MapResult:
 
 @dataclass(frozen=True, slots=True)
 class BegunMap:
-    """A map whose units can be computed by any process, with the engine of the process that has begun it."""
+    """A planned map: the job, which any process can compute, and the engine of the process that planned it."""
 
     job: SceneJob
     engine: InferenceEngine
     resumed: bool
-    """Whether unfinished work goes on."""
+    """Whether unfinished work is continued."""
 
 
 def make_map(context: MapContext, target: Target) -> MapResult:
-    """Make the map of one scene, or continue it, and what is wanted beside it.
+    """Make the map of one scene and its extra outputs, or continue unfinished work on them.
 
     Raises:
         Co2sError: what is wrong with scene, outputs or memory; finished parts stay for the next run.
     """
     check_outputs(context.settings, target)
-    scene = prepare(context, target)
+    scene = prepare_scene(context, target)
     with store.locked(target.out, target.folder) as folder:
         notes = JournalNotes(folder)
         begun = begin(context, target, scene, notes)
         if isinstance(begun, MapResult):
             return begun
-        began = time.perf_counter()
+        started = time.perf_counter()
         pace = _compute(context, begun.job, begun.engine, notes)
-        result = finish(context, begun.job, pace=pace, before=time.perf_counter() - began, resumed=begun.resumed)
+        seconds = time.perf_counter() - started
+        result = finish(context, begun.job, pace=pace, seconds_before=seconds, resumed=begun.resumed)
         store.clear(folder)
         return result
 
 
 def begin(context: MapContext, target: Target, scene: PreparedScene, notes: JournalNotes) -> BegunMap | MapResult:
-    """Settle how the map is made, in its locked folder; the result where it is done before.
+    """Plan how the map is made, in its locked folder; a result instead if --resume finds the map complete.
 
     Raises:
         Co2sError: the outputs exist, unfinished work has other settings, or memory or disk do not suffice.
     """
     settings, folder = context.settings, notes.folder
     journal = Journal.read(folder)
-    engine, facts = settle(context, scene, journal, notes)
-    if journal is None and settings.resume and _is_there(target, CLASS) and _is_done(context, target, facts):
-        return _complete(context, target, scene)
+    engine, facts = set_up_engine(context, scene, journal, notes)
+    if journal is None and settings.resume and _exists(target, CLASS) and _is_complete(context, target, facts):
+        return _finish_complete_map(context, target, scene)
     if journal is not None and journal.key != store.key_of(facts):
-        _drop(context, folder, journal, facts)
-        journal, (engine, facts) = None, settle(context, scene, None, notes)
+        _discard_unfinished(context, folder, journal, facts)
+        journal, (engine, facts) = None, set_up_engine(context, scene, None, notes)
     if journal is None:
         target.check(overwrite=settings.overwrite)
-    job = _begin(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
+    job = _plan_job(context, target, scene, engine=engine, facts=facts, journal=journal, notes=notes)
     return BegunMap(job, engine, journal is not None)
 
 
-def finish(context: MapContext, job: SceneJob, *, pace: Pace, before: float, resumed: bool) -> MapResult:
-    """Write the rasters of a job whose units are all there, then what is wanted beside them.
+def finish(context: MapContext, job: SceneJob, *, pace: Pace, seconds_before: float, resumed: bool) -> MapResult:
+    """Write the rasters of a job whose units are all finished, then the extra outputs.
 
     Args:
-        context: of this process.
-        job: all of its units are finished.
-        pace: of the computing.
-        before: seconds that the map has taken so far.
-        resumed: whether unfinished work went on.
+        context: the context of this process.
+        job: the job; all of its units are finished.
+        pace: figures of the computing of its units.
+        seconds_before: time that the map has taken so far.
+        resumed: whether unfinished work was continued.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     job.target.make_folders()  # an earlier try may have uploaded some outputs and removed them here
     counts = _write(context, job)
-    seconds = before + time.perf_counter() - began
+    seconds = seconds_before + time.perf_counter() - started
     state = "resumed" if resumed else "made"
     result = _result(context, job, pace=pace, counts=counts, seconds=seconds, state=state)
-    log.info("%s: %s in %.1f s (%.2f Mpx/s)", job.target.named[CLASS], state, seconds, result.megapixels_per_second)
+    log.info(
+        "%s: %s in %.1f s (%.2f Mpx/s)", job.target.display_names[CLASS], state, seconds, result.megapixels_per_second
+    )
     if not any(result.pixels.values()):
         log.warning(
-            "%s: no pixel has a class: either none is valid, or none as sure as --min-confidence asks, or the model's "
-            "numbers overflow (--precision fp32 may help)",
-            job.target.named[CLASS],
+            "%s: no pixel has a class: either all are nodata, or all are below --min-confidence, or the model's "
+            "values overflow (try --precision fp32)",
+            job.target.display_names[CLASS],
         )
-    _make_beside(context, job.target, job.scene)
+    _make_extras(context, job.target, job.scene)
     return result
 
 
-def check_outputs(settings: MapConfig, target: Target) -> None:
-    """Refuse outputs that exist, unless the settings or unfinished work allow for them."""
-    if not (settings.overwrite or settings.resume or target.folder.exists()):
-        target.check(overwrite=False)
-
-
-def prepare(context: MapContext, target: Target) -> PreparedScene:
-    """The scene, checked against model, settings and what is wanted beside the map; remarks on it are logged."""
-    scene = PreparedScene.open(target.source, context.model.manifest, context.settings)
-    context.beside.check(target, scene)
-    for remark in scene.remarks(context.model.manifest):
-        log.warning("%s", remark)
-    return scene
-
-
-def settle(
-    context: MapContext, scene: PreparedScene, journal: Journal | None, note: Callable[[str], None] = log.warning
-) -> tuple[InferenceEngine, dict[str, Any]]:
-    """The engine of a scene, and all facts that decide the map's pixels.
-
-    Precision and batch come from the settings, else from the journal of unfinished work, else from rules.
-    """
-    settings, product = context.settings, context.product
-    before = journal.facts if journal and journal.facts.get("device") == context.device.type else {}
-    wanted = before.get("precision", "auto") if settings.precision == "auto" else settings.precision
-    model = context.model.load(settings, context.device, pick_precision(wanted, context.device))
-    engine = engine_of(model, scene, product, note=note)
-    engine.set_batch(int(settings.batch or before.get("batch") or pick_batch(engine, scene)))
-    facts = {
-        "version": __version__,
-        "model": model.digest,
-        **scene.facts(),
-        "product": repr(product),
-        "tta": settings.tta,
-        "device": context.device.type,
-        "precision": model.precision,
-        "batch": engine.batch,
-        "threads": 1,
-        "compile": settings.compile,
-    }
-    return engine, facts
-
-
-def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _readable_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts that mean something to a reader."""
-    return {name: value for name, value in facts.items() if name not in _HIDDEN}
+    return {name: value for name, value in facts.items() if name not in _UNREADABLE_FACTS}
 
 
-def _is_done(context: MapContext, target: Target, facts: Mapping[str, Any]) -> bool:
-    """Whether there is a map and all rasters are whole and those that would be made; others must be allowed to go."""
+def _is_complete(context: MapContext, target: Target, facts: Mapping[str, Any]) -> bool:
+    """Whether every raster is undamaged and was made from the same facts; False: --overwrite allows to replace them.
+
+    Raises:
+        OutputError: a raster is missing, damaged or another one, without --overwrite.
+    """
     key, rasters = store.key_of(facts), {plane.name for plane in context.product.planes}
     for name in target.outputs if CLASS in target.addresses else rasters & target.outputs.keys():
-        problem = _problem(target, name, key)
+        problem = _output_problem(target, name, key)
         if problem and not context.settings.overwrite:
             hint = "add --overwrite to make it anew, or choose another name"
-            raise OutputError(f"{target.named[name]}: {problem}", hint=hint)
+            raise OutputError(f"{target.display_names[name]}: {problem}", hint=hint)
         if problem:
             return False
     return True
 
 
-def _is_there(target: Target, name: str) -> bool:
-    """Whether there is an output, whatever it is."""
+def _exists(target: Target, name: str) -> bool:
+    """Whether there is a file or object of this output, whatever it holds."""
     address = target.addresses.get(name)
     return target.outputs[name].exists() if address is None else stored_attributes(address) is not None
 
 
-def _problem(target: Target, name: str, key: str) -> str | None:
-    """What keeps an output from being done; None where it is whole and was made under `key`."""
+def _output_problem(target: Target, name: str, key: str) -> str | None:
+    """Why an output has to be made again; None if it is undamaged and was made from the facts whose digest is `key`."""
     path = target.outputs[name]
     if name in target.addresses:
         return published_problem(target.addresses[name], key)
@@ -304,34 +218,34 @@ def _problem(target: Target, name: str, key: str) -> str | None:
     if not checksum_holds(path):
         return "does not match its own checksum, so it is damaged or was changed after it was made"
     with reading(str(path)) as dataset:
-        same = dataset.tags().get(KEY_TAG) == key
-    return None if same else OTHERWISE
+        has_key = dataset.tags().get(KEY_TAG) == key
+    return None if has_key else MADE_DIFFERENTLY
 
 
-def _complete(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
-    """A map that is done: what is missing beside it is made of it."""
+def _finish_complete_map(context: MapContext, target: Target, scene: PreparedScene) -> MapResult:
+    """The result of a map that was complete before this run; its missing extra outputs are made."""
     if CLASS not in target.addresses:
         target.make_folders()
-        _make_beside(context, target, scene, {name for name in target.beside if not _is_there(target, name)})
-    return MapResult(target.source, target.kept, "done", target.addresses)
+        _make_extras(context, target, scene, {name for name in target.extras if not _exists(target, name)})
+    return MapResult(target.source, target.local_outputs, "done", target.addresses)
 
 
-def _drop(context: MapContext, folder: Path, journal: Journal, facts: Mapping[str, Any]) -> None:
-    """Remove unfinished work with other settings, if --overwrite allows that."""
+def _discard_unfinished(context: MapContext, folder: Path, journal: Journal, facts: Mapping[str, Any]) -> None:
+    """Remove unfinished work that was begun with other settings, if --overwrite allows that."""
     changes = [
         f"{name} was {journal.facts.get(name)}, is {value}"
-        for name, value in _shown(facts).items()
+        for name, value in _readable_facts(facts).items()
         if journal.facts.get(name) != value
     ]
     if not context.settings.overwrite:
         raise OutputError(
-            f"{folder}: unfinished work made otherwise ({'; '.join(changes[:3]) or 'from another scene'})",
-            hint="continue with the settings it was begun with, or add --overwrite to begin anew",
+            f"{folder}: unfinished work was begun with other settings ({'; '.join(changes[:3]) or 'another scene'})",
+            hint="run the command with those settings to continue, or add --overwrite to begin anew",
         )
     store.clear(folder)
 
 
-def _begin(
+def _plan_job(
     context: MapContext,
     target: Target,
     scene: PreparedScene,
@@ -341,11 +255,14 @@ def _begin(
     journal: Journal | None,
     notes: JournalNotes,
 ) -> SceneJob:
-    """Fit the work into memory, and write down how the scene is cut into units."""
+    """Fit the work into memory, and write to the journal how the scene is cut into units.
+
+    Unfinished work keeps its panels, unless they are wider than memory now allows.
+    """
     memory = pick_memory(context, engine, scene)
     width = scene.lattice.plan.width
-    keep = journal is not None and (journal.panel <= memory.panel or memory.panel >= width)
-    panel = journal.panel if journal is not None and keep else memory.panel
+    keep_panel = journal is not None and (journal.panel <= memory.panel or memory.panel >= width)
+    panel = journal.panel if journal is not None and keep_panel else memory.panel
     journal = replace(journal, panel=panel) if journal is not None else Journal(facts, BAND, panel)
     target.make_folders()
     target.check_disk(disk_needed(scene, context.product))
@@ -370,7 +287,7 @@ def _begin(
 
 
 def _log_plan(job: SceneJob) -> None:
-    """What `-v` tells of a scene before it is run."""
+    """Log, for `-v`, the scene, its scaling, its windows and units, and how memory is used."""
     scene, plan, memory = job.scene.scene, job.scene.lattice.plan, job.memory
     resolution = f" of {scene.ground_resolution:.4g} m" if scene.ground_resolution else ""
     log.debug(
@@ -390,62 +307,41 @@ def _log_plan(job: SceneJob) -> None:
     )  # fmt: skip
 
 
-def pick_memory(context: MapContext, engine: InferenceEngine, scene: PreparedScene) -> MemoryPlan:
-    """Panels and lanes under the limits of the settings; a limit that had to be raised is logged."""
-    settings = context.settings
-    memory = plan_memory(
-        engine,
-        scene,
-        limit=settings.mem_limit,
-        device_limit=settings.device_mem,
-        workers=context.workers,
-        seat=context.seat,
-    )
-    if memory.remark:
-        log.warning("%s", memory.remark)
-    return memory
-
-
-def disk_needed(scene: PreparedScene, product: Product) -> int:
-    """Bytes on disk at most, if nothing shrinks: parts and rasters with overviews; rows between them if resampled."""
-    raster = scene.scene
-    planes = sum(plane.pixel_bytes for plane in product.planes)
-    seen, original = raster.height * raster.width, raster.original.height * raster.original.width
-    rows = original if raster.is_resampled else 0
-    return planes * (seen + rows + original * 4 // 3)
-
-
 def _compute(context: MapContext, job: SceneJob, engine: InferenceEngine, notes: JournalNotes) -> Pace:
-    """Compute what is to be done: the first share in this process, the others in helpers."""
+    """Compute the missing units: the first share in this process, the others in helper processes."""
     progress, workers = context.progress, min(context.workers, max(1, len(job.todo)))
-    windows = sum(job.windows(Share(n, workers).of(job.todo)) for n in range(workers))
+    windows = sum(job.count_windows(Share(index, workers).of(job.todo)) for index in range(workers))
     progress.start("windows", windows, "window", scene=job.target.source)
-    with helpers(compute_share, job, workers, notes) as others:
+    with helpers(compute_share, job, workers, notes) as helper_processes:
 
-        def step(count: int, pace: Pace) -> None:
-            tell_pace(progress, job, count, pace, others=others.windows() if others else 0)
+        def report(count: int, pace: Pace) -> None:
+            helper_windows = helper_processes.new_windows() if helper_processes else 0
+            report_pace(progress, job, count, pace, helper_windows=helper_windows)
 
-        pace = compute_units(job, engine, Share(0, workers).of(job.todo), step)
-        if others:
-            others.wait(progress.advance)
+        pace = compute_units(job, engine, Share(0, workers).of(job.todo), report)
+        if helper_processes:
+            helper_processes.wait(progress.advance)
     progress.close()
     return pace
 
 
-def tell_pace(progress: Progress, job: SceneJob, count: int, pace: Pace, *, others: int = 0) -> None:
-    """Tell of `count` more windows of this process, whose pace it is, and of `others` of its helpers."""
+def report_pace(progress: Progress, job: SceneJob, count: int, pace: Pace, *, helper_windows: int = 0) -> None:
+    """Advance the progress by `count` windows of this process and by those of its helpers.
+
+    The speed that is shown is that of this process alone, by `pace`.
+    """
     plan = job.scene.lattice.plan
-    done = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
-    facts = {"Mpx/s": f"{done:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
-    progress.advance(count + others, **facts)
+    megapixels_per_second = plan.height * plan.width * pace.read / len(plan) / 1e6 / max(pace.seconds, 1e-9)
+    facts = {"Mpx/s": f"{megapixels_per_second:.2f}", "waited": f"{pace.waited / max(pace.seconds, 1e-9):.0%}"}
+    progress.advance(count + helper_windows, **facts)
 
 
 def _write(context: MapContext, job: SceneJob) -> NDArray[np.int64]:
-    """Write all rasters; how often each class id occurs, (256,)."""
+    """Write all rasters; returns the pixels of each class id, (256,)."""
     tags = {  # only what decides the pixels, so that equal maps are equal files
         "CO2S_VERSION": __version__,
         "CO2S_MODEL": str(job.facts["model"]),
-        "CO2S_SETTINGS": json.dumps(_shown(job.facts), sort_keys=True),
+        "CO2S_SETTINGS": json.dumps(_readable_facts(job.facts), sort_keys=True),
         KEY_TAG: store.key_of(job.facts),
     }
     classes = context.model.manifest.class_map
@@ -461,12 +357,12 @@ def _result(
     seconds: float,
     state: str,
 ) -> MapResult:
-    """The figures of a map whose rasters are written; `counts` (256,) says how often each class id occurs."""
+    """The figures of a map whose rasters are written; `counts` (256,) are the pixels of each class id."""
     original = job.scene.scene.original
     journal = Journal.read(job.folder)
     return MapResult(
         source=job.target.source,
-        outputs=job.target.kept,
+        outputs=job.target.local_outputs,
         addresses=job.target.addresses,
         state=state,
         pixels=_pixels(context.model.manifest.class_map, counts),
@@ -491,26 +387,26 @@ def _pixels(classes: ClassMap, counts: NDArray[np.int64]) -> dict[str, int]:
     return {name: int(counts[class_id]) for class_id, name in enumerate(classes.names)}
 
 
-def _make_beside(
+def _make_extras(
     context: MapContext, target: Target, scene: PreparedScene, missing: Collection[str] | None = None
 ) -> None:
-    """Make what is wanted beside the map, or is `missing` of that, and upload what goes to object storage.
+    """Make the extra outputs, or only the `missing` ones, then upload all outputs that go to object storage.
 
-    Where something beside it fails, a map on this machine is whole and stays.
+    If an extra output fails, a map on this machine is complete and stays.
     """
-    wanted = target.outputs.keys() if missing is None else missing
+    names = target.outputs.keys() if missing is None else missing
     try:
-        context.beside.make(target, scene, wanted)
+        context.extras.make(target, scene, names)
     except Co2sError as error:
         if CLASS in target.addresses:
             raise
         store.clear(target.folder)
-        again = "the same command with --resume makes only what is missing"
+        resume_hint = "the same command with --resume makes only what is missing"
         raise type(error)(
-            f"{target.out}: the map is whole and stays, but what is wanted beside it failed: {error.message}",
-            hint=f"{error.hint}; {again}" if error.hint else again,
+            f"{target.out}: the map is complete and stays, but a further output failed: {error.message}",
+            hint=f"{error.hint}; {resume_hint}" if error.hint else resume_hint,
         ) from error
     if target.addresses:
         with reading(str(target.out)) as dataset:
             key = dataset.tags()[KEY_TAG]
-        publish(target, key, wanted)
+        publish(target, key, names)

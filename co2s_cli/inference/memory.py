@@ -1,4 +1,4 @@
-"""How much memory a map takes, measured with one window, and the panels and lanes that a limit leaves room for."""
+"""Memory of a map: measured with one window, then divided into panels and lanes that fit under the limit."""
 
 from __future__ import annotations
 
@@ -26,71 +26,73 @@ from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.stitch import STRIP_ROWS
 
 GRAIN = 512
-"""Panels are cut in multiples of this, which is also the height of a unit and the side of an output's block."""
+"""Panel widths are multiples of this many columns; also the height of a unit and the side of an output's block."""
 
 MARGIN = 0.06
-"""Share of a limit that is not planned for: allocators round up and fragment."""
+"""Share of a limit that is left free, because allocators round up and fragment."""
 
 DEFAULT_LIMIT = 8_000_000_000
+"""Bytes that a map takes at most without --mem-limit."""
 
 WIDE_ENOUGH = 8 * GRAIN
-"""Columns from which on windows computed twice cost little: memory beyond such a panel first goes to more lanes."""
+"""Panel width, in columns, from which few windows are computed twice: further memory first goes to more lanes."""
 
 PANEL_BYTES = 96_000_000
-"""Bytes that a panel takes at most on the host."""
+"""Host memory, in bytes, up to which a panel is widened."""
 
 SMALLEST_CACHE = 48_000_000
-"""Bytes of decoded blocks where memory is short: GDAL's cache and what the reading threads share."""
+"""Bytes for decoded blocks if memory is short: GDAL's cache and the blocks that reading threads share."""
 
 GDAL_CACHE = 16_000_000
-"""Bytes of it that are GDAL's own where threads share blocks."""
+"""Bytes of GDAL's own cache if the reading threads share decoded blocks; part of the cache of a plan."""
 
 _REMOTE_READERS = 8
-"""Threads of all processes that wait for the server of a scene which is an address."""
+"""Reading threads of all processes together for a scene on a server."""
 
 DEVICE_SHARE = 0.9
-"""Share of the device's free memory that is used where no limit is given."""
+"""Share of the GPU's free memory that is used without --device-mem."""
 
 QUEUED = 4
 """Strips of planes in memory at a time."""
 
 MAX_THREADS, MAX_THREADS_GPU = 4, 8
-"""Threads that read, and that write, at most, beside a model on the same processor and beside one on a GPU."""
+"""Maximum number of reading threads, and of writing threads, for a model on the CPU and for one on a GPU."""
 
 _SLACK = 48_000_000
-"""Bytes of threads, queues and the interpreter, beside what is counted."""
+"""Bytes for threads, queues and the interpreter, which nothing else counts."""
 
 _WIDE_BLOCK = 4
-"""A block of the file is wide from this many windows on."""
+"""A block of the file counts as wide if it is wider than this many windows."""
 
 _BATCH_SHARE = 0.4
-"""Share of the device's whole memory for the windows of a batch in the model."""
+"""Share of the GPU's total memory for a batch in the model."""
 
 _LARGEST_BATCH = 32
+"""Windows in a batch at most, if its size is chosen automatically."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeeds:
-    """Bytes of a run, by what they grow with."""
+    """Bytes that one process needs: a fixed part, a part per lane and a part per column of a panel."""
 
     base: int
-    """Libraries, model, and whatever else does not grow."""
+    """Fixed part: libraries, model, caches, reading threads."""
     lane: int
-    """One window in the model."""
+    """Per lane: one batch in the model, with its pixels and values."""
     column: int
-    """One column of a panel: open rows and unfinished units."""
+    """Per column of a panel: unfinished rows of the blend and units that are being filled or written."""
 
     def total(self, lanes: int, columns: int) -> int:
-        """All of it, with the margin."""
+        """Bytes with `lanes` lanes and a panel of `columns` columns, margin included."""
         return math.ceil((self.base + self.lane * lanes + self.column * columns) / (1 - MARGIN))
 
 
 @dataclass(frozen=True, slots=True)
 class PanelFit:
-    """The panel and the lanes that a limit allows."""
+    """The panel and the lanes that fit under a limit."""
 
     lanes: int
-    """Windows that run side by side."""
+    """Batches that run at a time."""
     panel: int
     """Columns of a panel."""
 
@@ -100,43 +102,43 @@ class MemoryPlan:
     """How the processes of a scene use their memory."""
 
     limit: int
-    """Bytes for the whole process tree."""
+    """Bytes for this process and its helpers together."""
     lanes: int
-    """Windows that run side by side in each process."""
+    """Batches that run at a time in each process."""
     panel: int
     """Columns of a panel."""
     expected: int
-    """Bytes that the process tree takes at most."""
+    """Bytes that this process and its helpers are expected to take at most."""
     threads: int
-    """Threads that read, in each process."""
+    """Reading threads in each process."""
     encoders: int
     """Threads that compress and write finished units, in each process."""
     cache: int
-    """Bytes of decoded blocks, in each process."""
+    """Bytes for decoded blocks in each process."""
     remark: str | None
-    """Why the limit is not the usual one."""
+    """Message for the user if the default limit was raised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """What a process and its helpers may take of a machine that others use as well."""
+class MachineShare:
+    """The part of a machine that a process and its helpers may use, if other processes make maps there too."""
 
     cores: int | None = None
-    """All that the machine has where nothing is said."""
+    """Processor cores; None: all cores of the machine."""
     neighbours: int = 1
-    """Processes that share the memory for maps, this one included."""
+    """Number of processes, this one included, that share the machine's memory for maps."""
 
 
-def cores(workers: int, seat: Seat = Seat()) -> int:
-    """Cores of each of some worker processes."""
+def cores(workers: int, machine_share: MachineShare = MachineShare()) -> int:
+    """Cores for each of `workers` processes."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, (seat.cores or usable) // workers)
+    return max(1, (machine_share.cores or usable) // workers)
 
 
 def pick_batch(engine: InferenceEngine, scene: PreparedScene) -> int:
-    """Windows in a batch: one on a CPU, on a GPU a power of two that suits model and device.
+    """Windows in a batch: one on a CPU; on a GPU a power of two, as large as `_BATCH_SHARE` of its memory holds.
 
-    Only the device's whole memory and the peak of one window decide, so that it is the same in every run.
+    It depends only on the GPU's total memory and on the peak memory of one window, so that it is the same in every run.
     """
     if engine.device.type != "cuda":
         return 1
@@ -152,38 +154,40 @@ def plan_memory(
     limit: int | None,
     device_limit: int | None,
     workers: int,
-    seat: Seat = Seat(),
+    machine_share: MachineShare = MachineShare(),
 ) -> MemoryPlan:
-    """Panels and lanes for a scene under the limits, after one batch went through the model.
+    """Panels, lanes, threads and caches for a scene under the limits, after running one batch to measure memory.
 
     Raises:
-        ResourceError: not even one panel fits, with the smallest limit that works.
+        ResourceError: not even one panel fits; names the smallest limit that works.
     """
-    width, own = scene.lattice.plan.width, cores(workers, seat)
-    threads = _reader_threads(scene.scene.source, own, workers, engine.device.type)
+    width, cores_each = scene.lattice.plan.width, cores(workers, machine_share)
+    threads = _reader_threads(scene.scene.source, cores_each, workers, engine.device.type)
     needs = _host_needs(engine, scene, threads)
-    least = smallest(needs, width)
-    sharing = workers * seat.neighbours
-    whole, remark = pick_limit(limit, least * sharing, available(), usual=DEFAULT_LIMIT * seat.neighbours)
-    each = whole // sharing
-    blocks = _blocks_bytes(scene)
-    shared = scene.shared_blocks(blocks) is not None  # else each thread decodes them for itself
-    extra = min(max(0, blocks * (1 if shared else threads) + GDAL_CACHE - SMALLEST_CACHE), (each - least) // 4)
-    needs = replace(needs, base=needs.base + extra)
-    lanes = own if engine.device.type == "cpu" else 1
+    least_each = least_limit(needs, width)
+    processes = workers * machine_share.neighbours
+    default_limit = DEFAULT_LIMIT * machine_share.neighbours
+    limit_in_force, remark = pick_limit(limit, least_each * processes, available(), default=default_limit)
+    limit_each = limit_in_force // processes
+    block_bytes = _blocks_bytes(scene)
+    blocks_are_shared = scene.shared_blocks(block_bytes) is not None  # else each thread decodes its own
+    wanted_cache = block_bytes * (1 if blocks_are_shared else threads) + GDAL_CACHE
+    extra_cache = min(max(0, wanted_cache - SMALLEST_CACHE), (limit_each - least_each) // 4)
+    needs = replace(needs, base=needs.base + extra_cache)
+    lanes = cores_each if engine.device.type == "cpu" else 1
     encoders, needs, host_fit = _with_encoders(
-        each, needs, _unit_column(engine), width=width, lanes=lanes, most=threads
+        limit_each, needs, _unit_column(engine), width=width, lanes=lanes, most=threads
     )
     on_cuda = engine.device.type == "cuda"
     panel = min(host_fit.panel, _device_panel(engine, scene, device_limit) if on_cuda else max_useful_panel(needs))
     return MemoryPlan(
-        limit=whole,
+        limit=limit_in_force,
         lanes=host_fit.lanes,
         panel=panel,
         expected=needs.total(host_fit.lanes, panel) * workers,
         threads=threads,
         encoders=encoders,
-        cache=SMALLEST_CACHE + extra,
+        cache=SMALLEST_CACHE + extra_cache,
         remark=remark,
     )
 
@@ -191,28 +195,31 @@ def plan_memory(
 def _with_encoders(
     limit: int, needs: MemoryNeeds, unit_column: int, *, width: int, lanes: int, most: int
 ) -> tuple[int, MemoryNeeds, PanelFit]:
-    """The most threads that write units (1 to `most`) that cost no lane and leave a panel that is wide enough.
+    """The largest number of writing threads that costs no lane and leaves a wide enough panel; needs and fit with it.
 
     Args:
         limit: bytes of this process.
-        needs: what it needs with one such thread.
-        unit_column: bytes of a column of a unit, which each further thread holds.
+        needs: memory needs with one writing thread.
+        unit_column: bytes of one column of a unit; each further writing thread holds a unit.
         width: columns of the scene.
-        lanes: most lanes.
-        most: most threads that write.
+        lanes: maximum number of lanes.
+        most: maximum number of writing threads.
     """
-    alone = fit(limit, needs, width=width, lanes=lanes)
-    assert alone is not None, "the smallest limit that works was checked before"
+    fit_with_one = fit_panel(limit, needs, width=width, lanes=lanes)
+    assert fit_with_one is not None, "the smallest limit that works was checked before"
     for count in range(most, 1, -1):
-        more = replace(needs, column=needs.column + (count - 1) * unit_column)
-        panel_fit = fit(limit, more, width=width, lanes=lanes)
-        if panel_fit and panel_fit.lanes == alone.lanes and panel_fit.panel >= min(width, WIDE_ENOUGH):
-            return count, more, panel_fit
-    return 1, needs, alone
+        needs_with_more = replace(needs, column=needs.column + (count - 1) * unit_column)
+        panel_fit = fit_panel(limit, needs_with_more, width=width, lanes=lanes)
+        if panel_fit and panel_fit.lanes == fit_with_one.lanes and panel_fit.panel >= min(width, WIDE_ENOUGH):
+            return count, needs_with_more, panel_fit
+    return 1, needs, fit_with_one
 
 
-def fit(limit: int, needs: MemoryNeeds, *, width: int, lanes: int) -> PanelFit | None:
-    """The most lanes (up to `lanes`) beside a panel that is wide enough, then the widest panel; None: nothing fits."""
+def fit_panel(limit: int, needs: MemoryNeeds, *, width: int, lanes: int) -> PanelFit | None:
+    """The most lanes, up to `lanes`, that leave room for a wide enough panel, then the widest panel with them.
+
+    None: not even one lane with the narrowest panel fits. `width` are the columns of the scene.
+    """
     for count in range(lanes, 0, -1):
         panel = _widest_panel(limit, needs, width, count)
         if panel >= min(width, WIDE_ENOUGH if count > 1 else GRAIN):
@@ -220,63 +227,69 @@ def fit(limit: int, needs: MemoryNeeds, *, width: int, lanes: int) -> PanelFit |
     return None
 
 
-def smallest(needs: MemoryNeeds, width: int) -> int:
-    """The smallest limit under which anything runs."""
+def least_limit(needs: MemoryNeeds, width: int) -> int:
+    """The smallest limit, in bytes, under which one lane with the narrowest panel fits."""
     return needs.total(1, min(width, GRAIN))
 
 
 def _widest_panel(limit: int, needs: MemoryNeeds, width: int, lanes: int) -> int:
-    left = limit * (1 - MARGIN) - needs.base - needs.lane * lanes
-    columns = int(left // needs.column)
+    remaining = limit * (1 - MARGIN) - needs.base - needs.lane * lanes
+    columns = int(remaining // needs.column)
     return width if columns >= width else columns // GRAIN * GRAIN
 
 
 def max_useful_panel(needs: MemoryNeeds) -> int:
-    """Columns beyond which memory would grow with the scene for a percent of speed."""
+    """Columns beyond which a wider panel takes memory in proportion but makes a map only about a percent faster."""
     return max(WIDE_ENOUGH, PANEL_BYTES // needs.column // GRAIN * GRAIN)
 
 
-def pick_limit(wanted: int | None, least: int, free: int, *, usual: int = DEFAULT_LIMIT) -> tuple[int, str | None]:
-    """The limit in force, and the line that says so where it had to be raised.
+def pick_limit(
+    user_limit: int | None, least: int, free: int, *, default: int = DEFAULT_LIMIT
+) -> tuple[int, str | None]:
+    """The limit in force, and a message for the user if the default limit had to be raised.
+
+    Without a limit of the user it is half of `free`, at most `default`, but raised to `least` if that is free.
 
     Args:
-        wanted: the user's limit, which is kept or refused. Without one, half of `free`, at most `usual`, unless `least`
-            is more and the machine has it.
+        user_limit: the value of --mem-limit, which is used or refused.
         least: the smallest limit that works.
-        free: bytes that the machine has to give.
-        usual: bytes that are taken at most where nothing is said.
+        free: bytes that are available on the machine.
+        default: upper bound of the limit if the user gives none.
+
+    Raises:
+        ResourceError: the user's limit is below `least`, or less than `least` is free.
     """
-    if wanted is not None:
-        if wanted < least:
+    if user_limit is not None:
+        if user_limit < least:
             raise ResourceError(
-                f"--mem-limit {show_bytes(wanted)}: too small for one panel of this scene with this model",
+                f"--mem-limit {show_bytes(user_limit)}: too small for one panel of this scene with this model",
                 hint=f"the smallest that works is --mem-limit {rounded_up(least)}",
             )
-        return wanted, None
-    usual = min(free // 2, usual)
-    if least <= usual:
-        return usual, None
+        return user_limit, None
+    limit = min(free // 2, default)
+    if least <= limit:
+        return limit, None
     if least > free:
         raise ResourceError(
             f"{show_bytes(free)} of memory are available, {show_bytes(least)} are needed",
             hint="use a smaller --tile, or a machine with more memory",
         )
-    return least, f"memory limit raised from {show_bytes(usual)} to {show_bytes(least)}: one panel needs that much"
+    return least, f"memory limit raised from {show_bytes(limit)} to {show_bytes(least)}: one panel needs that much"
 
 
 def rounded_up(least: int) -> str:
-    """A limit as a flag takes it, 2 % above `least`: the libraries of the next run may take a little more."""
+    """`least` as the value of a flag, plus 2 %: the libraries of the next run may take a little more."""
     return f"{math.ceil(least * 1.02 / 1e7) * 10}MB"
 
 
 def available(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes of memory that may still be used: of the machine, and of every control group that holds this process.
+    """Bytes of memory that this process may still use, by the machine and by all control groups around it.
 
     Args:
-        cgroups: where the control groups are mounted, version 2 or 1.
-        process: names the groups of this process, one line for each hierarchy: number, controllers, path.
+        cgroups: mount point of the control groups, version 2 or 1.
+        process: file with the groups of this process, one line per hierarchy: number, controllers, path.
     """
-    left = [int(psutil.virtual_memory().available)]
+    free = [int(psutil.virtual_memory().available)]
     try:
         lines = process.read_text().splitlines()
     except OSError:
@@ -284,23 +297,26 @@ def available(cgroups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/pro
     for line in lines:
         _, controllers, path = line.split(":", maxsplit=2)
         if controllers == "":
-            left += _left_in_groups(cgroups, path, ("memory.max", "memory.current", "inactive_file"))
+            free += _free_in_groups(cgroups, path, ("memory.max", "memory.current", "inactive_file"))
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            left += _left_in_groups(cgroups / "memory", path, names)
-    return max(0, min(left))
+            free += _free_in_groups(cgroups / "memory", path, names)
+    return max(0, min(free))
 
 
-def _left_in_groups(root: Path, path: str, names: tuple[str, str, str]) -> list[int]:
-    """Bytes left under the limit of a group and of each group around it; in a container only `root` may exist."""
+def _free_in_groups(root: Path, path: str, names: tuple[str, str, str]) -> list[int]:
+    """Bytes free under the limits of a group and of each group around it; in a container only `root` may exist."""
     group = root / path.strip("/")
     groups = [group, *group.parents]
-    limits = [_left_in_group(folder, *names) for folder in groups[: groups.index(root) + 1]] if root in groups else []
-    return [limit for limit in limits if limit is not None]
+    free = [_free_in_group(folder, *names) for folder in groups[: groups.index(root) + 1]] if root in groups else []
+    return [count for count in free if count is not None]
 
 
-def _left_in_group(folder: Path, limit_file: str, usage_file: str, cache: str) -> int | None:
-    """Bytes that a group may still take, cache that it can give back included; None where it has no limit."""
+def _free_in_group(folder: Path, limit_file: str, usage_file: str, cache: str) -> int | None:
+    """Bytes that a group may still take, its reclaimable page cache included; None if it has no limit.
+
+    `cache` names the entry of memory.stat that holds the reclaimable page cache.
+    """
     try:
         limit = (folder / limit_file).read_text().strip()
         usage = int((folder / usage_file).read_text())
@@ -311,35 +327,39 @@ def _left_in_group(folder: Path, limit_file: str, usage_file: str, cache: str) -
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Resident memory of this process in bytes."""
     return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
 @contextmanager
 def peak(pause: float = 0.001) -> Iterator[Callable[[], int]]:
-    """Watch the memory of this process while the block runs; the call gives the peak in bytes above the beginning."""
-    begin = most = resident()
-    over = threading.Event()
+    """Watch the resident memory of this process while the block runs, every `pause` seconds.
+
+    The yielded function returns the peak so far, in bytes above the memory at the beginning.
+    """
+    at_start = highest = resident()
+    ended = threading.Event()
 
     def watch() -> None:
-        nonlocal most
-        while not over.is_set():
-            most = max(most, resident())
+        nonlocal highest
+        while not ended.is_set():
+            highest = max(highest, resident())
             time.sleep(pause)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield lambda: max(most, resident()) - begin
+        yield lambda: max(highest, resident()) - at_start
     finally:
-        over.set()
+        ended.set()
         watcher.join()
 
 
 def _blocks_bytes(scene: PreparedScene) -> int:
-    """Bytes of all blocks under a row of windows, where blocks are much wider than a window; else 0.
+    """Bytes of all decoded blocks under a row of windows if blocks are much wider than a window; else 0.
 
-    With so much cache the next window does not decode them again. Blocks of the usual sizes are rather decoded twice.
+    A cache of this size saves decoding a wide block again for the next window. Blocks of usual sizes are decoded twice
+    instead.
     """
     if scene.block_width <= _WIDE_BLOCK * scene.lattice.plan.tile:
         return 0
@@ -348,28 +368,30 @@ def _blocks_bytes(scene: PreparedScene) -> int:
     return int(rows * raster.original.width * len(raster.bands) * np.dtype(raster.dtype).itemsize)
 
 
-def _reader_threads(source: str, own: int, workers: int, device: str) -> int:
-    """Threads that read a scene: bound by cores where it is a local file, else by the answers of a server."""
+def _reader_threads(source: str, cores_each: int, workers: int, device: str) -> int:
+    """Reading threads of a process: at most one per core for a local file, a fixed number for a scene on a server."""
     most = MAX_THREADS_GPU if device == "cuda" else MAX_THREADS
-    on_disk = is_local(source) and not source.endswith(SCENE)  # whose rasters mostly lie elsewhere
-    return min(most, own) if on_disk else max(1, _REMOTE_READERS // workers)
+    on_disk = is_local(source) and not source.endswith(SCENE)  # the rasters of a STAC item are mostly on servers
+    return min(most, cores_each) if on_disk else max(1, _REMOTE_READERS // workers)
 
 
 def _host_needs(engine: InferenceEngine, scene: PreparedScene, threads: int) -> MemoryNeeds:
+    """Memory needs of this process on the host, of which the model's part is measured with one batch."""
     product, raster = engine.product, scene.scene
-    area = scene.lattice.plan.tile**2
-    patch = area * (len(raster.bands) * np.dtype(raster.dtype).itemsize + 1)
-    values = area * product.depth * 4
-    planes = sum(plane.pixel_bytes for plane in product.planes)
-    begin = resident()
-    through = _host_peak(engine, scene)
+    tile_pixels = scene.lattice.plan.tile**2
+    patch_bytes = tile_pixels * (len(raster.bands) * np.dtype(raster.dtype).itemsize + 1)
+    value_bytes = tile_pixels * product.depth * 4
+    plane_bytes = sum(plane.pixel_bytes for plane in product.planes)
+    before = resident()
+    model_peak = _host_peak(engine, scene)
     on_host = engine.device.type != "cuda"  # the memory of an MPS device is the host's
+    lane_on_host = model_peak + engine.batch * 2 * (patch_bytes + value_bytes)
     return MemoryNeeds(
-        base=begin + SMALLEST_CACHE + _SLACK + (threads * 4 + 2 * (engine.batch - 1)) * patch + values,
-        lane=through + engine.batch * 2 * (patch + values) if on_host else (STAGES + 3) * engine.batch * patch,
+        base=before + SMALLEST_CACHE + _SLACK + (threads * 4 + 2 * (engine.batch - 1)) * patch_bytes + value_bytes,
+        lane=lane_on_host if on_host else (STAGES + 3) * engine.batch * patch_bytes,
         column=scene.lattice.plan.tile * ((product.depth * 4 if on_host else 0) + 1)
         + 2 * _unit_column(engine)
-        + STRIP_ROWS * (4 * product.depth + 24 + QUEUED * planes),
+        + STRIP_ROWS * (4 * product.depth + 24 + QUEUED * plane_bytes),
     )
 
 
@@ -379,45 +401,49 @@ def _unit_column(engine: InferenceEngine) -> int:
 
 
 def _sample_window(scene: PreparedScene) -> Sequence[tuple[int, NDArray[Any]]]:
+    """A batch with one window of zeros, as `InferenceEngine.run` takes it."""
     tile, raster = scene.lattice.plan.tile, scene.scene
     return [(0, np.zeros((len(raster.bands), tile, tile), raster.dtype))]
 
 
 def _host_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
-    """Bytes that one batch takes in this process while it runs."""
-    with repeatable(), peak() as most:
+    """Peak host memory of one batch while it runs, in bytes above the memory before it."""
+    with repeatable(), peak() as peak_bytes:
         engine.run(_sample_window(scene))
-        return most()
+        return peak_bytes()
 
 
 def _device_peak(engine: InferenceEngine, scene: PreparedScene) -> int:
-    """Bytes that one batch takes on a CUDA device beside the weights."""
+    """Peak memory of one batch on a CUDA device, in bytes above the memory before it."""
     torch.cuda.synchronize(engine.device)
-    begin = torch.cuda.memory_allocated(engine.device)
+    before = torch.cuda.memory_allocated(engine.device)
     torch.cuda.reset_peak_memory_stats(engine.device)
     with repeatable():
         engine.run(_sample_window(scene))
     torch.cuda.synchronize(engine.device)
-    return int(torch.cuda.max_memory_allocated(engine.device)) - begin
+    return int(torch.cuda.max_memory_allocated(engine.device)) - before
 
 
-def _device_panel(engine: InferenceEngine, scene: PreparedScene, wanted: int | None) -> int:
-    """The widest panel whose open rows fit into a CUDA device's memory beside the model and its batches."""
+def _device_panel(engine: InferenceEngine, scene: PreparedScene, user_limit: int | None) -> int:
+    """The widest panel whose unfinished rows fit into a CUDA device's memory together with the model and its batches.
+
+    torch is limited to that memory: `user_limit` bytes, by default a share of what is free.
+    """
     plan, depth = scene.lattice.plan, engine.product.depth
     free, total = torch.cuda.mem_get_info(engine.device)
-    held = int(torch.cuda.memory_reserved(engine.device))
-    limit = wanted or int((free + held) * DEVICE_SHARE)
-    values = plan.tile * plan.tile * depth * 4
+    reserved = int(torch.cuda.memory_reserved(engine.device))
+    limit = user_limit or int((free + reserved) * DEVICE_SHARE)
+    value_bytes = plan.tile * plan.tile * depth * 4
     needs = MemoryNeeds(
         base=int(torch.cuda.memory_allocated(engine.device)) + _device_peak(engine, scene),
-        lane=STAGES * engine.batch * values,
+        lane=STAGES * engine.batch * value_bytes,
         column=plan.tile * depth * 4 + STRIP_ROWS * (4 * depth + 24),
     )
-    device_fit = fit(limit, needs, width=plan.width, lanes=1)
+    device_fit = fit_panel(limit, needs, width=plan.width, lanes=1)
     if device_fit is None:
-        least = rounded_up(smallest(needs, plan.width))
+        least = rounded_up(least_limit(needs, plan.width))
         raise ResourceError(
-            f"{engine.device}: {show_bytes(limit)} are too little for one panel of this scene",
+            f"{engine.device}: {show_bytes(limit)} of its memory are too little for one panel of this scene",
             hint=f"the smallest that works is --device-mem {least}; or use a smaller --batch or --tile",
         )
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), engine.device)

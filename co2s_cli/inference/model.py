@@ -1,4 +1,4 @@
-"""A model made ready to run: its device, its number format, its test-time views, compiled if wanted."""
+"""Loading a model for inference: device, number format, test-time augmentation, compilation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VIEWS: dict[Tta, tuple[tuple[int, bool], ...]] = {
     "flips": ((0, False), (0, True), (2, False), (2, True)),
     "d4": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
 }
-"""Quarter turns of each view, and whether its columns are reversed first."""
+"""Test-time views: number of quarter turns, and whether the columns are reversed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +49,24 @@ class LoadedModel:
 
 
 def load_model(path: Path, settings: MapConfig, device: torch.device, precision: Precision) -> LoadedModel:
-    """Read a model file and prepare it on a device as the settings say."""
+    """Read a model file and prepare it for inference on a device."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     pair = weights.load(path, device)
     pair.requires_grad_(False)
-    lower(pair, precision)
+    cast_weights(pair, precision)
     if precision == "bf16" and device.type == "cpu":
         for student in pair.students.values():
             student.prepare(settings.tile or pair.manifest.tile)  # type: ignore[operator]
     members: Any = pair.members
     if settings.compile:
         members = torch.compile(members, dynamic=False)
-    return LoadedModel(pair.manifest, pair.digest, averaged(members, settings.tta), device, precision)
+    return LoadedModel(pair.manifest, pair.digest, averaged_over_views(members, settings.tta), device, precision)
 
 
 @dataclass(slots=True)
 class ModelFile:
-    """A model file; its weights are read when they are first needed, and kept."""
+    """A model file whose weights are read on first use, then kept."""
 
     path: Path
     manifest: Manifest
@@ -80,8 +80,8 @@ class ModelFile:
         return self._loaded
 
 
-def averaged(members: Members, tta: Tta) -> Members:
-    """`members` as the mean over the test-time views of `tta`, summed in a fixed order; each view is turned back."""
+def averaged_over_views(members: Members, tta: Tta) -> Members:
+    """A function like `members` that returns the mean over test-time views, each turned back, in a fixed order."""
     if tta == "none":
         return members
 
@@ -98,37 +98,37 @@ def averaged(members: Members, tta: Tta) -> Members:
     return mean
 
 
-def pick_device(wanted: str, *, worker: int = 0, workers: int = 1) -> torch.device:
-    """The device of one worker process under `--device`; `auto` is a GPU where there is one, else the CPU.
+def pick_device(requested: str, *, worker: int = 0, workers: int = 1) -> torch.device:
+    """The device of one worker process for a value of `--device`; `auto` is a GPU if there is one, else the CPU.
 
     Args:
-        wanted: auto, cpu, cuda, cuda:N or mps. Of `cuda` and `auto` the workers take the GPUs in turn; of `cuda:N`
-            worker w takes cuda:(N + w).
+        requested: auto, cpu, cuda, cuda:N or mps. With `cuda` and `auto` the workers take the GPUs in turn; with
+            `cuda:N` worker w takes cuda:(N + w).
         worker: index of the process among those that share a scene.
         workers: number of these processes.
 
     Raises:
         ConfigError: no such kind of device.
-        ResourceError: the machine has no such device, or fewer GPUs than the workers want.
+        ResourceError: the machine has no such device, or fewer GPUs than workers.
     """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if requested == "auto":
+        requested = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(wanted)
+        device = torch.device(requested)
     except RuntimeError as error:
-        raise ConfigError(f"--device {wanted}: wants auto, cpu, cuda, cuda:N or mps") from error
+        raise ConfigError(f"--device {requested}: wants auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         return _pick_cuda(device.index, worker=worker, workers=workers)
     if device.type not in ("cpu", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise ResourceError(f"--device {wanted}: not on this machine", hint="use --device auto")
+        raise ResourceError(f"--device {requested}: not on this machine", hint="use --device auto")
     return device
 
 
 def _pick_cuda(first: int | None, *, worker: int, workers: int) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (first or 0) >= count:
-        wanted = "cuda" if first is None else f"cuda:{first}"
-        raise ResourceError(f"--device {wanted}: this machine has {count} CUDA devices", hint="use --device auto")
+        requested = "cuda" if first is None else f"cuda:{first}"
+        raise ResourceError(f"--device {requested}: this machine has {count} CUDA devices", hint="use --device auto")
     if first is None:
         return torch.device("cuda", worker % count)
     if first + workers > count:
@@ -140,17 +140,17 @@ def _pick_cuda(first: int | None, *, worker: int, workers: int) -> torch.device:
     return torch.device("cuda", first + worker)
 
 
-def pick_precision(wanted: str, device: torch.device) -> Precision:
-    """The format of `--precision`: `auto` is bf16 where the device is fast at it, else fp32."""
-    if wanted in DTYPES:
-        return wanted
+def pick_precision(requested: str, device: torch.device) -> Precision:
+    """The number format for a value of `--precision`: `auto` is bf16 if the device is fast at it, else fp32."""
+    if requested in DTYPES:
+        return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if device.type == "cpu" and _FAST_BF16_FLAGS & processor_flags() else "fp32"
 
 
 def processor_flags(source: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The flags of /proc/cpuinfo; empty where the system has no such file."""
+    """The processor's flags in /proc/cpuinfo; empty on systems without this file."""
     try:
         lines = source.read_text().splitlines()
     except OSError:
@@ -158,8 +158,8 @@ def processor_flags(source: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
-def lower(model: nn.Module, precision: Precision) -> None:
-    """Round the weights of matrix products to `precision`, in place: autocast would round them for every window."""
+def cast_weights(model: nn.Module, precision: Precision) -> None:
+    """Cast the weights of matrix products to `precision`, in place: autocast would cast them again for every window."""
     if precision == "fp32":
         return
     for module in model.modules():

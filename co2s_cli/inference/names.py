@@ -1,3 +1,3 @@
-"""Names of the rasters of a map. Loads no torch: a command is checked against them before."""
+"""Names of the rasters of a map, without torch: commands are checked against them before torch is imported."""
 
 CLASS, CONFIDENCE, PROBABILITIES, DISAGREEMENT = "class", "confidence", "probabilities", "disagreement"

@@ -1,4 +1,4 @@
-"""The map, how sure it is, how far its students are apart, and what each of them would say alone."""
+"""A product with the fused map, its confidence, the students' disagreement, and the class of each student alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from co2s_cli.students import Fusion
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """Class and confidence of the fused students as `predict` has them; of several also their distance and guesses."""
+    """Fused class and confidence as in `LandCover`; for several students also their distance and each one's class.
+
+    Its class and field names are part of the key of a map (`repr`).
+    """
 
     classes: int
     fusion: Fusion
@@ -27,41 +30,41 @@ class Opinions:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Opinions:
-        """What the students of a model say."""
+        """The product for the students of a model."""
         return cls(len(manifest.classes), manifest.fusion, tuple(manifest.students))
 
     @property
     def depth(self) -> int:
-        """The probabilities of the fused students; of several also those of each, and their distance."""
-        return self.classes * (len(self.guesses) + 1) + bool(self.guesses)
+        """Probabilities of the fused students; for several students also those of each student, and the distance."""
+        return self.classes * (len(self.guess_planes) + 1) + bool(self.guess_planes)
 
     @property
-    def guesses(self) -> dict[str, str]:
-        """Name of the plane with each student's class, by student; empty where one student alone makes the map."""
+    def guess_planes(self) -> dict[str, str]:
+        """Student → name of the plane with that student's class; empty for a model with one student."""
         return {name: f"guess_{name}" for name in self.students} if len(self.students) > 1 else {}
 
     @property
     def planes(self) -> tuple[Plane, ...]:
-        """The map first, then its confidence, the distance of the students, and the class of each."""
-        apart = (Plane(DISAGREEMENT),) if self.guesses else ()
-        guesses = (Plane(name, "class") for name in self.guesses.values())
-        return (Plane(CLASS, "class"), Plane(CONFIDENCE), *apart, *guesses)
+        """The map, its confidence and, for several students, their distance and the class of each."""
+        disagreement = (Plane(DISAGREEMENT),) if self.guess_planes else ()
+        guesses = (Plane(name, "class") for name in self.guess_planes.values())
+        return (Plane(CLASS, "class"), Plane(CONFIDENCE), *disagreement, *guesses)
 
     def values(self, members: Mapping[str, Tensor]) -> Tensor:
-        """What is blended, (B, depth, h, w)."""
+        """Fused probabilities; for several students then those of each, and the distance: (B, depth, h, w)."""
         fused = fuse(members, self.fusion)
-        if not self.guesses:
+        if not self.guess_planes:
             return fused
-        return torch.cat([fused, *(members[name] for name in self.guesses), distance(members)], dim=1)
+        return torch.cat([fused, *(members[name] for name in self.guess_planes), distance(members)], dim=1)
 
     def decide(self, blended: Tensor) -> dict[str, Tensor]:
-        """The planes of blended values (depth, h, w); a student that is NaN (overflow) has a class that is none."""
-        apart = (DISAGREEMENT,) if self.guesses else ()
-        fused = LandCover(self.classes, self.fusion, wanted=(CONFIDENCE, *apart))
+        """The planes of blended values (depth, h, w); where a student's values are NaN (overflow) it has no class."""
+        disagreement = (DISAGREEMENT,) if self.guess_planes else ()
+        fused = LandCover(self.classes, self.fusion, wanted=(CONFIDENCE, *disagreement))
         probabilities = blended[: self.classes]
-        planes = fused.decide(torch.cat([probabilities, blended[-1:]]) if apart else probabilities)
-        for position, name in enumerate(self.guesses.values(), start=1):
-            one_student = blended[position * self.classes : (position + 1) * self.classes]
-            confidence, label = most_probable(one_student)
+        planes = fused.decide(torch.cat([probabilities, blended[-1:]]) if disagreement else probabilities)
+        for position, name in enumerate(self.guess_planes.values(), start=1):
+            student_probabilities = blended[position * self.classes : (position + 1) * self.classes]
+            confidence, label = most_probable(student_probabilities)
             planes[name] = label.masked_fill_(confidence.isnan(), IGNORE)[None]
         return planes

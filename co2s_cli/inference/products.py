@@ -1,4 +1,4 @@
-"""Products of the students' probabilities: the values that are blended, and the planes decided from the blend."""
+"""Products: which values of the students are blended, and which output planes are decided from the blended values."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Plane:
 
     name: str
     kind: Literal["class", "fraction", "probabilities"] = "fraction"
-    """Class ids, one fraction in [0, 1], or one such fraction for each class."""
+    """class: class ids; fraction: a value in [0, 1]; probabilities: such a value for each class."""
     dtype: Literal["uint8", "float32"] = "uint8"
     bands: int = 1
 
     @property
     def blank(self) -> float:
-        """The value of a pixel that is not valid."""
+        """The value of pixels that are not valid."""
         return IGNORE if self.dtype == "uint8" else float("nan")
 
     @property
@@ -42,11 +42,11 @@ class Plane:
 
 
 class Product(Protocol):
-    """Two pure functions: the values to blend from probabilities, and planes from blended values."""
+    """Two pure functions: `values` makes the values to blend, `decide` makes planes of the blended values."""
 
     @property
     def depth(self) -> int:
-        """Values per pixel that are blended."""
+        """Number of blended values per pixel."""
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -61,57 +61,61 @@ class Product(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LandCover:
-    """A class for every pixel and, if wanted, its confidence, all probabilities, the disagreement of the students."""
+    """A class for every pixel and, if wanted, its confidence, all probabilities and the students' disagreement.
+
+    Its class and field names are part of the key of a map (`repr`): renaming one makes finished maps look changed.
+    """
 
     classes: int
     fusion: Fusion
     min_confidence: float = 0.0
-    """A pixel of less confidence gets no class."""
+    """Pixels with less confidence get no class."""
     wanted: tuple[str, ...] = ()
-    """Names of the planes beside the class: confidence, probabilities, disagreement."""
+    """Names of the further planes: confidence, probabilities, disagreement."""
     probabilities: Literal["uint8", "float32"] = "uint8"
-    """How probabilities are stored."""
+    """Type in which probabilities are stored."""
 
     @property
     def depth(self) -> int:
-        """One probability a class, and the disagreement."""
+        """One probability per class, and one value for the disagreement if wanted."""
         return self.classes + (DISAGREEMENT in self.wanted)
 
     @property
     def planes(self) -> tuple[Plane, ...]:
-        """The class first, then what is wanted beside it."""
+        """The class plane, then the wanted planes."""
         probabilities = Plane(PROBABILITIES, "probabilities", self.probabilities, self.classes)
         optional = (Plane(CONFIDENCE), probabilities, Plane(DISAGREEMENT))
         return (Plane(CLASS, "class"), *(plane for plane in optional if plane.name in self.wanted))
 
     def values(self, members: Mapping[str, Tensor]) -> Tensor:
-        """Fused probabilities; with disagreement, the students' distance as the last layer."""
+        """Fused probabilities (B, classes, h, w); with disagreement, the students' distance as one more layer."""
         fused = fuse(members, self.fusion)
         return torch.cat([fused, distance(members)], dim=1) if DISAGREEMENT in self.wanted else fused
 
     def decide(self, blended: Tensor) -> dict[str, Tensor]:
-        """The most probable class; of equal ones the lower id."""
+        """The most probable class, of equally probable ones the lowest id, and the wanted planes."""
         probabilities = blended[: self.classes]
         confidence, label = most_probable(probabilities)
         label.masked_fill_(~(confidence >= self.min_confidence), IGNORE)  # NaN (overflow) is no class either
         planes = {CLASS: label[None]}
         if CONFIDENCE in self.wanted:
-            planes[CONFIDENCE] = steps(confidence)[None]
+            planes[CONFIDENCE] = quantised(confidence)[None]
         if PROBABILITIES in self.wanted:
-            planes[PROBABILITIES] = steps(probabilities) if self.probabilities == "uint8" else probabilities.clamp(0, 1)
+            as_uint8 = self.probabilities == "uint8"
+            planes[PROBABILITIES] = quantised(probabilities) if as_uint8 else probabilities.clamp(0, 1)
         if DISAGREEMENT in self.wanted:
-            planes[DISAGREEMENT] = steps(blended[self.classes])[None]
+            planes[DISAGREEMENT] = quantised(blended[self.classes])[None]
         return planes
 
 
 def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of probabilities (classes, h, w), and its class in uint8, each (h, w).
+    """Largest of the probabilities (classes, h, w) and its class id in uint8, each (h, w).
 
-    Of equal classes the lowest id. Where a probability is NaN, so is the largest, and the class is one that does not
-    exist. On a CPU this takes a third of the time of `max` with a dimension, which is not vectorised.
+    Of equally probable classes the lowest id wins. Where a probability is NaN, the largest is NaN and the class id is
+    the number of classes. On a CPU this takes a third of the time of `max` with a dimension, which is not vectorised.
     """
     confidence = probabilities.amax(dim=0)
-    lower = probabilities[0] != confidence  # whether all classes so far are below the largest
+    lower = probabilities[0] != confidence  # True while all classes so far are below the largest
     label = lower.to(torch.uint8)
     for probability in probabilities[1:]:
         lower &= probability != confidence
@@ -120,9 +124,9 @@ def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def distance(members: Mapping[str, Tensor]) -> Tensor:
-    """Total variation distance of two students, (B, 1, h, w): sum of |p - q| / 2; 0 = equal, 1 = disjoint.
+    """Total variation distance of two students' probabilities, (B, 1, h, w): sum over classes of |p - q| / 2.
 
-    Of three students it is the mean over their pairs.
+    0 = equal, 1 = disjoint. Of three students it is the mean over their pairs.
     """
     pairs = list(combinations(members.values(), 2))
     if not pairs:
@@ -131,16 +135,16 @@ def distance(members: Mapping[str, Tensor]) -> Tensor:
     return total.mul_(0.5 / len(pairs))
 
 
-def steps(fractions: Tensor) -> Tensor:
-    """Fractions in [0, 1] as uint8, in steps of 1 / `STEPS`."""
+def quantised(fractions: Tensor) -> Tensor:
+    """Fractions in [0, 1] rounded to multiples of 1 / `STEPS`, stored as that multiple in uint8."""
     return (fractions * STEPS).round_().clamp_(0, STEPS).to(torch.uint8)
 
 
 def product_of(settings: PredictConfig, manifest: Manifest) -> LandCover:
-    """The planes that the settings ask for.
+    """The product that the settings ask for.
 
     Raises:
-        ModelError: the model lacks a student that they need.
+        ModelError: the model lacks a student that the settings need.
     """
     fusion = settings.fusion or manifest.fusion
     students = ", ".join(manifest.students)

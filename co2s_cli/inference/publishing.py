@@ -1,4 +1,4 @@
-"""Outputs that go to object storage once they are whole: all others first, the map last."""
+"""Upload of finished outputs to object storage: the map last."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from co2s_cli.inference.targets import Target
 
 log = logging.getLogger(__name__)
 
-MISSING = "is missing beside its map"
-OTHERWISE = "is whole, but was made from something else or with other settings"
+MISSING = "is missing, although its map exists"
+MADE_DIFFERENTLY = "is complete, but was made from another scene or model, or with other settings"
 
 _KEY = "co2skey"
-"""Metadata of every object: the key of the map that it belongs to; Azure takes letters and digits alone."""
+"""Name of the metadata entry of every object that holds the key of its map; Azure allows only letters and digits."""
 
 
-def publish(target: Target, key: str, wanted: Collection[str]) -> None:
-    """Upload those of some outputs that go to object storage, and remove what was made for that here.
+def publish(target: Target, key: str, names: Collection[str]) -> None:
+    """Upload those of the outputs `names` that have an address; remove the local files of all outputs with one.
 
-    Styles and the like that lie beside an output go with it. The map comes last: once it is there, everything is.
+    Sidecar files such as styles are uploaded with their output. The map comes last: if it exists, all outputs do.
 
     Raises:
-        OutputError: the store refuses, or is not there; everything stays on this machine for the next run.
+        OutputError: the store refuses, or cannot be reached; the local files stay for the next run.
     """
     for name, address in sorted(target.addresses.items(), key=lambda item: item[0] == CLASS):
         path = target.outputs[name]
-        beside = path.parent.glob(f"{glob.escape(path.stem)}*") if name in wanted else ()
-        files = [file for file in beside if file.is_file()]
+        output_and_sidecars = path.parent.glob(f"{glob.escape(path.stem)}*") if name in names else ()
+        files = [file for file in output_and_sidecars if file.is_file()]
         for file in sorted(files, key=lambda file: (file == path, file)):
             _upload(file, f"{address.rpartition('/')[0]}/{file.name}", key)
         shutil.rmtree(path.parent, ignore_errors=True)
@@ -46,8 +46,8 @@ def _upload(path: Path, address: str, key: str) -> None:
 
 
 def published_problem(address: str, key: str) -> str | None:
-    """What keeps an object from being done; None where it was made under `key`."""
+    """Why an object has to be made again; None if it carries the map's `key`."""
     attributes = stored_attributes(address)
     if attributes is None:
         return MISSING
-    return None if attributes.get(_KEY) == key else OTHERWISE
+    return None if attributes.get(_KEY) == key else MADE_DIFFERENTLY

@@ -1,4 +1,4 @@
-"""The work of one scene: units of rows and columns, computed chain by chain, each stored as it is finished."""
+"""The work on one scene: rectangular units, computed in vertical chains, each stored as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -35,37 +35,36 @@ from co2s_cli.tiling import Window
 log = logging.getLogger(__name__)
 
 BAND = 512
-"""Rows of a unit of work: the height of an output's blocks."""
+"""Rows of a unit of work, which is also the height of a block of the output."""
 
 WRITE_QUEUE = 3
-"""Strips that may wait to be stored."""
+"""Maximum number of strips that wait to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneJob:
-    """One scene, its outputs, and how its units are computed; pickled as it is to helper processes."""
+    """One scene, its outputs, and how its units are computed; pickled to helper processes."""
 
     target: Target
-    """The outputs."""
     scene: PreparedScene
     settings: MapConfig
     facts: dict[str, Any]
-    """Everything that decides the pixels, as it is kept in the journal."""
+    """Everything that decides the pixels of the map; kept in the journal."""
     model: Path
-    """The model file."""
+    """Path of the model file."""
     product: Product
     precision: Precision
     batch: int
     """Windows in a batch."""
     memory: MemoryPlan
     folder: Path
-    """Where journal and parts lie."""
+    """Folder of the journal and of the finished units."""
     band: int
     """Rows of a unit."""
     panel: int
     """Columns of a unit."""
     todo: tuple[Window, ...] = ()
-    """The units that all processes compute together."""
+    """The units that were not finished at the start; all processes together compute them."""
 
     @property
     def units(self) -> list[Window]:
@@ -79,19 +78,19 @@ class SceneJob:
         return Parts(self.folder, self.product.planes, key_of(self.facts))
 
     def missing(self) -> list[Window]:
-        """The units that are not finished."""
+        """The units that are not yet finished on disk."""
         parts = self.parts
         return [unit for unit in self.units if not parts.has(unit)]
 
-    def windows(self, units: Sequence[Window]) -> int:
-        """How many windows are read for some units, those at the ends of chains twice."""
-        return sum(self.scene.lattice.count(tiling.bounding_window(chain)) for chain in tiling.chains(units))
+    def count_windows(self, units: Sequence[Window]) -> int:
+        """Number of windows to read for some units; windows shared by two chains are read, and counted, twice."""
+        return sum(self.scene.lattice.count(tiling.around(chain)) for chain in tiling.chains(units))
 
 
 def engine_of(
     model: LoadedModel, scene: PreparedScene, product: Product, *, batch: int = 1, note: Callable[[str], None]
 ) -> InferenceEngine:
-    """The model for one scene and product."""
+    """An engine that runs a loaded model for one scene and product."""
     return InferenceEngine(
         model.members,
         product,
@@ -104,7 +103,7 @@ def engine_of(
 
 
 def compute_share(job: SceneJob, share: Share, report: Report) -> None:
-    """Compute a helper's share of a job, with a model of its own."""
+    """Load the model and compute the share of a helper process."""
     device = pick_device(job.settings.device, worker=share.index, workers=share.count)
     model = load_model(job.model, job.settings, device, job.precision)
     engine = engine_of(model, job.scene, job.product, batch=job.batch, note=partial(report, "note"))
@@ -114,26 +113,26 @@ def compute_share(job: SceneJob, share: Share, report: Report) -> None:
 def compute_units(
     job: SceneJob, engine: InferenceEngine, units: Sequence[Window], step: Callable[[int, Pace], None] = lambda *_: None
 ) -> Pace:
-    """Compute and store some units; `step` is told how many more windows are done, and the pace so far."""
-    shared = job.scene.shared_blocks(job.memory.cache - GDAL_CACHE)
-    opened = partial(job.scene.reader, shared)
-    runner = Runner(job.scene.lattice, engine, opened, lanes=job.memory.lanes, threads=job.memory.threads)
+    """Compute and store some units; `step` is called with the number of windows newly done and the pace so far."""
+    shared_blocks = job.scene.shared_blocks(job.memory.cache - GDAL_CACHE)
+    open_reader = partial(job.scene.reader, shared_blocks)
+    runner = Runner(job.scene.lattice, engine, open_reader, lanes=job.memory.lanes, threads=job.memory.threads)
     with (
         repeatable(),
-        environment(job.memory.cache if shared is None else GDAL_CACHE),
+        environment(job.memory.cache if shared_blocks is None else GDAL_CACHE),
         ThreadPoolExecutor(job.memory.encoders, "encoder") as encoders,
         ThreadPoolExecutor(1, "writer") as writer,
     ):
         for chain in tiling.chains(units):
             storage = _ChainStorage(job.parts, chain, encoders, count=job.memory.encoders)
-            strips = runner.strips(tiling.bounding_window(chain), step=lambda count: step(count, runner.pace))
-            with closing(strips):  # at once, whatever fails: reader threads would keep the process alive
+            strips = runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))
+            with closing(strips):  # even after an error: reader threads would keep the process alive
                 _store(strips, job.product, storage, writer)
     return runner.pace
 
 
 def _store(strips: Iterator[BlendedStrip], product: Product, storage: _ChainStorage, writer: Executor) -> None:
-    """Decide the planes of all strips of a chain, and store them in another thread."""
+    """Decide the planes of all strips of a chain, and store them in the writer thread."""
     for _ in ahead(lambda strip: writer.submit(storage.add, strip), _decided(strips, product), count=WRITE_QUEUE):
         pass
     storage.wait()
@@ -141,14 +140,14 @@ def _store(strips: Iterator[BlendedStrip], product: Product, storage: _ChainStor
 
 @dataclass(frozen=True, slots=True)
 class PendingStrip:
-    """A strip of planes that may still be on its way from the device."""
+    """A strip of output planes, possibly still being copied from the device."""
 
     row: int
     """First row, in the scene."""
     valid: NDArray[np.bool_]
     """(rows, columns), True = valid."""
     planes: Callable[[], dict[str, NDArray[Any]]] | None
-    """Waits for the device and gives planes (bands, rows, columns) by name; None where no pixel is valid."""
+    """Waits for the copy and returns planes (bands, rows, columns) by name; None: no pixel is valid."""
 
 
 def _decided(strips: Iterator[BlendedStrip], product: Product) -> Iterator[PendingStrip]:
@@ -163,7 +162,7 @@ def _decided(strips: Iterator[BlendedStrip], product: Product) -> Iterator[Pendi
 
 
 def _to_host(planes: Mapping[str, Tensor]) -> Callable[[], dict[str, NDArray[Any]]]:
-    """Begin to copy planes off the device; the call waits for the copies."""
+    """Start copying planes off the device; the returned function waits for the copies."""
     if not any(plane.is_cuda for plane in planes.values()):
         return lambda: {name: plane.cpu().numpy() for name, plane in planes.items()}
     hosts = {name: torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True) for name, plane in planes.items()}
@@ -180,28 +179,28 @@ def _to_host(planes: Mapping[str, Tensor]) -> Callable[[], dict[str, NDArray[Any
 
 
 class _ChainStorage:
-    """Puts strips into the units of a chain; complete units are written by the threads of a pool."""
+    """Collects strips into the units of a chain; complete units are written by the threads of a pool."""
 
     def __init__(self, parts: Parts, chain: Sequence[Window], pool: Executor, *, count: int) -> None:
-        """`count`: units that may be held while they are written; memory is planned for as many."""
+        """`count`: maximum number of complete units in memory while they are written; the memory plan assumes it."""
         self._parts = parts
         self._builder = UnitBuilder(parts.planes, chain)
         self._pool = pool
         self._count = count
-        self._writing: deque[Future[None]] = deque()
+        self._writes: deque[Future[None]] = deque()
 
     def add(self, strip: PendingStrip) -> None:
-        """Take the next strip, blank where it is not valid."""
+        """Add the next strip; its pixels that are not valid get the planes' blank values."""
         planes = strip.planes() if strip.planes else None
         if planes is not None and not strip.valid.all():
             for plane in self._parts.planes:
                 planes[plane.name][:, ~strip.valid] = plane.blank
         for unit, complete in self._builder.add(strip.row, planes, len(strip.valid)):
-            if len(self._writing) == self._count:
-                self._writing.popleft().result()
-            self._writing.append(self._pool.submit(self._parts.write, unit, complete))
+            if len(self._writes) == self._count:
+                self._writes.popleft().result()
+            self._writes.append(self._pool.submit(self._parts.write, unit, complete))
 
     def wait(self) -> None:
-        """Wait until all complete units are on disk; raises the error of one that is not."""
-        while self._writing:
-            self._writing.popleft().result()
+        """Wait until all complete units are on disk; an error of their writing is raised."""
+        while self._writes:
+            self._writes.popleft().result()

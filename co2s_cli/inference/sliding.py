@@ -1,11 +1,11 @@
-"""The same sliding window outside of predict: over an image in memory, or a part of one that is read by windows."""
+"""The sliding window of `predict` for other callers: over an image in memory, or an area read window by window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import Literal
 
 import numpy as np
@@ -19,12 +19,12 @@ from co2s_cli.tiling import TilePlan, Window
 
 
 def stride_of(tile: int, overlap: float) -> int:
-    """Pixels from one window to the next where they share `overlap` of a window, rounded down: as predict does."""
+    """Stride in pixels for windows that share the fraction `overlap`; the overlap is rounded down, as in predict."""
     return tile - int(tile * overlap)
 
 
 def published_stride(tile: int, overlap: float) -> int:
-    """The same as the published code rounds it: the step down, not what is shared."""
+    """Stride in pixels as the published code computes it: the stride is rounded down, not the overlap."""
     return max(1, int(tile * (1 - overlap) + 1e-9))
 
 
@@ -35,15 +35,15 @@ class Sliding:
     tile: int = 512
     """Side of a window in pixels."""
     stride: int | None = None
-    """Pixels from one window to the next; three quarters of a window by default."""
+    """Pixels from one window to the next; None: three quarters of a window."""
     blend: Literal["probabilities", "logits"] = "probabilities"
-    """What the windows' mean is taken of."""
+    """Which values of overlapping windows are averaged."""
     taper: Literal["smooth", "flat"] = "smooth"
-    """smooth: a window counts less towards its edges; flat: everywhere the same."""
+    """smooth: blend weights decrease towards a window's edges; flat: they are equal everywhere."""
     short_side: int | None = None
-    """Images are resized to this shorter side first, and the result back."""
+    """Images are first resized so that their shorter side has this many pixels, and the result is resized back."""
     batch: int = 1
-    """Windows that run at once."""
+    """Windows in one forward pass."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.step <= self.tile:
@@ -57,10 +57,10 @@ class Sliding:
     @torch.no_grad()
     def __call__(self, logits: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
         """Blended values (N, H, W) in float32 for an image (C, H, W), by `logits`: (B, C, h, w) → (B, N, h, w)."""
-        seen = self._resized(image)
-        height, width = seen.shape[-2:]
-        blended = self.part(logits, partial(_cut, seen), of=(height, width), area=Window(0, 0, height, width))
-        if seen is image:
+        resized = self._resized(image)
+        height, width = resized.shape[-2:]
+        blended = self.part(logits, partial(_crop, resized), of=(height, width), area=Window(0, 0, height, width))
+        if resized is image:
             return blended
         return F.interpolate(blended[None], image.shape[-2:], mode="bilinear", align_corners=True)[0]
 
@@ -73,16 +73,22 @@ class Sliding:
         of: tuple[int, int],
         area: Window,
     ) -> Tensor:
-        """Blended values (N, h, w) in float32 of an area of an image of `of` (rows, columns), which is not resized.
+        """Blended values (N, h, w) in float32 of an area of a large image, which is not resized.
 
-        `view` hands out the pixels (C, tile, tile) of a window. The windows are those of the whole image, so the area
-        has the values that it has in the map of all of it; those that do not touch the area are not asked for.
+        The windows are those of the whole image, so the area gets the same values as in a map of the whole image;
+        windows that do not touch the area are not run.
+
+        Args:
+            logits: (B, C, tile, tile) → (B, N, tile, tile).
+            view: returns the pixels (C, tile, tile) of a window.
+            of: rows and columns of the whole image.
+            area: the part of the image whose values are wanted.
         """
         plan = TilePlan.of(*of, tile=self.tile, overlap=self.tile - self.step)
         windows = self._values(logits, view, plan, area)
-        first = next(windows)
+        first = next(windows)  # tells the number of values and the device
         strips = stitch(
-            _again(first, windows), plan=plan, area=area, depth=len(first.values), device=first.values.device
+            chain([first], windows), plan=plan, area=area, depth=len(first.values), device=first.values.device
         )
         return torch.cat([strip.blended.clone() for strip in strips if strip.blended is not None], dim=1)
 
@@ -111,17 +117,11 @@ class Sliding:
                 yield WindowValues(down, across, weights.apply(window_values.clone(), down, across), valid)
 
 
-def _cut(image: Tensor, window: Window) -> Tensor:
-    """The pixels of a window, mirrored at the edges of an image that is smaller."""
+def _crop(image: Tensor, window: Window) -> Tensor:
+    """The pixels (C, tile, tile) of a window; beyond the edges of a smaller image they are mirrored."""
     height, width = image.shape[-2:]
     if window.bottom <= height and window.right <= width:
         return image[..., window.slices[0], window.slices[1]]
     rows = torch.from_numpy(reflected(window.row, window.bottom, height)).to(image.device)
     cols = torch.from_numpy(reflected(window.col, window.right, width)).to(image.device)
     return image[..., rows, :][..., cols]
-
-
-def _again(first: WindowValues, rest: Iterator[WindowValues]) -> Iterator[WindowValues]:
-    """`first`, then `rest`."""
-    yield first
-    yield from rest

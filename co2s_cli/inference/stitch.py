@@ -1,4 +1,4 @@
-"""Blend windows into strips of finished rows, on the device where the values are; only open rows are held."""
+"""Blend windows into strips of finished rows, on the device of the values; only unfinished rows are held in memory."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from co2s_cli import tiling
 from co2s_cli.tiling import TilePlan, Window
 
 STRIP_ROWS = 32
-"""Most rows of a strip: deciding planes from blended values takes memory in proportion."""
+"""Maximum rows of a strip: deciding planes from blended values takes memory in proportion to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowValues:
-    """The values of one window."""
+    """The weighted values of one window."""
 
     down: int
     """Row of the window in the lattice of the plan."""
     across: int
     """Column of the window in the lattice."""
     values: Tensor
-    """(depth, tile, tile) in float32, already multiplied by the window's weights."""
+    """(depth, tile, tile) in float32, already multiplied by the window's blend weights."""
     valid: NDArray[np.bool_]
     """(tile, tile), True = valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlendedStrip:
-    """Rows that no later window touches."""
+    """Finished rows of an area: no later window contributes to them."""
 
     row: int
     """First row, in the scene."""
     blended: Tensor | None
-    """(depth, rows, width of the area), overwritten after the next strip is asked for; None: no pixel is valid."""
+    """(depth, rows, width of the area), overwritten when the next strip is requested; None: no pixel is valid."""
     valid: NDArray[np.bool_]
     """(rows, width of the area), True = valid."""
 
 
 class BlendWeights:
-    """The weights of the blend on a device: those of all windows that hold a pixel add up to 1."""
+    """Blend weights of all windows on a device: at each pixel the weights of the windows that hold it add up to 1."""
 
     def __init__(self, plan: TilePlan, device: torch.device | str = "cpu", *, flat: bool = False) -> None:
         along = np.ones(plan.tile) if flat else tiling.taper(plan.tile, plan.overlap)
@@ -54,8 +54,8 @@ class BlendWeights:
     def apply(self, values: Tensor, down: int, across: int) -> Tensor:
         """Multiply values (depth, tile, tile) by the weights of one window, in place.
 
-        Product and sum stay two roundings: fused into one they would depend on where a pixel lies in a vector
-        register, and so on the cut into panels.
+        Multiplication and addition are rounded separately: whether a fused multiply-add is used depends on a pixel's
+        position in a vector register, so results would depend on how the scene is cut into panels.
         """
         return values.mul_(self._rows[down][:, None] * self._cols[across])
 
@@ -65,8 +65,8 @@ def stitch(
 ) -> Iterator[BlendedStrip]:
     """Finished rows of `area`, top to bottom without gaps, from its windows in row-major order.
 
-    Windows without a valid pixel may be left out: a window that holds a valid pixel is never without one, so each
-    valid pixel gets the sum of all its windows, in the same order in any area that holds it.
+    Windows without a valid pixel may be left out: each window that holds a given valid pixel has one, so every valid
+    pixel still gets the sum of all its windows, in the same order in any area that holds the pixel.
     """
     ring = RowRing(plan, area, depth, device)
     for window in windows:
@@ -76,7 +76,7 @@ def stitch(
 
 
 class RowRing:
-    """Ring buffer of the open rows of an area: row r lies at r modulo the number of rows that it holds."""
+    """Ring buffer of the unfinished rows of an area: scene row r is stored at r modulo the size of the ring."""
 
     def __init__(self, plan: TilePlan, area: Window, depth: int, device: torch.device | str) -> None:
         self._plan, self._area = plan, area
@@ -98,7 +98,7 @@ class RowRing:
             np.logical_or(valid, values.valid[window_rows, window_cols], out=valid)
 
     def release(self, until: int) -> Iterator[BlendedStrip]:
-        """Yield the rows above `until` and clear their place in the ring."""
+        """Yield the rows above scene row `until` and clear them in the ring."""
         for start, stop in self._runs(self._top, min(until, self._area.bottom)):
             for top in range(start, stop, STRIP_ROWS):
                 bottom = min(top + STRIP_ROWS, stop)
@@ -110,7 +110,7 @@ class RowRing:
                 self._top = bottom
 
     def _runs(self, top: int, bottom: int) -> Iterator[tuple[int, int]]:
-        """Rows `top` … `bottom` cut where the ring begins anew."""
+        """Rows `top` to `bottom` (exclusive), cut where the ring wraps around."""
         while top < bottom:
             stop = min(bottom, top - top % self._size + self._size)
             yield top, stop

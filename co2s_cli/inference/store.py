@@ -1,4 +1,4 @@
-"""The folder of unfinished work beside an output: its lock, its journal, and the finished units of work."""
+"""The folder of unfinished work of an output: its lock, its journal, and its finished units."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 JOURNAL = "journal.json"
 
 COUNTS_TAG = "CO2S_COUNTS"
-"""Of a part with classes: how often each id from 0 to 255 occurs."""
+"""Tag of a part that holds classes: pixels of each id from 0 to 255."""
 
 PART_TAG = "CO2S_PART"
-"""Of a part: its name and the key of the map that it belongs to."""
+"""Tag of a part: its file name and the key of the map that it belongs to."""
 
 PIECE_ROWS = 64
 """Rows that are read from a part at a time."""
 
 _DIGEST = "digest"
-"""Of a journal: digest of all else in it."""
+"""Key in the journal of the digest of its other content."""
 
 _PART = re.compile(r"\d+-\d+-\d+x\d+\.[a-z0-9_]+\.tif")
 
@@ -52,16 +52,16 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What a later run must know to continue unfinished work."""
+    """What a later run needs to know to continue unfinished work."""
 
     facts: dict[str, Any]
-    """Everything that decides the pixels."""
+    """Everything that decides the pixels of the map."""
     band: int
     """Rows of a unit of work."""
     panel: int
     """Columns of a unit of work."""
     notes: tuple[str, ...] = field(default=())
-    """Events that may have changed last bits."""
+    """Events that may have changed the last bits of the values."""
 
     @property
     def key(self) -> str:
@@ -70,54 +70,54 @@ class Journal:
 
     @classmethod
     def read(cls, folder: Path) -> Journal | None:
-        """The journal in a folder; None where there is none.
+        """The journal in a folder; None if there is none.
 
         Raises:
-            OutputError: it is damaged, or a file of another kind.
+            OutputError: the file is damaged, or is not a journal.
         """
         path = folder / JOURNAL
         if not path.exists():
             return None
         try:
-            plain = json.loads(path.read_text(encoding="utf-8"))
-            if plain.pop(_DIGEST) == key_of(plain):
-                return cls(plain["facts"], plain["band"], plain["panel"], tuple(plain["notes"]))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop(_DIGEST) == key_of(content):
+                return cls(content["facts"], content["band"], content["panel"], tuple(content["notes"]))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            pass  # a file of another kind
+            pass  # not a journal
         raise OutputError(
-            f"{path}: is damaged, or no journal of unfinished work",
+            f"{path}: is damaged, or is not a journal of unfinished work",
             hint=f"move {folder} away, and run the same command again",
         )
 
     def write(self, folder: Path) -> None:
-        """Replace the journal in a folder, in one step."""
-        plain = json.loads(json.dumps(asdict(self), default=str))
-        write_text(folder / JOURNAL, json.dumps({**plain, _DIGEST: key_of(plain)}, indent=1))
+        """Replace the journal in a folder, atomically."""
+        content = json.loads(json.dumps(asdict(self), default=str))
+        write_text(folder / JOURNAL, json.dumps({**content, _DIGEST: key_of(content)}, indent=1))
 
     def noted(self, note: str) -> Journal:
-        """The same journal with one more note, unless it holds that already."""
+        """This journal with one more note, unless it already holds the note."""
         return self if note in self.notes else replace(self, notes=(*self.notes, note))
 
 
 class JournalNotes:
-    """Logs the notes of a run and keeps them in its journal, from any thread of the process that holds the lock."""
+    """Logs notes and adds them to the journal; for all threads of the process that holds the folder's lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._texts: list[str] = []
 
     def __call__(self, text: str) -> None:
-        """Log a note and add it to the journal, if that is written yet."""
+        """Log a note and add it to the journal, if there is one already."""
         log.warning("%s", text)
-        with self._writing:
+        with self._write_lock:
             self._texts.append(text)
             journal = Journal.read(self.folder)
             if journal is not None:
                 self.added(journal).write(self.folder)
 
     def added(self, journal: Journal) -> Journal:
-        """A journal with all notes so far."""
+        """`journal` with all notes of this run so far."""
         for text in self._texts:
             journal = journal.noted(text)
         return journal
@@ -125,26 +125,26 @@ class JournalNotes:
 
 @contextlib.contextmanager
 def locked(out: Path, folder: Path | None = None) -> Iterator[Path]:
-    """The folder of an output's unfinished work, made where it is missing, while this process alone holds its lock.
+    """Create and lock the folder of an output's unfinished work; it is removed at the end if it is empty.
 
-    It lies beside the output where no other `folder` is named. A folder without unfinished work is removed at the end.
+    Without `folder` it lies beside the output.
 
     Raises:
-        OutputError: another process writes the output, or the folder cannot be made or is not of this program.
+        OutputError: another process writes the output, or the folder cannot be made or holds files of other origin.
     """
-    place = folder or folder_of(out)
-    if folder is None and not place.parent.is_dir():
-        raise OutputError(f"{place}: cannot be made, there is no folder {place.parent}")
-    _check_ours(place)
-    with only_writer(place, out):
-        yield place
+    work = folder or folder_of(out)
+    if folder is None and not work.parent.is_dir():
+        raise OutputError(f"{work}: cannot be made, there is no folder {work.parent}")
+    _check_no_foreign_files(work)
+    with only_writer(work, out):
+        yield work
     with contextlib.suppress(OSError):
-        place.rmdir()
-        if folder is not None:  # which lies in a folder of the output's own
-            place.parent.rmdir()
+        work.rmdir()
+        if folder is not None:  # its parent is a folder for this output alone
+            work.parent.rmdir()
 
 
-def _check_ours(folder: Path) -> None:
+def _check_no_foreign_files(folder: Path) -> None:
     """Refuse a link, and a folder without a journal that holds more than the lock and temporary files of a run."""
     if folder.is_symlink():
         raise OutputError(f"{folder}: is a link, a folder for unfinished work is wanted", hint="remove the link")
@@ -153,23 +153,23 @@ def _check_ours(folder: Path) -> None:
     foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith(TEMPORARY))
     if foreign:
         raise OutputError(
-            f"{folder}: is no folder of unfinished work, it holds {foreign[0]}",
+            f"{folder}: is not a folder of unfinished work, it holds {foreign[0]}",
             hint="move that folder, or choose another name for the map",
         )
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file in a folder of unfinished work is part of that, by its name."""
+def _is_work_file(path: Path) -> bool:
+    """Whether, by its name, a file in a folder of unfinished work was written by this program."""
     return path.name == JOURNAL or path.name.startswith(TEMPORARY) or bool(_PART.fullmatch(path.name))
 
 
 def clear(folder: Path) -> None:
-    """Remove all of the unfinished work in a folder; its lock and foreign files stay.
+    """Remove all unfinished work in a folder; its lock and foreign files stay.
 
-    The journal goes last: without it parts that are left of a kill in between would be nobody's.
+    The journal is removed last: after a kill in between, a folder with parts but no journal would be refused.
     """
-    ours = [path for path in folder.iterdir() if _is_ours(path) and path.name not in (LOCK, OWNER)]
-    for path in sorted(ours, key=lambda path: path.name == JOURNAL):
+    work_files = [path for path in folder.iterdir() if _is_work_file(path) and path.name not in (LOCK, OWNER)]
+    for path in sorted(work_files, key=lambda path: path.name == JOURNAL):
         _remove(path)
 
 
@@ -190,7 +190,7 @@ class Parts:
     """Digest of everything that decides the pixels of the map."""
 
     def path(self, unit: Window, plane: Plane) -> Path:
-        """The file of a plane of a unit; its name says where the unit lies."""
+        """The file of one plane of a unit; its name holds position and size of the unit."""
         return self.folder / f"{unit.row}-{unit.col}-{unit.height}x{unit.width}.{plane.name}.tif"
 
     def tiles(self, units: Iterable[Window], plane: Plane) -> dict[Window, Path]:
@@ -198,7 +198,7 @@ class Parts:
         return {unit: self.path(unit, plane) for unit in units}
 
     def has(self, unit: Window) -> bool:
-        """Whether a unit is finished: all its files are there, whole, and of this unit of this map."""
+        """Whether a unit is finished: all its files exist, are undamaged and belong to this unit of this map."""
         return all(self._is_whole(self.path(unit, plane)) for plane in self.planes)
 
     def _is_whole(self, path: Path) -> bool:
@@ -209,16 +209,16 @@ class Parts:
         return f"{path.name} {self.key}"
 
     def keep_only(self, units: Sequence[Window]) -> None:
-        """Remove unfinished files of a killed run, and units that are not among these."""
-        wanted = {self.path(unit, plane) for unit in units for plane in self.planes}
+        """Remove temporary files of a killed run, and the files of all other units than `units`."""
+        needed = {self.path(unit, plane) for unit in units for plane in self.planes}
         for path in self.folder.iterdir():
-            if _PART.fullmatch(path.name) and path not in wanted:
+            if _PART.fullmatch(path.name) and path not in needed:
                 path.unlink(missing_ok=True)
             elif path.name.startswith(TEMPORARY) and path.name not in (LOCK, OWNER):
                 _remove(path)
 
     def write(self, unit: Window, planes: Mapping[str, NDArray[Any]]) -> None:
-        """Store a unit from its planes, each (bands, rows, columns); a file appears whole under its name."""
+        """Store a unit from its planes, each (bands, rows, columns); a file gets its name only when it is complete."""
         for plane in self.planes:
             path, bands = self.path(unit, plane), planes[plane.name]
             counts = {COUNTS_TAG: json.dumps(_counts(bands).tolist())} if plane.kind == "class" else {}
@@ -226,7 +226,7 @@ class Parts:
                 write_tile(temporary, bands, nodata=plane.blank, tags={PART_TAG: self._identity(path), **counts})
 
     def counts(self, units: Iterable[Window], plane: Plane) -> NDArray[np.int64]:
-        """How often each class id occurs in a plane of classes, (256,)."""
+        """Pixels of each class id in a plane of classes, (256,)."""
         total = np.zeros(256, np.int64)
         for path in self.tiles(units, plane).values():
             tags = tile_tags(path)
@@ -236,7 +236,7 @@ class Parts:
         return total
 
     def strips(self, units: Sequence[Window], plane: Plane) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Full rows of a plane from top to bottom: (first row, array (bands, rows, width)), few at a time."""
+        """Rows of a plane over the full width, top to bottom: (first row, array (bands, up to `PIECE_ROWS`, width))."""
         for row, band in _bands(units):
             for top, bottom in spans(band[0].height, PIECE_ROWS):
                 try:
@@ -248,7 +248,7 @@ class Parts:
 
 def _damaged(path: Path) -> OutputError:
     return OutputError(
-        f"{path}: a finished part cannot be read again", hint="run the same command again: it is made anew"
+        f"{path}: a finished part cannot be read again", hint="run the same command again: it makes the part anew"
     )
 
 
@@ -257,15 +257,15 @@ def _counts(class_ids: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _bands(units: Iterable[Window]) -> list[tuple[int, list[Window]]]:
-    """Units by their first row, left to right."""
-    rows: dict[int, list[Window]] = {}
+    """First row of each band of units, top to bottom, with the band's units from left to right."""
+    units_by_row: dict[int, list[Window]] = {}
     for unit in sorted(units, key=lambda unit: (unit.row, unit.col)):
-        rows.setdefault(unit.row, []).append(unit)
-    return list(rows.items())
+        units_by_row.setdefault(unit.row, []).append(unit)
+    return list(units_by_row.items())
 
 
 class UnitBuilder:
-    """Collects strips into the units of a chain; a unit is complete with its last row."""
+    """Fills the units of a chain, one below the other, with strips; a unit is complete with its last row."""
 
     def __init__(self, planes: Sequence[Plane], chain: Sequence[Window]) -> None:
         self._planes = planes
@@ -273,15 +273,18 @@ class UnitBuilder:
         self._open = self._blank()
 
     def add(self, row: int, strip: Mapping[str, NDArray[Any]] | None, rows: int) -> Iterator[tuple[Window, Any]]:
-        """Take `rows` rows from scene row `row`, as planes (bands, rows, width) or None for blank ones."""
+        """Add `rows` rows from scene row `row` on, planes (bands, rows, width) or None for blank ones.
+
+        Yields each unit that gets complete, with its planes (bands, rows, columns) by name.
+        """
         done = 0
         while done < rows:
             unit = self._chain[0]
             count = min(rows - done, unit.bottom - row - done)
-            at = row + done - unit.row
+            unit_row = row + done - unit.row
             if strip is not None:
                 for name, array in strip.items():
-                    self._open[name][:, at : at + count] = array[:, done : done + count]
+                    self._open[name][:, unit_row : unit_row + count] = array[:, done : done + count]
             done += count
             if row + done == unit.bottom:
                 yield self._chain.pop(0), self._open

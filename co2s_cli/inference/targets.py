@@ -1,4 +1,4 @@
-"""The outputs of each scene; what cannot be written is refused before any compute."""
+"""The outputs of each scene: their paths, and the checks that refuse them before any compute."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from co2s_cli.tiling import window_count
 _SUFFIXES = {"vector": ".gpkg", "preview": ".png", "stac": ".json"}
 """File suffix of outputs that are no rasters."""
 
-_RASTER = (".tif", ".tiff")
+_RASTER_SUFFIXES = (".tif", ".tiff")
 
-_THERE = "--resume keeps it if it is whole and the same, --overwrite replaces it; or choose another name"
+_EXISTS_HINT = "--resume keeps it if it is complete and the same, --overwrite replaces it; or choose another name"
 
-_LEAST_DISK = 0.02
-"""Least share of its uncompressed bytes that a map was seen to take."""
+_LEAST_DISK_SHARE = 0.02
+"""Smallest file that a map was seen to take, as a share of its uncompressed bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +39,27 @@ class Target:
 
     source: str
     out: Path
-    """The map."""
-    beside: dict[str, Path] = field(default_factory=dict)
+    """Path of the map."""
+    extras: dict[str, Path] = field(default_factory=dict)
     """Further outputs by name."""
     addresses: dict[str, str] = field(default_factory=dict)
-    """Where outputs go in the end that are made on this machine only for that, by name."""
+    """Object-storage addresses by output name; such an output is made on this machine, then uploaded."""
     work: Path | None = None
-    """Folder of its own for unfinished work and outputs on their way; None: beside the map."""
+    """Folder for unfinished work and outputs to be uploaded; None: unfinished work lies beside the map."""
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """Everything, by name; the map is `class`."""
-        return {"class": self.out, **self.beside}
+        """All outputs by name, on this machine; the map is `class`."""
+        return {"class": self.out, **self.extras}
 
     @property
-    def kept(self) -> dict[str, Path]:
+    def local_outputs(self) -> dict[str, Path]:
         """The outputs that stay on this machine, by name."""
         return {name: path for name, path in self.outputs.items() if name not in self.addresses}
 
     @property
-    def named(self) -> dict[str, str]:
-        """Every output as the user knows it, by name."""
+    def display_names(self) -> dict[str, str]:
+        """All outputs by name, each as the user named it: a path or an address."""
         return {name: self.addresses.get(name, str(path)) for name, path in self.outputs.items()}
 
     @property
@@ -69,14 +69,14 @@ class Target:
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse outputs that exist or whose folder is missing or read-only."""
-        for path in self.kept.values():
-            check_output(path, overwrite=overwrite, hint=_THERE)
+        for path in self.local_outputs.values():
+            check_output(path, overwrite=overwrite, hint=_EXISTS_HINT)
         for address in self.addresses.values():
             if not overwrite and stored_attributes(address) is not None:
-                raise OutputError(f"{address}: exists and is not overwritten", hint=_THERE)
+                raise OutputError(f"{address}: exists and is not overwritten", hint=_EXISTS_HINT)
 
     def make_folders(self) -> None:
-        """Make the folders of its own."""
+        """Make the `work` folder and a folder in it for each output that is uploaded."""
         if self.work is not None:
             for folder in (self.work, *(self.outputs[name].parent for name in self.addresses)):
                 try:
@@ -86,9 +86,12 @@ class Target:
                 check_writable(folder)
 
     def check_disk(self, needed: int) -> None:
-        """Refuse where surely less than what is needed is free on the disk of the map."""
+        """Refuse a disk with less free space than the map takes even if it compresses as well as any map seen.
+
+        `needed` are the uncompressed bytes.
+        """
         free = shutil.disk_usage(self.out.parent).free
-        if free < needed * _LEAST_DISK:
+        if free < needed * _LEAST_DISK_SHARE:
             raise OutputError(
                 f"{self.out.parent}: {show_bytes(free)} are free, up to {show_bytes(needed)} are needed",
                 hint="make room, or write to another disk",
@@ -101,22 +104,22 @@ def folder_of(out: Path) -> Path:
 
 
 def targets_of(
-    scenes: Iterable[str], out: Path, beside: Mapping[str, Path | None], scratch: Path | None = None
+    scenes: Iterable[str], out: Path, extras: Mapping[str, Path | None], scratch: Path | None = None
 ) -> list[Target]:
-    """Every scene with its outputs: a file each for one scene, a folder each for several.
+    """One target per scene; for one scene each output path is a file, for several it is a folder.
 
-    `scratch` is the folder for unfinished work; where there is none, it lies beside the map, and that of maps that go
-    to an object store in a folder of this machine that another run of the same command finds again.
+    `scratch` is the folder for unfinished work. Without it, unfinished work lies beside the map or, for a map that goes
+    to object storage, in a cache folder of this machine that another run of the same command finds again.
     """
     sources = scene_sources(scenes)
     several = len(sources) > 1
-    wanted = {"class": out, **{name: path for name, path in beside.items() if path is not None}}
+    paths = {"class": out, **{name: path for name, path in extras.items() if path is not None}}
     targets = [
         _target(
             source,
             {
-                name: _placed(path, source, _SUFFIXES.get(name, ".tif"), several=several)
-                for name, path in wanted.items()
+                name: _output_path(path, source, _SUFFIXES.get(name, ".tif"), several=several)
+                for name, path in paths.items()
             },
             scratch,
         )
@@ -129,7 +132,7 @@ def targets_of(
 
 
 def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
-    """A scene with the bands of a model, on the grid that it sees."""
+    """A scene with the bands of a model, on the grid that the model sees (--res)."""
     scene = Scene.open(source, bands=settings.bands or None, nodata=settings.nodata, res=settings.res)
     _check_windows(scene, manifest, settings)
     if not settings.bands or len(scene.bands) != len(manifest.bands):  # bands picked by hand may be called anything
@@ -138,7 +141,7 @@ def open_scene(source: str, manifest: Manifest, settings: MapConfig) -> Scene:
 
 
 def _check_windows(scene: Scene, manifest: Manifest, settings: MapConfig) -> None:
-    """Refuse a scene of more windows than could be planned, or computed in a lifetime."""
+    """Refuse a scene with more than `MAX_WINDOWS` windows: these could neither be planned nor computed."""
     tile, overlap = window_of(settings, manifest)
     count = window_count(scene.height, scene.width, tile=tile, overlap=overlap)
     if count > MAX_WINDOWS:
@@ -150,18 +153,18 @@ def _check_windows(scene: Scene, manifest: Manifest, settings: MapConfig) -> Non
 
 
 def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
-    """Side of a window, and pixels that neighbouring windows share."""
+    """Side of a window and overlap of neighbouring windows, both in pixels."""
     tile = settings.tile or manifest.tile
     return tile, math.floor(tile * settings.overlap)
 
 
 def targets_in(
-    scenes: Iterable[str], out: Path, beside: Mapping[str, Path], scratch: Path | None = None
+    scenes: Iterable[str], out: Path, extras: Mapping[str, Path], scratch: Path | None = None
 ) -> list[Target]:
-    """Every scene with its rasters in folders, which need not be there yet, each called as the scene is."""
+    """One target per scene, with a raster named after the scene in each folder; the folders need not exist yet."""
     sources = {source: f"{_stem(source)}.tif" for source in scene_sources(scenes)}
     targets = [
-        _target(source, {name: folder / file for name, folder in {"class": out, **beside}.items()}, scratch)
+        _target(source, {name: folder / file for name, folder in {"class": out, **extras}.items()}, scratch)
         for source, file in sources.items()
     ]
     _check_stems(targets)
@@ -171,12 +174,12 @@ def targets_in(
 
 
 def _target(source: str, outputs: Mapping[str, Path], scratch: Path | None) -> Target:
-    """A scene with outputs, of which those at an address are made in a folder of the target's own."""
+    """The target of a scene; outputs with an address get a path in the target's own folder."""
     addresses = {name: address for name, path in outputs.items() if (address := address_of(path)) is not None}
     work = None
     if addresses or scratch is not None:
-        place = addresses.get("class") or str(outputs["class"].resolve())
-        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+        map_name = addresses.get("class") or str(outputs["class"].resolve())
+        digest = hashlib.sha256(map_name.encode()).hexdigest()[:16]
         work = (scratch or cache_folder() / "scratch") / f"{outputs['class'].stem}-{digest}"
     paths = {
         name: work / name / path.name if work is not None and name in addresses else path
@@ -185,10 +188,11 @@ def _target(source: str, outputs: Mapping[str, Path], scratch: Path | None) -> T
     return Target(source, paths.pop("class"), paths, addresses, work)
 
 
-def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
+def _output_path(path: Path, source: str, suffix: str, *, several: bool) -> Path:
+    """The file of an output; in a folder it gets the name of the scene."""
     address = address_of(path)
     if address is not None:
-        return _placed_in_bucket(path, address, f"{_stem(source)}{suffix}", several=several)
+        return _output_in_bucket(path, address, f"{_stem(source)}{suffix}", several=several)
     if not several and not path.is_dir():
         return path
     if not path.is_dir():
@@ -200,8 +204,8 @@ def _placed(path: Path, source: str, suffix: str, *, several: bool) -> Path:
     return path / f"{_stem(source)}{suffix}"
 
 
-def _placed_in_bucket(path: Path, address: str, name: str, *, several: bool) -> Path:
-    """An output in an object store, where a name without suffix is that of a folder."""
+def _output_in_bucket(path: Path, address: str, name: str, *, several: bool) -> Path:
+    """The object of an output; an address without suffix is a folder, in which the object is called `name`."""
     if not is_bucket(address):
         raise ConfigError(f"{address}: cannot be written to", hint="outputs go to files, or to s3://, gs:// or az://")
     is_file = has_file_suffix(address)
@@ -217,25 +221,27 @@ def _stem(source: str) -> str:
 
 def _check_stems(targets: list[Target]) -> None:
     """Refuse scenes whose maps would have the same name."""
-    taken: dict[str, str] = {}
+    source_by_map: dict[str, str] = {}
     for target in targets:
-        out = target.named["class"]
-        if out in taken:
+        out = target.display_names["class"]
+        if out in source_by_map:
             raise InputError(
-                f"{taken[out]} and {target.source} would both become {out}",
+                f"{source_by_map[out]} and {target.source} would both become {out}",
                 hint="run them one by one, or rename one of them",
             )
-        taken[out] = target.source
+        source_by_map[out] = target.source
 
 
 def _check_names(target: Target) -> None:
-    """Refuse formats that nothing writes."""
+    """Refuse file suffixes of formats that cannot be written."""
     for name, path in target.outputs.items():
         if name == "vector":
             from co2s_cli.geo.write import vector  # only where it is wanted: it loads in a second
 
             vector.format_of(path)
         elif name == "preview" and path.suffix.lower() != ".png":
-            raise ConfigError(f"--preview {target.named[name]}: a name that ends in .png is wanted")
-        elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER:
-            raise ConfigError(f"{target.named[name]}: a GeoTIFF is written, so a name that ends in .tif is wanted")
+            raise ConfigError(f"--preview {target.display_names[name]}: a name that ends in .png is wanted")
+        elif name not in _SUFFIXES and path.suffix.lower() not in _RASTER_SUFFIXES:
+            raise ConfigError(
+                f"{target.display_names[name]}: a GeoTIFF is written, so a name that ends in .tif is wanted"
+            )

@@ -1,4 +1,4 @@
-"""Helper processes that do parts of a scene's work beside this process, and what they report."""
+"""Helper processes that compute shares of a scene, and their reports to the main process."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from co2s_cli.errors import Co2sError, ResourceError
 T = TypeVar("T")
 
 POLL_SECONDS = 0.2
-"""Between two looks at the reports of the helpers."""
+"""Pause between two checks of the helpers' reports."""
 
 Report = Callable[[Literal["windows", "note"], Any], None]
-"""What a helper calls: ("windows", number of windows done since the last call) or ("note", text for the journal)."""
+"""Callback of a helper: ("windows", windows done since the last call) or ("note", text for the journal)."""
 
 HelperWork = Callable[[Any, "Share", Report], None]
-"""What a helper runs: the job, its share of it, and where to report."""
+"""Function that a helper runs, called with the job, the helper's share of it and the callback for reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One of `count` about equal parts of the work."""
+    """One of `count` nearly equal parts of the work."""
 
     index: int = 0
     count: int = 1
 
     def of(self, units: Sequence[T]) -> list[T]:
         """The units of this share: consecutive ones, so that few windows are computed twice."""
-        return [units[place] for place in tiling.worker_share(len(units), self.index, self.count)]
+        return [units[index] for index in tiling.share(len(units), self.index, self.count)]
 
 
 class Helpers:
     """Processes that do all shares of a job but the first."""
 
     def __init__(self, work: HelperWork, job: Any, count: int, note: Callable[[str], None]) -> None:
-        """Start `count` - 1 processes that run `work` on `job`; `note` is given their notes."""
-        context = get_context("spawn")  # a fork would inherit the threads and the device of a process with a model
+        """Start `count` - 1 processes that run `work` on `job`; their notes are passed to `note`."""
+        context = get_context("spawn")  # a fork would inherit the threads and the CUDA context of the parent
         self._note = note
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         self._failure: Co2sError | RuntimeError | None = None
-        self._counting = threading.Lock()
+        self._count_lock = threading.Lock()
         self._windows = 0
         for index in range(1, count):
             parent_end, helper_end = context.Pipe()
@@ -69,23 +69,27 @@ class Helpers:
         for listener in self._listeners:
             listener.start()
 
-    def windows(self) -> int:
-        """Windows done by helpers since the last call; raises the error by which one of them failed."""
+    def new_windows(self) -> int:
+        """Windows done by all helpers since the last call.
+
+        Raises:
+            Co2sError, RuntimeError: a helper failed by it.
+        """
         if self._failure is not None:
             raise self._failure
-        with self._counting:
-            done, self._windows = self._windows, 0
-        return done
+        with self._count_lock:
+            count, self._windows = self._windows, 0
+        return count
 
     def wait(self, step: Callable[[int], None]) -> None:
-        """Wait until all have done their share; `step` is told how many more windows are done."""
+        """Wait until all helpers have done their share; `step` is called with the number of windows newly done."""
         while any(listener.is_alive() for listener in self._listeners):
-            step(self.windows())
+            step(self.new_windows())
             time.sleep(POLL_SECONDS)
-        step(self.windows())
+        step(self.new_windows())
 
     def stop(self) -> None:
-        """End the processes, by a signal where they still run; finished units stay."""
+        """Terminate the processes that still run; finished units stay on disk."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -94,7 +98,7 @@ class Helpers:
             pipe.close()
 
     def _listen(self, pipe: Connection, process: BaseProcess) -> None:
-        """Take the reports of one helper until its last."""
+        """Receive the reports of one helper until it ends."""
         while True:
             try:
                 kind, content = pipe.recv()
@@ -102,11 +106,11 @@ class Helpers:
                 process.join()
                 self._failure = self._failure or ResourceError(
                     f"a worker process ended early (exit code {process.exitcode})",
-                    hint="mostly memory ran out: use fewer --workers or a smaller --mem-limit; finished parts are kept",
+                    hint="usually memory ran out: use fewer --workers or a smaller --mem-limit; finished parts stay",
                 )
                 return
             if kind == "windows":
-                with self._counting:
+                with self._count_lock:
                     self._windows += content
             elif kind == "note":
                 self._note(content)
@@ -117,39 +121,39 @@ class Helpers:
 
 @contextlib.contextmanager
 def helpers(work: HelperWork, job: Any, count: int, note: Callable[[str], None]) -> Iterator[Helpers | None]:
-    """`count` - 1 processes that run `work(job, share, report)` beside this one; None where `count` is 1."""
+    """`count` - 1 processes that run `work(job, share, report)` while this one computes; None if `count` is 1."""
     if count == 1:
         yield None
         return
-    started = Helpers(work, job, count, note)
+    processes = Helpers(work, job, count, note)
     try:
-        yield started
+        yield processes
     finally:
-        started.stop()
+        processes.stop()
 
 
 def _serve(work: HelperWork, job: Any, share: Share, pipe: Connection, verbosity: int) -> None:
-    """The main function of a helper: do the share and report how it went. A helper ends with its parent."""
+    """Main function of a helper: compute the share and report its end. A helper exits when its parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log.setup(verbosity)
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
-    sending = threading.Lock()
+    send_lock = threading.Lock()
     failure: Co2sError | RuntimeError | None = None
 
     def report(kind: str, content: Any) -> None:
-        with sending:
+        with send_lock:
             pipe.send((kind, content))
 
     try:
         work(job, share, report)
     except Co2sError as error:
         failure = error
-    except Exception:  # noqa: BLE001 - it is raised again in the process that waits
+    except Exception:  # noqa: BLE001 - the parent raises it again
         failure = RuntimeError(f"worker {share.index}:\n{traceback.format_exc()}")
     report("end", failure)
 
 
 def _end_with_parent(pipe: Connection) -> None:
-    """End the process when the other end of the pipe closes; it never sends anything."""
-    pipe.poll(None)
+    """Exit when the parent's end of the pipe closes."""
+    pipe.poll(None)  # the parent never sends anything, so that the pipe gets readable only by closing
     os._exit(1)

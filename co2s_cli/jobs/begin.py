@@ -1,4 +1,4 @@
-"""The settings with which a command line trains: those of a new run, or of the one in its folder that is to go on."""
+"""Settings of a training command line: for a new run, or for resuming the run in its folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from co2s_cli.training.names import CONFIG, LAST, STATE
 R = TypeVar("R", bound=RunConfig)
 
 DRAFTED = ("data", "labels", "attribute", "overlaps")
-"""Flags whose place in the settings of a run the data.yaml takes that is drafted of a scene and polygons."""
+"""Flags that a run on a scene and polygons replaces by the data.yaml drafted from them."""
 
 
 def settings_for_run(
@@ -24,28 +24,35 @@ def settings_for_run(
     flags: dict[str, Any],
     extra: list[str],
 ) -> R:
-    """Settings of a new run or, where it is to go on, of the one in its folder; the training alone can refuse them.
+    """Settings of a new run or of the run to resume, after all checks that need no training.
 
-    Of a scene and polygons the data.yaml is written. Under torchrun all processes take what the first one reads in the
-    run folder, and all refuse what one refuses.
+    For a run on a scene and polygons the data.yaml is written. Under torchrun all processes use what the first one
+    reads in the run folder, and if one process refuses the settings, all do.
+
+    Args:
+        settings_of: makes the settings of a new run of config file, flags and extra arguments.
+        resumed: makes the settings of a resumed run of its folder, flags, extra arguments and its config.yaml.
+        config: file of --config.
+        flags: flags by field.
+        extra: settings as key=value.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return _checked(settings_of, resumed, config, flags, extra, run=_run_in_folder(flags))
     from co2s_cli.training.runtime import agreed_before, leader_says  # loads torch
 
-    found = None
+    run = None
     with agreed_before("folder"):
         if os.environ.get("RANK", "0") == "0":
-            found = _run_in_folder(flags)
-    found = leader_says("run", found) if flags.get("resume") else None
+            run = _run_in_folder(flags)
+    run = leader_says("run", run) if flags.get("resume") else None
     with agreed_before("checks"):
-        return _checked(settings_of, resumed, config, flags, extra, run=found)
+        return _checked(settings_of, resumed, config, flags, extra, run=run)
 
 
 def _run_in_folder(flags: dict[str, Any]) -> dict[str, Any] | None:
-    """The config.yaml of the run that is to go on; None where one is to begin."""
-    wish, folder = flags.get("resume"), flags.get("out")
-    if not wish or not folder or (wish == "auto" and not (Path(folder) / STATE).is_file()):
+    """The config.yaml of the run to resume; None for a new run."""
+    resume, folder = flags.get("resume"), flags.get("out")
+    if not resume or not folder or (resume == "auto" and not (Path(folder) / STATE).is_file()):
         return None
     return content_of_run(Path(folder))
 
@@ -59,26 +66,26 @@ def _checked(
     *,
     run: dict[str, Any] | None,
 ) -> R:
-    """The settings, after all checks that need no torch; `run` is the config.yaml of a run that is to go on."""
+    """The settings after all checks that need no torch; `run` is the config.yaml of the run to resume, if any."""
     from co2s_cli.jobs import early, init  # rasterio loads slowly
 
-    new = flags
+    new_run_flags = flags
     if flags.get("resume") == "auto" and "out" in flags:
-        folder = Path(flags["out"])  # with config but no model: ended before it had learnt anything
-        begun = (folder / CONFIG).exists() and not (folder / LAST).exists()
-        new = {
+        folder = Path(flags["out"])
+        ended_before_first_model = (folder / CONFIG).exists() and not (folder / LAST).exists()
+        new_run_flags = {
             **{key: value for key, value in flags.items() if key != "resume"},
-            **({"overwrite": True} if begun else {}),
+            **({"overwrite": True} if ended_before_first_model else {}),
         }
     if run is None:
-        return init.checked_run(settings_of(config, new, extra))
+        return init.checked_run(settings_of(config, new_run_flags, extra))
     draft = None
-    if new is not flags:  # the whole command line again: all of it has to be that of the run
-        given = {**(read_yaml(config) if config else {}), **flags, "resume": True}
-        if "labels" in given:
-            draft = init.draft_for_run(settings_of(config, {**new, "overwrite": False}, extra))
-            given = {key: value for key, value in given.items() if key not in DRAFTED}
-        flags = given
+    if new_run_flags is not flags:  # --resume auto repeats the whole command line: all of it must match the run
+        all_flags = {**(read_yaml(config) if config else {}), **flags, "resume": True}
+        if "labels" in all_flags:
+            draft = init.draft_for_run(settings_of(config, {**new_run_flags, "overwrite": False}, extra))
+            all_flags = {key: value for key, value in all_flags.items() if key not in DRAFTED}
+        flags = all_flags
     settings = resumed(Path(flags["out"]), flags, extra, run)
     early.check_run(settings)
     return init.with_draft(settings, draft)

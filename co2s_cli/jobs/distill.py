@@ -1,4 +1,4 @@
-"""Distill: one student learns from labels, unlabelled images, and frozen teachers of two kinds."""
+"""Distil one student from labels, unlabelled images, frozen foundation models and frozen trained models."""
 
 from __future__ import annotations
 
@@ -26,82 +26,88 @@ from co2s_cli.training.single import patch_of, single, spec_of
 
 
 def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
-    """Distill as `settings` say.
+    """Train the student; returns the figures of the run.
 
     Raises:
-        ConfigError, InputError, ModelError: data, teachers or weights that do not fit; all before the first step.
-        InterruptError: Ctrl-C; the last whole state stays.
+        ConfigError, InputError, ModelError: data, teachers or weights that do not fit; raised before the first step.
+        InterruptError: Ctrl-C; the last complete state of the run stays.
     """
     check_run(settings)
     return running.run_training(settings, partial(lesson, settings), command="distill", progress=progress)
 
 
-def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> TrainingSetup:
-    """The student and its teachers; `before` is the manifest of a run that is resumed."""
-    guide = trained.teachers_of(settings.models, data, settings.combine, runtime.device) if settings.models else None
-    known = before.students[SINGLE] if before else spec_of(settings)
-    assert isinstance(known, DenseSpec)
-    foundations = _foundations(settings, patch_of(known), runtime.device)
-    names = [teacher.name for teacher in foundations]
-    if guide is not None:
-        names += [f"{path.name} {digest}" for path, digest in zip(settings.models, guide.digests, strict=True)]
-    pair = (
-        _resumed(settings, before, names)
-        if before
-        else _student(settings, data, known, foundations, teachers=names, taught_under=_licences(foundations, guide))
+def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
+    """The student, the distillation method and the trained teachers.
+
+    `before` is the manifest of the student of a run that is resumed; None for a new run.
+    """
+    trained_teachers = (
+        trained.teachers_of(settings.models, data, settings.combine, runtime.device) if settings.models else None
     )
+    spec = before.students[SINGLE] if before else spec_of(settings)
+    assert isinstance(spec, DenseSpec)
+    foundations = _foundations(settings, patch_of(spec), runtime.device)
+    names = [teacher.name for teacher in foundations]
+    if trained_teachers is not None:
+        digests = trained_teachers.digests
+        names += [f"{path.name} {digest}" for path, digest in zip(settings.models, digests, strict=True)]
+    if before:
+        ensemble = _resumed(settings, before, names)
+    else:
+        licences = _licences(foundations, trained_teachers)
+        ensemble = _student(settings, data, spec, foundations, teachers=names, taught_under=licences)
     method = partial(
         Distill,
         weights=DistillWeights(settings.feature_weight, settings.soft_weight, settings.divisor, settings.temperature),
         foundations=foundations,
-        soft=guide is not None,
+        soft=trained_teachers is not None,
         kind=settings.loss,
     )
-    return TrainingSetup(pair.to(runtime.device), method, guide)
+    return Lesson(ensemble.to(runtime.device), method, trained_teachers)
 
 
 def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> list[Teacher]:
-    """The foundation models, less those of whom nothing is wanted."""
+    """The foundation models on the device; none if the settings use their features neither in the loss nor fused."""
     check_crop(settings.crop, patch)
     if not settings.fuse and settings.feature_weight == 0:
         return []
-    found = [foundation(text, patch=patch, statistics=settings.teacher_statistics) for text in settings.foundations]
-    names = [teacher.name for teacher in found]
+    teachers = [foundation(text, patch=patch, statistics=settings.teacher_statistics) for text in settings.foundations]
+    names = [teacher.name for teacher in teachers]
     if len(set(names)) < len(names):
         raise ConfigError(f"--teacher: {' and '.join(names)} cannot be told apart", hint="rename the files of weights")
-    return [teacher.to(device) for teacher in found]
+    return [teacher.to(device) for teacher in teachers]
 
 
 def _student(
-    settings: DistillConfig, data: Dataset, known: DenseSpec, foundations: list[Teacher], **facts: Any
+    settings: DistillConfig, data: Dataset, spec: DenseSpec, foundations: list[Teacher], **facts: Any
 ) -> Ensemble:
-    """The student with what it needs to speak to the foundation models; `facts` are for its manifest."""
+    """A new student with translators to the features of the foundation models; `facts` go into its manifest."""
     changes = {
         "translators": tuple(teacher.translator() for teacher in foundations),
         "alpha": settings.alpha,
         "align": settings.align,
         "fuse": settings.fuse,
     }
-    return single(settings, data, known.model_copy(update=changes), **facts)
+    return single(settings, data, spec.model_copy(update=changes), **facts)
 
 
-def _licences(foundations: list[Teacher], guide: trained.TrainedTeachers | None) -> list[str]:
-    """What the teachers' licences say to those whom they taught."""
+def _licences(foundations: list[Teacher], trained_teachers: trained.Trained | None) -> list[str]:
+    """Licence remarks for the manifest of a student, by the licences of its teachers."""
     dino = any("dinov3" in teacher.name and not teacher.name.endswith(":none") for teacher in foundations)
-    told = [text for text in (guide.licences if guide is not None else ()) if text]
+    licences = [text for text in (trained_teachers.licences if trained_teachers is not None else ()) if text]
     return [
         *["taught by DINOv3, which carries Meta's DINOv3 licence"] * dino,
-        *(f"taught by a model whose licence says: {text}" for text in told),
+        *(f"taught by a model whose licence says: {text}" for text in licences),
     ]
 
 
 def _resumed(settings: DistillConfig, before: Manifest, names: list[str]) -> Ensemble:
-    """The student of the run that is resumed, for its state to be loaded into."""
-    began = before.training.get("teachers")
-    if began != names:
+    """The student of a resumed run, before its state is loaded; refused if its teachers have changed."""
+    teachers_at_start = before.training.get("teachers")
+    if teachers_at_start != names:
         raise InputError(
             f"{settings.out}: its teachers have changed since this run began: {', '.join(names)} found, "
-            f"{', '.join(began or ())} wanted",
+            f"{', '.join(teachers_at_start or ())} wanted",
             hint="start a new run",
         )
     return choose_trainable(settings, Ensemble(before))

@@ -1,4 +1,4 @@
-"""Look at the machine and at what is installed, and say what to do about what is missing."""
+"""Check the machine and the installed software, with advice on everything that is missing."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ CHECKS: tuple[Check, ...] = (
     geodata.proj,
     caches.pretrained,
 )
-"""What is looked at, in the order in which it is told; each takes less than a second."""
+"""The checks, in the order of the report; each takes less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorResult:
-    """What was found."""
+    """The findings of all checks."""
 
     findings: tuple[Finding, ...]
 
     @property
     def missing(self) -> tuple[Finding, ...]:
-        """What a command of co2s cannot do without."""
+        """Findings without which some command of co2s cannot work."""
         return tuple(finding for finding in self.findings if finding.state == "missing")
 
 
 def run(settings: DoctorConfig, progress: Progress = SILENT) -> DoctorResult:
-    """Run every check; one that fails is told as missing and stops none of the others."""
+    """Run every check; one that raises is reported as missing and does not stop the others."""
     checks: Sequence[Check] = (*CHECKS, *([speed] if settings.speed else []))
     findings: list[Finding] = []
     progress.start("checking", len(checks), "check")
     for check in checks:
         try:
             findings += check()
-        except Exception as error:  # noqa: BLE001 - a broken installation raises what it likes
-            said = next(iter(str(error).strip().splitlines()), "")[:200]
+        except Exception as error:  # noqa: BLE001 - a broken installation may raise any error
+            first_line = next(iter(str(error).strip().splitlines()), "")[:200]
             advice = "this part of the installation is broken: install co2s into a fresh virtual environment"
-            findings.append(Finding(check.__name__, "missing", f"{type(error).__name__}: {said}", advice))
+            findings.append(Finding(check.__name__, "missing", f"{type(error).__name__}: {first_line}", advice))
         progress.advance()
     progress.close()
     return DoctorResult(tuple(findings))

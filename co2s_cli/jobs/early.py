@@ -1,7 +1,7 @@
-"""Refuse what flags and file headers tell before torch is imported, which takes seconds.
+"""Checks of flags and file headers before torch is imported, which takes seconds.
 
-Each job checks again when it opens the files; nothing here is remembered. Of several scenes one that is bad does not
-stop the others, so that only the job knows what becomes of it.
+Each job repeats these checks when it opens the files; no result is kept. Of several scenes none is opened: a bad
+one must not stop the others, and the job handles it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from co2s_cli.training.names import check_new
 
 
 def check_predict(settings: PredictConfig) -> None:
-    """Refuse a model file, outputs, and a scene that do not go together.
+    """Refuse a model file, outputs and a scene that do not fit together.
 
     Raises:
         Co2sError: as `jobs.predict.run` would.
@@ -59,7 +59,7 @@ def check_predict(settings: PredictConfig) -> None:
 
 
 def check_pseudo_label(settings: PseudoLabelConfig) -> None:
-    """Refuse a model file, labels and a scene that do not go together.
+    """Refuse a model file, labels and a scene that do not fit together.
 
     Raises:
         Co2sError: as `jobs.pseudo_label.run` would.
@@ -76,7 +76,7 @@ def check_pseudo_label(settings: PseudoLabelConfig) -> None:
 
 
 def check_suggest(settings: SuggestConfig) -> None:
-    """Refuse a model file, an output, labels and a scene that do not go together.
+    """Refuse a model file, an output, labels and a scene that do not fit together.
 
     Raises:
         Co2sError: as `jobs.suggest.run` would.
@@ -90,18 +90,18 @@ def check_suggest(settings: SuggestConfig) -> None:
 
 
 def check_run(settings: RunConfig) -> None:
-    """Refuse a folder that holds a run or is in use, and weights, teachers or images that are missing or unfit.
+    """Refuse a folder that holds a run or is in use, and weights, teachers or images that are missing or do not fit.
 
     Raises:
         Co2sError: as the training would.
     """
-    if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # else the first process of the run may hold it
+    if settings.out and os.environ.get("WORLD_SIZE", "1") == "1":  # under torchrun the first process may hold the lock
         check_free(settings.out)
     check_run_files(settings)
     if settings.resume:
         return
-    leads = os.environ.get("RANK", "0") == "0"  # only this process needs the folder
-    if leads and settings.out and not settings.overwrite:
+    is_first = os.environ.get("RANK", "0") == "0"  # only the first process needs the folder
+    if is_first and settings.out and not settings.overwrite:
         check_new(settings.out)
     for model in [*([settings.init] if settings.init else []), *_model_teachers(settings)]:
         weights.read_manifest(model)
@@ -112,21 +112,23 @@ def check_run(settings: RunConfig) -> None:
 
 
 def check_pretrained(settings: RunConfig) -> None:
-    """Refuse known weights that neither the cache nor the network has; other names are left to the libraries.
+    """Refuse known pretrained weights that are not cached while the network is unreachable.
+
+    Names that are not in the table of known weights are left to timm and open_clip.
 
     Raises:
-        ModelError: with all of their addresses.
+        ModelError: lists the addresses of all missing weights.
     """
     if settings.resume:
         return
-    known = [find_weights(name) for name in settings.pretrained]
-    absent = [item for item in known if item is not None and item.cached() is None]
+    known_weights = [find_weights(name) for name in settings.pretrained]
+    absent = [item for item in known_weights if item is not None and item.cached() is None]
     if absent and not reachable(absent[0].address):
         raise missing(absent, flags=settings.weight_flags)
 
 
 def check_evaluate(settings: EvaluateConfig) -> None:
-    """Refuse a model file that cannot be judged.
+    """Refuse a model file that cannot be read, and a report over one of the inputs.
 
     Raises:
         Co2sError: as `jobs.evaluate.run` would.
@@ -147,7 +149,7 @@ def check_export(settings: ExportConfig) -> None:
 
 
 def check_import(settings: ImportConfig) -> None:
-    """Refuse checkpoints that are no files, a data set that nobody knows, and a model file that cannot be written.
+    """Refuse checkpoints that cannot be read, an unknown data set, and a model file that cannot be written.
 
     Raises:
         Co2sError: as `jobs.import_.run` would.
@@ -162,6 +164,7 @@ def check_import(settings: ImportConfig) -> None:
 
 
 def _manifest(settings: ModelRunConfig) -> Manifest:
+    """The manifest of the model, after the checks of creation options and of the area of interest."""
     if isinstance(settings, MapConfig):
         cog_options(settings.co)
         if settings.aoi is not None and not address_of(str(settings.aoi)):
@@ -170,7 +173,7 @@ def _manifest(settings: ModelRunConfig) -> Manifest:
 
 
 def _check_scene(sources: Sequence[str], manifest: Manifest, settings: MapConfig) -> None:
-    """Open the header of the scene, where there is one alone and it lies on this machine."""
+    """Open the header of the scene, if there is only one and it is a local file."""
     if len(sources) == 1 and is_local(sources[0]):
         open_scene(sources[0], manifest, settings)
 
@@ -180,7 +183,7 @@ def _model_teachers(settings: RunConfig) -> tuple[Path, ...]:
 
 
 def _check_data(path: Path) -> None:
-    """Open the header of every single image of a data.yaml; folders of chips are left to the job."""
+    """Open the header of every local image of a data.yaml; folders of chips are left to the job."""
     if path.suffix.lower() in SUFFIXES:
         raise ConfigError(
             f"{path}: is a scene, a data.yaml is wanted",

@@ -1,4 +1,4 @@
-"""Judge a map, or a model on labelled areas, by the truth."""
+"""Accuracy of a map, or of a model on labelled areas, by true labels."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EvaluateResult:
-    """How right a map is."""
+    """Accuracy of a map or a model."""
 
     source: str
-    """The map, or the model."""
+    """The map, or the model file."""
     truth: str
     verdict: Verdict
     remarks: tuple[str, ...]
-    """How map and truth were brought together, one sentence each."""
+    """How classes and grids of map and truth were matched, one sentence each."""
     out: Path | None
     """Folder of the report."""
     students: dict[str, float] = field(default_factory=dict)
     """Mean IoU of each of a model's students alone."""
 
     def facts(self) -> dict[str, Any]:
-        """What was judged, for the head of a report."""
+        """What was evaluated, for the head of a report."""
         students = {"students": self.students} if self.students else {}
         return {"map": self.source, "truth": self.truth, "remarks": list(self.remarks), **students}
 
 
 def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult:
-    """Count, judge and, where a folder is given, report.
+    """Count the confusion matrix, compute accuracies and, with --out, write a report.
 
     Raises:
         Co2sError: what is wrong with the settings, the map, the truth or the folder.
@@ -72,35 +72,35 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult
 
 
 def _of_map(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
-    path = _truth_of(settings)
+    path = _truth_path(settings)
     raster = ClassRaster.open(settings.source)
     naming = _naming(settings, raster.legend, path)
     excluded = naming.ids(settings.left_out)
     scale = None if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=settings.values)
-    remarks = _told(*naming.remarks(), *truth.remarks)
-    tally = _counted(settings, raster, truth, naming, rules=_rules(settings, excluded), progress=progress)
-    _check_seen(tally, str(path), settings)
-    judge = _judge(settings, naming.names_of(tally, raster.source), excluded)
-    curve = None if scale is None else _curve(tally, scale, settings)
-    verdict = judge.verdict(tally, settings.tolerance, curve)
+    remarks = _logged(*naming.remarks(), *truth.remarks)
+    counts = _counted(settings, raster, truth, naming, rules=_rules(settings, excluded), progress=progress)
+    _check_not_empty(counts, str(path), settings)
+    judge = _judge(settings, naming.names_of(counts, raster.source), excluded)
+    curve = None if scale is None else _curve(counts, scale, settings)
+    verdict = judge.verdict(counts, settings.tolerance, curve)
     return EvaluateResult(settings.source, str(path), verdict, remarks, settings.out)
 
 
-def _truth_of(settings: EvaluateConfig) -> Path:
+def _truth_path(settings: EvaluateConfig) -> Path:
     if settings.truth is None:
         raise ValueError("settings without a model have a truth")
     return settings.truth
 
 
 def _naming(settings: EvaluateConfig, legend: Legend, path: Path) -> Naming:
-    """Names of the classes: those listed, else those that the files tell."""
-    ours = _class_map(legend)
-    theirs = truth_legend(path)
+    """How classes of map and truth match: by the names of --classes, else by the names in both files."""
+    map_classes = _class_map(legend)
+    truth_classes = truth_legend(path)
     listed = None if settings.classes is None else read_data(settings.classes).class_map
     if listed is not None or settings.values:
-        return Naming.of(ours, listed)
-    return Naming.of(ours, None if theirs is None else _class_map(theirs))
+        return Naming.of(map_classes, listed)
+    return Naming.of(map_classes, None if truth_classes is None else _class_map(truth_classes))
 
 
 def _class_map(legend: Legend) -> ClassMap | None:
@@ -122,18 +122,18 @@ def _counted(
         pair = streamed.MapAndTruth(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
-            confidence=confidence,
+            sure=confidence,
             shape=raster.grid.shape,
         )
         return streamed.counts(pair, truth.window, rules, progress)
 
 
 def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
-    from co2s_cli.data.areas import areas_of  # these load torch, and a map can be judged without it
+    from co2s_cli.data.areas import areas_of  # these import torch, which evaluating a map does not need
     from co2s_cli.scoring.area_map import mapper_for
     from co2s_cli.scoring.model import count_model
 
-    model, data = _model_of(settings), _data_of(settings)
+    model, data = _model_path(settings), _data_of(settings)
     mapper = mapper_for(settings, model)
     manifest = mapper.model.manifest
     naming = Naming.of(manifest.class_map, data.class_map)
@@ -141,13 +141,13 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     training = manifest.training
     if training.get("all_labels"):
         log.warning(
-            "%s: learnt from all labels of its run in the end, so figures on them are too high; best.safetensors "
-            "of that run has not seen those that validate",
+            "%s: was finally trained on all labels of its run, so figures on them are too high; best.safetensors "
+            "of that run has not seen the validation labels",
             settings.model,
         )
     if not data.bands:
         data = data.model_copy(update={"bands": manifest.bands})
-    found = areas_of(
+    labelled_areas = areas_of(
         data,
         "labeled" if settings.split == "labeled" else "val",
         crop=training.get("crop", manifest.tile),
@@ -159,25 +159,26 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
             f"{settings.source}: bands are {', '.join(data.bands)}, the model's {', '.join(manifest.bands)}",
             hint="name the model's bands, in its order, with bands:",
         )
-    remarks = _told(*naming.remarks()) + _unlike_training(found.digest, training)
-    counts = count_model(mapper, found.areas, streamed.recoding(naming.truth_ids), _rules(settings, excluded), progress)
-    _check_seen(counts.tally, f"{settings.source} ({settings.split})", settings)
+    remarks = _logged(*naming.remarks()) + _unlike_training(labelled_areas.digest, training)
+    recoding, rules = streamed.recoding(naming.truth_ids), _rules(settings, excluded)
+    counts = count_model(mapper, labelled_areas.areas, recoding, rules, progress)
+    _check_not_empty(counts.tally, f"{settings.source} ({settings.split})", settings)
     judge = _judge(settings, dict(enumerate(naming.classes.names)), excluded)
     curve = _curve(counts.tally, 1 / STEPS, settings) if counts.tally.levels.any() else None
     verdict = judge.verdict(counts.tally, settings.tolerance, curve)
     students = {name: judge.miou(matrix) for name, matrix in counts.students.items()}
-    truth = f"{settings.source} ({settings.split}, {len(found.areas)} areas)"
+    truth = f"{settings.source} ({settings.split}, {len(labelled_areas.areas)} areas)"
     return EvaluateResult(str(model), truth, verdict, remarks, settings.out, students)
 
 
-def _model_of(settings: EvaluateConfig) -> Path:
+def _model_path(settings: EvaluateConfig) -> Path:
     if settings.model is None:
         raise ValueError("settings without a map have a model")
     return settings.model
 
 
 def _data_of(settings: EvaluateConfig) -> DataConfig:
-    """The data whose labels are the truth."""
+    """The data set whose labels are the truth."""
     if settings.published is None or settings.root is None:
         return read_data(Path(settings.source))
     judged: Literal["val", "test"] = "test" if settings.split == "test" else "val"
@@ -185,10 +186,10 @@ def _data_of(settings: EvaluateConfig) -> DataConfig:
 
 
 def _unlike_training(digest: str | None, training: Mapping[str, Any]) -> tuple[str, ...]:
-    """A warning where the areas were drawn, and not as the model's training did."""
+    """A warning if the areas are a random share of the labels, drawn otherwise than in the model's training."""
     if digest is None or digest == training.get("areas"):
         return ()
-    remark = "the areas are a share drawn from the labels, not as in this model's training: it may have seen them"
+    remark = "the areas are a random share of the labels, not that of this model's training: it may have seen them"
     log.warning("%s", remark)
     return (remark,)
 
@@ -202,32 +203,37 @@ def _rules(settings: EvaluateConfig, excluded: tuple[int, ...]) -> CountRules:
     return CountRules(left_out, settings.missing == "wrong", settings.tolerance)
 
 
-def _told(*remarks: str) -> tuple[str, ...]:
+def _logged(*remarks: str) -> tuple[str, ...]:
+    """Log the remarks and return them."""
     for remark in remarks:
         log.info("%s", remark)
     return remarks
 
 
-def _check_seen(tally: MapCounts, truth: str, settings: EvaluateConfig) -> None:
-    """Refuse to judge by nothing."""
-    labelled = int(tally.matrix.sum() + tally.missing.sum())
+def _check_not_empty(counts: MapCounts, truth: str, settings: EvaluateConfig) -> None:
+    """Refuse a truth without a labelled pixel on the map, and a map without a class on any labelled pixel."""
+    labelled = int(counts.matrix.sum() + counts.missing.sum())
     if not labelled:
-        raise InputError(f"{truth}: nothing is labelled on {settings.source}, all of it is {IGNORE} or nodata there")
-    if not tally.matrix.any() and settings.missing == "skip":
+        raise InputError(f"{truth}: labels no pixel of {settings.source}, all are {IGNORE} or nodata there")
+    if not counts.matrix.any() and settings.missing == "skip":
         raise InputError(
             f"{settings.source}: has no class on any of the {labelled} pixels that {truth} labels",
-            hint="--missing wrong counts them",
+            hint="--missing wrong counts these pixels as wrong",
         )
 
 
-def _curve(tally: MapCounts, scale: float, settings: EvaluateConfig) -> Reliability:
-    """The reliability curve; refused where stored values are no shares, or where there are none."""
-    if not tally.levels.any():
+def _curve(counts: MapCounts, scale: float, settings: EvaluateConfig) -> Reliability:
+    """The reliability curve; `scale` makes confidences of stored values.
+
+    Raises:
+        InputError: there is no confidence on any counted pixel, or one above 1.
+    """
+    if not counts.levels.any():
         raise InputError(f"{settings.confidence}: has no value on any pixel that is labelled and has a class")
-    highest = int(np.flatnonzero(tally.levels[0]).max(initial=0)) * scale
+    highest = int(np.flatnonzero(counts.levels[0]).max(initial=0)) * scale
     if highest > 1 + 1e-6:
         raise InputError(
             f"{settings.confidence}: holds confidences up to {highest:g}, wanted are 0 to 1",
-            hint=f"say what a stored value means: gdal_edit.py -scale {1 / STEPS:.6f} (predict's own files say it)",
+            hint=f"set the scale of the stored values: gdal_edit.py -scale {1 / STEPS:.6f} (files of predict have it)",
         )
-    return Reliability.of(tally.levels, scale, settings.bins)
+    return Reliability.of(counts.levels, scale, settings.bins)

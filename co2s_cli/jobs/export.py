@@ -1,4 +1,4 @@
-"""A model as an ONNX file: images in, fused class probabilities out, checked against torch before it appears."""
+"""Export of a model to ONNX: scaled images to fused class probabilities, compared with torch before it appears."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "input", "probabilities"
 
 OPSET = 18
-"""The newest that ONNX runtimes of 2023 read."""
+"""ONNX operator set; the newest that runtimes of 2023 read."""
 
-APART = 1e-4
-"""By how much probabilities of the file may differ from torch's."""
+MAX_DIFFERENCE = 1e-4
+"""Largest accepted difference of a probability from torch's."""
 
 OVERLAP_PERCENT = 25
-"""Of windows, as `co2s predict` has it."""
+"""Overlap of windows in percent, the default of `co2s predict`."""
 
 _LARGEST = 2**31 - 2**24
-"""Bytes of weights that one file holds: the format ends at 2 GiB."""
+"""Bytes of weights that fit into one file: the format is limited to 2 GiB."""
 
 _EMPTY_SPAN = 1e9
-"""Stands for the span of a band whose range is empty: every value becomes a half."""
+"""Used as span of a band whose range is empty: every value is scaled to about 0.5."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written."""
+    """The written file."""
 
     out: Path
     tile: int
     bands: tuple[str, ...]
     apart: float
-    """Largest difference of a probability from torch's, over windows of noise."""
+    """Largest difference of a probability from torch's, on windows of noise."""
     metadata: dict[str, str]
-    """What the file says of itself, by the names that programs look for."""
+    """The metadata of the file."""
 
 
 class _Probabilities(nn.Module):
-    """Fused probabilities (B, N, tile, tile) of scaled images (B, bands, tile, tile), cut to [0, 1] as in predict."""
+    """Fused probabilities (B, N, tile, tile) of images (B, bands, tile, tile), clamped to [0, 1] as in predict."""
 
     def __init__(self, model: Ensemble) -> None:
         super().__init__()
@@ -70,15 +70,15 @@ class _Probabilities(nn.Module):
 
 
 def run(settings: ExportConfig) -> ExportResult:
-    """Write the file; it appears once onnxruntime gives the probabilities that torch gives.
+    """Write the file; it appears only if onnxruntime and torch give the same probabilities.
 
     Raises:
         OutputError: the file exists, or cannot be written.
-        ModelError: a model that is broken, too large for one file, or not the same in ONNX.
-        ResourceError: packages that this command alone needs are missing.
+        ModelError: the model is damaged, too large for one file, or gives other probabilities in ONNX.
+        ResourceError: packages that only this command needs are missing.
     """
     check_output(settings.onnx, overwrite=settings.overwrite)
-    runtime = _imported()
+    runtime = _imported_runtime()
     model = weights.load(settings.model).eval().requires_grad_(False)
     _check_size(settings.model, model)
     manifest, tile = model.manifest, settings.tile or model.manifest.tile
@@ -87,17 +87,19 @@ def run(settings: ExportConfig) -> ExportResult:
     with atomic_file(settings.onnx) as temporary:
         _write(probabilities, temporary, bands=len(manifest.bands), tile=tile, facts=facts)
         apart = _largest_difference(runtime, temporary, probabilities, bands=len(manifest.bands), tile=tile)
-        if not apart <= APART:
-            raise ModelError(f"{settings.model}: its probabilities in ONNX differ by {apart:.1e}, {APART:.0e} may")
+        if not apart <= MAX_DIFFERENCE:
+            raise ModelError(
+                f"{settings.model}: its probabilities in ONNX differ by {apart:.1e}, up to {MAX_DIFFERENCE:.0e} may"
+            )
     log.info("%s: windows of %d pixels, probabilities within %.1e of torch's", settings.onnx, tile, apart)
     return ExportResult(settings.onnx, tile, manifest.bands, apart, facts)
 
 
 def metadata(manifest: Manifest, tile: int) -> dict[str, str]:
-    """What the file says of itself, each value as JSON; the first names are those that QGIS's Deepness reads.
+    """Metadata of the file, each value as JSON; the first names are those that the QGIS plugin Deepness reads.
 
-    Deepness divides the values of a raster by 255, whatever their type, takes the mean off and divides by the
-    deviation: both are chosen so that the model's own scaling comes out.
+    Deepness divides the values of a raster by 255, whatever their type, subtracts the mean and divides by the
+    standard deviation. Mean and deviation are chosen so that the result equals the model's own scaling.
     """
     low, high = manifest.scaling.low, manifest.scaling.high
     spans = [end - start for start, end in zip(low, high, strict=True)]
@@ -107,7 +109,7 @@ def metadata(manifest: Manifest, tile: int) -> dict[str, str]:
         "class_names": {str(index): name for index, name in enumerate(manifest.class_map.names)},
         "tile_size": tile,
         "tiles_overlap": OVERLAP_PERCENT,
-        "seg_thresh": 0.0,  # the most probable class, however sure
+        "seg_thresh": 0.0,  # every pixel gets its most probable class
         "standardization_mean": [mean / 255 for mean in means],
         "standardization_std": [(span or _EMPTY_SPAN) / 255 for span in spans],
         "bands": list(manifest.bands),
@@ -116,12 +118,12 @@ def metadata(manifest: Manifest, tile: int) -> dict[str, str]:
         "trained_on": manifest.trained_on,
     }
     if manifest.ground_resolution is not None:
-        values["resolution"] = manifest.ground_resolution * 100  # centimetres a pixel
+        values["resolution"] = manifest.ground_resolution * 100  # centimetres per pixel
     return {name: json.dumps(value) for name, value in values.items()}
 
 
-def _imported() -> Any:
-    """onnxruntime; the other packages are there, too."""
+def _imported_runtime() -> Any:
+    """The module onnxruntime, after all `PACKAGES` have been imported."""
     try:
         *_, runtime = (importlib.import_module(name) for name in PACKAGES)
     except ImportError as error:
@@ -134,14 +136,14 @@ def _imported() -> Any:
 def _check_size(path: Path, model: Ensemble) -> None:
     size = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
     if size > _LARGEST:
-        raise ModelError(f"{path}: {show_bytes(size)} of weights, one ONNX file holds {show_bytes(_LARGEST)}")
+        raise ModelError(f"{path}: {show_bytes(size)} of weights, one ONNX file holds at most {show_bytes(_LARGEST)}")
 
 
 def _write(module: nn.Module, path: Path, *, bands: int, tile: int, facts: dict[str, str]) -> None:
-    """Write the file; the batch may have any size, the window has this one."""
-    example = torch.rand(2, bands, tile, tile)  # of two windows: a batch of one would be taken for a constant
+    """Write the file; its batch size is free, its window size is `tile`."""
+    example = torch.rand(2, bands, tile, tile)  # two windows: a batch size of 1 would be exported as a constant
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's about its own parts
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program: Any = torch.onnx.export(
             module,
             (example,),
@@ -157,13 +159,15 @@ def _write(module: nn.Module, path: Path, *, bands: int, tile: int, facts: dict[
 
 
 def _largest_difference(runtime: Any, path: Path, module: nn.Module, *, bands: int, tile: int) -> float:
-    """How far probabilities by onnxruntime are from torch's, over batches of one and of three windows."""
+    """Largest difference of probabilities between onnxruntime and torch, on batches of one and of three windows."""
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     generator, apart = torch.Generator().manual_seed(0), 0.0
     for count in (1, 3):
-        images = torch.rand(count, bands, tile, tile, generator=generator) * 1.2 - 0.1  # some of it is cut off
-        (theirs,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        images = (
+            torch.rand(count, bands, tile, tile, generator=generator) * 1.2 - 0.1
+        )  # beyond [0, 1], to test the clamp
+        (onnx_probabilities,) = session.run([OUTPUT], {INPUT: images.numpy()})
         with torch.inference_mode():
-            ours = module(images).numpy()
-        apart = max(apart, float(np.abs(theirs - ours).max()))
+            torch_probabilities = module(images).numpy()
+        apart = max(apart, float(np.abs(onnx_probabilities - torch_probabilities).max()))
     return apart

@@ -1,4 +1,4 @@
-"""Bring pretrained weights into the caches of timm and open_clip, for machines that will be offline."""
+"""Download pretrained weights into the caches of timm and open_clip, for machines that will be offline."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from co2s_cli.progress import SILENT, Progress
 
 @dataclass(frozen=True, slots=True)
 class WeightsLine:
-    """Weights and where they are."""
+    """One set of pretrained weights, and its file."""
 
     name: str
     size: int | None
-    """Bytes: of the file, else as the table says."""
+    """Bytes of the file if it is cached, else by the table of known weights."""
     licence: str
     address: str
     path: Path | None
-    """The file in the cache; None where it is not there."""
+    """The file in the cache; None if it is not cached."""
     sha256: str | None
-    """Hash of the file where it has been looked at, else as published; None where not known."""
+    """Hash of the file if it was read, else the published one; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """The weights that were asked for, or all known ones."""
+    """The requested weights, or all known ones."""
 
     weights: tuple[WeightsLine, ...]
 
 
 def run(settings: FetchConfig, progress: Progress = SILENT) -> FetchResult:
-    """Fetch what is not in the cache; of all known weights, or those named, only tell with `show`.
+    """Download the weights that are not in the cache, all known ones by default; with --list only list them.
 
     Raises:
-        ConfigError: a name that neither the table, timm nor open_clip has.
-        ModelError: the hub cannot be reached, or sends another file than it should.
+        ConfigError: a name that is not in the table, in timm or in open_clip.
+        ModelError: the hub cannot be reached, or sends a file with another hash.
     """
-    wanted = _wanted(settings.names) if settings.names else list(hub.known_weights())
+    requested = _requested_weights(settings.names) if settings.names else list(hub.known_weights())
     if settings.show:
-        return FetchResult(tuple(_line(weights, weights.cached()) for weights in wanted))
-    absent = [weights for weights in wanted if weights.cached() is None]
+        return FetchResult(tuple(_line(weights, weights.cached()) for weights in requested))
+    absent = [weights for weights in requested if weights.cached() is None]
     if absent and not hub.reachable(absent[0].address):
         raise hub.missing(absent)
     lines = []
-    progress.start("fetching", len(wanted), "file")
-    for weights in wanted:
+    progress.start("fetching", len(requested), "file")
+    for weights in requested:
         path = hub.fetch(weights)
         lines.append(_line(weights, path, hub.sha256_of(path)))
         progress.advance()
@@ -58,18 +58,18 @@ def run(settings: FetchConfig, progress: Progress = SILENT) -> FetchResult:
     return FetchResult(tuple(lines))
 
 
-def _wanted(names: Iterable[str]) -> list[HubWeights]:
-    """The weights of some names, each once; the name of a group stands for those in it."""
+def _requested_weights(names: Iterable[str]) -> list[HubWeights]:
+    """The weights of some names, each once; the name of a group stands for its members."""
     groups = hub.groups()
-    spelled = dict.fromkeys(name for text in names for name in groups.get(text, (text,)))
-    return list({weights.name: weights for weights in map(_found, spelled)}.values())
+    unique_names = dict.fromkeys(name for text in names for name in groups.get(text, (text,)))
+    return list({weights.name: weights for weights in map(_weights_called, unique_names)}.values())
 
 
-def _found(name: str) -> HubWeights:
-    known = hub.find_weights(name)
-    if known is not None:
-        return known
-    from co2s_cli.models.pretrained import weights_called  # loads torch: only for names that the table has not
+def _weights_called(name: str) -> HubWeights:
+    listed_weights = hub.find_weights(name)
+    if listed_weights is not None:
+        return listed_weights
+    from co2s_cli.models.pretrained import weights_called  # imports torch: only for names that are not in the table
 
     weights = weights_called(name)
     if weights is None:

@@ -1,4 +1,4 @@
-"""Published checkpoints → one model file."""
+"""Convert published checkpoints to one model file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from co2s_cli.models import published, weights
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What was written."""
+    """The written model file."""
 
     out: Path
     digest: str
@@ -25,19 +25,19 @@ class ImportResult:
 def run(settings: ImportConfig) -> ImportResult:
     """Read the checkpoints, check them against the data set, write the model file."""
     check_import(settings)
-    known = find_protocol(settings.dataset)
+    protocol = find_protocol(settings.dataset)
     checkpoints = [published.read(path) for path in settings.checkpoints]
     pair = published.assemble(
         checkpoints,
-        classes=known.class_map,
-        tile=known.training.crop,
-        trained_on=known.title,
-        ground_resolution=known.shown_resolution(known.training.eval_resize),
+        classes=protocol.class_map,
+        tile=protocol.training.crop,
+        trained_on=protocol.title,
+        ground_resolution=protocol.shown_resolution(protocol.training.eval_resize),
     )
     return ImportResult(
         out=settings.out,
         digest=weights.save(pair, settings.out),
         students=tuple(pair.students),
-        classes=known.class_map.names,
+        classes=protocol.class_map.names,
         parameters=sum(parameter.numel() for parameter in pair.parameters()),
     )

@@ -1,4 +1,4 @@
-"""What a scene or a model file is, whether the two fit, and why not."""
+"""Facts of a scene or a model file, and whether the two fit together."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MODEL_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".ckpt"})
 
 @dataclass(frozen=True, slots=True)
 class SceneFacts:
-    """What a scene is."""
+    """Facts of a scene."""
 
     height: int
     width: int
     bands: tuple[str, ...]
-    """Names of the bands without alpha, in their order."""
+    """Names of the bands in file order, without alpha."""
     dtype: str
     masked_by: str
-    """What makes its pixels invalid."""
+    """What marks pixels as invalid: nodata value, mask, alpha band."""
     crs: str | None
     transform: tuple[float, ...]
     """The six coefficients from pixel (column, row) to coordinates."""
@@ -37,7 +37,7 @@ class SceneFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model file is."""
+    """Facts of a model file."""
 
     students: dict[str, str]
     """Student → its backbone."""
@@ -46,14 +46,14 @@ class ModelFacts:
     dtype: str
     """Sample type of the imagery that it was trained on."""
     low: tuple[float, ...]
-    """Value that counts as 0, by band."""
+    """Sample value that is scaled to 0, by band."""
     high: tuple[float, ...]
-    """Value that counts as 1, by band."""
+    """Sample value that is scaled to 1, by band."""
     tile: int
     ground_resolution: float | None
     fusion: str
     taught_by: tuple[str, ...]
-    """Foundation models whose view of the image a single student fuses with its own."""
+    """Foundation models whose image features a single student fuses with its own."""
     trained_on: str
     licence: str
     size: int
@@ -62,46 +62,46 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class InfoResult:
-    """What was found."""
+    """Facts of a scene or a model, and of their fit."""
 
     source: str
     kind: Literal["scene", "model"]
     scene: SceneFacts | None
     model: ModelFacts | None
-    """The model file itself, or the one that the scene was compared with."""
+    """The model file that was asked about, or the one that the scene was compared with."""
     fits: bool | None
-    """Whether scene and model fit; None where nothing was compared."""
+    """Whether scene and model fit; None if they were not compared."""
     problems: tuple[str, ...]
-    """Why they do not fit, each with what helps."""
+    """Reasons why they do not fit, each with a remedy."""
     remarks: tuple[str, ...]
-    """What is worth knowing and stops nothing."""
+    """Remarks that stop nothing, one sentence each."""
 
 
 def run(settings: InfoConfig) -> InfoResult:
-    """Look at a scene or at a model file; with `model`, at a scene and at the model it is meant for."""
+    """Read a scene or a model file; with --model, compare a scene with that model."""
     if Path(settings.source).suffix.lower() in MODEL_SUFFIXES:
         if settings.model is not None:
-            raise ConfigError("--model compares a scene with a model, both given are models")
+            raise ConfigError("--model compares a scene with a model, but both given files are models")
         facts = model_facts(Path(settings.source))
         return InfoResult(settings.source, "model", None, facts, None, (), ())
     scene = Scene.open(settings.source)
     if settings.model is None:
         return InfoResult(settings.source, "scene", scene_facts(scene), None, None, (), tuple(scene.remarks()))
     manifest = weights.read_manifest(settings.model)
-    found = problems(scene, manifest)
+    misfits = problems(scene, manifest)
     return InfoResult(
         source=settings.source,
         kind="scene",
         scene=scene_facts(scene),
         model=model_facts(settings.model),
-        fits=not found,
-        problems=found,
+        fits=not misfits,
+        problems=misfits,
         remarks=(*scene.remarks(), *_unknown_resolution(scene, manifest)),
     )
 
 
 def scene_facts(scene: Scene) -> SceneFacts:
-    """The facts of an open scene that a person asks for."""
+    """The facts of an open scene."""
     return SceneFacts(
         height=scene.height,
         width=scene.width,
@@ -116,7 +116,7 @@ def scene_facts(scene: Scene) -> SceneFacts:
 
 
 def model_facts(path: Path) -> ModelFacts:
-    """The facts of a model file, read without its tensors."""
+    """The facts of a model file; its tensors are not read."""
     manifest = weights.read_manifest(path)
     return ModelFacts(
         students={name: student.title for name, student in manifest.students.items()},
@@ -136,19 +136,19 @@ def model_facts(path: Path) -> ModelFacts:
 
 
 def problems(scene: Scene, manifest: Manifest) -> tuple[str, ...]:
-    """Why a scene and a model do not fit, each with what helps: bands, sample type, ground resolution."""
-    found = []
+    """Reasons why a scene and a model do not fit, each with a remedy: bands, sample type, ground resolution."""
+    misfits = []
     try:
         scene.with_bands_of(manifest.bands)
     except InputError as error:
-        found.append(f"{error.message.removeprefix(f'{scene.source}: ')}; {error.hint}")
+        misfits.append(f"{error.message.removeprefix(f'{scene.source}: ')}; {error.hint}")
     if scene.dtype != manifest.scaling.dtype:
-        wanted = manifest.scaling.dtype
-        found.append(f"samples are {scene.dtype}, the model was trained on {wanted}; predict with --scale auto")
+        model_dtype = manifest.scaling.dtype
+        misfits.append(f"samples are {scene.dtype}, the model was trained on {model_dtype}; predict with --scale auto")
     gap = scene.resolution_gap(manifest.ground_resolution)
     if gap is not None:
-        found.append(gap)
-    return tuple(found)
+        misfits.append(gap)
+    return tuple(misfits)
 
 
 def _unknown_resolution(scene: Scene, manifest: Manifest) -> list[str]:

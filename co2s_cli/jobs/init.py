@@ -1,4 +1,4 @@
-"""Write the data.yaml that trains on scenes and polygons, and tell what these hold."""
+"""Write the data.yaml for training on scenes and polygons, and report their content."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ from co2s_cli.jobs.paths import check_outputs
 
 log = logging.getLogger(__name__)
 
-_USUAL_ATTRIBUTE = "class"
-_COVERED = 0.1
-"""Share of the smaller polygon from which on an overlap is no slip of the hand along a common border."""
+_DEFAULT_ATTRIBUTE = "class"
+_MIN_OVERLAP = 0.1
+"""Share of the smaller polygon from which an overlap counts; smaller ones are imprecise drawing of a common border."""
 
 R = TypeVar("R", bound=RunConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class SceneLine:
-    """What is told of a scene."""
+    """Facts of a scene."""
 
     source: str
     height: int
@@ -58,12 +58,12 @@ class SceneLine:
     ground_resolution: float | None
     """Metres per pixel."""
     polygons: int
-    """Polygons that lie on it."""
+    """Number of polygons on the scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """What was written, and what the polygons say."""
+    """The written data.yaml, and facts of scenes and polygons."""
 
     out: Path
     scenes: tuple[SceneLine, ...]
@@ -72,9 +72,9 @@ class InitResult:
     bands: tuple[str, ...]
     """Names of the bands that the model will see."""
     remarks: tuple[str, ...]
-    """What is worth knowing and stops nothing."""
+    """Remarks that stop nothing, one sentence each."""
     thin: tuple[str, ...]
-    """Of what there is too little, with what helps."""
+    """Classes with too few labels, each with a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class RunDraft:
 
 @dataclass(frozen=True, slots=True)
 class _Polygons:
-    """The file of polygons and what its attribute means."""
+    """A file of polygons, and the classes by one of its attributes."""
 
     path: Path
     frame: Any
@@ -96,7 +96,7 @@ class _Polygons:
 
 
 def run(settings: InitConfig) -> InitResult:
-    """Look at scenes and polygons, and write the data.yaml that trains on them.
+    """Read scenes and polygons, and write the data.yaml for training on them.
 
     Raises:
         InputError: polygons that cannot be trained on, or scenes that cannot be read.
@@ -110,23 +110,23 @@ def run(settings: InitConfig) -> InitResult:
 
 
 def drafted(settings: InitConfig) -> tuple[InitResult, str]:
-    """What is told of scenes and polygons, and the text of their data.yaml; nothing is written."""
-    polygons = _opened(settings)
+    """Facts of scenes and polygons, and the text of their data.yaml; no file is written."""
+    polygons = _open_polygons(settings)
     tell_left_out(settings.scenes)
     scenes = [Scene.open(source) for source in scene_sources(settings.scenes)]
     lines = [_scene_line(scene, polygons) for scene in scenes]
     if not any(line.polygons for line in lines):
-        raise _outside(polygons, scenes)
+        raise _no_polygon_on_scenes(polygons, scenes)
     config = _config(scenes, lines, polygons)
     sources = labeled_sources(config.labeled, config.class_map, config.bands)
     remarks = [*_remarks(polygons, scenes, lines), *_check_overlaps(polygons, sources, settings)]
-    facts = class_facts(polygons.legend, *_counted(config, sources))
+    facts = class_facts(polygons.legend, *_polygons_and_blocks(config, sources))
     text = data_yaml(
         portable(config, settings.out.parent),
         facts,
         name=settings.out.name,
         origin=f"By co2s init {__version__}: {settings.labels.name}, attribute {polygons.attribute.name}.",
-        known=_common(config.bands),
+        known=_common_names(config.bands),
     )
     thin = tuple(line for item in facts if (line := item.thin()))
     result = InitResult(
@@ -136,32 +136,33 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
 
 
 def draft_for_run(settings: RunConfig) -> RunDraft | None:
-    """The data.yaml that a run on a scene and `--labels` wants in its folder; None for other runs. Writes nothing.
+    """The data.yaml for the folder of a run on a scene and `--labels`; None for other runs. No file is written.
 
     Raises:
-        InputError, OutputError: as `run`; or the folder's data.yaml is another one.
+        InputError, OutputError: as `run`; or the folder holds a different data.yaml.
     """
     if settings.labels is None or settings.out is None or settings.resume:
         return None
-    wanted = InitConfig(
+    init_settings = InitConfig(
         scenes=[settings.data],
         labels=settings.labels,
         attribute=settings.attribute,
         overlaps=settings.overlaps,
         out=settings.out / "data.yaml",
     )
-    check_outputs(wanted)
-    draft = RunDraft(*drafted(wanted))
-    if wanted.out.exists() and not settings.overwrite and wanted.out.read_text(encoding="utf-8") != draft.text:
+    check_outputs(init_settings)
+    draft = RunDraft(*drafted(init_settings))
+    out = init_settings.out
+    if out.exists() and not settings.overwrite and out.read_text(encoding="utf-8") != draft.text:
         raise OutputError(
-            f"{wanted.out}: is another data.yaml than the one for {settings.data} and {settings.labels}",
-            hint=f"train on it (co2s train {wanted.out} --out {settings.out}), or replace it with --overwrite",
+            f"{out}: differs from the data.yaml for {settings.data} and {settings.labels}",
+            hint=f"train on that file (co2s train {out} --out {settings.out}), or replace it with --overwrite",
         )
     return draft
 
 
 def with_draft(settings: R, draft: RunDraft | None) -> R:
-    """The settings of a run with `draft` as its data, which is written; of several processes each writes the same."""
+    """The settings of a run with `draft` as its data; writes the draft, identically in each of several processes."""
     if draft is None:
         return settings
     out = draft.result.out
@@ -178,14 +179,14 @@ def with_draft(settings: R, draft: RunDraft | None) -> R:
 
 
 def checked_run(settings: R) -> R:
-    """Settings that nothing but the training itself can refuse; of a scene and polygons the data.yaml is written."""
+    """Settings after all checks that need no training; for a scene and polygons the data.yaml is written."""
     early.check_run(settings)
     draft = draft_for_run(settings)
     early.check_pretrained(settings)
     return with_draft(settings, draft)
 
 
-def _opened(settings: InitConfig) -> _Polygons:
+def _open_polygons(settings: InitConfig) -> _Polygons:
     path = settings.labels
     if path.exists() and not is_vector(path):
         raise InputError(
@@ -199,16 +200,16 @@ def _opened(settings: InitConfig) -> _Polygons:
     return _Polygons(path, frame, attribute, legend)
 
 
-def _class_attribute(path: Path, frame: Any, wanted: str | None) -> Attribute:
-    """The attribute that is asked for, else `class`, else the only one that can name classes."""
+def _class_attribute(path: Path, frame: Any, requested: str | None) -> Attribute:
+    """The attribute that holds the classes: that of --attribute, else `class`, else the only suitable one."""
     attributes = attributes_of(frame)
     by_name = {attribute.name: attribute for attribute in attributes}
-    if wanted is None and _USUAL_ATTRIBUTE not in by_name:
-        fitting = [attribute for attribute in attributes if attribute.fits]
-        if len(fitting) == 1:
-            return fitting[0]
-        raise no_attribute(path, frame, _USUAL_ATTRIBUTE)
-    name = wanted or _USUAL_ATTRIBUTE
+    if requested is None and _DEFAULT_ATTRIBUTE not in by_name:
+        suitable = [attribute for attribute in attributes if attribute.fits]
+        if len(suitable) == 1:
+            return suitable[0]
+        raise no_attribute(path, frame, _DEFAULT_ATTRIBUTE)
+    name = requested or _DEFAULT_ATTRIBUTE
     if name not in by_name:
         raise no_attribute(path, frame, name)
     attribute = by_name[name]
@@ -232,22 +233,22 @@ def _scene_line(scene: Scene, polygons: _Polygons) -> SceneLine:
     )
 
 
-def _outside(polygons: _Polygons, scenes: Sequence[Scene]) -> InputError:
-    """What is told where no polygon lies on any scene: where both lie, in one CRS."""
+def _no_polygon_on_scenes(polygons: _Polygons, scenes: Sequence[Scene]) -> InputError:
+    """The error if no polygon lies on any scene, with the bounds of both in the scene's CRS."""
     first = scenes[0]
     frame = on_grid(polygons.path, polygons.frame, first.grid)
     boxes = [" ".join(f"{value:.6g}" for value in box) for box in (frame.total_bounds, first.grid.bounds())]
-    systems = [crs.to_string() if crs else "no CRS" for crs in (polygons.frame.crs, first.crs)]
+    crs_names = [crs.to_string() if crs else "no CRS" for crs in (polygons.frame.crs, first.crs)]
     more = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
     return InputError(
         f"{polygons.path}: none of its {len(frame)} polygons lies on {first.source}{more} "
         f"(polygons at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
-        hint=f"is one of the two said to be in a wrong CRS? (polygons: {systems[0]}, scene: {systems[1]})",
+        hint=f"is the CRS of one of the two files wrong? (polygons: {crs_names[0]}, scene: {crs_names[1]})",
     )
 
 
 def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Polygons) -> DataConfig:
-    """The data.yaml, its paths as the user named them."""
+    """The content of the data.yaml, with paths as the user gave them."""
     labeled = [
         LabeledEntry(
             image=scene.source,
@@ -258,18 +259,18 @@ def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Poly
         for scene, line in zip(scenes, lines, strict=True)
         if line.polygons
     ]
-    colored = class_facts(polygons.legend, [0] * len(polygons.legend.names), (), ())
+    classes = class_facts(polygons.legend, [0] * len(polygons.legend.names), (), ())
     return with_bands(
         DataConfig(
-            classes=tuple({"name": item.name, "color": item.color} for item in colored),
+            classes=tuple({"name": item.name, "color": item.color} for item in classes),
             labeled=tuple(labeled),
             unlabeled=tuple(UnlabeledEntry(image=scene.source) for scene in scenes),
         )
     )
 
 
-def _counted(config: DataConfig, sources: list[Source]) -> tuple[list[int], list[Any], list[Any]]:
-    """Polygons by class, and the places that train and that validate, as a run with its own defaults draws them."""
+def _polygons_and_blocks(config: DataConfig, sources: list[Source]) -> tuple[list[int], list[Any], list[Any]]:
+    """Polygons by class, and the label blocks for training and validation as a run with defaults splits them."""
     counts = np.zeros(len(config.classes), np.int64)
     for source in sources:
         assert isinstance(source.labels, PolygonLabels)
@@ -281,48 +282,51 @@ def _counted(config: DataConfig, sources: list[Source]) -> tuple[list[int], list
 
 
 def _check_overlaps(polygons: _Polygons, sources: Sequence[Source], settings: InitConfig) -> list[str]:
-    """Refuse polygons of different classes that cover each other; what is said of them where the later one wins."""
+    """Refuse overlapping polygons of different classes; with --overlaps last a remark on them is returned instead."""
     labels = sources[0].labels
     assert isinstance(labels, PolygonLabels)
-    shared = overlaps(list(labels.shapes), labels.ids.tolist())
-    covered = [pair for pair in shared if pair.share >= _COVERED and pair.area >= 1]
-    if not covered:
+    all_overlaps = overlaps(list(labels.shapes), labels.ids.tolist())
+    large_overlaps = [pair for pair in all_overlaps if pair.share >= _MIN_OVERLAP and pair.area >= 1]
+    if not large_overlaps:
         return []
-    pair = covered[0]
-    first, second = (_class_of(polygons, labels.ids[at]) for at in (pair.first, pair.second))
-    told = (
-        f"{polygons.path}: {len(covered)} overlap{'s' * (len(covered) != 1)} of polygons of different classes, "
+    pair, count = large_overlaps[0], len(large_overlaps)
+    first, second = (_class_name(polygons, labels.ids[index]) for index in (pair.first, pair.second))
+    remark = (
+        f"{polygons.path}: {count} overlap{'s' * (count != 1)} of polygons of different classes, "
         f"the largest of polygon {pair.first + 1} ({first}) with {pair.second + 1} ({second}): {pair.area:.0f} pixels"
     )
     if settings.overlaps == "refuse":
-        raise InputError(told, hint="mend them, or let the later polygon of the file win with --overlaps last")
-    return [f"{told}; the later one wins"]
+        raise InputError(remark, hint="correct them, or let the later polygon of the file win with --overlaps last")
+    return [f"{remark}; the later one wins"]
 
 
-def _class_of(polygons: _Polygons, class_id: int) -> str:
+def _class_name(polygons: _Polygons, class_id: int) -> str:
     return "not labelled" if class_id == IGNORE else polygons.legend.names[class_id]
 
 
 def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[SceneLine]) -> list[str]:
+    """Remarks on CRS, position, missing attribute values and merged class names of the polygons."""
     count = len(polygons.frame)
-    theirs = other_crs(polygons.frame, scenes[0].grid)
-    remarks = (
-        [f"{polygons.path}: is in {theirs}, reprojected to the scene's {scenes[0].crs.to_string()}"] if theirs else []
-    )
+    polygon_crs = other_crs(polygons.frame, scenes[0].grid)
+    remarks = []
+    if polygon_crs:
+        scene_crs = scenes[0].crs.to_string()
+        remarks.append(f"{polygons.path}: is in {polygon_crs}, reprojected to the scene's {scene_crs}")
     outside = count - max(line.polygons for line in lines)
     if outside > 0 and len(scenes) == 1:
         remarks.append(f"{polygons.path}: {outside} of {count} polygons lie outside of {scenes[0].source}")
     empty = count - polygons.attribute.polygons
     if empty:
         remarks.append(
-            f"{polygons.path}: {empty} of {count} polygons say no {polygons.attribute.name} and are left out"
+            f"{polygons.path}: {empty} of {count} polygons have no {polygons.attribute.name} and are left out"
         )
-    if len(set(polygons.legend.values.values()) - {None}) < len([v for v in polygons.legend.values.values() if v]):
-        remarks.append(f"{polygons.path}: values that differ in case or blanks alone are one class (see values:)")
+    class_names = [name for name in polygons.legend.values.values() if name]
+    if len(set(class_names)) < len(class_names):
+        remarks.append(f"{polygons.path}: values that differ only in case or blanks are one class (see values:)")
     return remarks
 
 
-def _common(bands: Sequence[str]) -> list[str]:
-    """Common names of bands that have others in the file, as `B4 = red`."""
+def _common_names(bands: Sequence[str]) -> list[str]:
+    """Common names of bands that are called differently in the file, as `B4 = red`."""
     pairs = zip(bands, common_names(bands), strict=True)
     return [f"{name} = {common}" for name, common in pairs if common and common != name.lower()]

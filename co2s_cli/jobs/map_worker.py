@@ -1,4 +1,4 @@
-"""A process that makes maps, or steps of a map, for a driver elsewhere: each step is a call that may be made again."""
+"""A worker process that makes maps, or steps of a map, for a driver; every step is a call that can be repeated."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from co2s_cli import __version__, log
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import Co2sError, InputError, InUseError
 from co2s_cli.inference import mapping
-from co2s_cli.inference.mapping import MapContext, MapResult
-from co2s_cli.inference.memory import Seat
+from co2s_cli.inference.map_setup import MapContext, prepare_scene
+from co2s_cli.inference.mapping import MapResult
+from co2s_cli.inference.memory import MachineShare
 from co2s_cli.inference.model import pick_precision
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import SceneJob, compute_units, engine_of
@@ -29,30 +30,30 @@ from co2s_cli.progress import Progress
 from co2s_cli.tiling import Window
 
 LOCK_TRIES, LOCK_SECONDS = 24, 5.0
-"""How often and after which time the lock of a worker that was lost is tried again: a file server keeps that of a dead
+"""Number of attempts to take the lock of a lost worker, and pause between them: a file server keeps the lock of a dead
 machine for up to two minutes."""
 
 T = TypeVar("T")
 
 ContextOf = Callable[[Any, Progress], MapContext]
-"""From settings and a watcher to what the maps of a command share: a function of a module, so that it can be sent."""
+"""Makes the context of a command from settings and a progress; a module-level function, so that it can be pickled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a driver tells each worker at its start."""
+class WorkerSetup:
+    """What a driver sends to each worker at its start."""
 
     context_of: ContextOf
     settings: MapConfig
-    seat: Seat
+    machine_share: MachineShare
     folder: Path
-    """Working folder, from which relative names count."""
+    """Working folder, to which relative paths refer."""
     verbosity: int
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """What a worker is; the last three decide pixels, and must be the same of all workers of a command."""
+    """Identity of a worker. Version, device and precision decide pixels: all workers of a command must share them."""
 
     host: str
     process: int
@@ -61,7 +62,7 @@ class WorkerFacts:
     precision: str
 
     def differs(self, other: WorkerFacts) -> str | None:
-        """Why maps of this worker would not be those of another one."""
+        """Why maps of this worker could differ from those of `other`; None if they cannot."""
         for name in ("version", "device", "precision"):
             if getattr(self, name) != getattr(other, name):
                 return f"its {name} is {getattr(self, name)}, that of {other.host} {getattr(other, name)}"
@@ -69,46 +70,48 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class BegunElsewhere:
-    """A map that a worker has begun."""
+class PlannedScene:
+    """A worker's answer to `begin`: the job of a scene, whose units any worker can compute."""
 
     job: SceneJob
     resumed: bool
+    """Whether unfinished work is continued."""
 
 
 @dataclass(slots=True)
 class News:
-    """What has happened in a worker since it was last asked."""
+    """Progress, log lines and notes of a worker since the last call of `news`."""
 
     windows: int = 0
+    """Windows newly done."""
     rate: float = 0.0
-    """Mpx/s of the scene in hand."""
+    """Speed on the current scene in Mpx/s."""
     lines: list[tuple[int, str]] = field(default_factory=list)
-    """Level and text of what was logged."""
+    """Level and text of each log record."""
     notes: list[str] = field(default_factory=list)
-    """For the journal of a scene whose units several workers compute."""
+    """Notes for the journal of a scene whose units several workers compute."""
 
 
 class MapWorker:
-    """Answers calls of a driver, one at a time; `news` may be asked meanwhile, from another thread."""
+    """Serves the calls of a driver, one at a time; only `news` may be called meanwhile, from another thread."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment = assignment
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
         self._context: MapContext | None = None
         self._news = News()
-        self._telling = threading.Lock()
-        log.setup(assignment.verbosity)
-        logging.getLogger().handlers[:] = [_Kept(self._keep)]
+        self._news_lock = threading.Lock()
+        log.setup(setup.verbosity)
+        logging.getLogger().handlers[:] = [_ForwardingHandler(self._keep_line)]
 
     def check(self) -> WorkerFacts | Co2sError:
-        """Prepare for work; what this worker is, or why it cannot work."""
-        return _answered(self._check)
+        """Prepare for work; returns the identity of this worker, or the error why it cannot work."""
+        return _result_or_error(self._check)
 
     def make(self, target: Target, again: bool) -> MapResult | Co2sError:
-        """A whole map; `again` after a worker was lost that may have finished it."""
+        """Make a whole map; `again`: a lost worker may already have finished it or still hold its lock."""
 
-        def made() -> MapResult:
-            context = self._ready()
+        def make_map() -> MapResult:
+            context = self._ready_context()
             if not again:
                 return mapping.make_map(context, target)
             resuming = replace(context, settings=context.settings.model_copy(update={"resume": True}))
@@ -118,73 +121,76 @@ class MapWorker:
                 time.sleep(LOCK_SECONDS)
             return mapping.make_map(resuming, target)
 
-        return _answered(made)
+        return _result_or_error(make_map)
 
-    def begin(self, target: Target) -> BegunElsewhere | MapResult | Co2sError:
-        """Begin a map whose folder the driver has locked; the result where it is whole already."""
+    def begin(self, target: Target) -> PlannedScene | MapResult | Co2sError:
+        """Plan a map whose folder the driver has locked; a map that is complete already is the result."""
 
-        def begun() -> BegunElsewhere | MapResult:
-            context = self._ready()
+        def plan() -> PlannedScene | MapResult:
+            context = self._ready_context()
             if not target.folder.is_dir():
                 raise InputError(
                     f"{target.folder}: is not on {socket.gethostname()}",
                     hint="--scratch names a folder that all machines share",
                 )
-            scene = mapping.prepare(context, target)
-            made = mapping.begin(context, target, scene, JournalNotes(target.folder))
-            return made if isinstance(made, MapResult) else BegunElsewhere(made.job, made.resumed)
+            scene = prepare_scene(context, target)
+            begun = mapping.begin(context, target, scene, JournalNotes(target.folder))
+            return begun if isinstance(begun, MapResult) else PlannedScene(begun.job, begun.resumed)
 
-        return _answered(begun)
+        return _result_or_error(plan)
 
     def compute(self, job: SceneJob, units: Sequence[Window]) -> Pace | Co2sError:
-        """Compute those of some units that are not stored yet."""
+        """Compute those of `units` that are not on disk yet."""
 
-        def computed() -> Pace:
-            context = self._ready()
+        def compute_missing() -> Pace:
+            context = self._ready_context()
             missing = [unit for unit in units if not job.parts.has(unit)]
             if not missing:
                 return Pace()
             model = context.model.load(job.settings, context.device, job.precision)
             engine = engine_of(model, job.scene, job.product, batch=job.batch, note=self._note)
-            return compute_units(job, engine, missing, partial(mapping.tell_pace, context.progress, job))
+            return compute_units(job, engine, missing, partial(mapping.report_pace, context.progress, job))
 
-        return _answered(computed)
+        return _result_or_error(compute_missing)
 
-    def write(self, job: SceneJob, pace: Pace, before: float, resumed: bool) -> MapResult | Co2sError:
-        """Write the rasters of a map whose units are all there."""
-        return _answered(
-            lambda: mapping.finish(self._ready(), job, pace=pace, before=before, resumed=resumed),
-        )
+    def write(self, job: SceneJob, pace: Pace, seconds_before: float, resumed: bool) -> MapResult | Co2sError:
+        """Write the rasters of a map whose units are all finished, then its extra outputs."""
+
+        def finish() -> MapResult:
+            context = self._ready_context()
+            return mapping.finish(context, job, pace=pace, seconds_before=seconds_before, resumed=resumed)
+
+        return _result_or_error(finish)
 
     def news(self) -> News:
-        """What has happened since the last call."""
-        with self._telling:
+        """Progress, log lines and notes since the last call."""
+        with self._news_lock:
             news, self._news = self._news, News(rate=self._news.rate)
         return news
 
     def start(self, label: str, total: int, unit: str, *, scene: str = "") -> None:  # noqa: ARG002 - of `Progress`
-        """As `Progress`: another stage."""
-        with self._telling:
+        """Method of `Progress`: another stage begins."""
+        with self._news_lock:
             self._news.rate = 0.0
 
     def advance(self, count: int = 1, **facts: object) -> None:
-        """As `Progress`: windows are done, where their pace is told."""
+        """Method of `Progress`: windows are done if their speed is given; other stages are ignored."""
         if "Mpx/s" in facts:
-            with self._telling:
+            with self._news_lock:
                 self._news.windows += count
                 self._news.rate = float(str(facts["Mpx/s"]))
 
     def close(self) -> None:
-        """As `Progress`: nothing is in hand."""
+        """Method of `Progress`: the last stage has ended."""
         self.start("", 0, "")
 
     def _check(self) -> WorkerFacts:
-        folder = self._assignment.folder
+        folder = self._setup.folder
         try:
             os.chdir(folder)
         except OSError as error:
             raise InputError(f"{folder}: is not on this machine ({error.strerror})") from error
-        context = self._ready()
+        context = self._ready_context()
         return WorkerFacts(
             host=socket.gethostname(),
             process=os.getpid(),
@@ -193,36 +199,36 @@ class MapWorker:
             precision=pick_precision(context.settings.precision, context.device),
         )
 
-    def _ready(self) -> MapContext:
-        """The context of this process, made when it is first asked for."""
+    def _ready_context(self) -> MapContext:
+        """The context of this process, made on first use."""
         if self._context is None:
-            context = self._assignment.context_of(self._assignment.settings, self)
-            self._context = replace(context, workers=1, seat=self._assignment.seat)
+            context = self._setup.context_of(self._setup.settings, self)
+            self._context = replace(context, workers=1, machine_share=self._setup.machine_share)
         return self._context
 
     def _note(self, text: str) -> None:
-        with self._telling:
+        with self._news_lock:
             self._news.notes.append(text)
 
-    def _keep(self, level: int, text: str) -> None:
-        with self._telling:
+    def _keep_line(self, level: int, text: str) -> None:
+        with self._news_lock:
             self._news.lines.append((level, text))
 
 
-class _Kept(logging.Handler):
-    """Hands the text of each record on."""
+class _ForwardingHandler(logging.Handler):
+    """Passes level and text of each log record to a function."""
 
-    def __init__(self, keep: Callable[[int, str], None]) -> None:
+    def __init__(self, forward: Callable[[int, str], None]) -> None:
         super().__init__()
-        self._hand_on = keep
+        self._forward = forward
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record on."""
-        self._hand_on(record.levelno, record.getMessage())
+        """Pass a record on."""
+        self._forward(record.levelno, record.getMessage())
 
 
-def _answered(work: Callable[[], T]) -> T | Co2sError:
-    """What some work gives; an error that a user can mend is an answer, too. Other errors are bugs and go on."""
+def _result_or_error(work: Callable[[], T]) -> T | Co2sError:
+    """The result of `work`, or its `Co2sError`, which a user can fix, as a value; other errors are bugs and raised."""
     try:
         return work()
     except Co2sError as error:

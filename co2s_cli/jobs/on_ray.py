@@ -1,7 +1,7 @@
-"""Maps made by the actors of a Ray cluster: the only module that knows Ray.
+"""Maps made by the actors of a Ray cluster: the only module that imports Ray.
 
-Ray starts processes, sends calls and notices what has died. What is done next is decided by `scene_tasks`, what a call
-does by `map_worker`; pixels pass through files alone.
+Ray starts processes, carries calls and detects dead processes. `scene_tasks` decides which task comes next, and
+`map_worker` does it. Pixels are exchanged only through files.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import Co2sError, ConfigError, InterruptError, ResourceError, one_line
 from co2s_cli.inference.mapping import MapResult
-from co2s_cli.inference.memory import MAX_THREADS_GPU, Seat, cores
+from co2s_cli.inference.memory import MAX_THREADS_GPU, MachineShare, cores
 from co2s_cli.inference.targets import Target
-from co2s_cli.jobs.map_worker import Assignment, ContextOf, MapWorker, News, WorkerFacts
+from co2s_cli.jobs.map_worker import ContextOf, MapWorker, News, WorkerFacts, WorkerSetup
 from co2s_cli.jobs.scene_tasks import SceneTasks, Task
 from co2s_cli.jobs.scenes import Failure
 from co2s_cli.log import verbosity
@@ -32,60 +32,60 @@ from co2s_cli.progress import Progress
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
-"""Tasks that a worker has at a time, the one that it is at included."""
+"""Tasks that an actor has at a time, the running one included."""
 
 NEWS_SECONDS = 1.0
-"""Between two questions to a worker."""
+"""Pause between two requests for news to an actor."""
 
-LOOK_SECONDS = 0.2
-"""For which answers are waited for at a time: Ctrl-C is noticed in between."""
+POLL_SECONDS = 0.2
+"""Longest single wait for answers: Ctrl-C is noticed in between."""
 
 WAIT_SECONDS = 60.0
-"""Until it is said that no worker has started."""
+"""Time without a working actor after which a warning is logged."""
 
 MOST_FAILED_STARTS = 3
-"""Workers in a row that may end before they are ready."""
+"""Number of actors in a row that ended before they were ready at which no more are started."""
 
-_SAID_BY_EACH = ("running on ", "MALLOC_TRIM_THRESHOLD_ ")
-"""How lines begin that each worker logs and that are told once."""
+_LOGGED_BY_EVERY_WORKER = ("running on ", "MALLOC_TRIM_THRESHOLD_ ")
+"""Beginnings of lines that every worker logs; the driver logs them once."""
 
 _STORE_BYTES = 100_000_000
-"""Of Ray's object store on this machine: settings and results pass there, no pixels."""
+"""Size of Ray's object store on this machine: only settings and results pass through it, no pixels."""
 
 
 def make_maps(
-    context_of: ContextOf, settings: MapConfig, targets: Sequence[Target], progress: Progress, *, alone: bool
+    context_of: ContextOf, settings: MapConfig, targets: Sequence[Target], progress: Progress, *, single_scene: bool
 ) -> tuple[tuple[MapResult, ...], tuple[Failure, ...]]:
-    """The maps of all targets, and the scenes that failed; `alone` where the user has named only one.
+    """The maps of all targets, and the scenes that failed; `single_scene`: the user named only one scene.
 
     Raises:
-        Co2sError: there is no cluster or no worker of it can work, or what is wrong with the only scene.
-        InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
+        Co2sError: there is no cluster, no actor can work, or the only scene failed.
+        InterruptError: Ctrl-C; finished parts stay for the next run of the same command.
     """
     if not targets:
         return (), ()
     try:
         with _cluster(settings) as ray:
-            crew = _Crew(ray, context_of, settings, progress)
-            tasks = SceneTasks(settings, targets, workers=crew.size)
+            pool = _ActorPool(ray, context_of, settings, progress)
+            tasks = SceneTasks(settings, targets, workers=pool.size)
             try:
-                crew.work(tasks)
+                pool.work(tasks)
             finally:
-                crew.stop()
+                pool.stop()
                 tasks.close()
                 progress.close()
     except KeyboardInterrupt as error:
-        raise InterruptError("interrupted: what is finished is kept; run the same command again to go on") from error
-    if alone and tasks.errors:
+        raise InterruptError("interrupted: finished parts are kept; run the same command again to continue") from error
+    if single_scene and tasks.errors:
         raise tasks.errors[0]
     return tasks.maps, tasks.failed
 
 
 @contextlib.contextmanager
 def _cluster(settings: MapConfig) -> Iterator[Any]:
-    """The module `ray`, connected with the cluster of --address, or with one that lives as long as this process."""
+    """The module `ray`, connected to the cluster at --address, or to a local one that ends with this process."""
     try:
-        with _signals_kept():
+        with _sigterm_handler_kept():
             import ray
     except ImportError as error:
         raise ResourceError(
@@ -93,18 +93,18 @@ def _cluster(settings: MapConfig) -> Iterator[Any]:
         ) from error
     logging.getLogger("ray").setLevel(logging.WARNING if verbosity() > 0 else logging.ERROR)
     address = settings.address or "local"
-    own: dict[str, Any] = {}
+    local_options: dict[str, Any] = {}
     if address == "local":
-        cpus = max(settings.workers, cores(1)) if settings.workers else None  # Ray knows what a container may take
-        own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        cpus = max(settings.workers, cores(1)) if settings.workers else None  # None: Ray heeds a container's limit
+        local_options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
         _check_answers(address)
-        with _signals_kept(), _quiet_ray():
+        with _sigterm_handler_kept(), _quiet_ray():
             ray.init(
                 address=address,
                 log_to_driver=False,
                 configure_logging=False,
-                **own,
+                **local_options,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise ResourceError(
@@ -118,15 +118,15 @@ def _cluster(settings: MapConfig) -> Iterator[Any]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise OSError at once where nobody listens; Ray itself asks again for minutes."""
+    """Raise OSError at once if nothing listens at the address; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; what this process does with it stays."""
+def _sigterm_handler_kept() -> Iterator[None]:
+    """Restore this process's SIGTERM handler at the end of the block, since Ray installs its own."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -136,10 +136,10 @@ def _signals_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_ray() -> Iterator[None]:
-    """Processes of Ray that are started meanwhile tell nobody of their use, and get as much of the cores as others."""
-    ours = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    """Ray processes started in the block send no usage statistics and run with normal priority."""
+    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -152,90 +152,93 @@ def _quiet_ray() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Actor:
-    """An actor, and what it was asked; all `Any` are Ray's."""
+    """An actor and its open calls. References and handles are Ray's objects, which have no types."""
 
     handle: Any
     ready: Any
-    """Its answer to `check`; None once that was heard."""
+    """Reference to the answer to `check`; None once it has arrived."""
     facts: WorkerFacts | None = None
+    """None until the actor is ready for tasks."""
     tasks: deque[tuple[Any, Task]] = field(default_factory=deque)
-    """The answers that are waited for, in the order in which it works."""
+    """References to answers with their tasks, in the order in which the actor works."""
     news: Any = None
+    """Reference to the answer to `news`; None if it was not requested."""
     rate: float = 0.0
+    """Last known speed in Mpx/s."""
 
-    def waiting(self) -> list[Any]:
-        """Every answer that is waited for."""
+    def open_refs(self) -> list[Any]:
+        """References to all answers that have not arrived."""
         return [ref for ref in (self.ready, self.news, *(ref for ref, _ in self.tasks)) if ref is not None]
 
 
-class _Crew:
-    """The actors of one command."""
+class _ActorPool:
+    """The actors of one command and their tasks."""
 
     def __init__(self, ray: Any, context_of: ContextOf, settings: MapConfig, progress: Progress) -> None:
         self._ray = ray
         self._progress = progress
-        self._kind, self.size, seat = _seats(ray, settings)
-        wanted = {"workers": 1, "device": "cuda" if self._kind == "GPU" else _device(settings)}
-        self._assignment = ray.put(
-            Assignment(
+        self._resource, self.size, machine_share = _plan_actors(ray, settings)
+        changes = {"workers": 1, "device": "cuda" if self._resource == "GPU" else _cpu_device(settings)}
+        self._setup = ray.put(
+            WorkerSetup(
                 context_of,
-                settings.model_copy(update=wanted),
-                seat,
+                settings.model_copy(update=changes),
+                machine_share,
                 Path.cwd(),
                 verbosity(),
             )
         )
-        self._actor = ray.remote(
-            num_cpus=seat.cores,
-            num_gpus=1 if self._kind == "GPU" else 0,
+        self._actor_class = ray.remote(
+            num_cpus=machine_share.cores,
+            num_gpus=1 if self._resource == "GPU" else 0,
             max_restarts=0,
             max_task_retries=0,
             concurrency_groups={"news": 1},
             scheduling_strategy="SPREAD",
         )(MapWorker)
         self._actors: list[_Actor] = []
-        self._first: WorkerFacts | None = None
-        self._jobs: dict[int, Any] = {}
+        self._reference: WorkerFacts | None = None
+        self._job_refs: dict[int, Any] = {}
         self._failed_starts = 0
         self._refused: list[Co2sError] = []
-        self._told: set[str] = set()
-        self._asked = self._waited_since = time.monotonic()
+        self._logged: set[str] = set()
+        self._news_time = self._last_working = time.monotonic()
 
     def work(self, tasks: SceneTasks) -> None:
-        """Have all tasks done.
+        """Give all tasks to actors, until every scene has a map or an error.
 
         Raises:
             Co2sError: no actor can work.
         """
-        for _ in range(min(self.size, tasks.scenes_left) if tasks.whole else self.size):
-            self._hire()
-        if tasks.whole:
+        for _ in range(min(self.size, tasks.scenes_left) if tasks.whole_scenes else self.size):
+            self._start_actor()
+        if tasks.whole_scenes:
             self._progress.start("scenes", tasks.scenes_left, "scene")
         while tasks.scenes_left:
             self._hand_out(tasks)
-            self._ask_for_news()
-            refs = [ref for actor in self._actors for ref in actor.waiting()]
+            self._request_news()
+            refs = [ref for actor in self._actors for ref in actor.open_refs()]
             if not refs:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
                 continue
-            done, _ = self._ray.wait(refs, num_returns=1, timeout=LOOK_SECONDS)
+            done, _ = self._ray.wait(refs, num_returns=1, timeout=POLL_SECONDS)
             for ref in done:
-                self._hear(ref, tasks)
-            self._tell_if_nobody_works()
-        self._hear_last_news(tasks)
+                self._take_answer(ref, tasks)
+            self._warn_if_no_actor_works()
+        self._take_last_news(tasks)
 
     def stop(self) -> None:
-        """End all actors, whatever they do."""
+        """Kill all actors, whatever they are doing."""
         for actor in self._actors:
-            with contextlib.suppress(Exception):  # whatever it is, the cluster ends what a driver has left
+            with contextlib.suppress(Exception):  # any error: the cluster ends the actors of a driver that has left
                 self._ray.kill(actor.handle, no_restart=True)
 
-    def _hire(self) -> None:
-        handle = self._actor.remote(self._assignment)
+    def _start_actor(self) -> None:
+        handle = self._actor_class.remote(self._setup)
         self._actors.append(_Actor(handle, handle.check.remote()))
 
     def _hand_out(self, tasks: SceneTasks) -> None:
-        """Give work to actors that have little, one task each in turn."""
+        """Give tasks to ready actors up to `IN_FLIGHT` each, first to those with none."""
         for depth in range(IN_FLIGHT):
             for actor in self._actors:
                 if actor.facts is not None and len(actor.tasks) == depth:
@@ -245,52 +248,52 @@ class _Crew:
                     actor.tasks.append((self._call(actor.handle, task, tasks), task))
 
     def _call(self, actor: Any, task: Task, tasks: SceneTasks) -> Any:
-        """The answer of an actor, in time."""
+        """Send a task to an actor; returns the reference to its answer."""
         if task.kind == "make":
             return actor.make.remote(task.target, task.lost > 0)
         if task.kind == "begin":
             return actor.begin.remote(task.target)
-        scene = tasks.job(task)
-        assert scene.begun is not None
-        if task.index not in self._jobs:
-            self._jobs[task.index] = self._ray.put(scene.begun.job)
-            windows = scene.begun.job.windows([*task.units, *scene.waiting])
+        scene = tasks.split_scene(task)
+        assert scene.plan is not None
+        if task.index not in self._job_refs:
+            self._job_refs[task.index] = self._ray.put(scene.plan.job)
+            windows = scene.plan.job.count_windows([*task.units, *scene.waiting])
             self._progress.start("windows", windows, "window", scene=task.target.source)
-        job = self._jobs[task.index]
+        job_ref = self._job_refs[task.index]
         if task.kind == "compute":
-            return actor.compute.remote(job, task.units)
-        del self._jobs[task.index]
-        return actor.write.remote(job, scene.pace, time.monotonic() - scene.began, scene.begun.resumed)
+            return actor.compute.remote(job_ref, task.units)
+        del self._job_refs[task.index]
+        return actor.write.remote(job_ref, scene.pace, time.monotonic() - scene.start_time, scene.plan.resumed)
 
-    def _hear(self, ref: Any, tasks: SceneTasks) -> None:
-        """Take one answer."""
-        actor = next(actor for actor in self._actors if ref in actor.waiting())
+    def _take_answer(self, ref: Any, tasks: SceneTasks) -> None:
+        """Take an answer that has arrived: of `check`, of `news` or of a task."""
+        actor = next(actor for actor in self._actors if ref in actor.open_refs())
         try:
             answer = self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as error:
             raise RuntimeError(f"a worker failed:\n{error}") from None
         except self._ray.exceptions.RayError as error:
-            self._lose(actor, error, tasks)
+            self._replace_lost_actor(actor, error, tasks)
             return
         if ref == actor.ready:
-            self._take_in(actor, answer)
+            self._admit(actor, answer)
         elif ref == actor.news:
             actor.news = None
-            self._pass_on(actor, answer, tasks)
+            self._pass_news_on(actor, answer, tasks)
         else:
-            task = next(task for one, task in actor.tasks if one == ref)
+            task = next(task for task_ref, task in actor.tasks if task_ref == ref)
             actor.tasks = deque(pair for pair in actor.tasks if pair[0] != ref)
-            before = tasks.scenes_left
+            scenes_before = tasks.scenes_left
             tasks.finished(task, answer)
-            if tasks.whole:
-                self._progress.advance(before - tasks.scenes_left, **self._figures())
+            if tasks.whole_scenes:
+                self._progress.advance(scenes_before - tasks.scenes_left, **self._figures())
 
-    def _take_in(self, actor: _Actor, answer: WorkerFacts | Co2sError) -> None:
-        """Use an actor that is ready, if its maps are those of the first one."""
+    def _admit(self, actor: _Actor, answer: WorkerFacts | Co2sError) -> None:
+        """Accept an actor that is ready if its maps equal those of the first one; else remove it."""
         self._failed_starts, actor.ready = 0, None
         if isinstance(answer, WorkerFacts):
-            self._first = self._first or answer
-            reason = answer.differs(self._first)
+            self._reference = self._reference or answer
+            reason = answer.differs(self._reference)
             if reason is None:
                 actor.facts = answer
                 return
@@ -302,8 +305,8 @@ class _Crew:
         if not self._actors:
             raise self._refused[0]
 
-    def _lose(self, actor: _Actor, error: Exception, tasks: SceneTasks) -> None:
-        """Give the work of a dead actor back, and hire another one in its place."""
+    def _replace_lost_actor(self, actor: _Actor, error: Exception, tasks: SceneTasks) -> None:
+        """Return the tasks of a dead actor to the queue, and start another actor in its place."""
         self._actors.remove(actor)
         with contextlib.suppress(Exception):
             self._ray.kill(actor.handle, no_restart=True)
@@ -317,79 +320,82 @@ class _Crew:
                 return
         else:
             name = f"{actor.facts.host}, process {actor.facts.process}"
-            at = f" at {actor.tasks[0][1].target.source}" if actor.tasks else ""
-            log.warning("a worker has ended (%s)%s; its work is done again", name, at)
-        for place, (_, task) in enumerate(actor.tasks):
-            tasks.lost(task, guilty=place == 0)
-        if not tasks.whole or tasks.scenes_left > sum(len(one.tasks) for one in self._actors):
-            self._hire()
+            scene = f" while it worked on {actor.tasks[0][1].target.source}" if actor.tasks else ""
+            log.warning("a worker has ended (%s)%s; its work is repeated", name, scene)
+        for position, (_, task) in enumerate(actor.tasks):
+            tasks.lost(task, guilty=position == 0)
+        if not tasks.whole_scenes or tasks.scenes_left > sum(len(actor.tasks) for actor in self._actors):
+            self._start_actor()
 
-    def _ask_for_news(self) -> None:
-        if time.monotonic() - self._asked < NEWS_SECONDS:
+    def _request_news(self) -> None:
+        if time.monotonic() - self._news_time < NEWS_SECONDS:
             return
-        self._asked = time.monotonic()
+        self._news_time = time.monotonic()
         for actor in self._actors:
             if actor.facts is not None and actor.news is None:
                 actor.news = actor.handle.news.options(concurrency_group="news").remote()
 
-    def _hear_last_news(self, tasks: SceneTasks) -> None:
-        """What actors have logged of their last tasks."""
-        self._asked = 0.0
-        self._ask_for_news()
-        asked = [actor for actor in self._actors if actor.news is not None]
-        done, _ = self._ray.wait([a.news for a in asked], num_returns=len(asked), timeout=2) if asked else ([], None)
-        for actor in asked:
+    def _take_last_news(self, tasks: SceneTasks) -> None:
+        """Pass on what actors have logged during their last tasks."""
+        self._news_time = 0.0
+        self._request_news()
+        actors = [actor for actor in self._actors if actor.news is not None]
+        refs = [actor.news for actor in actors]
+        done, _ = self._ray.wait(refs, num_returns=len(refs), timeout=2) if refs else ([], None)
+        for actor in actors:
             if actor.news in done:
                 with contextlib.suppress(self._ray.exceptions.RayError):
-                    self._pass_on(actor, self._ray.get(actor.news), tasks)
+                    self._pass_news_on(actor, self._ray.get(actor.news), tasks)
 
-    def _pass_on(self, actor: _Actor, news: News, tasks: SceneTasks) -> None:
-        """What an actor has logged and done, to whoever watches this process."""
+    def _pass_news_on(self, actor: _Actor, news: News, tasks: SceneTasks) -> None:
+        """Pass the log lines, notes and progress of an actor to this process's log, journal and progress."""
         actor.rate = news.rate
         for level, text in news.lines:
-            if text not in self._told:
+            if text not in self._logged:
                 log.log(level, "%s", text)
-            self._told |= {text} if text.startswith(_SAID_BY_EACH) else set()
+            self._logged |= {text} if text.startswith(_LOGGED_BY_EVERY_WORKER) else set()
         if actor.tasks:
             for text in news.notes:
                 tasks.note(actor.tasks[0][1], text)
         if news.windows:
-            self._progress.advance(0 if tasks.whole else news.windows, **self._figures())
+            self._progress.advance(0 if tasks.whole_scenes else news.windows, **self._figures())
 
     def _figures(self) -> dict[str, str]:
-        """What is told beside the progress."""
+        """Figures that are shown with the progress."""
         working = [actor for actor in self._actors if actor.facts is not None]
         return {"Mpx/s": f"{sum(actor.rate for actor in working):.2f}", "workers": f"{len(working)}"}
 
     def _warn_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._logged:
+            self._logged.add(text)
             log.warning("%s", text)
 
-    def _tell_if_nobody_works(self) -> None:
-        """Say now and then that no actor has found a place."""
+    def _warn_if_no_actor_works(self) -> None:
+        """Warn every `WAIT_SECONDS` while no actor is ready."""
         now = time.monotonic()
         if any(actor.facts for actor in self._actors):
-            self._waited_since = now
-        elif now - self._waited_since > WAIT_SECONDS:
-            self._waited_since = now
-            log.warning("no worker has started: the cluster has no free %s just now, or is starting one", self._kind)
+            self._last_working = now
+        elif now - self._last_working > WAIT_SECONDS:
+            self._last_working = now
+            log.warning(
+                "no worker has started: the cluster has no free %s just now, or is starting one", self._resource
+            )
 
 
-def _device(settings: MapConfig) -> str:
+def _cpu_device(settings: MapConfig) -> str:
     return "cpu" if settings.device == "auto" else settings.device
 
 
-def _seats(ray: Any, settings: MapConfig) -> tuple[str, int, Seat]:
-    """GPU or CPU, how many actors of it, and what each may take of its machine.
+def _plan_actors(ray: Any, settings: MapConfig) -> tuple[str, int, MachineShare]:
+    """Resource that an actor takes (GPU or CPU), number of actors, and each one's share of its machine.
 
     Raises:
-        Co2sError: the device cannot be had.
+        Co2sError: the cluster does not have the device.
     """
     if settings.device.startswith("cuda:"):
         raise ConfigError(
-            f"--device {settings.device} --engine ray: Ray hands out the GPUs",
-            hint="say --device cuda, or leave it out",
+            f"--device {settings.device} --engine ray: Ray chooses the GPUs",
+            hint="use --device cuda, or leave --device out",
         )
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (int(sum(machine.get(kind, 0) for machine in machines)) for kind in ("GPU", "CPU"))
@@ -397,7 +403,7 @@ def _seats(ray: Any, settings: MapConfig) -> tuple[str, int, Seat]:
     if settings.device == "cuda" and not gpus:
         raise ResourceError("--device cuda: the cluster has no GPU", hint="use --device auto")
     workers = settings.workers or (gpus if on_gpu else cpus) or 1
-    beside = min((machine.get("CPU", 0) // machine["GPU"] for machine in machines if machine.get("GPU")), default=1)
-    kind, each = ("GPU", max(1, min(int(beside), MAX_THREADS_GPU))) if on_gpu else ("CPU", 1)
-    on_one = max((int(machine.get(kind, 0)) for machine in machines), default=1)
-    return kind, workers, Seat(each, max(1, min(workers, on_one)))
+    cpus_per_gpu = min((node.get("CPU", 0) // node["GPU"] for node in machines if node.get("GPU")), default=1)
+    resource, actor_cores = ("GPU", max(1, min(int(cpus_per_gpu), MAX_THREADS_GPU))) if on_gpu else ("CPU", 1)
+    most_on_one_machine = max((int(machine.get(resource, 0)) for machine in machines), default=1)
+    return resource, workers, MachineShare(actor_cores, max(1, min(workers, most_on_one_machine)))

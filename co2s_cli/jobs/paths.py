@@ -1,4 +1,4 @@
-"""Which files each command reads and which it writes: no output may be an input."""
+"""Check for each command that no file that it writes is also one that it reads."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from co2s_cli.training.names import RUN_FILES
 
 
 def check_files(settings: Settings, outputs: Iterable[Named], inputs: Iterable[Named] = ()) -> None:
-    """Refuse outputs that are among the files that the settings name to be read, or among further `inputs`.
+    """Refuse `outputs` that are also input files of the settings, or among further `inputs`.
 
     Raises:
-        ConfigError: names the output and the input.
+        ConfigError: an output is an input; names both.
     """
     check_apart([*_named_inputs(settings), *inputs], outputs)
 
@@ -38,11 +38,11 @@ def check_outputs(settings: Settings, inputs: Iterable[Named] = ()) -> None:
 def check_maps(
     settings: MapConfig, targets: Sequence[Target], outputs: Iterable[Named] = (), inputs: Iterable[Named] = ()
 ) -> None:
-    """`check_files` for the rasters of all scenes and further `outputs`; the model is read, and further `inputs`."""
+    """`check_files` for the rasters of all scenes and further `outputs`, against scenes, model and further `inputs`."""
     rasters = [
         (f"--{name}" if hasattr(settings, name) else "--out", path)
         for target in targets
-        for name, path in target.named.items()
+        for name, path in target.display_names.items()
     ]
     scenes = [("SCENE", name) for name in (*(target.source for target in targets), *settings.lists)]
     model = ("--model", settings.model or weights.default_path())
@@ -50,7 +50,7 @@ def check_maps(
 
 
 def check_round(settings: PseudoLabelConfig, folder: RoundFolder, targets: Sequence[Target]) -> None:
-    """`check_files` for the rasters of a round, and the data.yaml whose labels it keeps."""
+    """`check_files` for all outputs of a round, against the files of the data.yaml of --keep-labels as well."""
     kept = files_of_data(settings.keep_labels) if settings.keep_labels else []
     check_maps(settings, targets, [("--out", path) for path in folder.outputs(targets)], kept)
 
@@ -58,18 +58,18 @@ def check_round(settings: PseudoLabelConfig, folder: RoundFolder, targets: Seque
 def check_report(settings: EvaluateConfig) -> None:
     """`check_files` for the files of a report."""
     if settings.out is not None:
-        described = settings.model is not None and Path(settings.source).is_file()
-        data = files_of_data(Path(settings.source)) if described else []
+        has_data_yaml = settings.model is not None and Path(settings.source).is_file()
+        data = files_of_data(Path(settings.source)) if has_data_yaml else []
         check_files(settings, [("--out", settings.out / name) for name in REPORT_FILES], data)
 
 
 def check_run(settings: RunConfig) -> None:
-    """`check_files` for all that a run writes into its folder, and all files of its data."""
-    if settings.out is None:  # a new folder
+    """`check_files` for all files that a run writes into its folder, against all files of its data."""
+    if settings.out is None:  # the run makes a new folder
         return
-    described = settings.root is None and settings.labels is None
-    data = files_of_data(Path(settings.data)) if described else []
-    check_files(settings, [("--out", settings.out / name) for name in RUN_FILES], data)
+    has_data_yaml = settings.root is None and settings.labels is None
+    data = files_of_data(Path(settings.data)) if has_data_yaml else []
+    check_files(settings, [("--out", settings.out / name) for name in WRITTEN], data)
 
 
 def files_of_data(path: Path) -> list[Named]:
@@ -78,9 +78,9 @@ def files_of_data(path: Path) -> list[Named]:
 
 
 def _named_inputs(settings: Settings) -> list[Named]:
-    """What the settings name that is no output; of texts those that are the name of a file."""
-    named = [(flag, value) for flag, panel, value in _paths(settings, texts=True) if panel != "Output"]
-    return named if settings.config_file is None else [*named, ("--config", settings.config_file)]
+    """Paths in the settings that are not outputs, and texts that name an existing file, with their flags."""
+    inputs = [(flag, value) for flag, panel, value in _paths(settings, texts=True) if panel != "Output"]
+    return inputs if settings.config_file is None else [*inputs, ("--config", settings.config_file)]
 
 
 def _paths(settings: Settings, *, texts: bool = False) -> Iterator[tuple[str, str | None, str | Path]]:
@@ -95,7 +95,7 @@ def _paths(settings: Settings, *, texts: bool = False) -> Iterator[tuple[str, st
 
 
 def _flat(value: Any) -> Iterator[Any]:
-    """A value, or all that a list of them holds."""
+    """The items of a nested list, or the value itself."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from _flat(item)

@@ -1,4 +1,4 @@
-"""Label every pixel of scenes: each becomes a map, whole or not at all, by work that may be interrupted anywhere."""
+"""Label every pixel of scenes. Each map appears complete or not at all; interrupted work can be continued."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import tell_left_out
 from co2s_cli.geo.write.stac_item import check_pystac, write_item
 from co2s_cli.inference.estimate import Estimate, estimate
-from co2s_cli.inference.mapping import Beside, MapContext, MapResult, make_map
+from co2s_cli.inference.map_setup import ExtraOutputs, MapContext
+from co2s_cli.inference.mapping import MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs.paths import check_maps
-from co2s_cli.jobs.scenes import Failure, check, each, listed
+from co2s_cli.jobs.scenes import Failure, list_scenes, raise_failures, run_each
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
@@ -37,27 +38,27 @@ class PredictResult:
     model: Path
     maps: tuple[MapResult, ...] = ()
     estimates: tuple[Estimate, ...] = ()
-    """Instead of maps, where only that was wanted."""
+    """Estimates in place of maps, with --dry-run."""
     failed: tuple[Failure, ...] = ()
 
     def text(self) -> str:
-        """The paths of the maps, one a line; or the estimates."""
+        """The paths of the maps, one per line; or the estimates."""
         maps = (result.out for result in self.maps)
-        return "\n".join([*maps, *(figures.text() for figures in self.estimates)])
+        return "\n".join([*maps, *(estimate.text() for estimate in self.estimates)])
 
     def check(self) -> None:
-        """Raise where some scenes failed, with a list of them."""
-        check(self.failed, len(self.failed) + len(self.maps) + len(self.estimates))
+        """Raise `PartialError` with a list of the failed scenes, if there are any."""
+        raise_failures(self.failed, len(self.failed) + len(self.maps) + len(self.estimates))
 
 
 def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
-    """Make the maps, one scene after the other; of several scenes a failing one does not stop the others.
+    """Make the maps, one scene after the other; if one of several scenes fails, the others are still made.
 
     Raises:
         Co2sError: what is wrong with the settings, the model, or with the only scene.
-        InterruptError: Ctrl-C; what is finished of a map stays for the next run of the same command.
+        InterruptError: Ctrl-C; finished parts of a map stay for the next run of the same command.
     """
-    settings = listed(settings)
+    settings = list_scenes(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
@@ -66,12 +67,12 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     tell_left_out(settings.scenes)
     targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
     check_maps(settings, targets)
-    alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
+    single_scene, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
     if settings.engine == "ray" and not settings.dry_run:
         from co2s_cli.jobs import on_ray
 
-        made, failed = on_ray.make_maps(context_of, settings, share, progress, alone=alone)
-        return PredictResult(model, made, failed=failed)
+        ray_maps, failed = on_ray.make_maps(context_of, settings, share, progress, single_scene=single_scene)
+        return PredictResult(model, ray_maps, failed=failed)
     context = context_of(settings, progress)
     maps: list[MapResult] = []
     estimates: list[Estimate] = []
@@ -82,7 +83,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         else:
             maps.append(make_map(context, target))
 
-    failed = each(share, make, progress, alone=alone)
+    failed = run_each(share, make, progress, single_scene=single_scene)
     return PredictResult(model, tuple(maps), tuple(estimates), failed)
 
 
@@ -90,30 +91,30 @@ def context_of(settings: PredictConfig, progress: Progress) -> MapContext:
     """What the maps of all scenes share in one process.
 
     Raises:
-        Co2sError: what is wrong with the model, the device, or what is wanted of them.
+        Co2sError: what is wrong with the model, the device or the settings.
     """
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
-    beside = Beside(
-        check=lambda target, scene: _check_beside(target, scene.scene, settings),
-        make=lambda target, scene, missing: _make_beside(
-            target, scene.scene, settings, manifest, progress=progress, missing=missing
+    extras = ExtraOutputs(
+        check=lambda target, scene: _check_extras(target, scene.scene, settings),
+        make=lambda target, scene, names: _make_extras(
+            target, scene.scene, settings, manifest, progress=progress, names=names
         ),
     )
     product = product_of(settings, manifest)
-    return MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, beside=beside)
+    return MapContext.of(settings, ModelFile(model, manifest), product, progress=progress, extras=extras)
 
 
-def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None:
-    """Refuse polygons and an item that could not be made of the map."""
+def _check_extras(target: Target, scene: Scene, settings: PredictConfig) -> None:
+    """Refuse polygons and a STAC item that could not be made from the map."""
     if settings.stac:
         check_pystac()
-    if "vector" not in target.beside:
+    if "vector" not in target.extras:
         return
     from co2s_cli.geo.write import vector
     from co2s_cli.jobs import vectorize
 
-    path = target.beside["vector"]
+    path = target.extras["vector"]
     if vector.format_of(path).lonlat and scene.original.crs is None and scene.original.gcp_crs is None:
         raise InputError(
             f"--vector {path}: GeoJSON is in EPSG:4326, but {scene.source} has no CRS",
@@ -122,35 +123,38 @@ def _check_beside(target: Target, scene: Scene, settings: PredictConfig) -> None
     vectorize.check(_vector_settings(target, settings), scene.original)
 
 
-def _make_beside(
+def _make_extras(
     target: Target,
     scene: Scene,
     settings: PredictConfig,
     manifest: Manifest,
     *,
     progress: Progress,
-    missing: Collection[str],
+    names: Collection[str],
 ) -> None:
-    """Polygons and picture of a map that is whole; their libraries take 90 MB, which a plain map has no use for."""
-    if "vector" in missing:
+    """Make those of polygons, preview and STAC item that are in `names` from a complete map.
+
+    Their libraries, which take 90 MB of memory, are imported only when needed.
+    """
+    if "vector" in names:
         from co2s_cli.jobs import vectorize
 
         vectorize.run(_vector_settings(target, settings), progress)
-    if "preview" in missing:
+    if "preview" in names:
         from co2s_cli.geo.write.preview import write_preview
 
-        write_preview(target.beside["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
-    if "stac" in missing:
-        write_item(target.beside["stac"], target.outputs, target.named, manifest.class_map, scene.source)
+        write_preview(target.extras["preview"], scene=scene, map_path=target.out, classes=manifest.class_map)
+    if "stac" in names:
+        write_item(target.extras["stac"], target.outputs, target.display_names, manifest.class_map, scene.source)
 
 
 def _vector_settings(target: Target, settings: PredictConfig) -> VectorizeConfig:
-    """How polygons are made of the map, under the memory limit of the map."""
+    """Settings of `vectorize` for the polygons of the map, with the map's memory limit."""
     limit: dict[str, Any] = {} if settings.mem_limit is None else {"mem_limit": settings.mem_limit}
     return VectorizeConfig(
         raster=str(target.out),
-        out=target.beside["vector"],
-        confidence=str(target.beside["confidence"]) if "confidence" in target.beside else None,
+        out=target.extras["vector"],
+        confidence=str(target.extras["confidence"]) if "confidence" in target.extras else None,
         workers=settings.workers or 1,
         overwrite=True,
         **limit,

@@ -1,4 +1,4 @@
-"""Turn what a model is sure of into labels: candidates of all scenes first, then one cut through all of them."""
+"""Make pseudo-labels: a candidate map of every scene, then one confidence threshold per class for all scenes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import tell_left_out
 from co2s_cli.inference.estimate import Estimate, estimate
-from co2s_cli.inference.mapping import MapContext, MapResult, make_map
+from co2s_cli.inference.map_setup import MapContext
+from co2s_cli.inference.mapping import MapResult, make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.paths import check_round
 from co2s_cli.jobs.pseudo_round import LabellingRound, SceneLabels
-from co2s_cli.jobs.scenes import Failure, check, each, listed
+from co2s_cli.jobs.scenes import Failure, list_scenes, raise_failures, run_each
 from co2s_cli.jobs.shares import share_of
 from co2s_cli.locks import only_writer
 from co2s_cli.models import weights
@@ -35,39 +36,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabelResult:
-    """What a call has done."""
+    """Files and figures of one call."""
 
     model: Path
     data: Path | None = None
-    """The data.yaml of the next round; None where nothing was labelled at all."""
+    """The data.yaml of the next round; None if no pixel was labelled."""
     report: Path | None = None
     scenes: tuple[SceneLabels, ...] = ()
     total: LabelSummary | None = None
     made: tuple[MapResult, ...] = ()
-    """How the candidates came about."""
+    """Figures of the candidate maps."""
     estimates: tuple[Estimate, ...] = ()
-    """Instead of all else, where only that was wanted."""
+    """Estimates in place of all else, with --dry-run."""
     failed: tuple[Failure, ...] = ()
 
     def text(self) -> str:
-        """The data.yaml; of a share its candidates; or the estimates."""
-        candidates = [] if self.report else [str(one.outputs[CLASS]) for one in self.made]
+        """Path of the data.yaml, paths of the candidates of a share (--shard), or the estimates; one per line."""
+        candidates = [] if self.report else [str(result.outputs[CLASS]) for result in self.made]
         data = [str(self.data)] if self.data else []
-        return "\n".join([*data, *candidates, *(one.text() for one in self.estimates)])
+        return "\n".join([*data, *candidates, *(estimate.text() for estimate in self.estimates)])
 
     def check(self) -> None:
-        """Raise where some scenes failed, with a list of them."""
-        check(self.failed, len(self.failed) + len(self.scenes or self.estimates or self.made))
+        """Raise `PartialError` with a list of the failed scenes, if there are any."""
+        raise_failures(self.failed, len(self.failed) + len(self.scenes or self.estimates or self.made))
 
 
 def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabelResult:
-    """Label the scenes; of several a failing one does not stop the others.
+    """Label the scenes; if one of several scenes fails, the others are still labelled.
 
     Raises:
         Co2sError: what is wrong with the settings, the model, the labels to keep, or with the only scene.
-        InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
+        InterruptError: Ctrl-C; finished parts stay for the next run of the same command.
     """
-    settings = listed(settings)
+    settings = list_scenes(settings)
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
     if settings.model is None:
@@ -76,41 +77,45 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     settings.check_classes(manifest.class_map.names)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
-    human = Human.read(settings.keep_labels, manifest)
+    human_labels = Human.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     tell_left_out(settings.scenes)
     kinds = [plane.name for plane in product.planes if plane.name != CLASS]
     targets = folder.targets(settings.scenes, kinds, settings.scratch)
     check_round(settings, folder, targets)
-    _check_data(settings, human, targets)
-    # candidates that are whole are taken as they are: another cut does not run the model again
-    again = settings.model_copy(update={"resume": True})
-    alone, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
+    _check_data(settings, human_labels, targets)
+    # complete candidate maps are reused: with other thresholds the model does not run again
+    resuming = settings.model_copy(update={"resume": True})
+    single_scene, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
     if settings.dry_run:
         estimates: list[Estimate] = []
-        context = context_of(again, progress)
-        failed = each(share, lambda target: estimates.append(estimate(context, target)), progress, alone=alone)
+        context = context_of(resuming, progress)
+        failed = run_each(
+            share, lambda target: estimates.append(estimate(context, target)), progress, single_scene=single_scene
+        )
         return PseudoLabelResult(model, estimates=tuple(estimates), failed=failed)
-    # processes that make shares work side by side: each raster has a lock of its own
+    # shares are made by several processes at a time: their rasters are locked one by one, not the folder
     with only_writer(settings.out) if settings.shard is None else contextlib.nullcontext():
         folder.check(targets, overwrite=settings.overwrite, resume=settings.resume)
-        folder.make_subfolders(targets)
-        second = LabellingRound(settings, model, manifest, product.rule, human, folder, progress, alone=alone)
-        made, failed = _candidates(share, again, second)
+        folder.make(targets)
+        labelling_round = LabellingRound(
+            settings, model, manifest, product.rule, human_labels, folder, progress, single_scene=single_scene
+        )
+        made, failed = _candidates(share, resuming, labelling_round)
         if settings.shard is not None:
             log.info("candidates of a share: once all shares are made, the same command without --shard labels them")
             return PseudoLabelResult(model, made=made, failed=failed)
-        lost = {failure.source for failure in failed}
-        labelled = second.label([target for target in targets if target.source not in lost], failed)
-    scenes, total = labelled.scenes, labelled.total
-    return PseudoLabelResult(model, labelled.data, folder.report, scenes, total, made, failed=labelled.failed)
+        failed_sources = {failure.source for failure in failed}
+        with_candidates = [target for target in targets if target.source not in failed_sources]
+        result = labelling_round.label(with_candidates, failed)
+    return PseudoLabelResult(model, result.data, folder.report, result.scenes, result.total, made, failed=result.failed)
 
 
 def context_of(settings: PseudoLabelConfig, progress: Progress) -> MapContext:
-    """What the candidates of all scenes share in one process.
+    """What the candidate maps of all scenes share in one process.
 
     Raises:
-        Co2sError: what is wrong with the model, the device, or what is wanted of them.
+        Co2sError: what is wrong with the model, the device or the settings.
     """
     model = settings.model or weights.default_path()
     manifest = weights.read_manifest(model)
@@ -119,54 +124,54 @@ def context_of(settings: PseudoLabelConfig, progress: Progress) -> MapContext:
 
 
 def _candidates(
-    targets: Sequence[Target], settings: PseudoLabelConfig, second: LabellingRound
+    targets: Sequence[Target], settings: PseudoLabelConfig, labelling_round: LabellingRound
 ) -> tuple[tuple[MapResult, ...], tuple[Failure, ...]]:
-    """What the model says of every scene that can be labelled, and the others."""
-    progress, alone = second.progress, second.alone
+    """The candidate maps of all scenes, and the scenes that failed."""
+    progress, single_scene = labelling_round.progress, labelling_round.single_scene
     if settings.engine == "ray":
         from co2s_cli.jobs import on_ray
 
-        unfit = each(targets, second.check, progress, alone=alone)
-        lost = {failure.source for failure in unfit}
-        fit = [target for target in targets if target.source not in lost]
-        candidates, failed = on_ray.make_maps(context_of, settings, fit, progress, alone=alone)
-        return candidates, (*unfit, *failed)
+        refused = run_each(targets, labelling_round.check, progress, single_scene=single_scene)
+        refused_sources = {failure.source for failure in refused}
+        accepted = [target for target in targets if target.source not in refused_sources]
+        candidates, failed = on_ray.make_maps(context_of, settings, accepted, progress, single_scene=single_scene)
+        return candidates, (*refused, *failed)
     context = context_of(settings, progress)
     made: list[MapResult] = []
 
     def make(target: Target) -> None:
-        second.check(target)
+        labelling_round.check(target)
         made.append(make_map(context, target))
 
-    failed = each(targets, make, progress, alone=alone)
+    failed = run_each(targets, make, progress, single_scene=single_scene)
     return tuple(made), failed
 
 
-def _check_data(settings: PseudoLabelConfig, human: Human, targets: Sequence[Target]) -> None:
-    """Refuse how the model is to see the scenes where the data.yaml of the next round cannot say it."""
-    if human.config is not None:
-        wanted = len(human.config.bands)
-        if settings.bands and len(settings.bands) != wanted:
-            raise ConfigError(f"{settings.keep_labels}: names {wanted} bands, --bands picks {len(settings.bands)}")
-        kind = human.sample_type
+def _check_data(settings: PseudoLabelConfig, human_labels: Human, targets: Sequence[Target]) -> None:
+    """Refuse bands, sample types and scalings of the scenes that the data.yaml of the next round cannot express."""
+    if human_labels.config is not None:
+        band_count = len(human_labels.config.bands)
+        if settings.bands and len(settings.bands) != band_count:
+            raise ConfigError(f"{settings.keep_labels}: names {band_count} bands, --bands picks {len(settings.bands)}")
+        labelled_dtype = human_labels.sample_type
         for target in targets:
-            if kind is not None and (found := _dtype(target)) not in (kind, None):
+            if labelled_dtype is not None and (dtype := _dtype(target)) not in (labelled_dtype, None):
                 raise InputError(
-                    f"{target.source}: samples of {found}, the images of {settings.keep_labels} have {kind}",
+                    f"{target.source}: samples of {dtype}, the images of {settings.keep_labels} have {labelled_dtype}",
                     hint="training takes one type: leave out the scene, or label it without --keep-labels",
                 )
     elif settings.scale != "model":
-        types = {dtype for target in targets if (dtype := _dtype(target)) is not None}
-        if len(types) > 1:
+        dtypes = {dtype for target in targets if (dtype := _dtype(target)) is not None}
+        if len(dtypes) > 1:
             raise ConfigError(
-                f"--scale {settings.scale}: the scenes have samples of {', '.join(sorted(types))}, "
+                f"--scale {settings.scale}: the scenes have samples of {', '.join(sorted(dtypes))}, "
                 "and a data.yaml holds ranges for one type",
-                hint="label the scenes of each type by a run of their own",
+                hint="label the scenes of each type in a separate run",
             )
 
 
 def _dtype(target: Target) -> str | None:
-    """Type of a scene's samples; None of one that cannot be opened, which is told in its turn."""
+    """Type of a scene's samples; None for a scene that cannot be opened, which fails later with a message."""
     try:
         return Scene.open(target.source).dtype
     except InputError:

@@ -1,4 +1,4 @@
-"""Write a map, or a training run, as one HTML file."""
+"""Write the HTML page of a map or of a training run."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ log = logging.getLogger(__name__)
 
 
 PICTURE_SIZE = 2400
-"""Longest side of the pictures of a map, in pixels."""
+"""Longer side of the pictures of a map, in pixels."""
 
 MOST_BYTES = 9_500_000
-"""Largest page; pictures get coarser until it fits."""
+"""Maximum size of a page; its pictures are made coarser until it fits."""
 
 _COARSEST = 8
+"""Largest factor by which pictures are made coarser."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """What was written."""
+    """The written page."""
 
     source: str
     out: Path
@@ -44,7 +45,7 @@ class ReportResult:
 
 
 def run(settings: ReportConfig, progress: Progress = SILENT) -> ReportResult:
-    """Make the page.
+    """Write the page.
 
     Raises:
         Co2sError: what is wrong with the settings, the inputs or the output.
@@ -63,10 +64,10 @@ def run(settings: ReportConfig, progress: Progress = SILENT) -> ReportResult:
 
 
 def _page_of_run(settings: ReportConfig) -> str:
-    given = [f"--{name}" for name in ("image", "confidence", "disagreement") if getattr(settings, name) is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)}: belong to a map, {settings.source} is the folder of a run")
-    from co2s_cli.jobs.report_run import run_content  # these load torch, which a map does without
+    map_flags = [f"--{name}" for name in ("image", "confidence", "disagreement") if getattr(settings, name) is not None]
+    if map_flags:
+        raise ConfigError(f"{', '.join(map_flags)}: for the page of a map, {settings.source} is the folder of a run")
+    from co2s_cli.jobs.report_run import run_content  # these import torch, which the page of a map does not need
     from co2s_cli.pages.run_page import run_sections
 
     folder = Path(settings.source)
@@ -80,13 +81,13 @@ def _page_of_map(settings: ReportConfig, progress: Progress) -> str:
     content = _content(settings, raster, progress)
     title = Path(settings.source).name
     head = f"<header><h1>{escaped(title)}</h1>{facts_list(_facts(settings, raster))}</header>"
-    step = 1
+    coarseness = 1
     while True:
-        section, data = map_section(content, step)
+        section, data = map_section(content, coarseness)
         page = document(title, [head, f"<main>{section}</main>"], {"map": data})
-        if len(page.encode()) <= MOST_BYTES or step >= _COARSEST:
+        if len(page.encode()) <= MOST_BYTES or coarseness >= _COARSEST:
             return page
-        step += 1
+        coarseness += 1
 
 
 def _content(settings: ReportConfig, raster: ClassRaster, progress: Progress) -> MapContent:
@@ -114,6 +115,7 @@ def _content(settings: ReportConfig, raster: ClassRaster, progress: Progress) ->
 
 
 def _scene(source: str, raster: ClassRaster) -> Scene:
+    """The image of --image; refused if its grid is not that of the map."""
     scene = Scene.open(source)
     problem = grid_problem(source, scene.original, raster.grid, of="map", kind="the image's pixels")
     if problem is not None:
@@ -122,6 +124,7 @@ def _scene(source: str, raster: ClassRaster) -> Scene:
 
 
 def _amounts(settings: ReportConfig, raster: ClassRaster) -> tuple[Amounts, ...]:
+    """The pictures of confidence and disagreement, as far as the settings name them."""
     shape = picture_shape(raster.grid, PICTURE_SIZE)
     layers = (
         ("confidence", "Confidence", "unsure", "sure", settings.confidence),
@@ -129,7 +132,7 @@ def _amounts(settings: ReportConfig, raster: ClassRaster) -> tuple[Amounts, ...]
     )
     for source in (settings.confidence, settings.disagreement):
         if source is not None:
-            confidence_scale(source, raster.grid)  # refuses what is no raster of amounts on the map's grid
+            confidence_scale(source, raster.grid)  # refuses rasters on another grid or without values in [0, 1]
     return tuple(
         Amounts(name, label, low, high, read_fractions(source, shape))
         for name, label, low, high, source in layers
@@ -138,6 +141,7 @@ def _amounts(settings: ReportConfig, raster: ClassRaster) -> tuple[Amounts, ...]
 
 
 def _facts(settings: ReportConfig, raster: ClassRaster) -> dict[str, str]:
+    """Facts of the map for the head of the page, by their labels."""
     grid: Grid = raster.grid
     ground = grid.ground_size()
     facts = {"Size": f"{grid.width:,} × {grid.height:,} pixels"}

@@ -1,4 +1,4 @@
-"""A training run read from its folder, for its page."""
+"""Content of the page of a training run, read from its folder."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ log = logging.getLogger(__name__)
 
 
 def run_content(folder: Path) -> RunContent:
-    """What there is to show of a run.
+    """Facts, losses, validations and sample crops of a run.
 
     Raises:
-        InputError: the folder holds no run, or one without a model yet.
+        InputError: the folder holds no run, or the run has no model yet.
     """
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: holds no training run, config.yaml is missing")
     model = next((folder / name for name in (BEST, LAST) if (folder / name).is_file()), None)
     if model is None:
-        raise InputError(f"{folder}: holds no model yet", hint="a run writes one at its first validation")
+        raise InputError(f"{folder}: holds no model yet", hint="a run writes its first model at its first validation")
     config, manifest = read_yaml(folder / "config.yaml"), weights.read_manifest(model)
     losses, validations = read(folder)
     views, remark = _views(folder, config, model)
@@ -55,44 +55,45 @@ def run_content(folder: Path) -> RunContent:
 
 
 def _made_with(config: Mapping[str, Any]) -> dict[str, Any]:
-    made = config.get("made_with")
-    return made if isinstance(made, dict) else {}
+    """The section `made_with` of a config.yaml; empty if there is none."""
+    section = config.get("made_with")
+    return section if isinstance(section, dict) else {}
 
 
 def _facts(folder: Path, config: Mapping[str, Any], manifest: Manifest) -> dict[str, object]:
-    """What a reader wants to know of a run first, in plain words."""
-    made, training = _made_with(config), manifest.training
+    """Facts of a run for the head of its page, by their labels."""
+    made_with, training = _made_with(config), manifest.training
     step, best = _reported(folder)
     lines = lines_of(folder / TIMING)
     facts = {
-        "Command": f"co2s {made.get('command', 'train')}",
+        "Command": f"co2s {made_with.get('command', 'train')}",
         "Method": training.get("method"),
         "Preset": training.get("preset"),
-        "Steps": f"{training.get('steps') if step is None else step} of {made.get('steps', '?')}",
+        "Steps": f"{training.get('steps') if step is None else step} of {made_with.get('steps', '?')}",
         "Best step": best,
         "Time": duration(_seconds(lines)) if lines else None,
-        "Device": made.get("device"),
-        "Processes": made.get("processes"),
+        "Device": made_with.get("device"),
+        "Processes": made_with.get("processes"),
         "Data": f"{config.get('data')} ({manifest.trained_on})",
         "Students": "; ".join(f"{name}: {student.title}" for name, student in manifest.students.items()),
         "Licence of the weights": manifest.licence or "not stated",
-        "Made with": f"co2s {made.get('co2s', '?')}, torch {made.get('torch', '?')}",
+        "Made with": f"co2s {made_with.get('co2s', '?')}, torch {made_with.get('torch', '?')}",
     }
     return {name: value for name, value in facts.items() if value is not None}
 
 
 def _seconds(lines: list[dict[str, float]]) -> float:
-    """Seconds of all calls together: each begins to count anew."""
+    """Training time of all calls together; the seconds in the lines start at 0 with every call."""
     seconds = [float(line["seconds"]) for line in lines if isinstance(line.get("seconds"), int | float)]
     ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
     return sum(ends)
 
 
 def _reported(folder: Path) -> tuple[int | None, str | None]:
-    """The last step that report.json tells of, and the best one with its mIoU; None where a run was stopped before.
+    """The last step in report.json, and the best step with its mean IoU as text; None if the run ended before.
 
     Raises:
-        InputError: it is damaged.
+        InputError: report.json is damaged.
     """
     path = folder / "report.json"
     if not path.exists():
@@ -100,15 +101,15 @@ def _reported(folder: Path) -> tuple[int | None, str | None]:
     try:
         content = json.loads(read_text(path))
         best = (content.get("best") or {}).get(BEST)
-        told = None if best is None else f"{best['step']:.0f}, mean IoU {percent(best['miou'])}"
-        return content.get("step"), told
+        best_text = None if best is None else f"{best['step']:.0f}, mean IoU {percent(best['miou'])}"
+        return content.get("step"), best_text
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         hint = "co2s train --resume writes the report of a run again"
         raise InputError(f"{path}: is damaged ({one_line(error)})", hint=hint) from error
 
 
 def _views(folder: Path, config: Mapping[str, Any], model: Path) -> tuple[list[SampleView], str]:
-    """Crops that the model maps now, or why there are none: the data may be elsewhere by now."""
+    """Sample crops mapped by the model, and a remark why there are none, such as data that was moved."""
     try:
         settings = _settings(folder, config)
         data = data_of(settings, with_unlabeled=False)
@@ -124,5 +125,6 @@ def _views(folder: Path, config: Mapping[str, Any], model: Path) -> tuple[list[S
 
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> RunConfig:
+    """The settings of the run, as for resuming it."""
     resumed = distill.resumed if _made_with(config).get("command") == "distill" else train.resumed
     return resumed(folder, {"resume": True}, [])

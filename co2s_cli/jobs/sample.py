@@ -1,4 +1,4 @@
-"""Write a made-up scene, its labels and the data.yaml that trains on it."""
+"""Write a made-up scene, its labels and a data.yaml to train on it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from co2s_cli.tiling import Window
 NAMES = ("scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml")
 SCENE, LABELS, FEW, FEW_POLYGONS, DATA = NAMES
 _THREADS = 4
-"""More bring nothing: half of the work holds Python's lock."""
+"""Threads that generate blocks; more are not faster, since half of the work holds Python's global lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """What was written."""
+    """Files and figures of a sample."""
 
     scene: Path
     labels: Path
     few: Path
-    """Labels of a few percent, as raster."""
+    """Raster with labels of a few percent of the pixels."""
     few_polygons: Path
     data: Path
     shares: dict[str, float]
@@ -57,36 +57,37 @@ class SampleResult:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What the steps share."""
+    """Settings, classes and survey of one sample."""
 
     settings: SampleConfig
     scheme: LabelScheme
     survey: Survey
 
     def path(self, name: str) -> Path:
-        """Where a file goes."""
+        """Path of a file in the folder of the sample."""
         return self.settings.folder / name
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the rasters say of their origin."""
+        """Tags of the rasters that state their origin."""
         return {"co2s_version": __version__, "made_up_landscape_seed": str(self.settings.seed)}
 
     @property
     def grid(self) -> Grid:
-        """Somewhere in UTM zone 31, 32 or 33 north: two scenes need not share a zone."""
+        """A place in UTM zone 31, 32 or 33 north by the seed, so that scenes of different seeds may differ in zone."""
         seed, size = self.settings.seed, self.settings.size
         west, north = 400_000 + 1000 * (seed * 37 % 150), 5_350_000 + 1000 * (seed * 53 % 300)
         return north_up(size, size, epsg=32631 + seed % 3, west=west, north=north, resolution=GROUND_RESOLUTION)
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is remembered of a scene while it is written."""
+class _Observations:
+    """Plots and class counts, collected while a scene is written."""
 
     plots: list[Plot] = field(default_factory=list)
+    """Plots that may become the few labels."""
     counts: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
-    """Pixels of each class, by row and column of cells."""
+    """Pixels of each class, by row and column of the survey's cells."""
 
 
 def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
@@ -99,13 +100,13 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
     task = _Task(settings, LabelScheme.parse(settings.classes), Survey(settings.seed, settings.size))
     _check_outputs(task)
     with environment():
-        seen = _paint(task, progress)
-        val = task.survey.validation(seen.counts)
-        plots = [plot for plot in seen.plots if not any(_touch(plot.window, block) for block in val)]
+        observed = _write_scene(task, progress)
+        val = task.survey.validation(observed.counts)
+        plots = [plot for plot in observed.plots if not any(_touch(plot.window, block) for block in val)]
         polygons = _write_few(task, plots)
-    with atomic_file(task.path(DATA)) as temporary:  # last: who finds it finds everything that it names
+    with appearing(task.path(DATA)) as temporary:  # last: if it exists, all files that it names exist
         temporary.write_text(data_yaml(settings, task.scheme.classes, val), encoding="utf-8")
-    total = np.sum(list(seen.counts.values()), axis=0)
+    total = np.sum(list(observed.counts.values()), axis=0)
     return SampleResult(
         scene=task.path(SCENE),
         labels=task.path(LABELS),
@@ -129,11 +130,11 @@ def _check_outputs(task: _Task) -> None:
         check_output(task.path(name), overwrite=task.settings.overwrite)
 
 
-def _paint(task: _Task, progress: Progress) -> _Seen:
-    """Write scene and labels strip by strip, and remember what the few labels and the validation are chosen from."""
+def _write_scene(task: _Task, progress: Progress) -> _Observations:
+    """Write scene and labels strip by strip; returns what few labels and validation blocks are chosen from."""
     settings, classes = task.settings, task.scheme.classes
     land = Landscape(settings.seed, settings.size, settings.bands, settings.dtype, settings.tilt)
-    bands, seen = BANDS[: settings.bands], _Seen()
+    bands, observed = BANDS[: settings.bands], _Observations()
     starts = range(0, settings.size, TILE)
     progress.start("landscape", len(starts) ** 2, "tile")
     with (
@@ -147,27 +148,28 @@ def _paint(task: _Task, progress: Progress) -> _Seen:
             strip = np.empty((height, settings.size), dtype=np.uint8)
             for window, (pixels, ids) in zip(windows, pool.map(land.block, windows), strict=True):
                 scene.write(row, window.col, pixels)
-                here = strip[:, window.col : window.right]
-                task.scheme.table.take(ids, out=here)
-                _remember(seen, task.survey, window, here, len(classes))
+                window_labels = strip[:, window.col : window.right]
+                task.scheme.table.take(ids, out=window_labels)
+                _observe(observed, task.survey, window, window_labels, len(classes))
                 progress.advance()
             labels.write(row, strip)
     progress.close()
-    return seen
+    return observed
 
 
-def _remember(seen: _Seen, survey: Survey, window: Window, labels: NDArray[np.uint8], classes: int) -> None:
-    seen.plots.extend(survey.plots(window, labels))
+def _observe(observed: _Observations, survey: Survey, window: Window, labels: NDArray[np.uint8], classes: int) -> None:
+    """Add the plots and the class counts of a window."""
+    observed.plots.extend(survey.plots(window, labels))
     side = survey.cell
     for row in range(0, window.height, side):
         for col in range(0, window.width, side):
-            part = labels[row : row + side, col : col + side]
-            counts = np.bincount(part.ravel(), minlength=256)[:classes]
-            seen.counts[(window.row + row) // side, (window.col + col) // side] = counts
+            cell = labels[row : row + side, col : col + side]
+            counts = np.bincount(cell.ravel(), minlength=256)[:classes]
+            observed.counts[(window.row + row) // side, (window.col + col) // side] = counts
 
 
 def _write_few(task: _Task, plots: list[Plot]) -> int:
-    """Write the few labels as raster and as polygons; the number of polygons."""
+    """Write the few labels as raster and as polygons; returns the number of polygons."""
     classes, size = task.scheme.classes, task.settings.size
     with raster(task.path(FEW), grid=task.grid, layer=class_layer(classes), tags=task.tags) as few:
         for row in range(0, size, TILE):

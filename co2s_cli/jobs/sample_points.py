@@ -1,4 +1,4 @@
-"""Draw a stratified random sample of a map, whose points a person then labels."""
+"""Draw a stratified random sample of points from a map, for a person to label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _READABLE = (".gpkg", ".fgb", ".geojson")
 
 @dataclass(frozen=True, slots=True)
 class SampledClass:
-    """One class of the map, and its part of the sample."""
+    """One class of the map, and its points in the sample."""
 
     id: int
     name: str
@@ -40,7 +40,7 @@ class SampledClass:
 
 @dataclass(frozen=True, slots=True)
 class SamplePointsResult:
-    """What was drawn."""
+    """The drawn sample and its files."""
 
     out: Path
     style: Path
@@ -70,24 +70,24 @@ def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePoin
     progress.close()
     if not totals.occurring:
         raise InputError(f"{settings.source}: has no class anywhere, all of it is nodata")
-    places = draw.sample()
+    places = draw.places()  # (n, 3): class id, row, column
     counts = np.bincount(places[:, 0], minlength=256)
-    names = classes_of(raster, totals)
-    style = write_points(settings.out, places, grid=raster.grid, classes=names, map_class_field=MAP_CLASS)
+    class_map = classes_of(raster, totals)
+    style = write_points(settings.out, places, grid=raster.grid, classes=class_map, drawn_as=MAP_CLASS)
     classes = tuple(
-        SampledClass(class_id, names.names[class_id], int(totals.pixels[class_id]), int(counts[class_id]))
+        SampledClass(class_id, class_map.names[class_id], int(totals.pixels[class_id]), int(counts[class_id]))
         for class_id in totals.occurring
     )
-    _tell(settings, classes)
+    _log_summary(settings, classes)
     return SamplePointsResult(settings.out, style, len(places), classes)
 
 
-def _tell(settings: SamplePointsConfig, classes: tuple[SampledClass, ...]) -> None:
+def _log_summary(settings: SamplePointsConfig, classes: tuple[SampledClass, ...]) -> None:
     for item in classes:
         if item.points < settings.per_class:
             log.warning("%s: covers %d pixels, every one of them is in the sample", item.name, item.map_pixels)
     log.info(
-        "%d points in %d classes: write into `class` what is true at each of them, without looking at the map; then "
+        "%d points in %d classes: write the true class of each into `class`, without looking at the map; then "
         "co2s evaluate %s %s --areas",
         sum(item.points for item in classes), len(classes), settings.source, settings.out,
     )  # fmt: skip

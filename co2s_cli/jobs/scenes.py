@@ -1,4 +1,4 @@
-"""Several scenes, one after the other: one that fails does not stop the others."""
+"""Work on several scenes, one after the other; a failing scene does not stop the others."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ M = TypeVar("M", bound=MapConfig)
 log = logging.getLogger(__name__)
 
 
-def listed(settings: M) -> M:
-    """Settings that name each scene: folders, buckets and catalogues are looked into once."""
+def list_scenes(settings: M) -> M:
+    """The settings with every scene by name: folders, buckets and catalogues are listed only here."""
     folder = None if settings.scratch is None else settings.scratch / "items"
     return settings.naming(expand_sources(settings.scenes, settings.assets, folder))
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A scene of which not all was made."""
+    """A scene that failed, with its error."""
 
     source: str
     exit_code: int
@@ -35,46 +35,46 @@ class Failure:
 
     @classmethod
     def of(cls, source: str, error: Co2sError) -> Failure:
-        """The failure that an error is."""
+        """The failure of a scene by an error."""
         return cls(source, error.exit_code, error.message, error.hint)
 
     def text(self) -> str:
-        """What is wrong and what to do."""
+        """The error message with its hint."""
         return self.message + (f" (hint: {self.hint})" if self.hint else "")
 
 
-def each(
-    targets: Sequence[Target], make: Callable[[Target], None], progress: Progress, *, alone: bool | None = None
+def run_each(
+    targets: Sequence[Target], make: Callable[[Target], None], progress: Progress, *, single_scene: bool | None = None
 ) -> tuple[Failure, ...]:
-    """Make something of every scene; those with which that failed.
+    """Call `make` for every scene; returns the scenes that failed.
 
-    `alone`: whether the user has named only one; the number of targets tells that where nothing is said.
+    `single_scene`: whether the user named only one scene, whose error is then raised; None: if there is one target.
 
     Raises:
-        Co2sError: what is wrong with the only scene.
-        InterruptError: Ctrl-C; what is finished stays for the next run of the same command.
+        Co2sError: the error of the only scene.
+        InterruptError: Ctrl-C; finished parts stay for the next run of the same command.
     """
     failed: list[Failure] = []
-    alone = len(targets) == 1 if alone is None else alone
+    single_scene = len(targets) == 1 if single_scene is None else single_scene
     for target in targets:
         try:
             make(target)
         except Co2sError as error:
-            if alone:
+            if single_scene:
                 raise
             failure = Failure.of(target.source, error)
-            log.error("%s: %s", target.source, failure.text())  # noqa: TRY400 - the user's to mend, not a bug to trace
+            log.error("%s: %s", target.source, failure.text())  # noqa: TRY400 - for the user to fix, not a bug to trace
             failed.append(failure)
         except KeyboardInterrupt as error:
             progress.close()
             raise InterruptError(
-                f"interrupted: what is finished of {target.out} is kept; run the same command again to go on"
+                f"interrupted: the finished parts of {target.out} are kept; run the same command again to continue"
             ) from error
     return tuple(failed)
 
 
-def check(failed: Sequence[Failure], scenes: int) -> None:
-    """Raise where some of the scenes failed, with a list of them."""
+def raise_failures(failed: Sequence[Failure], scenes: int) -> None:
+    """Raise `PartialError` with a list of the failed scenes, if there are any, of `scenes` scenes in all."""
     if failed:
-        listed = "".join(f"\n  {failure.source}: {failure.text()}" for failure in failed)
-        raise PartialError(f"{len(failed)} of {scenes} scenes failed:{listed}")
+        lines = "".join(f"\n  {failure.source}: {failure.text()}" for failure in failed)
+        raise PartialError(f"{len(failed)} of {scenes} scenes failed:{lines}")

@@ -1,4 +1,4 @@
-"""A static share of the scenes, without any software between the machines: by number, or as the scheduler tells."""
+"""A fixed share of the scenes for one process, by number or by the scheduler's environment variables (--shard)."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _SCHEDULERS = "a SLURM array or srun, an AWS Batch array, or a Kubernetes job wi
 
 
 def share_of(scenes: Sequence[T], shard: Shard | None, environment: Mapping[str, str]) -> Sequence[T]:
-    """The scenes of a share: every N-th one, so that neighbours, which are mostly of one size, go to different shares.
+    """The scenes of a share: every N-th one, since neighbours in a list are often of similar size.
 
-    `environment` is what `auto` is read from.
+    For `auto` the share is read from the variables in `environment`.
 
     Raises:
-        ConfigError: the environment does not tell which share is wanted.
+        ConfigError: the variables do not tell which share this process has.
     """
     if shard is None:
         return scenes
-    number, count = (shard.number, shard.count) if shard.number else _told(shard, environment)
+    number, count = (shard.number, shard.count) if shard.number else _share_by_scheduler(shard, environment)
     assert number is not None
     assert count is not None
-    picked = scenes[number - 1 :: count]
-    log.info("share %d of %d: %d of %d scenes", number, count, len(picked), len(scenes))
-    return picked
+    share = scenes[number - 1 :: count]
+    log.info("share %d of %d: %d of %d scenes", number, count, len(share), len(scenes))
+    return share
 
 
-def _told(shard: Shard, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Number, from 1, and count of the share that the scheduler gave to this process."""
-    for place in (_slurm_array, _slurm_task, _aws_batch, _kubernetes):
-        told = place(environment, shard.count)
-        if told is not None:
-            index, count = told
+def _share_by_scheduler(shard: Shard, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Number of this process's share, from 1, and number of shares, by the scheduler's variables."""
+    for read_scheduler in (_slurm_array, _slurm_task, _aws_batch, _kubernetes):
+        share = read_scheduler(environment, shard.count)
+        if share is not None:
+            index, count = share
             break
     else:
         raise ConfigError(
-            f"--shard {shard}: this process is part of no array or indexed job",
+            f"--shard {shard}: this process is not part of an array or an indexed job",
             hint=f"start it by {_SCHEDULERS}; or name the share, such as --shard 3/64",
         )
     if count is None:
@@ -58,12 +58,12 @@ def _told(shard: Shard, environment: Mapping[str, str]) -> tuple[int, int]:
     return index + 1, count
 
 
-_Told = tuple[int, int | None] | None
-"""Index from 0 and count of a share; None where the scheduler is not this one."""
+_SchedulerShare = tuple[int, int | None] | None
+"""Index of a share, from 0, and number of shares if known; None: the process was not started by this scheduler."""
 
 
-def _slurm_array(environment: Mapping[str, str], count: int | None) -> _Told:
-    """A task of a SLURM array, and within it one of several tasks of srun."""
+def _slurm_array(environment: Mapping[str, str], count: int | None) -> _SchedulerShare:
+    """The share of a task of a SLURM array; if the task runs several tasks by srun, they divide it further."""
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return None
     task = _number(environment, "SLURM_ARRAY_TASK_ID")
@@ -76,15 +76,15 @@ def _slurm_array(environment: Mapping[str, str], count: int | None) -> _Told:
                 hint="--array=0-63 with --shard auto/64 keeps the shares where only some tasks are run again",
             )
         task = (task - first) // step
-    within = _slurm_task(environment, None)
-    if within is None or within[1] == 1:
+    srun_task = _slurm_task(environment, None)
+    if srun_task is None or srun_task[1] == 1:
         return task, count
-    assert within[1] is not None
-    return task * within[1] + within[0], count * within[1]
+    assert srun_task[1] is not None
+    return task * srun_task[1] + srun_task[0], count * srun_task[1]
 
 
-def _slurm_task(environment: Mapping[str, str], count: int | None) -> _Told:
-    """One of the tasks that srun starts. The script of a job is told of tasks too, but is none of them."""
+def _slurm_task(environment: Mapping[str, str], count: int | None) -> _SchedulerShare:
+    """The share of a task that srun started. The batch script has the same variables, but is not such a task."""
     if "SLURM_PROCID" not in environment:
         return None
     task, tasks = _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_NTASKS", count or 1)
@@ -96,28 +96,34 @@ def _slurm_task(environment: Mapping[str, str], count: int | None) -> _Told:
     return task, _agreed(count, tasks, "SLURM_NTASKS")
 
 
-def _aws_batch(environment: Mapping[str, str], count: int | None) -> _Told:
+def _aws_batch(environment: Mapping[str, str], count: int | None) -> _SchedulerShare:
+    """The share of a child of an AWS Batch array job."""
     if "AWS_BATCH_JOB_ARRAY_INDEX" not in environment:
         return None
     size = _number(environment, "AWS_BATCH_JOB_ARRAY_SIZE", count)
     return _number(environment, "AWS_BATCH_JOB_ARRAY_INDEX"), _agreed(count, size, "AWS_BATCH_JOB_ARRAY_SIZE")
 
 
-def _agreed(count: int | None, told: int, name: str) -> int:
-    """The number of shares that the scheduler tells, which one that is given must not contradict."""
-    if count not in (None, told):
-        raise ConfigError(f"--shard auto/{count}: {name} says {told}", hint="--shard auto takes that number")
-    return told
+def _agreed(count: int | None, scheduler_count: int, name: str) -> int:
+    """The scheduler's number of shares, from the variable `name`; refused if the user gave another `count`."""
+    if count not in (None, scheduler_count):
+        raise ConfigError(f"--shard auto/{count}: {name} is {scheduler_count}", hint="--shard auto takes that number")
+    return scheduler_count
 
 
-def _kubernetes(environment: Mapping[str, str], count: int | None) -> _Told:
-    """A pod of an indexed job; nothing in it says how many there are."""
+def _kubernetes(environment: Mapping[str, str], count: int | None) -> _SchedulerShare:
+    """The share of a pod of an indexed Kubernetes job; its variables do not hold the number of pods."""
     if "JOB_COMPLETION_INDEX" not in environment:
         return None
     return _number(environment, "JOB_COMPLETION_INDEX"), count
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """The whole number in a variable; `default` if it is not set.
+
+    Raises:
+        ConfigError: the variable holds no number, or is not set and there is no default.
+    """
     text = environment.get(name)
     if text is None and default is not None:
         return default

@@ -1,4 +1,4 @@
-"""Find the places of a scene where labels would teach a model most: map it, score its places, choose, write boxes."""
+"""Suggest places of a scene to label: map it, score square places by uncertainty and disagreement, write boxes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from co2s_cli.errors import Co2sError, InputError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.class_raster import byte_reader
 from co2s_cli.geo.write.boxes import write_boxes
-from co2s_cli.inference.mapping import MapContext, make_map
+from co2s_cli.inference.map_setup import MapContext
+from co2s_cli.inference.mapping import make_map
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.names import CLASS, DISAGREEMENT
 from co2s_cli.inference.opinions import Opinions
 from co2s_cli.inference.targets import Target, open_scene
-from co2s_cli.jobs.scenes import each
+from co2s_cli.jobs.scenes import run_each
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import SILENT, Progress
@@ -38,9 +39,9 @@ from co2s_cli.tiling import Window
 log = logging.getLogger(__name__)
 
 UNCERTAINTY = "uncertainty"
-"""Reason of a place, and name of its measure; `DISAGREEMENT` is the other one."""
+"""Reason for choosing a place, and name of the measure behind it; `DISAGREEMENT` is the other one."""
 
-_ALONE = "uncertainty (the model has one student)"
+_ONE_STUDENT = "uncertainty (the model has one student)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +56,22 @@ class Suggestion:
     map_class: str
     """The most frequent class of the map in the place."""
     guesses: dict[str, str]
-    """The same of each student alone; empty where the model has one."""
+    """Student → the most frequent class of that student alone; empty for a model with one student."""
     uncertainty: float
-    """Mean of 1 - confidence."""
+    """Mean of 1 - confidence over the place."""
     disagreement: float | None
-    """Mean distance of the students; None where the model has one."""
+    """Mean distance of the students over the place; None for a model with one student."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestResult:
-    """What was suggested, the most useful place first."""
+    """The suggested places, the most useful first, and the files."""
 
     model: Path
     out: Path
     style: Path
     side: int
-    """Of a place in pixels."""
+    """Side of a place in pixels."""
     places: tuple[Suggestion, ...]
 
 
@@ -79,7 +80,7 @@ def run(settings: SuggestConfig, progress: Progress = SILENT) -> SuggestResult:
 
     Raises:
         Co2sError: what is wrong with the settings, the scene, the labels, the model or the output.
-        InterruptError: Ctrl-C; what is finished of the map stays for the next run of the same command.
+        InterruptError: Ctrl-C; finished parts of the map stay for the next run of the same command.
     """
     check_boxes(settings)
     model = settings.model or weights.default_path()
@@ -92,17 +93,17 @@ def run(settings: SuggestConfig, progress: Progress = SILENT) -> SuggestResult:
     rasters = {plane.name: settings.folder / f"{plane.name}.tif" for plane in product.planes}
     target = Target(settings.scene, rasters[CLASS], {name: path for name, path in rasters.items() if name != CLASS})
     with _folder(settings.folder):
-        each([target], lambda target: _make_map(context, target), progress)
+        run_each([target], lambda target: _make_map(context, target), progress)
         scores = score_places(rasters, lattice, labelled=labelled, progress=progress)
         places = _suggested(scores, lattice, settings, rasters=rasters, manifest=manifest)
         style = _write(places, lattice, settings, grid=grid, manifest=manifest)
-    _tell(settings, places)
+    _log_summary(settings, places)
     return SuggestResult(model, settings.out, style, lattice.side, places)
 
 
 @contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """A folder for the map, which goes at the end; after an error a map stays: another --size needs no other map."""
+    """A folder for the map, removed at the end; after an error a map stays, since another --size can reuse it."""
     folder.mkdir(exist_ok=True)
     try:
         yield
@@ -110,7 +111,7 @@ def _folder(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             folder.rmdir()
         if folder.exists():
-            log.warning("%s: the map is kept for the next run with this --out; remove it if there is none", folder)
+            log.warning("%s: the map is kept for the next run with this --out; remove it if there will be none", folder)
         raise
     shutil.rmtree(folder)
 
@@ -130,42 +131,42 @@ def _suggested(
     """The chosen places.
 
     Raises:
-        InputError: there is none to choose.
+        InputError: no place is all data and unlabelled.
     """
     rated, for_disagreement = scores.ratings()
     choice = choose(rated, scores.class_ids, settings.count)
     if not choice.places:
-        labelled = f" and without a label of {settings.labels}" if settings.labels else ""
+        unlabelled = f" and without a label of {settings.labels}" if settings.labels else ""
         raise InputError(
-            f"{settings.scene}: has no place of {lattice.side} × {lattice.side} pixels that is all data{labelled}",
+            f"{settings.scene}: has no place of {lattice.side} × {lattice.side} pixels that is all data{unlabelled}",
             hint="take a smaller --size"
-            + ("; if --labels marks what is not labelled by a value, name it: --values 0=none" if labelled else ""),
+            + ("; if --labels has a value for unlabelled pixels, name it: --values 0=none" if unlabelled else ""),
         )
-    names, alone = manifest.class_map.names, len(manifest.students) == 1
+    names, one_student = manifest.class_map.names, len(manifest.students) == 1
     suggestions = []
     for place in choice.places:
         row, col = place[0] * lattice.side, place[1] * lattice.side
-        apart = None if scores.disagreement is None else float(scores.disagreement[place])
+        disagreement = None if scores.disagreement is None else float(scores.disagreement[place])
         suggestions.append(
             Suggestion(
                 row=row,
                 col=col,
-                reason=_ALONE if alone else DISAGREEMENT if for_disagreement[place] else UNCERTAINTY,
+                reason=_ONE_STUDENT if one_student else DISAGREEMENT if for_disagreement[place] else UNCERTAINTY,
                 map_class=names[int(scores.class_ids[place])],
                 guesses=_guesses(rasters, Window(row, col, lattice.side, lattice.side), manifest),
                 uncertainty=float(scores.uncertainty[place]),
-                disagreement=apart,
+                disagreement=disagreement,
             )
         )
-    if choice.distance < MIN_DISTANCE:
-        log.warning("some places are neighbours: too few are free to keep them apart")
+    if choice.apart < APART:
+        log.warning("some places touch each other: too few free places are left to keep them apart")
     return tuple(suggestions)
 
 
 def _guesses(rasters: Mapping[str, Path], window: Window, manifest: Manifest) -> dict[str, str]:
-    """The most frequent class of each student in a window, by student; "none" where it has none."""
+    """Student → its most frequent class in a window, "none" if no pixel has a class."""
     guesses = {}
-    for student, plane in Opinions.of(manifest).guesses.items():
+    for student, plane in Opinions.of(manifest).guess_planes.items():
         with byte_reader(str(rasters[plane])) as reader:
             counts = np.bincount(reader.read(window).ravel(), minlength=256)[:IGNORE]
         guesses[student] = manifest.class_map.names[int(counts.argmax())] if counts.any() else "none"
@@ -175,12 +176,12 @@ def _guesses(rasters: Mapping[str, Path], window: Window, manifest: Manifest) ->
 def _write(
     places: Sequence[Suggestion], lattice: PlaceLattice, settings: SuggestConfig, *, grid: Grid, manifest: Manifest
 ) -> Path:
-    """Write the boxes; returns the path of their style."""
+    """Write the boxes of the places; returns the path of their style."""
     fields: dict[str, NDArray[Any]] = {
         "reason": np.array([place.reason for place in places], object),
         "map_class": np.array([place.map_class for place in places], object),
     }
-    for student, plane in Opinions.of(manifest).guesses.items():
+    for student, plane in Opinions.of(manifest).guess_planes.items():
         fields[plane] = np.array([place.guesses[student] for place in places], object)
     fields[UNCERTAINTY] = np.array([place.uncertainty for place in places]).round(4)
     if len(manifest.students) > 1:
@@ -189,11 +190,11 @@ def _write(
     return write_boxes(settings.out, corners, lattice.side, grid=grid, classes=manifest.class_map, fields=fields)
 
 
-def _tell(settings: SuggestConfig, places: Sequence[Suggestion]) -> None:
+def _log_summary(settings: SuggestConfig, places: Sequence[Suggestion]) -> None:
     if len(places) < settings.count:
-        log.warning("%d of %d places: no more are all data and without labels", len(places), settings.count)
+        log.warning("%d of %d places: no other place is all data and without labels", len(places), settings.count)
     by_class = Counter(place.map_class for place in places)
     log.info(
-        "%d places (%s): fill in `class`, or draw polygons in them, and train on %s too",
+        "%d places (%s): fill in `class`, or draw polygons in them, then train also on %s",
         len(places), ", ".join(f"{name} {number}" for name, number in by_class.most_common()), settings.out,
     )  # fmt: skip

@@ -18,16 +18,16 @@ from co2s_cli.training.single import single, spec_of
 
 
 def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
-    """Train as `settings` say.
+    """Train the students; returns the figures of the run.
 
     Raises:
-        ConfigError, InputError, ModelError: data or weights that do not fit; all of it before the first step.
-        InterruptError: Ctrl-C; the last whole state stays.
+        ConfigError, InputError, ModelError: data or weights that do not fit; raised before the first step.
+        InterruptError: Ctrl-C; the last complete state of the run stays.
     """
 
-    def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> TrainingSetup:
-        pair = choose_trainable(settings, Ensemble(before)) if before else _first(settings, data)
-        return TrainingSetup(pair.to(runtime.device), METHODS[settings.method])
+    def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
+        ensemble = opened(settings, Ensemble(before)) if before else _new_ensemble(settings, data)
+        return Lesson(ensemble.to(runtime.device), METHODS[settings.method])
 
     check_run(settings)
     return running.run_training(
@@ -36,7 +36,7 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
 
 
 def data_of(settings: TrainConfig) -> Dataset:
-    """Everything that a run with these settings learns from and validates with."""
+    """The training and validation data of a run with these settings."""
     return running.data_of(settings, with_unlabeled=_wants_unlabeled(settings))
 
 
@@ -44,5 +44,5 @@ def _wants_unlabeled(settings: TrainConfig) -> bool:
     return METHODS[settings.method].required.unlabeled
 
 
-def _first(settings: TrainConfig, data: Dataset) -> Ensemble:
+def _new_ensemble(settings: TrainConfig, data: Dataset) -> Ensemble:
     return single(settings, data, spec_of(settings)) if settings.student else first_ensemble(settings, data)

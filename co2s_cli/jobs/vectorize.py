@@ -1,4 +1,4 @@
-"""Make polygons of a class raster that share their edges exactly."""
+"""Polygons of a class raster; neighbours share their edges exactly."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ClassCount:
-    """The polygons of one class."""
+    """Number and area of the polygons of one class."""
 
     id: int
     name: str
     polygons: int
     area_m2: float
-    """NaN where the raster has no CRS."""
+    """Total area; NaN if the raster has no CRS."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorizeResult:
-    """What was written."""
+    """Files and figures of the polygons."""
 
     out: Path
     polygons: int
     classes: tuple[ClassCount, ...]
-    """Those that occur."""
+    """The classes that occur."""
     style: Path | None
-    """None on standard output."""
+    """Path of the QGIS style; None if the polygons go to standard output."""
     sieved: Path | None
     merged_pixels: int = 0
-    """Pixels of regions below the minimum area, which have got the class of a neighbour."""
+    """Pixels of regions below the minimum area, which were given the class of a neighbouring region."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Polygons and square metres by class, added up."""
+    """Sums of polygons and square metres by class id."""
 
     polygons: NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORE, np.int64))
     area_m2: NDArray[np.float64] = field(default_factory=lambda: np.zeros(IGNORE))
 
     def add(self, features: Features) -> None:
-        """Count more features."""
+        """Add features."""
         np.add.at(self.polygons, features.value, 1)
         np.add.at(self.area_m2, features.value, features.area_m2)
 
@@ -76,10 +76,10 @@ class _Counts:
 
 
 def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResult:
-    """Write the polygons of a class raster and, beside a file, their QGIS style.
+    """Write the polygons of a class raster and, if they go to a file, their QGIS style.
 
     Raises:
-        Co2sError: what is wrong with the settings, the raster or the output; nothing is left behind then.
+        Co2sError: what is wrong with the settings, the raster or the output; then no file is left behind.
     """
     check_outputs(settings)
     _check_existing(settings)
@@ -101,7 +101,7 @@ def run(settings: VectorizeConfig, progress: Progress = SILENT) -> VectorizeResu
 
 
 def check(settings: VectorizeConfig, grid: Grid) -> None:
-    """Refuse what `run` would refuse of the settings for a class raster on `grid`, which need not be there yet.
+    """Refuse settings that `run` would refuse for a class raster on `grid`; the raster need not exist yet.
 
     Raises:
         Co2sError: what is wrong with the settings.
@@ -128,7 +128,7 @@ def _partitioned(settings: VectorizeConfig) -> bool:
 def _sieve(
     settings: VectorizeConfig, raster: ClassRaster, plan: VectorPlan, scratch: Path, progress: Progress
 ) -> tuple[str, int]:
-    """The raster to make polygons of, and how many of its pixels have another class than those of the one given."""
+    """The raster without regions below the minimum area, and the number of pixels whose class was changed for that."""
     smallest = min_pixels(settings, raster.grid, plan.ground)
     if smallest <= 1 and settings.sieved is None:
         return raster.source, 0
@@ -182,12 +182,15 @@ def _table(features: Features, names: tuple[str, ...], plan: VectorPlan) -> vect
 
 
 def _write_style(settings: VectorizeConfig, raster: ClassRaster, class_counts: tuple[ClassCount, ...]) -> Path | None:
-    """Write the style beside the polygons; one that is there, of another format or a user's own, stays."""
+    """Write the QGIS style next to the polygons; an existing polygon style stays without --overwrite.
+
+    It may belong to polygons in another format, or have been edited by the user.
+    """
     if settings.out == vector.STDOUT:
         return None
     path = settings.out.with_suffix(".qml")
     if styles.holds_polygon_style(path) and not settings.overwrite:
-        log.info("%s: is there already and stays; --overwrite writes it anew", path)
+        log.info("%s: exists and is kept; --overwrite replaces it", path)
         return path
     classes = {count.id: LandClass(count.name, raster.legend.colors[count.id]) for count in class_counts}
     styles.write_polygon_style(path, classes)

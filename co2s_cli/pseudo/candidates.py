@@ -12,7 +12,7 @@ from torch import Tensor
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import ConfigError
 from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT
-from co2s_cli.inference.products import Plane, distance, steps
+from co2s_cli.inference.products import Plane, distance, quantised
 from co2s_cli.models.ensemble import fuse
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.students import Fusion
@@ -73,7 +73,7 @@ class Candidates:
             CONFIDENCE: (confidence.nan_to_num(0) * GRID).round_().clamp_(0, GRID).div_(GRID)[None],
         }
         if self.students == 2:
-            planes[DISAGREEMENT] = steps(blended[-1])[None]
+            planes[DISAGREEMENT] = quantised(blended[-1])[None]
         return planes
 
 

@@ -15,9 +15,9 @@ from co2s_cli.inference.memory import (
     MemoryNeeds,
     available,
     cores,
-    fit,
+    fit_panel,
+    least_limit,
     pick_limit,
-    smallest,
 )
 
 needs = st.builds(MemoryNeeds, base=st.integers(0, 10**9), lane=st.integers(1, 10**9), column=st.integers(1, 100_000))
@@ -25,11 +25,11 @@ needs = st.builds(MemoryNeeds, base=st.integers(0, 10**9), lane=st.integers(1, 1
 
 @given(needs=needs, width=st.integers(1, 200_000), lanes=st.integers(1, 64), limit=st.integers(1, 20 * 10**9))
 def test_what_fits_keeps_to_the_limit_and_nothing_fits_below_the_smallest(needs, width, lanes, limit):
-    found = fit(limit, needs, width=width, lanes=lanes)
-    if limit < smallest(needs, width) - 1:
+    found = fit_panel(limit, needs, width=width, lanes=lanes)
+    if limit < least_limit(needs, width) - 1:
         assert found is None
         return
-    if limit >= smallest(needs, width):
+    if limit >= least_limit(needs, width):
         assert found is not None
     if found is not None:
         assert needs.total(found.lanes, found.panel) <= limit + 1
@@ -40,7 +40,7 @@ def test_what_fits_keeps_to_the_limit_and_nothing_fits_below_the_smallest(needs,
 
 def test_more_memory_first_widens_panels_then_adds_lanes_then_widens_further():
     needs = MemoryNeeds(base=0, lane=10**6, column=1000)
-    seen = [fit(limit, needs, width=100_000, lanes=2) for limit in (2 * 10**6, 5 * 10**6, 7 * 10**6, 10**9)]
+    seen = [fit_panel(limit, needs, width=100_000, lanes=2) for limit in (2 * 10**6, 5 * 10**6, 7 * 10**6, 10**9)]
     assert [(one.lanes, one.panel) for one in seen] == [(1, 512), (1, 3584), (2, 4096), (2, 100_000)]
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from co2s_cli.errors import ConfigError, ResourceError
 from co2s_cli.inference import model
-from co2s_cli.inference.model import lower, pick_device, pick_precision, processor_flags
+from co2s_cli.inference.model import cast_weights, pick_device, pick_precision, processor_flags
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def test_weights_rounded_once_give_what_autocast_gives():
     image = torch.rand(1, 3, 8, 8)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         before = model(image)
-        lower(model, "bf16")
+        cast_weights(model, "bf16")
         torch.testing.assert_close(model(image), before, rtol=0, atol=0)
     assert model[0].weight.dtype == torch.bfloat16
     assert model[1].weight.dtype == torch.float32
@@ -52,7 +52,7 @@ def test_weights_rounded_once_give_what_autocast_gives():
 
 def test_fp32_leaves_a_model_alone():
     model = nn.Linear(2, 2)
-    lower(model, "fp32")
+    cast_weights(model, "fp32")
     assert model.weight.dtype == torch.float32
 
 

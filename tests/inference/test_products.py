@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from co2s_cli.inference.model import averaged
+from co2s_cli.inference.model import averaged_over_views
 from co2s_cli.inference.opinions import Opinions
-from co2s_cli.inference.products import LandCover, distance, most_probable, steps
+from co2s_cli.inference.products import LandCover, distance, most_probable, quantised
 
 
 def blended(*pixels):
@@ -48,7 +48,7 @@ def test_every_plane_that_is_wanted_is_there_and_fits_its_description():
 
 
 def test_fractions_fill_254_steps():
-    assert steps(torch.tensor([0.0, 0.499, 0.5, 1.0, 1.0000002])).tolist() == [0, 127, 127, 254, 254]
+    assert quantised(torch.tensor([0.0, 0.499, 0.5, 1.0, 1.0000002])).tolist() == [0, 127, 127, 254, 254]
 
 
 def test_disagreement_is_0_for_twins_and_1_for_opposites():
@@ -69,7 +69,7 @@ def test_views_are_all_different_and_turned_back(tta, views):
         return {"clip": images * 2}
 
     image = torch.rand(1, 3, 6, 6)
-    torch.testing.assert_close(averaged(remember, tta)(image)["clip"], image * 2)
+    torch.testing.assert_close(averaged_over_views(remember, tta)(image)["clip"], image * 2)
     assert len(seen) == views
     assert len({tuple(view.flatten().tolist()) for view in seen}) == views
 
@@ -81,7 +81,7 @@ def test_the_mean_over_views_does_not_know_left_from_right(tta):
         return {"clip": images * ramp}
 
     image = torch.rand(1, 1, 5, 5)
-    mean = averaged(corner, tta)
+    mean = averaged_over_views(corner, tta)
     torch.testing.assert_close(mean(image.flip(-1))["clip"].flip(-1), mean(image)["clip"])
 
 

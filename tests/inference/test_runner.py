@@ -102,9 +102,9 @@ def test_windows_without_a_valid_pixel_are_not_run_and_impossible_ones_not_read(
     run = runner(scene, pointwise, product, tile=16, overlap=0)
     values, found = whole(run, full(64, 64))
     assert (run.pace.read, run.pace.ran) == (16, 1)
-    may = np.zeros_like(grid.may)
-    may[2, 3] = True
-    sparing = runner(scene, pointwise, product, tile=16, overlap=0, may=may)
+    may_be_valid = np.zeros_like(grid.may_be_valid)
+    may_be_valid[2, 3] = True
+    sparing = runner(scene, pointwise, product, tile=16, overlap=0, may_be_valid=may_be_valid)
     again, _ = whole(sparing, full(64, 64))
     assert (sparing.pace.read, sparing.pace.ran) == (1, 1)
     np.testing.assert_array_equal(found, valid)
@@ -168,7 +168,7 @@ def test_out_of_memory_halves_the_batch_and_says_so():
     values = made.run(pixels)
     expected = engine(pointwise, product, batch=8).run(pixels)
     torch.testing.assert_close(values, expected)
-    assert made.step == 2
+    assert made.forward_size == 2
     assert len(notes) == 2
 
 
@@ -188,7 +188,7 @@ def test_two_threads_out_of_memory_at_once_halve_the_batch_once():
     with ThreadPoolExecutor(2) as threads:
         for values in threads.map(made.run, [pixels, pixels]):
             torch.testing.assert_close(values, expected)
-    assert made.step == 1
+    assert made.forward_size == 1
     assert len(notes) == 1
 
 
@@ -230,10 +230,10 @@ def test_out_of_memory_halves_the_batch_wherever_it_happens(monkeypatch, stage, 
 
     monkeypatch.setattr(tight, stage, greedy)
     if stage == "_copied":
-        monkeypatch.setattr(tight, "_stage", greedy)
+        monkeypatch.setattr(tight, "_to_device", greedy)
     pixels = [(slot, np.full((3, 4, 4), slot, np.uint8)) for slot in range(8)]
     torch.testing.assert_close(tight.run(pixels), engine(pointwise, product, batch=8).run(pixels))
-    assert tight.step == 2
+    assert tight.forward_size == 2
 
 
 def test_after_a_failure_windows_that_wait_are_not_read():

@@ -36,7 +36,7 @@ def test_a_journal_comes_back_as_it_went(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 10**5, '{"facts": {}}', '{"digest": []}'])
 def test_a_journal_that_is_damaged_or_foreign_is_refused_and_stays(tmp_path, content):
     (tmp_path / "journal.json").write_text(content)
-    with pytest.raises(OutputError, match=r"journal.json: is damaged, or no journal") as caught:
+    with pytest.raises(OutputError, match=r"journal.json: is damaged, or is not a journal") as caught:
         Journal.read(tmp_path)
     assert f"move {tmp_path} away" in caught.value.hint
     assert (tmp_path / "journal.json").read_text() == content
@@ -96,7 +96,7 @@ def test_a_folder_that_this_program_did_not_make_is_refused_and_untouched(tmp_pa
     folder = folder_of(tmp_path / "map.tif")
     folder.mkdir()
     (folder / name).write_text("mine")
-    with pytest.raises(OutputError, match=f"is no folder of unfinished work, it holds {name}"):
+    with pytest.raises(OutputError, match=f"is not a folder of unfinished work, it holds {name}"):
         locked(tmp_path / "map.tif").__enter__()
     assert [path.read_text() for path in folder.iterdir()] == ["mine"]
 

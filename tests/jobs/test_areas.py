@@ -149,7 +149,7 @@ def test_points_without_a_class_or_beside_the_map_are_left_out_and_told(co2s, cl
     assert found["verdict"]["points"] == 17
     assert found["remarks"][:2] == [
         "1 of 20 points lie where the map has no class: left out",
-        "2 of 20 points have no class yet: left out; the others must be a random part of them",
+        "2 of 20 points have no class yet: left out; the others must be a random part of all",
     ]
 
 

@@ -130,7 +130,7 @@ def test_an_actor_that_is_killed_changes_nothing(tmp_path, cluster, model, tall,
     thread.join()
     assert out.read_bytes() == expected
     loss = f"process {killed[0].pid})"  # not told where the map was whole before anybody missed the worker
-    assert loss not in caplog.text or f"{loss} at {tall}; its work is done again" in caplog.text
+    assert loss not in caplog.text or f"{loss} while it worked on {tall}; its work is repeated" in caplog.text
     assert result.maps[0].state == "made"
     assert sum(result.maps[0].pixels.values()) == 20_000 * 60
     assert not Path(f"{out}.parts").exists()
@@ -167,7 +167,7 @@ def test_a_scene_that_takes_three_actors_down_is_put_aside(tmp_path, cluster, mo
     folder.mkdir()
     config = settings([deadly, mild], folder, model, engine="ray", address=cluster.address, workers=1)
     targets = targets_of(config.scenes, folder, {})
-    made, failed = on_ray.make_maps(deadly_context, config, targets, predict.SILENT, alone=False)
+    made, failed = on_ray.make_maps(deadly_context, config, targets, predict.SILENT, single_scene=False)
     assert [result.source for result in made] == [str(mild)]
     assert [(failure.source, failure.exit_code) for failure in failed] == [(str(deadly), 7)]
     assert "3 worker processes have ended" in failed[0].message
@@ -183,7 +183,7 @@ def test_sigterm_ends_within_seconds_and_keeps_parts(tmp_path, cluster, model, t
     stdout, stderr = driver.communicate()
     assert (driver.returncode, stdout) == (143, ""), stderr
     assert time.monotonic() - began < 5
-    assert "run the same command again to go on" in stderr
+    assert "run the same command again to continue" in stderr
     assert parts(out) >= 2
 
 
@@ -224,5 +224,5 @@ def test_an_address_where_nobody_answers_is_one_line(tmp_path, model, tall):
 )
 def test_a_seat_fits_on_a_machine(machines, workers, told):
     cluster = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": machine} for machine in machines])
-    kind, count, seat = on_ray._seats(cluster, SimpleNamespace(device="auto", workers=workers))
-    assert (kind, count, seat.cores) == told
+    kind, count, share = on_ray._plan_actors(cluster, SimpleNamespace(device="auto", workers=workers))
+    assert (kind, count, share.cores) == told

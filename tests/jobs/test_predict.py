@@ -34,7 +34,7 @@ from co2s_cli.errors import (
     PartialError,
     ResourceError,
 )
-from co2s_cli.inference import mapping, store, targets
+from co2s_cli.inference import map_setup, mapping, store, targets
 from co2s_cli.inference import model as models
 from co2s_cli.inference.engine import InferenceEngine
 from co2s_cli.jobs import predict
@@ -106,12 +106,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-REAL_MEMORY = mapping.plan_memory
+REAL_MEMORY = map_setup.plan_memory
 
 
 def cut(monkeypatch, *, panel=100, lanes=1):
     """Make every run use panels of this width."""
-    monkeypatch.setattr(mapping, "plan_memory", lambda *a, **k: replace(REAL_MEMORY(*a, **k), panel=panel, lanes=lanes))
+    monkeypatch.setattr(
+        map_setup, "plan_memory", lambda *a, **k: replace(REAL_MEMORY(*a, **k), panel=panel, lanes=lanes)
+    )
 
 
 class Interrupting(Silent):
@@ -531,7 +533,7 @@ def test_what_belongs_to_a_whole_map_is_made_again_if_it_is_gone(tmp_path, model
     assert run(scene, tmp_path / "map.tif", model, **wanted, resume=True).state == "done"
     assert wanted["preview"].exists()
     wanted["confidence"].unlink()
-    with pytest.raises(OutputError, match=r"sure.tif: is missing beside its map"):
+    with pytest.raises(OutputError, match=r"sure.tif: is missing, although its map exists"):
         run(scene, tmp_path / "map.tif", model, **wanted, resume=True)
     assert run(scene, tmp_path / "map.tif", model, **wanted, resume=True, overwrite=True).state == "made"
 
@@ -562,7 +564,7 @@ def test_a_map_or_what_belongs_to_it_is_done_only_if_its_checksum_holds(tmp_path
 def test_a_raster_of_another_map_beside_it_is_not_done(tmp_path, model, scene):
     run(scene, tmp_path / "map.tif", model, confidence=tmp_path / "sure.tif")
     run(scene, tmp_path / "other.tif", model, confidence=tmp_path / "sure.tif", tile=128, overwrite=True)
-    with pytest.raises(OutputError, match=r"sure.tif: is whole, but was made from something else"):
+    with pytest.raises(OutputError, match=r"sure.tif: is complete, but was made from another scene"):
         run(scene, tmp_path / "map.tif", model, confidence=tmp_path / "sure.tif", resume=True)
 
 
@@ -592,7 +594,7 @@ def test_a_folder_of_parts_that_this_program_did_not_make_is_refused(tmp_path, m
     folder.mkdir()
     (folder / "0-0-150x170.class.tif").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match="is no folder of unfinished work"):
+        with pytest.raises(OutputError, match="is not a folder of unfinished work"):
             run(scene, tmp_path / "map.tif", model, overwrite=overwrite)
     assert names(folder) == ["0-0-150x170.class.tif"]
 
@@ -640,7 +642,7 @@ def test_a_map_stays_when_what_is_wanted_beside_it_fails(tmp_path, model, scene,
         patch.setattr("co2s_cli.jobs.vectorize.run", broken)
         for again in (False, True):
             with pytest.raises(
-                OutputError, match=r"map.tif: the map is whole and stays, .* failed: no room for it"
+                OutputError, match=r"map.tif: the map is complete and stays, .* failed: no room for it"
             ) as caught:
                 run(scene, tmp_path / "map.tif", model, **beside, resume=again)
             assert "--resume" in caught.value.hint
@@ -664,7 +666,7 @@ def test_of_several_scenes_those_whose_polygons_fail_late_keep_their_maps(tmp_pa
         patch.setattr("co2s_cli.jobs.vectorize.run", broken)
         result = run([scene, other], folders["maps"], model, **chosen)
     with pytest.raises(
-        PartialError, match=r"(?s)scene.tif: the map is whole and stays.*raise --min-area; the same comm"
+        PartialError, match=r"(?s)scene.tif: the map is complete and stays.*raise --min-area; the same comm"
     ):
         result.check()
     assert {"scene.tif", "other.tif"} <= set(names(folders["maps"]))

@@ -360,7 +360,7 @@ def test_an_image_that_validates_as_a_whole_trains_nobody(tmp_path, model, scene
     content = yaml.safe_load(result.data.read_text())
     assert [entry["image"] for entry in content["labeled"]] == ["../large.tif", "../large.tif"]
     assert result.scenes[0].summary.precision is not None
-    assert f"{scene}: all of it validates" in caplog.text
+    assert f"{scene}: all of it is validation data" in caplog.text
     assert f"{large}: all of it" not in caplog.text
     dataset(result.data)
 
@@ -436,7 +436,7 @@ def test_the_next_round_scales_as_the_model_saw_the_scenes(tmp_path, model, scen
 def test_nothing_sure_is_told_and_nothing_to_train_on_is_written(tmp_path, model, scene, caplog):
     result = run(scene, tmp_path / "out", model, min_area=SIDE * SIDE + 1)
     assert (result.total.labelled, result.data, result.text()) == (0, None, "")
-    assert "not one pixel is sure enough" in caplog.text
+    assert "no pixel reaches its confidence threshold" in caplog.text
     assert "and no data.yaml" in caplog.text
     assert (tmp_path / "out" / "pseudo.json").exists()
 
@@ -444,7 +444,7 @@ def test_nothing_sure_is_told_and_nothing_to_train_on_is_written(tmp_path, model
 def test_nothing_sure_beside_human_labels_says_that_these_are_left(tmp_path, model, scene, caplog):
     path, _, _ = human_data(tmp_path, scene, (SIDE, SIDE))
     result = run(scene, tmp_path / "out", model, threshold=1, min_area=SIDE * SIDE + 1, keep_labels=path)
-    assert "data.yaml holds the human labels alone" in caplog.text
+    assert "data.yaml holds human labels only" in caplog.text
     assert [str(entry.labels)[-7:] for entry in read_data(result.data).labeled] == ["few.tif"]
 
 

@@ -12,18 +12,18 @@ from support.rasters import noise, write_raster
 from co2s_cli.config import load
 from co2s_cli.config.predict import PredictConfig
 from co2s_cli.errors import InputError, InUseError, OutputError, PartialError
-from co2s_cli.inference import mapping
+from co2s_cli.inference import map_setup, mapping
 from co2s_cli.inference.mapping import MapResult
-from co2s_cli.inference.memory import Seat
+from co2s_cli.inference.memory import MachineShare
 from co2s_cli.inference.store import Parts, folder_of, locked
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs import map_worker, predict
-from co2s_cli.jobs.map_worker import Assignment, MapWorker, WorkerFacts
+from co2s_cli.jobs.map_worker import MapWorker, WorkerFacts, WorkerSetup
 from co2s_cli.jobs.scene_tasks import MOST_LOST, SceneTasks
 
 pytestmark = pytest.mark.slow  # whole maps, a second each
 
-REAL_MEMORY = mapping.plan_memory
+REAL_MEMORY = map_setup.plan_memory
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def settings(tmp_path, model):
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch):
     monkeypatch.setattr(mapping, "BAND", 64)
-    monkeypatch.setattr(mapping, "plan_memory", lambda *a, **k: replace(REAL_MEMORY(*a, **k), panel=100))
+    monkeypatch.setattr(map_setup, "plan_memory", lambda *a, **k: replace(REAL_MEMORY(*a, **k), panel=100))
 
 
 def worker(settings, tmp_path):
-    made = MapWorker(Assignment(predict.context_of, settings, Seat(1, 2), tmp_path, 0))
+    made = MapWorker(WorkerSetup(predict.context_of, settings, MachineShare(1, 2), tmp_path, 0))
     assert isinstance(made.check(), WorkerFacts)
     return made
 
@@ -60,10 +60,10 @@ def answer(worker, task, tasks):
         return worker.make(task.target, task.lost > 0)
     if task.kind == "begin":
         return worker.begin(task.target)
-    scene = tasks.job(task)
+    scene = tasks.split_scene(task)
     if task.kind == "compute":
-        return worker.compute(scene.begun.job, task.units)
-    return worker.write(scene.begun.job, scene.pace, 1.0, scene.begun.resumed)
+        return worker.compute(scene.plan.job, task.units)
+    return worker.write(scene.plan.job, scene.pace, 1.0, scene.plan.resumed)
 
 
 def work(tasks, workers, lose=lambda task: False):
@@ -115,14 +115,14 @@ def test_a_map_that_was_made_by_a_worker_that_is_lost_is_done(tmp_path, settings
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_task_that_takes_three_workers_down_puts_its_scene_aside(tmp_path, settings, monkeypatch, workers):
+def test_a_task_that_takes_three_workers_down_gives_its_scene_up(tmp_path, settings, monkeypatch, workers):
     monkeypatch.chdir(tmp_path)
     tasks = tasks_of(settings, workers)
     done = work(tasks, [worker(settings, tmp_path)], lose=lambda task: task.kind in ("make", "compute"))
     assert done[-1].lost == MOST_LOST - 1
     (error,) = tasks.errors
     assert isinstance(error, PartialError)
-    assert "put aside, 3 worker processes" in error.message
+    assert "given up, 3 worker processes" in error.message
     assert tasks.failed[0].exit_code == 7
     with locked(settings.out):  # released
         pass
@@ -215,7 +215,7 @@ def test_what_a_worker_logs_is_news(tmp_path, settings, monkeypatch):
 
 
 def test_a_worker_without_the_folder_of_the_driver_says_so(tmp_path, settings):
-    told = MapWorker(Assignment(predict.context_of, settings, Seat(), tmp_path / "none", 0)).check()
+    told = MapWorker(WorkerSetup(predict.context_of, settings, MachineShare(), tmp_path / "none", 0)).check()
     assert isinstance(told, InputError)
     assert "is not on this machine" in told.message
 

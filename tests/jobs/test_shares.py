@@ -61,16 +61,16 @@ def test_the_scheduler_tells_the_share(text, environment, share):
 @pytest.mark.parametrize(
     ("text", "environment", "message"),
     [
-        ("auto", {}, "no array or indexed job"),
+        ("auto", {}, "not part of an array or an indexed job"),
         ("auto", {"JOB_COMPLETION_INDEX": "7"}, "does not tell how many"),
         ("auto", BATCH, "AWS_BATCH_JOB_ARRAY_SIZE is not set"),
-        ("auto/7", {**BATCH, "AWS_BATCH_JOB_ARRAY_SIZE": "5"}, "AWS_BATCH_JOB_ARRAY_SIZE says 5"),
+        ("auto/7", {**BATCH, "AWS_BATCH_JOB_ARRAY_SIZE": "5"}, "AWS_BATCH_JOB_ARRAY_SIZE is 5"),
         ("auto/4", {"JOB_COMPLETION_INDEX": "4"}, "4 shares have 0 to 3"),
         ("auto/4", {"SLURM_ARRAY_TASK_ID": "4"}, "4 shares have 0 to 3"),
         ("auto", {**ARRAY, "SLURM_ARRAY_TASK_ID": "9"}, "has gaps"),
         ("auto", {"SLURM_ARRAY_TASK_ID": "x"}, "SLURM_ARRAY_TASK_ID is 'x'"),
         ("auto", {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "not started by srun"),
-        ("auto/3", SRUN, "SLURM_NTASKS says 2"),
+        ("auto/3", SRUN, "SLURM_NTASKS is 2"),
     ],
 )
 def test_what_the_environment_does_not_tell_is_one_line(text, environment, message):

@@ -4,7 +4,7 @@ import os
 import signal
 from dataclasses import replace
 
-from co2s_cli.inference.mapping import Beside
+from co2s_cli.inference.map_setup import ExtraOutputs
 from co2s_cli.jobs import predict
 
 
@@ -15,4 +15,4 @@ def deadly_context(settings, progress):
         if os.path.basename(target.source).startswith("deadly"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return replace(predict.context_of(settings, progress), beside=Beside(check=check))
+    return replace(predict.context_of(settings, progress), extras=ExtraOutputs(check=check))

@@ -94,9 +94,9 @@ def lattice(scene, *, tile, overlap):
     return Lattice(plan, np.ones((len(plan.rows), len(plan.cols)), bool))
 
 
-def runner(scene, members, product, *, tile, overlap, lanes=1, threads=1, batch=1, may=None):
+def runner(scene, members, product, *, tile, overlap, lanes=1, threads=1, batch=1, may_be_valid=None):
     grid = lattice(scene, tile=tile, overlap=overlap)
-    grid = grid if may is None else Lattice(grid.plan, may)
+    grid = grid if may_be_valid is None else Lattice(grid.plan, may_be_valid)
     return Runner(grid, engine(members, product, batch=batch), scene.reader, lanes=lanes, threads=threads)
 
 

@@ -1,4 +1,4 @@
-"""What checks and measurements work with: a device, a folder, made-up scenes, model files."""
+"""Material of checks and measurements: a device, a folder, made-up scenes, model files."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from co2s_cli.models.manifest import Manifest, StudentSpec
 from co2s_cli.tiling import Window
 
 CLASS_COUNT = 6
-"""Classes of a freshly drawn model."""
+"""Number of classes of a model with random weights."""
 
 SPANS = {"uint8": 255.0, "uint16": 10_000.0}
-"""Value that means 1 in scenes of a sample type."""
+"""Sample type → sample value that is scaled to 1."""
 
 BANDS = ("red", "green", "blue", "nir")
 
 
 class SkippedError(Exception):
-    """A check that means nothing on this device."""
+    """The check does not apply to this device."""
 
 
 class NotMetError(Exception):
-    """What a check claims is not so; the message holds the value found and the value wanted."""
+    """The claim of a check does not hold; the message has the value found and the value wanted."""
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise `NotMetError` where the condition does not hold; unlike `assert` also under `python -O`."""
+    """Raise `NotMetError` if the condition is false; unlike `assert` also under `python -O`."""
     if not condition:
         raise NotMetError(message)
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where one check or measurement works, and how large its scenes are."""
+    """Device, folder and sizes of one check or measurement, with methods that make scenes, models and maps."""
 
     device: torch.device
     folder: Path
-    """For everything that is written."""
+    """Folder of all written files."""
     side: int = 1024
     """Rows and columns of scenes."""
     tile: int = 256
@@ -62,9 +62,9 @@ class Bench:
     crop: int = 128
     """Side of training crops."""
     batch: int = 2
-    """Labelled crops a step in training."""
+    """Labelled crops per training step."""
     networks: Literal["base", "tiny"] = "tiny"
-    """Size of freshly drawn transformers: ViT-B (ViT-S for the compact student), or what any machine runs."""
+    """Size of randomly initialised transformers: base is ViT-B (ViT-S for the compact student), tiny runs anywhere."""
 
     @property
     def on_cuda(self) -> bool:
@@ -72,17 +72,17 @@ class Bench:
         return self.device.type == "cuda"
 
     def sample(self, *, side: int | None = None, dtype: str = "uint8", bands: int = 3) -> sample.SampleResult:
-        """A made-up landscape with labels and data.yaml, in a folder of its own."""
+        """A made-up scene with labels and data.yaml, in a separate folder."""
         size = side or self.side
         folder = self.folder / f"land-{size}-{dtype}-{bands}"
         values = {"folder": folder, "size": size, "seed": 7, "dtype": dtype, "bands": bands, "overwrite": True}
         return sample.run(SampleConfig.model_validate(values))
 
     def repeated(self, *, dtype: str = "uint8", bands: int = 3) -> Path:
-        """A scene of `side` × `side` pixels that repeats a piece of made-up land: drawing all of it takes minutes."""
-        piece = self.sample(side=min(1024, self.side), dtype=dtype, bands=bands).scene
+        """A scene of `side` × `side` pixels that repeats a made-up one: generating all of it would take minutes."""
+        pattern = self.sample(side=min(1024, self.side), dtype=dtype, bands=bands).scene
         path = self.folder / f"scene-{self.side}-{dtype}-{bands}.tif"
-        with reading(str(piece)) as dataset:
+        with reading(str(pattern)) as dataset:
             pixels = dataset.read()
         across = np.tile(pixels, (1, 1, -(-self.side // pixels.shape[2])))[:, :, : self.side]
         with image(path, grid=square_grid(self.side), bands=BANDS[:bands], dtype=dtype, nodata=0, tags={}) as writer:
@@ -92,7 +92,7 @@ class Bench:
         return path
 
     def model(self, name: str, *, bands: int = 3, dtype: str = "uint8") -> Path:
-        """A model file with freshly drawn weights, by name: pair, compact or local."""
+        """A model file with random weights, by name: pair, compact or local."""
         path = self.folder / f"{name}-{bands}-{dtype}.safetensors"
         torch.manual_seed(0)
         students = _students(name, BANDS[:bands], self.networks)
@@ -100,7 +100,7 @@ class Bench:
         return path
 
     def predict(self, scene: Path, name: str, **changes: Any) -> MapResult:
-        """The map of a scene by the demonstration model on the bench's device, at `name`.tif in its folder."""
+        """Map a scene, by default with the demonstration model on the bench's device, to `name`.tif in its folder."""
         settings = {
             "scenes": [str(scene)],
             "out": self.folder / f"{name}.tif",
@@ -114,7 +114,7 @@ class Bench:
 
 
 def square_grid(side: int) -> Grid:
-    """Somewhere in UTM zone 31 north, half a metre a pixel."""
+    """A grid of `side` × `side` pixels of half a metre in UTM zone 31 north."""
     return north_up(side, side, epsg=32631, west=400_000, north=5_350_000, resolution=0.5)
 
 
@@ -135,7 +135,7 @@ _NETWORKS = {
     "base": ("vit_small_patch16_dinov3.lvd1689m", "ViT-B-16", "vit_base_patch16_dinov3_qkvb.lvd1689m"),
     "tiny": ("tiny-student", "tiny-clip", "tiny-dino"),
 }
-"""The compact student, and both students of the pair, by size."""
+"""Size → architecture of the compact student, and of the pair's CLIP and DINO students."""
 
 
 def _manifest(students: dict[str, StudentSpec], dtype: str, tile: int) -> Manifest:
@@ -162,7 +162,7 @@ def share_differing(first: Path, second: Path) -> float:
 
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Add a line of JSON that is on disk when this returns: what was told survives whatever comes."""
+    """Append a line of JSON and flush it to disk: the figure survives if the process is killed."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(content) + "\n")
         file.flush()

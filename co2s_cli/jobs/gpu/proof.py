@@ -1,4 +1,4 @@
-"""Run the checks and measurements one after the other, each a process with a time limit; tell of each as it ends."""
+"""Run all GPU checks and measurements, each in a process with a time limit; the report is updated after each."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ log = logging.getLogger(__name__)
 REPORT, FIGURES_FILE = "report.md", "figures.json"
 
 LIMIT_SECONDS = 24 * 60
-"""For everything together: half an hour with a GPU is enough."""
+"""Time limit of everything together: half an hour with a GPU is enough."""
 
 CHECK_SECONDS, FIGURE_SECONDS = 90, 300
-"""For one check, for one measurement."""
+"""Time limits of one check and of one measurement."""
 
 _SHORTEST = 20
-"""With fewer seconds left nothing is begun any more: it takes about ten to load the libraries."""
+"""With fewer seconds left nothing is started any more: loading the libraries alone takes about ten."""
 
 _SCRATCH = ".work-"
-"""How folders for scenes and maps begin, which are gone at the end."""
+"""Prefix of the temporary folders for scenes and maps."""
 
 State = Literal["passed", "failed", "skipped", "late", "cut", "not begun"]
 
@@ -57,17 +57,17 @@ class Outcome:
     name: str
     kind: Literal["check", "figure"]
     state: State
-    """late: it took longer than it may; cut: it was ended from outside."""
+    """late: it exceeded its time limit; cut: it was interrupted by a signal."""
     seconds: float = 0.0
     figures: dict[str, Any] = field(default_factory=dict)
-    """Values by the name of the figure; what was measured before an end that came too early is kept."""
+    """Values by the name of the figure; also those that were measured before an early end."""
     error: str = ""
-    """The last line that it said, where it did not pass."""
+    """Last line of its stderr if it did not pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProofResult:
-    """What was found out on a GPU; empty where there is none."""
+    """Outcomes of all checks and measurements; empty on a machine without a GPU."""
 
     folder: Path
     machine: dict[str, Any]
@@ -75,21 +75,21 @@ class ProofResult:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of what did not pass."""
+        """Names of the checks and measurements that did not pass."""
         return tuple(outcome.name for outcome in self.outcomes if outcome.state in ("failed", "late"))
 
     @property
     def report(self) -> Path:
-        """The report for people."""
+        """Path of the report in Markdown."""
         return self.folder / REPORT
 
     def text(self) -> str:
         """One line for the terminal."""
         if not self.outcomes:
             return "no CUDA device on this machine: nothing to check (not a failure)"
-        counts = {state: sum(one.state == state for one in self.outcomes) for state in get_args(State)}
-        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        return f"{self.report}: {said}"
+        counts = {state: sum(outcome.state == state for outcome in self.outcomes) for state in get_args(State)}
+        summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        return f"{self.report}: {summary}"
 
 
 def run(
@@ -104,32 +104,32 @@ def run(
     """Check and measure the package on a device; report, figures and trace are in `folder` from the first result on.
 
     Args:
-        folder: made if missing; what an earlier call left there is written over.
-        device: cuda, or cpu to see that checks and measurements themselves work.
-        small: scenes and networks that a CPU manages.
-        only: names of checks and measurements; all of them where none is given.
-        limit: seconds for everything together.
-        progress: told of each check.
+        folder: created if missing; files of an earlier call are overwritten.
+        device: cuda, or cpu to test the checks and measurements themselves.
+        small: use scenes and networks that a CPU can handle.
+        only: names of checks and measurements; all of them if empty.
+        limit: time limit of everything together in seconds.
+        progress: advanced after each check or measurement.
 
     Raises:
         OutputError: the folder cannot be written.
-        InterruptError: Ctrl-C or SIGTERM; what was found out until then is in the folder.
+        InterruptError: Ctrl-C or SIGTERM; the results so far are in the folder.
     """
     machine = machine_facts(device)
     if device == "cuda" and not torch.cuda.is_available():
         return ProofResult(folder, machine)
-    _make(folder)
+    _prepare_folder(folder)
     names = [(name, "check") for name in (*MAPS, *RUNS)] + [(name, "figure") for name in FIGURES]
-    wanted = [(name, kind) for name, kind in names if not only or name in only]
-    result, ends = ProofResult(folder, machine), time.monotonic() + limit
-    progress.start("checks", len(wanted), "check")
-    for name, kind in wanted:
+    selected = [(name, kind) for name, kind in names if not only or name in only]
+    result, end_time = ProofResult(folder, machine), time.monotonic() + limit
+    progress.start("checks", len(selected), "check")
+    for name, kind in selected:
         try:
-            outcome = _ended(folder, name, kind, device, small=small, seconds=ends - time.monotonic())
+            outcome = _run_one(folder, name, kind, device, small=small, seconds=end_time - time.monotonic())
         except KeyboardInterrupt as error:
-            outcome = Outcome(name, kind, "cut", figures=_told(folder, name))  # type: ignore[arg-type]
+            outcome = Outcome(name, kind, "cut", figures=_figures_so_far(folder, name))  # type: ignore[arg-type]
             _write(ProofResult(folder, machine, (*result.outcomes, outcome)))
-            raise InterruptError(f"interrupted in {name}; what was found out is in {folder / REPORT}") from error
+            raise InterruptError(f"interrupted in {name}; the results so far are in {folder / REPORT}") from error
         result = ProofResult(folder, machine, (*result.outcomes, outcome))
         _write(result)
         log.info("%s: %s in %.0f s %s", name, outcome.state, outcome.seconds, outcome.error)
@@ -139,7 +139,7 @@ def run(
 
 
 def machine_facts(device: str) -> dict[str, Any]:
-    """What figures depend on: the GPU, its driver, torch, the processor, the day."""
+    """Facts on which figures depend: GPU, driver, versions, cores, date."""
     facts: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "co2s": __version__,
@@ -163,7 +163,8 @@ def _driver() -> str | None:
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or None  # noqa: S603
 
 
-def _make(folder: Path) -> None:
+def _prepare_folder(folder: Path) -> None:
+    """Create the folder, and remove the files of an earlier call."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,35 +172,35 @@ def _make(folder: Path) -> None:
     check_writable(folder)
     for path in (folder / REPORT, folder / FIGURES_FILE, folder / TRACE, *folder.glob("*.jsonl")):
         path.unlink(missing_ok=True)
-    for left in folder.glob(f"{_SCRATCH}*"):  # of a call that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.glob(f"{_SCRATCH}*"):  # of a call that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write(result: ProofResult) -> None:
-    """Both files anew, each whole or not at all."""
+    """Replace report and figures file, each atomically."""
     outcomes = [asdict(outcome) for outcome in result.outcomes]
     content = json.dumps({"machine": result.machine, "outcomes": outcomes}, indent=1, default=str)
     write_text(result.folder / FIGURES_FILE, content)
     write_text(result.folder / REPORT, markdown(result.machine, outcomes))
 
 
-def _ended(folder: Path, name: str, kind: Any, device: str, *, small: bool, seconds: float) -> Outcome:
-    """One check or measurement in a process of its own, ended where it takes too long."""
+def _run_one(folder: Path, name: str, kind: Any, device: str, *, small: bool, seconds: float) -> Outcome:
+    """Run one check or measurement in a process, which is killed after its time limit or after `seconds`."""
     if seconds < _SHORTEST:
         return Outcome(name, kind, "not begun")
-    allowed, began = min(seconds, CHECK_SECONDS if kind == "check" else FIGURE_SECONDS), time.monotonic()
+    limit, started = min(seconds, CHECK_SECONDS if kind == "check" else FIGURE_SECONDS), time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch,
         _process(command_of(name, device, folder, scratch, small=small)) as process,
     ):
         try:
-            _, said = process.communicate(timeout=allowed)
+            _, stderr = process.communicate(timeout=limit)
             state: State = "passed" if process.returncode == 0 else "failed"
             state = "skipped" if process.returncode == SKIPPED else state
         except subprocess.TimeoutExpired:
-            state, said = "late", f"took more than {allowed:.0f} s"
-    error = "" if state == "passed" else (said.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-    return Outcome(name, kind, state, time.monotonic() - began, _told(folder, name), error)
+            state, stderr = "late", f"took more than {limit:.0f} s"
+    error = "" if state == "passed" else (stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    return Outcome(name, kind, state, time.monotonic() - started, _figures_so_far(folder, name), error)
 
 
 def command_of(name: str, device: str, folder: Path, scratch: str, *, small: bool) -> list[str]:
@@ -210,7 +211,7 @@ def command_of(name: str, device: str, folder: Path, scratch: str, *, small: boo
 
 @contextlib.contextmanager
 def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that leads a group of its own; whatever of the group still runs at the end is killed."""
+    """A process in a process group of its own; at the end all processes of the group are killed."""
     with subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
     ) as process:
@@ -221,8 +222,8 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _told(folder: Path, name: str) -> dict[str, Any]:
-    """The figures that a check or measurement has written down so far."""
+def _figures_so_far(folder: Path, name: str) -> dict[str, Any]:
+    """The figures that a check or measurement has written so far."""
     path = folder / f"{name}.jsonl"
     figures: dict[str, Any] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

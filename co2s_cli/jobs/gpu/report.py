@@ -1,4 +1,4 @@
-"""The report of what was found out on a GPU, as Markdown."""
+"""The Markdown report of GPU checks and measurements."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def markdown(machine: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> str:
-    """The machine, a line for each check, a table for each measurement."""
+    """The text of the report: the machine, a table with a row for each check, a list for each measurement."""
     facts = ", ".join(f"{name} {_shown(value)}" for name, value in machine.items() if value is not None)
-    checks = (_check_line(one) for one in outcomes if one["kind"] == "check")
-    parts = [line for one in outcomes if one["kind"] == "figure" for line in _figure_lines(one)]
+    checks = (_check_line(outcome) for outcome in outcomes if outcome["kind"] == "check")
+    figures = [line for outcome in outcomes if outcome["kind"] == "figure" for line in _figure_lines(outcome)]
     head = [
         "# GPU report",
         "",
@@ -21,18 +21,18 @@ def markdown(machine: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) 
         "| check | result | seconds | figures |",
         "|---|---|---:|---|",
     ]
-    return "\n".join([*head, *checks, "", "## Figures", "", *parts]) + "\n"
+    return "\n".join([*head, *checks, "", "## Figures", "", *figures]) + "\n"
 
 
 def _check_line(outcome: Mapping[str, Any]) -> str:
     """A row of the table of checks."""
     values = outcome["figures"].get(outcome["name"], {})
-    said = [*_pairs(values), *([outcome["error"]] if outcome["error"] else [])]
-    return f"| {outcome['name']} | {outcome['state']} | {outcome['seconds']:.0f} | {_cell('; '.join(said))} |"
+    texts = [*_pairs(values), *([outcome["error"]] if outcome["error"] else [])]
+    return f"| {outcome['name']} | {outcome['state']} | {outcome['seconds']:.0f} | {_cell('; '.join(texts))} |"
 
 
 def _figure_lines(outcome: Mapping[str, Any]) -> Iterable[str]:
-    """A heading, and a row for each figure of a measurement."""
+    """A heading, and a list item for each figure of a measurement."""
     error = f": {outcome['error']}" if outcome["error"] else ""
     yield f"### {outcome['name']} ({outcome['state']}, {outcome['seconds']:.0f} s{error})"
     yield ""
@@ -50,5 +50,5 @@ def _shown(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that does not end the cell of a table."""
+    """The text, escaped for a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Checks of `co2s train` and `co2s distill` on a device: runs of a few steps of very small networks."""
+"""Checks of `co2s train` and `co2s distill` on a device: runs of a few steps with very small networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from co2s_cli.config import train as train_config
 from co2s_cli.jobs import distill as distill_job
 from co2s_cli.jobs import train as train_job
 from co2s_cli.jobs.gpu.bench import Bench, SkippedError, require
-from co2s_cli.jobs.gpu.maps import SIGTERM_CODE, ended_when
+from co2s_cli.jobs.gpu.maps import SIGTERM_CODE, terminated_when
 from co2s_cli.jobs.gpu.stepping import Stepping
 from co2s_cli.models import weights
 from co2s_cli.training.names import STATE
@@ -30,13 +30,14 @@ from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.state import State
 
 STEPS = 4
+"""Steps of each run."""
 
-NEAR = 5e-2
-"""By how much the losses of two ways of the same step may differ, in parts: kernels round differently."""
+MAX_RELATIVE_DIFFERENCE = 5e-2
+"""Accepted relative difference of the losses of two ways to compute the same step: kernels round differently."""
 
 
 def train(bench: Bench, name: str, *extra: str, **flags: Any) -> RunResult:
-    """A run of `STEPS` steps of the tiny pair in the folder `name`; `extra` are settings as key=value."""
+    """Train the tiny pair for `STEPS` steps in the folder `name`; `extra` are settings as key=value."""
     values = {"data": str(bench.sample().data), "out": bench.folder / name, **_flags(bench), **flags}
     return train_job.run(train_config.settings_of(None, values, [*_settings(bench), *extra]))
 
@@ -47,7 +48,7 @@ def _flags(bench: Bench) -> dict[str, Any]:
 
 def _settings(bench: Bench) -> list[str]:
     values = {"crop": bench.crop, "batch": 2, "workers": 1, "log_every": 1, "val_every": STEPS, "precision": "fp32"}
-    # so slowly that small differences stay small
+    # a learning rate so low that small differences do not grow
     return [f"{name}={value}" for name, value in {**values, "lr": 1e-5, "warmup": 0}.items()]
 
 
@@ -57,36 +58,39 @@ def losses(run: RunResult) -> list[float]:
 
 
 def _require_near(first: list[float], second: list[float], what: str) -> float:
+    """Require nearly equal losses of two runs; returns their largest relative difference."""
     apart = max(abs(a - b) / max(abs(b), 1e-6) for a, b in zip(first, second, strict=True))
-    require(apart <= NEAR, f"{what}: losses differ by {apart:.1%}, {NEAR:.0%} is allowed")
+    require(
+        apart <= MAX_RELATIVE_DIFFERENCE,
+        f"{what}: losses differ by {apart:.1%}, {MAX_RELATIVE_DIFFERENCE:.0%} is allowed",
+    )
     return apart
 
 
 def precisions(bench: Bench) -> dict[str, Any]:
-    """Training in bf16 and fp16 has the losses of fp32, nearly; in fp16 the gradients are scaled on a GPU."""
+    """Losses in bf16 and fp16 are near those in fp32; on a GPU the gradients in fp16 are scaled."""
     full = losses(train(bench, "fp32"))
     runs = {name: train(bench, name, f"precision={name}") for name in ("bf16", "fp16")}
     apart = {name: _require_near(losses(run), full, name) for name, run in runs.items()}
     scaler = State.load(runs["fp16"].out).scaler
-    require(bool(scaler) == bench.on_cuda, f"the scaler's state of the run in fp16 is {scaler}")
+    require(bool(scaler) == bench.on_cuda, f"the state of the gradient scaler of the run in fp16 is {scaler}")
     return {"differing": apart, "scale": scaler.get("scale")}
 
 
 def resume(bench: Bench) -> dict[str, Any]:
-    """Two steps and two more are four steps: the weights are the same, bit for bit on a CPU."""
+    """Two steps, then two more after a resume, give the weights of four steps; on a CPU bit for bit."""
     whole = train(bench, "whole")
     half = train(bench, "half", stop_after=STEPS // 2)
-    values = train_config.resumed(half.out, {"resume": True, "out": half.out}, [])
-    again = train_job.run(values)
-    pairs = zip(weights.load(whole.model).parameters(), weights.load(again.model).parameters(), strict=True)
+    resumed = train_job.run(train_config.resumed(half.out, {"resume": True, "out": half.out}, []))
+    pairs = zip(weights.load(whole.model).parameters(), weights.load(resumed.model).parameters(), strict=True)
     apart = max(float((a - b).detach().abs().max()) for a, b in pairs)
-    limit = 1e-4 if bench.on_cuda else 0.0  # kernels that add in any order
+    limit = 1e-4 if bench.on_cuda else 0.0  # GPU kernels may add in any order
     require(apart <= limit, f"weights differ by {apart:.1e} after a resume, {limit:.0e} is allowed")
     return {"apart": apart}
 
 
 def checkpointing(bench: Bench) -> dict[str, Any]:
-    """`--checkpointing` has the same losses, with less memory on a GPU."""
+    """With `--checkpointing` the losses are nearly the same, and a GPU needs less memory."""
     runs, peaks = [], []
     for name, wanted in (("kept", False), ("recomputed", True)):
         if bench.on_cuda:
@@ -94,25 +98,28 @@ def checkpointing(bench: Bench) -> dict[str, Any]:
         runs.append(losses(train(bench, name, checkpointing=wanted)))
         peaks.append(torch.cuda.max_memory_allocated(bench.device) / 1e9 if bench.on_cuda else 0.0)
     apart = _require_near(runs[0], runs[1], "--checkpointing")
-    require(not bench.on_cuda or peaks[1] < peaks[0], f"{peaks[1]:.3f} GB with it, {peaks[0]:.3f} GB without")
+    require(
+        not bench.on_cuda or peaks[1] < peaks[0],
+        f"peak memory is {peaks[1]:.3f} GB with --checkpointing, {peaks[0]:.3f} GB without",
+    )
     return {"differing": apart, "peak_gb": peaks}
 
 
 def accumulation(bench: Bench) -> dict[str, Any]:
-    """With accumulated batches a run comes to its end, and other batches than without make its steps."""
+    """A run that accumulates two batches per step reaches its last step with finite losses."""
     run = train(bench, "accumulated", "accumulate=2")
     require(run.step == STEPS and all(map(math.isfinite, losses(run))), f"step {run.step}, losses {losses(run)}")
     return {"losses": losses(run)}
 
 
 def compiled(bench: Bench) -> dict[str, Any]:
-    """`--compile` has the same losses."""
-    quick, plain = train(bench, "compiled", compile=True), train(bench, "plain")
-    return {"differing": _require_near(losses(quick), losses(plain), "--compile")}
+    """With `--compile` the losses are nearly the same."""
+    compiled_run, plain = train(bench, "compiled", compile=True), train(bench, "plain")
+    return {"differing": _require_near(losses(compiled_run), losses(plain), "--compile")}
 
 
 def distill(bench: Bench) -> dict[str, Any]:
-    """A student learns from a foundation model and from a trained pair."""
+    """A student learns from a foundation model and a trained pair, with finite losses."""
     values = {
         "data": str(bench.sample().data),
         "out": bench.folder / "distilled",
@@ -125,17 +132,17 @@ def distill(bench: Bench) -> dict[str, Any]:
 
 
 def one_rank(bench: Bench) -> dict[str, Any]:
-    """DDP over NCCL (gloo on a CPU) with one process makes the step that a process alone makes."""
+    """A step by DDP over NCCL (gloo on a CPU) with one process has the loss of a step without DDP."""
     if bench.device.type == "mps":
         raise SkippedError("torch.distributed has no backend for MPS")
-    alone = Stepping.of(bench, batch=2)
-    expected = alone.step()
+    expected = Stepping.of(bench, batch=2).step()
     with _one_rank_group(bench):
-        ranked = Stepping.of(bench, batch=2, wrapped=_ddp)
-        summed = Runtime(bench.device, 0, 2).summed(torch.ones(3, device=bench.device))  # as with two processes
-        apart = abs(ranked.step() - expected)
+        by_ddp = Stepping.of(bench, batch=2, wrapped=_ddp)
+        # a runtime of two processes, since one of a single process does not sum
+        summed = Runtime(bench.device, 0, 2).summed(torch.ones(3, device=bench.device))
+        apart = abs(by_ddp.step() - expected)
     require(summed.tolist() == [1.0] * 3, f"a sum over one process is {summed.tolist()}, ones are wanted")
-    require(apart < 1e-4, f"the loss differs by {apart:.1e} from that of a process alone")
+    require(apart < 1e-4, f"the loss differs by {apart:.1e} from that without DDP, less than 1e-4 is wanted")
     return {"apart": apart}
 
 
@@ -154,17 +161,17 @@ def _one_rank_group(bench: Bench) -> Iterator[None]:
 
 
 def sigterm(bench: Bench) -> dict[str, Any]:
-    """SIGTERM ends a run with code 143, and `--resume` goes on from its last whole state."""
+    """SIGTERM ends a run with exit code 143, and `--resume` continues it from its last complete state."""
     data, out = bench.sample().data, bench.folder / "ended"
     settings = [part for text in [*_settings(bench), "val_every=1"] for part in ("--set", text)]
     start = ["train", str(data), "--preset", "tiny", "--steps", "200", "--device", str(bench.device), *settings]
-    code = ended_when(_co2s(out, *start), (out / STATE).exists)
-    require(code == SIGTERM_CODE, f"the process ended with {code}, {SIGTERM_CODE} is wanted")
-    done = State.load(out).step
+    code = terminated_when(_co2s(out, *start), (out / STATE).exists)
+    require(code == SIGTERM_CODE, f"exit code {code}, {SIGTERM_CODE} is wanted")
+    step_before = State.load(out).step
     subprocess.run(_co2s(out, "train", "--resume", "--stop-after", "1"), check=True, capture_output=True)  # noqa: S603
-    now = State.load(out).step
-    require(now == done + 1, f"after one more step the state is that of step {now}, {done + 1} is wanted")
-    return {"step": done, "signal": signal.SIGTERM.name}
+    step_after = State.load(out).step
+    require(step_after == step_before + 1, f"one step after {step_before} the state is that of step {step_after}")
+    return {"step": step_before, "signal": signal.SIGTERM.name}
 
 
 def _co2s(out: Path, *arguments: str) -> list[str]:
@@ -181,4 +188,4 @@ CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "train SIGTERM": sigterm,
     "train compiled": compiled,
 }
-"""By name, in the order in which they are made."""
+"""All checks by name, in the order in which they run."""

@@ -1,4 +1,4 @@
-"""Where the time of a map goes: host seconds by stage, kernels by name, how busy the GPU is."""
+"""Profile of a map: host seconds by stage, seconds by kernel, utilisation of the GPU."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ STAGES: dict[str, tuple[Any, str]] = {
     "encode": (Parts, "write"),
     "write": (mapping, "write_rasters"),
 }
-"""Functions by their stage. On a GPU `model` is the time to launch its kernels and to wait for room."""
+"""Stage → owner and name of the timed function. On a GPU `model` is the time to launch kernels and wait for memory."""
 
 _TOP = 12
-"""Kernels that a summary names."""
+"""Number of kernels in a summary, those that take longest."""
 
 
 @contextmanager
 def host_stages() -> Iterator[dict[str, float]]:
-    """Seconds of each stage, all threads together, of what runs in the block; filled in at its end."""
+    """Seconds by stage, summed over all threads, of what runs in the block; the dictionary is filled at its end."""
     total: dict[str, float] = defaultdict(float)
-    adding = threading.Lock()
+    total_lock = threading.Lock()
 
     def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 return function(*arguments, **named)
             finally:
-                with adding:
-                    total[stage] += time.perf_counter() - began
+                with total_lock:
+                    total[stage] += time.perf_counter() - started
 
         return call
 
@@ -71,7 +71,7 @@ def host_stages() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def kernel_trace(path: Path) -> Iterator[dict[str, float]]:
-    """A trace of what runs in the block, written to `path`; seconds of the longest kernels, filled in at its end."""
+    """Seconds of the longest kernels in the block, filled at its end; a trace of the block is written to `path`."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -89,7 +89,7 @@ def kernel_trace(path: Path) -> Iterator[dict[str, float]]:
 
 @contextmanager
 def utilisation() -> Iterator[Callable[[], float | None]]:
-    """How busy the first GPU was during the block, 0 to 1, by nvidia-smi; None where there is none."""
+    """Mean utilisation of the first GPU during the block, 0 to 1, by nvidia-smi, for after its end; None without it."""
     program = shutil.which("nvidia-smi")
     if program is None:
         yield lambda: None
@@ -105,5 +105,6 @@ def utilisation() -> Iterator[Callable[[], float | None]]:
 
 
 def _mean(text: str) -> float | None:
+    """Mean of the percentages in the lines of `text`, as a fraction; None if there are none."""
     shares = [float(line) / 100 for line in text.splitlines() if line.strip().isdigit()]
     return mean(shares) if shares else None

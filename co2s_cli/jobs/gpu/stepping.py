@@ -1,4 +1,4 @@
-"""Single training steps of freshly drawn networks over a batch of noise, for checks and measurements."""
+"""Single training steps of networks with random weights on a batch of noise, for checks and measurements."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from co2s_cli.training.step import StudentStep, run_students, total_loss
 
 @dataclass(frozen=True, slots=True)
 class Stepping:
-    """A pair in training, and a batch on its device."""
+    """The networks, the optimizer and the batch of repeated training steps."""
 
     pair: Ensemble
     students: dict[str, StudentStep]
     called: dict[str, nn.Module]
-    """The students' steps, wrapped by DDP where that is wanted."""
+    """The students' steps, each wrapped by the function given to `of`, such as DDP."""
     optimizer: torch.optim.Optimizer
     batch: Batch
     device: torch.device
@@ -38,7 +38,7 @@ class Stepping:
         batch: int,
         wrapped: Callable[[nn.Module], nn.Module] = lambda module: module,
     ) -> Stepping:
-        """Co2S over `batch` labelled and as many unlabelled crops, the same in every call."""
+        """Steps of Co2S on `batch` labelled and `batch` unlabelled crops; all calls have the same weights."""
         pair = weights.load(bench.model("pair"), bench.device).train()
         threshold = torch.full((CLASS_COUNT,), 0.95, device=bench.device)
         method = METHODS["co2s"](MethodRules(threshold=threshold, steps=100))
@@ -51,7 +51,7 @@ class Stepping:
         return cls(pair, students, called, torch.optim.AdamW(groups), noise(bench, batch), bench.device)
 
     def step(self) -> float:
-        """Make a step; its loss, for which the device is waited for."""
+        """Make one step and wait for the device; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for _, terms in run_students(self.students, self.batch, 50, called=self.called):
@@ -65,7 +65,7 @@ class Stepping:
 
 
 def noise(bench: Bench, count: int) -> Batch:
-    """A batch of noise with a CutMix box in each strong view; its content changes no cost."""
+    """A batch of noise with a CutMix box in each strong view; the cost of a step does not depend on the content."""
     side, generator = bench.crop, torch.Generator().manual_seed(1)
     images = torch.rand(count, 3, side, side, generator=generator).to(bench.device)
     labels = torch.randint(0, CLASS_COUNT, (count, side, side), generator=generator).to(bench.device)

@@ -1,4 +1,4 @@
-"""One check or measurement as a process: `python -m co2s_cli.jobs.gpu.task NAME DEVICE FOLDER [small] SCRATCH`."""
+"""Main program of one check or measurement: `python -m co2s_cli.jobs.gpu.task NAME DEVICE FOLDER [small] SCRATCH`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from co2s_cli.jobs.gpu.maps import CHECKS as MAPS
 from co2s_cli.jobs.gpu.runs import CHECKS as RUNS
 
 SKIPPED = 5
-"""Exit code of a check that means nothing on the device."""
+"""Exit code of a check that does not apply to the device."""
 
 TRACE = "trace.json"
 
 
 def bench_of(name: str, device: str, scratch: Path, *, small: bool) -> Bench:
-    """Where a check or measurement works: made-up land of 1,024² for checks, of 20,000² for measurements."""
+    """The bench of a check (made-up scenes of 1,024² pixels) or of a measurement (20,000² pixels)."""
     if small:
         return Bench(torch.device(device), scratch, side=128, tile=64, crop=64)
     if name in FIGURES:
@@ -32,25 +32,25 @@ def bench_of(name: str, device: str, scratch: Path, *, small: bool) -> Bench:
 
 
 def perform(name: str, bench: Bench, folder: Path) -> None:
-    """Make a check or a measurement; its figures are lines of `NAME.jsonl` in `folder` as soon as they are known."""
+    """Run a check or a measurement; each figure is added to `NAME.jsonl` in `folder` as soon as it is known."""
 
-    def tell(figure: str, values: dict[str, Any]) -> None:
+    def record(figure: str, values: dict[str, Any]) -> None:
         append_line(folder / f"{name}.jsonl", {figure: values})
 
     checks = MAPS | RUNS
     if name in checks:
-        tell(name, checks[name](bench))
+        record(name, checks[name](bench))
     else:
-        FIGURES[name](bench, tell)
+        FIGURES[name](bench, record)
     if (bench.folder / TRACE).exists():
         shutil.copyfile(bench.folder / TRACE, folder / TRACE)
 
 
 def main(arguments: list[str]) -> int:
-    """Perform what the command line names; the exit code."""
+    """Run the check or measurement that the command line names; returns the exit code."""
     name, device, folder, *size, scratch = arguments
     log.setup(-1)
-    warnings.simplefilter("ignore")  # of libraries: the last line on stderr is to be what went wrong
+    warnings.simplefilter("ignore")  # warnings of libraries: the last line on stderr must be the error
     try:
         perform(name, bench_of(name, device, Path(scratch), small=bool(size)), Path(folder))
     except (SkippedError, NotMetError) as error:

@@ -75,7 +75,7 @@ def test_what_does_not_fit_into_the_whole_time_is_not_begun(tmp_path, said):
 
 
 def test_an_interrupted_run_keeps_what_is_done(tmp_path, said, monkeypatch):
-    real = proof._ended
+    real = proof._run_one
 
     def interrupted(folder, name, *arguments, **named):
         if name == "staging":
@@ -83,7 +83,7 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path, said, monkeypatch):
             raise KeyboardInterrupt
         return real(folder, name, *arguments, **named)
 
-    monkeypatch.setattr(proof, "_ended", interrupted)
+    monkeypatch.setattr(proof, "_run_one", interrupted)
     with pytest.raises(InterruptError):
         proof.run(tmp_path, device="cpu", only=["predict fp32", "staging", "MPS"])
     told = outcomes(tmp_path)
