@@ -110,7 +110,7 @@ class ModelRunConfig(Settings):
 class MapConfig(ModelRunConfig):
     """A model over every scene."""
 
-    by_address = frozenset({"model", "aoi"})
+    remote_inputs = frozenset({"model", "aoi"})
 
     _lists: tuple[str, ...] = PrivateAttr(())
 

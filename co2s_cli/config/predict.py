@@ -22,7 +22,7 @@ def _is_folder(path: Path) -> bool:
 class PredictConfig(MapConfig):
     """A map for every scene."""
 
-    to_addresses = frozenset({"out", "confidence", "probabilities", "disagreement", "vector", "preview"})
+    remote_outputs = frozenset({"out", "confidence", "probabilities", "disagreement", "vector", "preview"})
 
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
     """Map to write, a file or s3://, gs://, az://; a folder where there are several scenes."""
