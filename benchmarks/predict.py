@@ -128,7 +128,7 @@ class Clock(Silent):
 
 def end_to_end(context: MapContext, settings: PredictConfig) -> tuple[float, float]:
     """Seconds from the first read to the closed files; the model is loaded already."""
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
+    (target,) = targets_of(settings.scenes, settings.out, settings.extra_outputs())
     clock = Clock()
     make_map(replace(context, progress=clock), target)
     return clock.read()
@@ -153,7 +153,7 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
         device=arguments.device, precision=arguments.precision,
     )  # fmt: skip
     context = context_of(settings)
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
+    (target,) = targets_of(settings.scenes, settings.out, settings.extra_outputs())
     prepared = prepare(context, target)
     engine, _ = settle(context, prepared, None)
     lanes = cores(1) if engine.device.type == "cpu" else 1

@@ -43,7 +43,7 @@ KeyPath = tuple[str | int, ...]
 
 
 def complaints(kind: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> dict[KeyPath, str]:
-    """One phrase for each invalid value in `values`, by its key path; the empty path stands for the settings as a whole.
+    """One phrase for each invalid value in `values`, by its key path; the empty path stands for all settings together.
 
     An error about the type or length of a value is dropped if there are errors about values inside it.
     """

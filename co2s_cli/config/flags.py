@@ -48,7 +48,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional argument of the command line, as metadata of a field; with `repeats` it takes any number of values."""
+    """A positional argument of the command line, as metadata of a field; with `repeats` it takes several values."""
 
     metavar: str
     repeats: bool = False

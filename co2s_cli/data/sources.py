@@ -115,9 +115,9 @@ def with_bands(config: DataConfig) -> DataConfig:
                 f"{', '.join(others)} in {image.path}",
                 hint="name the bands that all of them have with bands: in data.yaml",
             )
-    misfit = config.misfit(names)
-    if misfit is not None:
-        raise InputError(f"{misfit} ({', '.join(names)})")
+    conflict = config.band_conflict(names)
+    if conflict is not None:
+        raise InputError(f"{conflict} ({', '.join(names)})")
     return config.model_copy(update={"bands": names})
 
 

@@ -162,7 +162,7 @@ def check_scale(settings: RunConfig, data: Dataset) -> None:
 def _folder(settings: RunConfig) -> Path:
     if settings.out is not None:
         return settings.out
-    return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.lesson}"
+    return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.method_name}"
 
 
 def _check_folder(out: Path, settings: RunConfig) -> None:
@@ -290,7 +290,8 @@ def _tell_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Ru
     precision = pick_precision(settings.precision, runtime.device)
     log.info(
         "%s on %s in %s: %d steps of %d crops of %d pixels%s",
-        settings.lesson, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, anew,
+        settings.method_name, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop,
+        anew,
     )  # fmt: skip
 
 
@@ -347,7 +348,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
 
 def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngine, result: RunResult) -> None:
     facts = {
-        "method": settings.lesson,
+        "method": settings.method_name,
         "preset": settings.preset,
         "seed": settings.seed,
         "step": result.step,

@@ -78,7 +78,7 @@ def _settled(bench: Bench, scene: Path, model: Path) -> tuple[PreparedScene, Inf
     settings = PredictConfig.model_validate({**values, "device": str(bench.device), "precision": "bf16"})
     manifest = weights.read_manifest(model)
     context = MapContext.of(settings, ModelFile(model, manifest), product_of(settings, manifest))
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
+    (target,) = targets_of(settings.scenes, settings.out, settings.extra_outputs())
     prepared = prepare(context, target)
     return prepared, settle(context, prepared, None)[0]
 
