@@ -18,7 +18,7 @@ class InitConfig(Settings):
     labels: Annotated[Path, Flag(panel="Labels")]
     """Polygons with their class in an attribute, in any vector format and CRS."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
-    """Attribute of --labels that holds the class. Default: class, else the only attribute that can."""
+    """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap. refuse: list them and write nothing; last: the last one in the file
     wins."""

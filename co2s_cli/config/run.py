@@ -52,7 +52,7 @@ class RunConfig(Settings):
     labels: Annotated[Path | None, Flag(panel="Labels")] = None
     """Labelled polygons for the scene DATA; a data.yaml is written into the run folder, as co2s init does."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
-    """Attribute of --labels that holds the class. Default: class, else the only attribute that can."""
+    """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
@@ -199,8 +199,8 @@ class RunConfig(Settings):
     0.02."""
 
     split_by: Annotated[Literal["chip", "tile"], Flag(panel="Input")] = "chip"
-    """If a share of a folder of chips validates: draw single chips, or whole tiles, all chips that were cut from one
-    image, so that no tile both trains and validates."""
+    """If a share of a folder of chips validates: draw single chips, or whole tiles (all chips cut from one image), so
+    that no tile both trains and validates."""
     balance: Literal["none", "sqrt", "uniform"] = "none"
     """How often each class is at the centre of a labelled crop. none: crops are placed without regard to classes; sqrt:
     in proportion to the square root of its labelled pixels; uniform: all classes equally often."""
