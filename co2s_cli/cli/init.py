@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @command(app, "init", InitConfig, example="co2s init scene.tif --labels polygons.gpkg --attribute class")
 def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Write a data.yaml for training on each SCENE and labelled polygons; count the labels and warn where they are few."""
+    """Write a data.yaml to train on each SCENE and labelled polygons; count the labels, and warn where they are few."""
     settings = load(InitConfig, config, flags)
     from co2s_cli.jobs import init as job  # after parsing: --help must not wait for rasterio
 

@@ -277,7 +277,7 @@ def _counted(config: DataConfig, sources: list[Source]) -> tuple[list[int], list
         counts += np.bincount(ids[ids != IGNORE], minlength=len(counts))
     crop, seed = (RunConfig.model_fields[name].default for name in ("crop", "seed"))
     roles: Roles = roles_of(config, sources, crop, seed, None)
-    return counts.tolist(), roles.taught, roles.judged
+    return counts.tolist(), roles.train_blocks, roles.val_blocks
 
 
 def _check_overlaps(polygons: _Polygons, sources: Sequence[Source], settings: InitConfig) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
-from co2s_cli.data.rounds import Human
+from co2s_cli.data.rounds import HumanLabels
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import tell_left_out
@@ -76,7 +76,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     settings.check_classes(manifest.class_map.names)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
-    human = Human.read(settings.keep_labels, manifest)
+    human = HumanLabels.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     tell_left_out(settings.scenes)
     kinds = [plane.name for plane in product.planes if plane.name != CLASS]
@@ -142,7 +142,7 @@ def _candidates(
     return tuple(made), failed
 
 
-def _check_data(settings: PseudoLabelConfig, human: Human, targets: Sequence[Target]) -> None:
+def _check_data(settings: PseudoLabelConfig, human: HumanLabels, targets: Sequence[Target]) -> None:
     """Refuse how the model is to see the scenes where the data.yaml of the next round cannot say it."""
     if human.config is not None:
         wanted = len(human.config.bands)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from co2s_cli import __version__
 from co2s_cli.config.data import ScalingEntry
 from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
-from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
+from co2s_cli.data.rounds import HumanLabels, PseudoLabelled, next_round, text_of
 from co2s_cli.files import appearing
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import Labels, open_labels
@@ -72,7 +72,7 @@ class LabellingRound:
     model: Path
     manifest: Manifest
     agree: AgreeRule
-    human: Human
+    human: HumanLabels
     folder: RoundFolder
     progress: Progress
     alone: bool
@@ -204,7 +204,7 @@ class LabellingRound:
         if not scenes:
             return None
         made = [
-            Labelled(
+            PseudoLabelled(
                 image=scene.source,
                 labels=scene.outputs[LABELS],
                 weights=scene.outputs[WEIGHTS],
