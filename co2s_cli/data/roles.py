@@ -224,7 +224,7 @@ def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
     windows: dict[str, list[Window]] = {}
     for area in areas:
         windows.setdefault(resolved(area.scene.source), []).append(area.window)
-    return [source.keeping_out(windows.get(resolved(source.scene.source), ())) for source in sources]
+    return [source.with_more_holdout(windows.get(resolved(source.scene.source), ())) for source in sources]
 
 
 def _drawable_places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
