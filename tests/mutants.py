@@ -822,8 +822,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pages/doubt.py",
-        "mean[2 * known.sum(axis=2) < side * side] = -np.inf",
-        "mean[known.sum(axis=2) < 0] = -np.inf",
+        "mean[2 * has_value.sum(axis=2) < side * side] = -np.inf",
+        "mean[has_value.sum(axis=2) < 0] = -np.inf",
         "pages/test_doubt.py",
         "places without data are called unsure",
     ),

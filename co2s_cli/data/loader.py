@@ -123,7 +123,7 @@ def item_at(count: int, position: int, *, seed: int, stream: int) -> int:
 @functools.lru_cache(maxsize=8)
 def _epoch_order(count: int, epoch: int, seed: int, stream: int) -> NDArray[np.int64]:
     """Order of the items in one epoch; the first item differs from the last one of the epoch before."""
-    # not [seed, stream, epoch]: NumPy ignores zeros at the end of a seed, so it would equal the seed of a crop in slot 0
+    # not [seed, stream, epoch]: NumPy ignores zeros at the end of a seed, so this would be the seed of a crop in slot 0
     order = np.random.default_rng([seed, ORDER + stream, epoch]).permutation(count)
     if epoch and count > 2:
         previous = np.random.default_rng([seed, ORDER + stream, epoch - 1]).permutation(count)[-1]

@@ -1,8 +1,7 @@
 """Strong views: parameters are drawn for each view on the CPU, pixels are computed in batches on any device.
 
-Images are float tensors (n, bands, h, w) in [0, 1]. Ranges and probabilities are the published ones; pixels change as by the
-torchvision functions adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue, rgb_to_grayscale and
-gaussian_blur.
+Images are float tensors (n, bands, h, w) in [0, 1]. Ranges and probabilities are the published ones. Colours change as
+by torchvision's adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue, rgb_to_grayscale and gaussian_blur.
 """
 
 from __future__ import annotations
