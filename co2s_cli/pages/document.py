@@ -42,7 +42,7 @@ def facts_list(facts: Mapping[str, object]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """An HTML table. Cells are HTML, either content or whole `<td …>` elements; the first column has the row headers."""
+    """An HTML table. Cells are HTML: content or whole `<td …>` elements; the first column has the row headers."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(f'<tr><th scope="row">{first}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in rows)
     return _TABLE.format(caption=escaped(caption), top=top, body=body)
