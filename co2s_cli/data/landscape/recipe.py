@@ -1,4 +1,4 @@
-"""The data.yaml of a sample: what to train on, and what each line means."""
+"""The commented data.yaml of a synthetic scene."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from co2s_cli.data.landscape.palette import BANDS
 from co2s_cli.tiling import Window
 
 SCALING = {"uint8": (0, 255), "uint16": (0, 4500)}
-"""Digital numbers that become 0 and 1: 45 % reflectance is as bright as a landscape gets, but for a few cars."""
+"""Digital numbers that are scaled to 0 and 1, by sample type; 45 % reflectance is the brightest but for a few cars."""
 
 _TEXT = """\
 # A made-up landscape by `co2s sample`, seed {seed}; paths are relative to this file.
@@ -32,7 +32,7 @@ _TEXT = """\
 
 
 def data_yaml(settings: SampleConfig, classes: ClassMap, val: list[Window]) -> str:
-    """The text of the file; `val` are the windows for validation."""
+    """The text of the data.yaml; `val` are the windows for validation."""
     bands = BANDS[: settings.bands]
     low, high = SCALING[settings.dtype]
     windows = [[window.row, window.col, window.height, window.width] for window in val]
