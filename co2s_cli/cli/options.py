@@ -63,7 +63,7 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
             return function(**arguments)
 
         signature = inspect.signature(function, eval_str=True)
-        own = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
+        further = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
         verbosity = [_keyword(label, annotation, 0) for label, annotation in (("verbose", Verbose), ("quiet", Quiet))]
         entries = all_on_command_line(kind) if kind else ()
         run.alone = {  # type: ignore[attr-defined]
@@ -73,7 +73,11 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
             for spelling in entry.spelled(field)
         }
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*generated, *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own), *verbosity]
+            parameters=[
+                *generated,
+                *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in further),
+                *verbosity,
+            ]
         )
         app.command(name, cls=_Command, epilog=f"Example: {example}" if example else None)(run)
         return function

@@ -125,11 +125,12 @@ classes:
 
 # Images with labels. `values:` says what a value of the attribute means: {{pond: water, unknown: none}}
 {labeled}
-# What is learnt from without labels; add more scenes of the same sensor here.
+# Images to learn from without labels; add more scenes of the same sensor here.
 {unlabeled}
-# Share of the labels that validates, drawn as whole polygons; or files: [{{image: …, labels: …}}]
+# Share of the labels held back for validation, drawn as whole polygons; or files: [{{image: …, labels: …}}]
 {val}
-# What the model sees, by the names in the file{known}. Delete what it shall not see; images that it maps need these.
+# Bands that the model sees, by their names in the file{known}. Delete those that it does not need.
+# Scenes that it maps must have all bands of this list.
 {bands}"""
 
 

@@ -122,7 +122,7 @@ def training_blocks(sources: Sequence[Source], classes: ClassMap, crop: int, *, 
     return [
         replace(block, source=first + block.source)
         for block in _labeled_blocks(sources, classes, crop)
-        if not any(within(block.near, out) for out in sources[block.source].holdout)
+        if not any(within(block.near, holdout) for holdout in sources[block.source].holdout)
     ]
 
 

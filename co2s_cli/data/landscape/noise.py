@@ -51,7 +51,7 @@ def _mixed(value: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A smooth random field over the plane, mean 0, standard deviation 1: cubic B-splines over hashed lattice values."""
+    """A smooth random field over the plane, mean 0, standard deviation 1: cubic B-splines of hashed lattice values."""
 
     seed: int
     spacing: float

@@ -19,13 +19,13 @@ _TEXT = """\
 # A made-up landscape by `co2s sample`, seed {seed}; paths are relative to this file.
 # The position of a class in this list is its id in the label rasters; 255 is "not labelled".
 {classes}
-# Pixels that a person labelled, here a few percent. Polygons say the same: `labels: few.gpkg` with
-# `attribute: class` (the name of the class) can stand in place of the raster.
+# The labels to train with, a few percent of the pixels. few.gpkg holds the same labels as polygons: `labels: few.gpkg`
+# with `attribute: class` (the name of the class) can replace the raster.
 {labeled}
-# Scenes without labels; their crops keep out of the val windows of the same image.
+# Scenes to learn from without labels; their crops never touch the val windows of the same image.
 {unlabeled}
-# Windows [row, column, height, width] in pixels of the image, and the labels in them. Neither the few labels nor any
-# crop that is trained on touches them.
+# Labels for validation: windows [row, column, height, width] in pixels of the image. No training label or training
+# crop touches them.
 {val}
 # Names of the bands in the order of the file, the digital numbers that become 0 and 1 in each, metres per pixel.
 {sensor}"""
