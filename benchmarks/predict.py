@@ -129,7 +129,7 @@ class Clock(Silent):
 
 def end_to_end(context: MapContext, settings: PredictConfig) -> tuple[float, float]:
     """Seconds from the first read to the closed files; the model is loaded already."""
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
+    (target,) = targets_of(settings.scenes, settings.out, settings.extra_outputs())
     clock = Clock()
     make_map(replace(context, progress=clock), target)
     return clock.read()

@@ -352,8 +352,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "data/protocol.py",
-        "if max(coding) in found",
-        "if max(coding) not in found",
+        "if max(coding) in codes",
+        "if max(coding) not in codes",
         PROTOCOL,
         "labels of Potsdam coded from 0 are read as coded from 1",
     ),
@@ -403,8 +403,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "data/loader.py",
-        "return crops, [places[partner] for partner in partners]",
-        "return crops, [places[slot] for slot in slots]",
+        "return crops, [crop_of_slot[partner] for partner in partners]",
+        "return crops, [crop_of_slot[slot] for slot in slots]",
         "data/test_streams.py",
         "CutMix pastes the same image",
     ),
@@ -829,8 +829,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pages/doubt.py",
-        "mean[2 * known.sum(axis=2) < side * side] = -np.inf",
-        "mean[known.sum(axis=2) < 0] = -np.inf",
+        "mean[2 * has_value.sum(axis=2) < side * side] = -np.inf",
+        "mean[has_value.sum(axis=2) < 0] = -np.inf",
         "pages/test_doubt.py",
         "places without data are called unsure",
     ),
@@ -892,7 +892,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "data/splits.py",
-        "parts[tile not in chosen].append(item)",
+        "parts[tile not in drawn].append(item)",
         "parts[item not in items[:count]].append(item)",
         PROTOCOL,
         "chips of one tile train and validate",

@@ -48,8 +48,8 @@ def command_lines(page: Path) -> list[list[str]]:
 def test_the_page_and_the_schema_are_current():
     hint = "python -m co2s_cli.config.reference docs"
     assert (DOCS / "data.schema.json").read_text() == reference.schema_text(), hint
-    for name, made in reference.MADE.items():
-        assert (DOCS / name).read_text().partition(reference.MARK)[2].strip() == made().strip(), hint
+    for name, generate in reference.GENERATED.items():
+        assert (DOCS / name).read_text().partition(reference.MARK)[2].strip() == generate().strip(), hint
 
 
 @pytest.mark.parametrize("kind", [DataConfig, LabeledEntry, UnlabeledEntry, ScalingEntry])

@@ -1,4 +1,4 @@
-"""The `co2s` command: one file per command, gathered here. Imports nothing heavy, so that `--help` is quick."""
+"""The `co2s` application and its global options; each command is a file. No heavy imports, so that `--help` is fast."""
 
 from typing import Annotated
 
@@ -17,8 +17,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"co2s {__version__}")
         raise typer.Exit
 
@@ -27,16 +27,16 @@ def _version(wanted: bool) -> None:
 def main(
     verbose: options.Verbose = 0,
     quiet: options.Quiet = 0,
-    version: Annotated[  # noqa: ARG001 - its callback has answered before this function runs
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    version: Annotated[  # noqa: ARG001 - handled by its callback before this function runs
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Land-cover maps from large satellite and aerial imagery and very few labels."""
+    """Land-cover maps from large satellite and aerial imagery and few labels."""
     log.setup(verbose - quiet)
 
 
 from co2s_cli.cli import (  # noqa: E402
-    distill,  # noqa: F401 - each registers its command on `app`
+    distill,  # noqa: F401 - importing a command's file registers it on `app`
     doctor,  # noqa: F401
     evaluate,  # noqa: F401
     export,  # noqa: F401

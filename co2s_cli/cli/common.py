@@ -1,4 +1,4 @@
-"""What all commands share: the one place where errors become exit codes, and how results are printed."""
+"""Shared by all commands: errors are turned into messages and exit codes, results are printed."""
 
 import contextlib
 import dataclasses
@@ -13,26 +13,26 @@ from typer.core import TyperGroup
 from co2s_cli.errors import Co2sError, ConfigError, InputError, InterruptError, printable, shortened, shown
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
-"""Every wrong use of the command line; Typer exports only this kind of it."""
+"""Base class of all errors in the use of the command line, which Typer does not export itself."""
 
 
 class Co2sGroup(TyperGroup):
     """The command group: runs the command and maps each `Co2sError` to its exit code."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
-        """Read what stands before the command's name."""
-        with _told():
+        """Parse the options before the command's name."""
+        with _errors_as_exit_codes():
             return super().make_context(*arguments, **more)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error that a user can mend becomes one line, a hint and its exit code."""
-        with _told():
+        """Run the command; its errors are reported as by `_errors_as_exit_codes`."""
+        with _errors_as_exit_codes():
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Errors that a user can mend become one line, a hint and an exit code."""
+def _errors_as_exit_codes() -> Iterator[None]:
+    """Report errors that a user can mend as one line and a hint on stderr, and exit with their code."""
     try:
         yield
     except Co2sError as error:
@@ -42,37 +42,37 @@ def _told() -> Iterator[None]:
         report(InterruptError("interrupted"))
         raise typer.Exit(InterruptError.exit_code) from error
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # any command's first look at a path says this
+        if error.errno != errno.ENAMETOOLONG:  # raised wherever a path is accessed first: translated here for all
             raise
         report(InputError(f"{shown(error.filename)}: is too long for the name of a file"))
         raise typer.Exit(InputError.exit_code) from error
     except _UsageError as error:
         if "NoArgs" in type(error).__name__:  # a bare `co2s` shows its help
             raise
-        report(_misused(error))
+        report(_usage_error(error))
         raise typer.Exit(ConfigError.exit_code) from error
 
 
-def _misused(error: Any) -> ConfigError:
-    """Typer's error of usage as ours."""
+def _usage_error(error: Any) -> ConfigError:
+    """A `ConfigError` with the message of Typer's usage error."""
     command = error.ctx.command_path if error.ctx else "co2s"
     return ConfigError(error.format_message().rstrip("."), hint=f"{command} --help")
 
 
 def report(error: Co2sError) -> None:
-    """One line that says what is wrong, one that says what to do."""
-    from rich.console import Console  # only where something went wrong
+    """Print the error on stderr: one line with its message, and one with its hint if it has one."""
+    from rich.console import Console  # slow to import: only for errors
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True)
-    with contextlib.suppress(OSError):  # nobody reads: the exit code says it
+    with contextlib.suppress(OSError):  # stderr may be closed; the exit code still tells of the error
         console.print(Text("error: ", style="bold red").append(shortened(printable(error.message)), style="not bold"))
         if error.hint:
             console.print(Text("hint: ", style="bold").append(shortened(printable(error.hint)), style="not bold"))
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Rows of cells as aligned lines."""
+    """Rows of cells as lines with aligned columns."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -93,7 +93,7 @@ def echo_result(result: Any, *, as_json: bool, text: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it; numbers that are not finite become null."""
+    """`value` as types that JSON can hold; numbers that are not finite become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -101,5 +101,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     if isinstance(value, float):
-        return value if value - value == 0 else None
+        return value if value - value == 0 else None  # NaN and infinities differ from 0 here
     return value if isinstance(value, str | int | bool | None) else str(value)

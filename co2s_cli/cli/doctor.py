@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @command(app, "doctor", DoctorConfig, example="co2s doctor")
 def doctor(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Say what this machine has of what co2s wants, how fast it is, and what to do about what is missing."""
+    """Check what co2s needs on this machine, measure its speed, and say how to get what is missing."""
     settings = load(DoctorConfig, config, flags)
     if settings.gpu:
         _check_gpu(settings, as_json=as_json)
@@ -36,7 +36,7 @@ def doctor(flags: dict[str, Any], config: Config = None, as_json: Json = False) 
 
 
 def _check_gpu(settings: DoctorConfig, *, as_json: bool) -> None:
-    """Check and measure on a GPU; what is found out is in the folder from the first result on."""
+    """Check and measure on a GPU; results are written to the folder one by one, as they come."""
     from co2s_cli.jobs.gpu import proof  # loads torch
 
     result = proof.run(settings.gpu_out, progress=watcher())
@@ -46,7 +46,7 @@ def _check_gpu(settings: DoctorConfig, *, as_json: bool) -> None:
 
 
 def described(result: DoctorResult) -> str:
-    """The findings as lines for people."""
+    """The findings as text for people."""
     return printable("\n".join(table(row for finding in result.findings for row in _rows(finding))))
 
 

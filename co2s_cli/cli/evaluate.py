@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @command(app, "evaluate", EvaluateConfig, example="co2s evaluate map.tif truth.gpkg --attribute class --out report")
 def evaluate(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Say how right MAP is by TRUTH, or a model by the labels of a data.yaml.
+    """Score MAP against TRUTH, or a model against the labels of a data.yaml.
 
-    `co2s evaluate MAP TRUTH` counts block by block, in the same memory at any size. `co2s evaluate --model M data.yaml`
-    maps the labelled areas first, as predict would. `co2s evaluate MAP POINTS --areas` corrects the areas of the map by
-    a stratified random sample. Classes are matched by name where both sides have names.
+    `co2s evaluate MAP TRUTH` works block by block, in constant memory. `co2s evaluate --model MODEL data.yaml` first
+    maps the labelled areas, as co2s predict would. `co2s evaluate MAP POINTS --areas` estimates areas from a stratified
+    random sample. Classes are matched by name if both sides have names.
     """
     settings = load(EvaluateConfig, config, flags)
     if settings.areas:
@@ -40,8 +40,8 @@ def evaluate(flags: dict[str, Any], config: Config = None, as_json: Json = False
 
 
 def described(result: EvaluateResult) -> str:
-    """The result as lines for people."""
-    from co2s_cli.scoring.report import class_rows, percent, summary  # numpy and more: only where there is a result
+    """The result as text for people."""
+    from co2s_cli.scoring.report import class_rows, percent, summary  # slow to import (numpy): only for a result
 
     students = [(f"mean IoU of {name} alone", percent(value)) for name, value in result.students.items()]
     lines = [f"{result.source} by {result.truth}, protocol {result.verdict.protocol}"]
@@ -50,7 +50,7 @@ def described(result: EvaluateResult) -> str:
 
 
 def described_areas(result: AreasResult) -> str:
-    """The estimates of a sample as lines for people."""
+    """The estimated areas and accuracies as text for people."""
     from co2s_cli.scoring.area_verdict import area_rows, summary_rows
 
     lines = [f"{result.source} by {result.sample}, 95 % intervals"]

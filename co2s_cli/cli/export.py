@@ -11,7 +11,7 @@ from co2s_cli.config.export import ExportConfig
 
 @command(app, "export", ExportConfig, example="co2s export model.safetensors --onnx model.onnx")
 def export(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Write a model as one ONNX file, for QGIS (Deepness) and every other program that runs ONNX."""
+    """Export a model to an ONNX file, for QGIS (Deepness) and other programs that run ONNX."""
     settings = load(ExportConfig, config, flags)
     from co2s_cli.jobs import early
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command(app, "fetch", FetchConfig, example="co2s fetch default")
 def fetch(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Bring pretrained weights into the caches of timm and open_clip, for machines that will be offline."""
+    """Download pretrained weights into the caches of timm and open_clip, for machines that will be offline."""
     settings = load(FetchConfig, config, flags)
     from co2s_cli.jobs import fetch as job  # after parsing: --help must not wait for the hub's client
 

@@ -16,12 +16,12 @@ from co2s_cli.config.import_ import ImportConfig
     example="co2s import best_clip.pth best_dinov3.pth --dataset loveda --out loveda.safetensors",
 )
 def import_(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Turn the published Co2S checkpoints into one model file."""
+    """Convert the published Co2S checkpoints to one model file."""
     settings = load(ImportConfig, config, flags)
     from co2s_cli.jobs import early
 
     early.check_import(settings)
-    from co2s_cli.jobs import import_ as job  # torch loads in seconds: after all that can be refused without it
+    from co2s_cli.jobs import import_ as job  # importing torch takes seconds: after all checks without it
 
     result = job.run(settings)
     echo_result(result, as_json=as_json, text=str(result.out))

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @command(app, "info", InfoConfig, example="co2s info scene.tif --model model.safetensors")
 def info(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Say what a scene or a model is, whether they fit, and why not."""
+    """Describe a scene or a model; with --model, check whether the scene fits the model."""
     settings = load(InfoConfig, config, flags)
-    from co2s_cli.jobs import info as job  # rasterio loads slowly: after the settings are known to be good
+    from co2s_cli.jobs import info as job  # rasterio is slow to import: after the settings are checked
 
     result = job.run(settings)
     echo_result(result, as_json=as_json, text=described(result))
@@ -32,7 +32,7 @@ def info(flags: dict[str, Any], config: Config = None, as_json: Json = False) ->
 
 
 def described(result: InfoResult) -> str:
-    """The result as lines for people."""
+    """The result as text for people."""
     lines = [f"{result.source}: {result.kind}"]
     if result.scene is not None:
         lines += table(_of_scene(result.scene))

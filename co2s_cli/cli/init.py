@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @command(app, "init", InitConfig, example="co2s init scene.tif --labels polygons.gpkg --attribute class")
 def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Write the data.yaml that trains on each SCENE and a few polygons, and say what they hold and what is thin."""
+    """Write a data.yaml to train on each SCENE and labelled polygons; count the labels, and warn where they are few."""
     settings = load(InitConfig, config, flags)
     from co2s_cli.jobs import init as job  # after parsing: --help must not wait for rasterio
 
@@ -28,7 +28,7 @@ def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) ->
 
 
 def described(result: InitResult) -> str:
-    """The result as lines for people; the file that was written is the last one."""
+    """The result as text for people; the last line is the path of the file that was written."""
     lines = [_of_scene(scene) for scene in result.scenes]
     lines += ["", *table(_rows(result)), ""]
     lines += [f"note: {remark}" for remark in result.remarks]

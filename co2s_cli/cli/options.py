@@ -1,4 +1,4 @@
-"""The signature of a command from the class of its settings: each field that carries a `Flag` becomes an option."""
+"""Build a command's options from its settings class: each field with a `Flag` or `Argument` becomes a parameter."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from co2s_cli.config.flags import Argument, Flag, all_on_command_line
 from co2s_cli.config.units import show_bytes
 
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; twice for debugging.")
+    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="More messages; -vv for debugging.")
 ]
 Quiet = Annotated[
     int,
-    typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less: no progress, then no warnings."),
+    typer.Option("--quiet", "-q", count=True, show_default=False, help="Fewer messages: no progress; -qq no warnings."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Log = Annotated[
     Literal["text", "json"],
     typer.Option(
         "--log",
-        help="json: every 30 seconds a line with host, scene, done, Mpx/s and seconds left on stderr, and no bar.",
+        help="Progress on stderr. text: a bar; json: every 30 seconds a line with host, scene, done, Mpx/s and seconds "
+        "left.",
     ),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; flags win over it.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; options override it.")]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 _A_SIZE = 10**6
-"""Numbers from here on are bytes, in every setting that has a flag."""
+"""Integer defaults from here on are shown as bytes; it holds for every setting with a flag."""
 
 _METAVARS = {int: "<int>", float: "<float>", Path: "<path>"}
-"""As Typer writes them for the options that it parses."""
+"""Names of value types in `--help`, as Typer writes them."""
 
 
 def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, example: str = "") -> Callable[[C], C]:
-    """Register a function as command `name`.
+    """Decorator that registers a function as command `name` of `app`.
 
-    The function takes `flags`, the settings of `kind` that the user gave, by name of their field. Its other parameters
-    are options of its own. Every command takes `-v` and `-q` after its name too. `example` is one line for its help.
+    The function's parameter `flags` gets the settings of `kind` that the user gave, by field name. Its other parameters
+    are further options. `-v` and `-q` are accepted after the command's name, too. `example` is a line in its help.
     """
     generated = _parameters(kind) if kind else []
     names = [parameter.name for parameter in generated]
@@ -62,8 +63,8 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
             return function(**arguments)
 
         signature = inspect.signature(function, eval_str=True)
-        others = [part for part in signature.parameters.values() if part.name != "flags"]
-        loudness = [_keyword(label, annotation, 0) for label, annotation in (("verbose", Verbose), ("quiet", Quiet))]
+        further = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
+        verbosity = [_keyword(label, annotation, 0) for label, annotation in (("verbose", Verbose), ("quiet", Quiet))]
         entries = all_on_command_line(kind) if kind else ()
         run.alone = {  # type: ignore[attr-defined]
             spelling: (entry.alone, str(entry.metavar).strip("[]"))
@@ -72,7 +73,11 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
             for spelling in entry.spelled(field)
         }
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*generated, *(part.replace(kind=part.KEYWORD_ONLY) for part in others), *loudness]
+            parameters=[
+                *generated,
+                *(parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in further),
+                *verbosity,
+            ]
         )
         app.command(name, cls=_Command, epilog=f"Example: {example}" if example else None)(run)
         return function
@@ -81,26 +86,26 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
 
 
 class _Command(TyperCommand):
-    """A command with flags that may stand alone or before one of a few words."""
+    """A command with options whose value is optional, such as `--resume` and `--resume auto`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give flags that stand alone their value, so that they do not take the argument behind them for it."""
+        """Parse the arguments; an option without its value gets one, so that it does not take the next argument."""
         return super().parse_args(ctx, list(_with_values(args, self.alone)))
 
     @property
     def alone(self) -> dict[str, tuple[str, str]]:
-        """The value of each such flag where it stands alone, and the word that it takes."""
+        """By spelling of such an option: its value if none follows, and the only word that may follow as its value."""
         return getattr(self.callback, "alone", {})
 
 
 def _with_values(args: list[str], alone: Mapping[str, tuple[str, str]]) -> Iterator[str]:
-    """Arguments in which each of the flags `alone` carries its value: `--flag=value`."""
-    rest = iter(range(len(args)))
-    for at in rest:
-        value, word = alone.get(args[at], ("", ""))
-        if value and args[at + 1 : at + 2] == [word]:
-            value = args[next(rest)]
-        yield f"{args[at]}={value}" if value else args[at]
+    """The arguments, with each option in `alone` rewritten to `--option=value`."""
+    positions = iter(range(len(args)))
+    for position in positions:
+        value, word = alone.get(args[position], ("", ""))
+        if value and args[position + 1 : position + 2] == [word]:
+            value = args[next(positions)]
+        yield f"{args[position]}={value}" if value else args[position]
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -108,73 +113,75 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _parameters(kind: type[Settings]) -> list[inspect.Parameter]:
-    """A parameter for each field that the command line can set; None (or no item) where the user says nothing."""
+    """A parameter for each field that the command line can set, by default None: the user did not give it."""
     return [_keyword(name, _annotation(kind, name, entry), None) for name, entry in all_on_command_line(kind)]
 
 
 def _annotation(kind: type[Settings], name: str, entry: Flag | Argument) -> Any:
-    """The type that Typer parses, with its option. Numbers and choices stay text: the settings check them."""
+    """The parameter's annotation for Typer. Numbers and choices are parsed as text: the settings check them."""
     field = kind.model_fields[name]
-    plain = _plain(field.annotation)
+    single_type = _single_type(field.annotation)
     if isinstance(entry, Argument):
-        taken: Any = list[str] if entry.repeats else str
+        parsed_type: Any = list[str] if entry.repeats else str
         return Annotated[
-            taken | None, typer.Argument(metavar=entry.metavar, help=field.description, show_default=False)
+            parsed_type | None, typer.Argument(metavar=entry.metavar, help=field.description, show_default=False)
         ]
     choices = _choices(field.annotation)
-    taken = plain if plain in (bool, Path) else str
-    metavar = entry.metavar or (f"[{'|'.join(choices)}]" if choices else _METAVARS.get(plain, "<str>"))
+    parsed_type = single_type if single_type in (bool, Path) else str
+    metavar = entry.metavar or (f"[{'|'.join(choices)}]" if choices else _METAVARS.get(single_type, "<str>"))
     option = typer.Option(
         *entry.spelled(name),
         help=_help(kind, name),
         show_default=False,
         rich_help_panel=entry.panel,
-        metavar=None if plain is bool else metavar,
+        metavar=None if single_type is bool else metavar,
         path_type=str if entry.slash else None,
         autocompletion=_completion(choices) if choices else None,
     )
-    return Annotated[(list[taken] if entry.repeats else taken) | None, option]
+    return Annotated[(list[parsed_type] if entry.repeats else parsed_type) | None, option]
 
 
 def _help(kind: type[Settings], name: str) -> str:
-    """A field's docstring and, where it has one that says something, its default."""
+    """A field's docstring, and its default unless that is None, False or empty."""
     field = kind.model_fields[name]
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     text = field.description or ""
-    return text if default is None or default in ((), [], {}, False, "") else f"{text} (default: {_shown(default)})"
+    return text if default is None or default in ((), [], {}, False, "") else f"{text} (default: {_as_typed(default)})"
 
 
-def _shown(default: Any) -> str:
-    """A default as a user would type it: bytes as a size, a flag that is on as a word."""
+def _as_typed(default: Any) -> str:
+    """A default as a user would type it: a number of bytes as a size, True as "on"."""
     if default is True:
         return "on"
     return show_bytes(default) if isinstance(default, int) and default >= _A_SIZE else str(default)
 
 
-def _forms(annotation: Any) -> Iterator[Any]:
-    """The types in an annotation of a field, without None and metadata."""
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """The types in a field's annotation, without None and metadata."""
     if get_origin(annotation) is Annotated:
-        yield from _forms(get_args(annotation)[0])
+        yield from _types_in(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, UnionType):
         for part in get_args(annotation):
-            yield from _forms(part)
+            yield from _types_in(part)
     elif annotation is not NoneType:
         yield annotation
 
 
-def _plain(annotation: Any) -> Any:
-    """The one type of a field, or None where it has several."""
-    forms = list(_forms(annotation))
-    return forms[0] if len(forms) == 1 else None
+def _single_type(annotation: Any) -> Any:
+    """The only type of a field, or None if it has several."""
+    types = list(_types_in(annotation))
+    return types[0] if len(types) == 1 else None
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The words that a field takes, where it takes nothing else."""
-    plain = _plain(annotation)
-    return [str(word) for word in get_args(plain)] if get_origin(plain) is Literal else []
+    """The words that a field accepts; empty if it accepts other values, too."""
+    single_type = _single_type(annotation)
+    return [str(word) for word in get_args(single_type)] if get_origin(single_type) is Literal else []
 
 
 def _completion(choices: list[str]) -> Callable[[str], list[str]]:
+    """A function for shell completion: the choices that start with what was typed."""
+
     def matching(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
 

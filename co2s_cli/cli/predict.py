@@ -15,14 +15,14 @@ from co2s_cli.config.predict import PredictConfig
 def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False, log: Log = "text") -> None:
     """Label every pixel of each SCENE and write a Cloud-Optimized GeoTIFF with colours and class names.
 
-    `co2s predict SCENE MAP` is short for `--out MAP` where MAP is not there yet.
+    `co2s predict SCENE MAP` is short for `co2s predict SCENE --out MAP`, if MAP does not exist yet.
     """
     settings = load(PredictConfig, config, _with_map(flags))
     from co2s_cli.jobs import early, scenes
 
     settings = scenes.list_scenes(settings)
     early.check_predict(settings)
-    from co2s_cli.jobs import predict as job  # torch loads in seconds: after all that can be refused without it
+    from co2s_cli.jobs import predict as job  # importing torch takes seconds: after all checks without it
 
     result = job.run(settings, progress=watcher(log))
     echo_result(result, as_json=as_json, text=result.text())
@@ -30,7 +30,7 @@ def predict(flags: dict[str, Any], config: Config = None, as_json: Json = False,
 
 
 def _with_map(flags: dict[str, Any]) -> dict[str, Any]:
-    """A scene and its map, where two names come without --out and the second one is no file yet."""
+    """The flags with `out` set to the second of two names, if --out is not given and no such file exists."""
     scenes = flags.get("scenes", [])
     if "out" not in flags and len(scenes) == 2 and not Path(scenes[1]).exists() and Path(scenes[1]).suffix:
         return {**flags, "scenes": scenes[:1], "out": Path(scenes[1])}

@@ -14,16 +14,16 @@ from co2s_cli.config.pseudo_label import PseudoLabelConfig
     app, "pseudo-label", PseudoLabelConfig, example="co2s pseudo-label scene.tif --model best.safetensors --out round2"
 )
 def pseudo_label(flags: dict[str, Any], config: Config = None, as_json: Json = False, log: Log = "text") -> None:
-    """Turn what a model is sure of into labels, and write the data.yaml of the next round of training.
+    """Turn a model's confident predictions into labels, and write the data.yaml of the next round of training.
 
-    The model runs once: the same command with another threshold and --overwrite only cuts again what it has said.
+    The model runs only once: with another threshold and --overwrite, the same command reuses its predictions.
     """
     settings = load(PseudoLabelConfig, config, flags)
     from co2s_cli.jobs import early, scenes
 
     settings = scenes.list_scenes(settings)
     early.check_pseudo_label(settings)
-    from co2s_cli.jobs import pseudo_label as job  # torch loads in seconds: after all that can be refused without it
+    from co2s_cli.jobs import pseudo_label as job  # importing torch takes seconds: after all checks without it
 
     result = job.run(settings, progress=watcher(log))
     echo_result(result, as_json=as_json, text=result.text())

@@ -12,7 +12,7 @@ from co2s_cli.config.report import ReportConfig
 
 @command(app, "report", ReportConfig, example="co2s report map.tif --image scene.tif --out report.html")
 def report(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Show a map over its image, or a training run, as one HTML file to look at anywhere."""
+    """Write an HTML page that shows a map over its image, or a training run; it opens in any browser, offline."""
     settings = load(ReportConfig, config, flags)
     from co2s_cli.jobs import report as job  # after parsing: --help must not wait for rasterio
 

@@ -1,4 +1,4 @@
-"""What the commands share that train: how a run is started and told of."""
+"""Shared by the commands that train: the option --set, and output by one process only."""
 
 import contextlib
 import os
@@ -12,17 +12,18 @@ from co2s_cli.cli.common import echo_result
 from co2s_cli.errors import Co2sError
 
 Extra = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as --config takes them.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the --config file; may be repeated."),
 ]
 
 
 @contextlib.contextmanager
-def in_one_voice() -> Iterator[None]:
-    """Under torchrun, an error that ends several processes is told by one of them; to be entered before torch loads."""
+def report_once() -> Iterator[None]:
+    """Under torchrun, let only one process report an error that ends several. Enter it before torch is imported."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    if log.verbosity() <= 0:  # else torch's C++ part warns, once for each process, of parameters that might be unused
+    if log.verbosity() <= 0:  # silences torch's C++ warning, in each process, of parameters that might be unused
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         yield
@@ -35,6 +36,6 @@ def in_one_voice() -> Iterator[None]:
 
 
 def echo_run(result: Any, *, as_json: bool) -> None:
-    """The result of a run; under torchrun each process comes by here, and one of them speaks."""
+    """Print the result of a run; under torchrun only rank 0 does."""
     if os.environ.get("RANK", "0") == "0":
         echo_result(result, as_json=as_json, text=str(result.model))

@@ -12,7 +12,7 @@ from co2s_cli.config.sample import SampleConfig
 
 @command(app, "sample", SampleConfig, example="co2s sample land --size 2048 --seed 7")
 def sample(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Make a believable landscape with exact labels, a few percent of them to train with, and the data.yaml for it."""
+    """Make a synthetic scene with exact labels, a few percent of them for training, and its data.yaml."""
     settings = load(SampleConfig, config, flags)
     from co2s_cli.jobs import sample as job  # after parsing: --help must not wait for rasterio
 

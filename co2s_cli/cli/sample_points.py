@@ -14,7 +14,7 @@ from co2s_cli.config.sample_points import SamplePointsConfig
     app, "sample-points", SamplePointsConfig, example="co2s sample-points map.tif --per-class 50 --out points.gpkg"
 )
 def sample_points(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Draw random points in every class of MAP, to be labelled by eye, for `co2s evaluate MAP POINTS --areas`."""
+    """Draw random points in every class of MAP, to label by eye and use in `co2s evaluate MAP POINTS --areas`."""
     settings = load(SamplePointsConfig, config, flags)
     from co2s_cli.jobs import sample_points as job  # after parsing: --help must not wait for rasterio
 

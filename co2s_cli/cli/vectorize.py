@@ -12,10 +12,10 @@ from co2s_cli.config.vectorize import VectorizeConfig
 
 @command(app, "vectorize", VectorizeConfig, example="co2s vectorize map.tif --out map.gpkg --min-area 20px")
 def vectorize(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Make polygons of the class raster RASTER that fit together: no gap, no overlap, at any size."""
+    """Turn the class raster RASTER, of any size, into polygons without gaps and overlaps."""
     settings = load(VectorizeConfig, config, flags)
     from co2s_cli.jobs import vectorize as job  # after parsing: --help must not wait for GDAL
 
     result = job.run(settings, progress=watcher())
-    if str(settings.out) != "-":  # standard output is the features' then
+    if str(settings.out) != "-":  # "-" writes the features to stdout
         echo_result(result, as_json=as_json, text=str(result.out))

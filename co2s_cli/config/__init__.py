@@ -1,4 +1,4 @@
-"""Settings of the commands: defaults < YAML file < flags, checked once."""
+"""Settings of the commands: defaults, overridden by a YAML file, overridden by flags; validated when they are read."""
 
 from co2s_cli.config.base import Settings, given, load
 

@@ -14,20 +14,20 @@ from co2s_cli.errors import ConfigError
 
 
 class Settings(BaseModel):
-    """Frozen settings of one command; a field's docstring is its help text, its default the flag's default."""
+    """Base class: frozen settings of one command. A field's docstring is its help text, its default the flag's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-    to_addresses: ClassVar[frozenset[str]] = frozenset()
-    """Fields of outputs that may lie in object storage."""
-    by_address: ClassVar[frozenset[str]] = frozenset()
-    """Fields of inputs that each process fetches for itself, where they lie at an address."""
+    remote_outputs: ClassVar[frozenset[str]] = frozenset()
+    """Names of the path fields whose output may go to object storage; all other outputs must be local paths."""
+    remote_inputs: ClassVar[frozenset[str]] = frozenset()
+    """Names of the path fields whose value may stay an address: `load` does not download it, each process does."""
 
     _config: Path | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _other_outputs_are_files(self) -> Self:
-        for name in type(self).model_fields.keys() - self.to_addresses:
+        for name in type(self).model_fields.keys() - self.remote_outputs:
             entry, value = on_command_line(type(self), name), getattr(self, name)
             if isinstance(entry, Flag) and entry.panel == "Output" and isinstance(value, Path) and address_of(value):
                 raise ValueError(f"{entry.spelled(name)[0]} {address_of(value)}: wants a path of this machine")
@@ -35,7 +35,7 @@ class Settings(BaseModel):
 
     @property
     def config_file(self) -> Path | None:
-        """The YAML file that some of the settings are from."""
+        """The YAML file that was read for these settings, or None."""
         return self._config
 
 
@@ -43,42 +43,49 @@ S = TypeVar("S", bound=Settings)
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """The flags that the user set: a flag that is None (or an empty list) was left alone."""
+    """The flags that the user gave: those that are neither None nor an empty list."""
     return {name: value for name, value in flags.items() if value is not None and value != []}
 
 
 def load(kind: type[S], config: Path | None, flags: Mapping[str, Any]) -> S:
-    """Settings of `kind` from its defaults, then the YAML file, then the flags.
+    """Settings of class `kind`: its defaults, overridden by the YAML file, overridden by the flags.
 
-    Files that lie at an address are fetched, and the settings name their copies.
+    Input files given as addresses (URLs, buckets) are downloaded; the settings then hold the paths of the local copies.
     """
     settings = checked(kind, {**(read_yaml(config) if config else {}), **flags}, config=config, typed=flags)
-    values = {name: getattr(settings, name) for name in kind.model_fields.keys() - kind.by_address - kind.to_addresses}
-    named = {name: value for name, value in values.items() if isinstance(value, Path) and address_of(value)}
-    return settings.model_copy(update={name: local_copy(path) for name, path in named.items()}) if named else settings
+    local_fields = kind.model_fields.keys() - kind.remote_inputs - kind.remote_outputs
+    values = {name: getattr(settings, name) for name in local_fields}
+    remote = {name: value for name, value in values.items() if isinstance(value, Path) and address_of(value)}
+    return settings.model_copy(update={name: local_copy(path) for name, path in remote.items()}) if remote else settings
 
 
 def checked(kind: type[S], values: Mapping[str, Any], *, config: Path | None = None, typed: Collection[str] = ()) -> S:
-    """Settings of `kind` from `values`, of which those named in `typed` were flags and others may be from `config`.
+    """Validated settings of class `kind`.
+
+    Args:
+        kind: the class of the settings.
+        values: raw values by field name.
+        config: the YAML file that some values may come from; the error names it if a bad value does.
+        typed: names of the fields that were given as flags.
 
     Raises:
-        ConfigError: with every bad key.
+        ConfigError: names every bad key.
     """
     try:
         settings = kind(**values)
     except ValidationError as error:
         problems = complaints(kind, values, error)
-        keys = {str(place[0]) if place else "" for place in problems}
-        origin = f"{config}: " if config and not keys <= {*typed, ""} else ""
-        told = all(on_command_line(kind, key) for key in keys)
-        hint = "--help tells the settings and their ranges" if told else None
+        bad_keys = {str(key_path[0]) if key_path else "" for key_path in problems}
+        origin = f"{config}: " if config and not bad_keys <= {*typed, ""} else ""
+        all_are_flags = all(on_command_line(kind, key) for key in bad_keys)
+        hint = "see --help for the settings and their ranges" if all_are_flags else None
         raise ConfigError(f"{origin}{'; '.join(problems.values())}", hint=hint) from error
     settings._config = config
     return settings
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, refused where it is hostile."""
-    from co2s_cli.config.yaml_file import read_yaml  # YAML only where a file is given
+    """The mapping in a YAML file; see `yaml_file.read_yaml` for what is refused."""
+    from co2s_cli.config.yaml_file import read_yaml  # imports PyYAML only when a file is given
 
     return read_yaml(path)

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in the user's words: the key as typed, the value found, the value wanted."""
+"""Error messages for invalid settings: the key as the user typed it, the value found, the value wanted."""
 
 from __future__ import annotations
 
@@ -36,98 +36,104 @@ _WANTED = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }
-"""What is wanted, by pydantic's type of error."""
+"""The value wanted, by pydantic's type of error."""
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead to a value: ("labeled", 0, "image")."""
 
 
-def complaints(kind: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> dict[Place, str]:
-    """A phrase for each place of `values` that does not make settings of `kind`; the root has the empty place."""
-    by_place: dict[Place, list[Any]] = {}
+def complaints(kind: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> dict[KeyPath, str]:
+    """One phrase for each invalid value in `values`, by its key path; the empty path stands for all settings together.
+
+    An error about the type or length of a value is dropped if there are errors about values inside it.
+    """
+    errors_by_path: dict[KeyPath, list[Any]] = {}
     for item in error.errors(include_url=False):
-        by_place.setdefault(_place(values, item), []).append(item)
+        errors_by_path.setdefault(_key_path(values, item), []).append(item)
     return {
-        place: _phrase(kind, place, items)
-        for place, items in by_place.items()
-        if not (_is_shallow(items) and any(len(other) > len(place) == _shared(other, place) for other in by_place))
+        path: _phrase(kind, path, items)
+        for path, items in errors_by_path.items()
+        if not (_is_shallow(items) and any(_is_inside(other, path) for other in errors_by_path))
     }
 
 
-def _shared(one: Place, other: Place) -> int:
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _is_inside(inner: KeyPath, outer: KeyPath) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _is_shallow(items: list[Any]) -> bool:
-    """Whether only type or length are wrong: what is wrong inside the value says more."""
+    """Whether the errors are about a value's type or length only."""
     return all(item["type"].endswith(("_type", "too_short")) for item in items)
 
 
-def _place(values: Any, item: Any) -> Place:
-    """Where in the values a complaint belongs; what pydantic adds about the forms of a value is left out."""
-    place: list[str | int] = []
+def _key_path(values: Any, item: Any) -> KeyPath:
+    """The key path of pydantic's error `item`: its `loc` without the parts that name the alternatives of a union."""
+    path: list[str | int] = []
     for part in item["loc"]:
-        within = (
+        is_key = (
             part in values
             if isinstance(values, dict)
             else isinstance(values, list | tuple) and part in range(len(values))
         )
-        if within:
+        if is_key:
             values = values[part]
-        if within or (part == item["loc"][-1] and item["type"] == "missing"):
-            place.append(part)
-    return tuple(place)
+        if is_key or (part == item["loc"][-1] and item["type"] == "missing"):
+            path.append(part)
+    return tuple(path)
 
 
-def _phrase(kind: type[BaseModel], place: Place, items: list[Any]) -> str:
-    """What is wrong in a place, in one phrase: a value of several forms has a complaint for each of them."""
+def _phrase(kind: type[BaseModel], path: KeyPath, items: list[Any]) -> str:
+    """One phrase for all errors of one value: pydantic reports a separate error for each alternative of a union."""
     if items[0]["type"] == "extra_forbidden":
-        return f"{_named(kind, place)}: {_unknown(str(place[-1]), _model_at(kind, place[:-1]))}"
+        return f"{_key_name(kind, path)}: {_unknown(str(path[-1]), _model_at(kind, path[:-1]))}"
     if items[0]["type"] == "missing":
-        return f"{_named(kind, place)} is missing"
-    if not place:  # settings that do not go together: the message says all
-        return " and ".join(_said(item) for item in items)
+        return f"{_key_name(kind, path)} is missing"
+    if not path:  # settings that exclude each other: the validator's message is complete
+        return " and ".join(_message(item) for item in items)
     wanted = dict.fromkeys(_wanted(item) for item in items)
-    found = _found(items[0])
+    found = _found_value(items[0])
     if None in wanted:
-        return f"{_named(kind, place)}: {' or '.join(dict.fromkeys(_said(item) for item in items))} (found {found})"
-    return f"{_named(kind, place)}: found {found}, wants {' or '.join(str(text) for text in wanted)}"
+        messages = dict.fromkeys(_message(item) for item in items)
+        return f"{_key_name(kind, path)}: {' or '.join(messages)} (found {found})"
+    return f"{_key_name(kind, path)}: found {found}, wants {' or '.join(str(text) for text in wanted)}"
 
 
-def _found(item: Any) -> str:
-    """The value that was found; a number that came as the text of a flag without quotes."""
+def _found_value(item: Any) -> str:
+    """The invalid value as text; no quotes around a number that came as text from a flag."""
     value = item["input"]
     return value if isinstance(value, str) and item["type"].startswith(("greater", "less")) else shown(value)
 
 
 def _wanted(item: Any) -> str | None:
-    """What a value should be; None where the message is a sentence of its own."""
+    """What the value should be, to follow "wants"; None if the error's message cannot be put that way."""
     if item["type"] in _WANTED:
         return _WANTED[item["type"]].format(**item.get("ctx", {})).replace("'", "")
-    said = _said(item)
-    return said.removeprefix("wants ") if said.startswith("wants ") else None
+    message = _message(item)
+    return message.removeprefix("wants ") if message.startswith("wants ") else None
 
 
-def _said(item: Any) -> str:
-    said = one_line(item["msg"]).removeprefix("Value error, ")
-    return said.replace("Input should be", "wants").replace("a valid ", "a ")
+def _message(item: Any) -> str:
+    """Pydantic's message in one line, without its prefix."""
+    message = one_line(item["msg"]).removeprefix("Value error, ")
+    return message.replace("Input should be", "wants").replace("a valid ", "a ")
 
 
-def _named(kind: type[BaseModel], place: Place) -> str:
-    """A place as a user knows it: `--out`, or `labeled.0.image`."""
-    return as_typed(kind, str(place[0])) if len(place) == 1 else ".".join(str(part) for part in place)
+def _key_name(kind: type[BaseModel], path: KeyPath) -> str:
+    """A key as the user types it: `--out`, or `labeled.0.image` in a file."""
+    return as_typed(kind, str(path[0])) if len(path) == 1 else ".".join(str(part) for part in path)
 
 
 def _unknown(name: str, kind: type[BaseModel] | None) -> str:
-    known: Collection[str] = kind.model_fields if kind else ()
-    near = difflib.get_close_matches(name, known, n=1)
-    listed = f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
-    return "no such setting" + (f", {near[0]} is meant?" if near else listed)
+    """What to say of the unknown key `name`: the most similar key of `kind`, or all its keys if they are few."""
+    names: Collection[str] = kind.model_fields if kind else ()
+    similar = difflib.get_close_matches(name, names, n=1)
+    choices = f"; there are {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    return "no such setting" + (f", {similar[0]} is meant?" if similar else choices)
 
 
-def _model_at(kind: type[BaseModel] | None, place: Place) -> type[BaseModel] | None:
-    """The settings whose keys stand at `place` within settings of `kind`."""
-    for part in place:
+def _model_at(kind: type[BaseModel] | None, path: KeyPath) -> type[BaseModel] | None:
+    """The class of the nested settings at `path` in settings of class `kind`; None if there are none."""
+    for part in path:
         if isinstance(part, str) and kind is not None:
             field = kind.model_fields.get(part)
             kind = next(_models_in(field.annotation), None) if field else None
@@ -135,6 +141,7 @@ def _model_at(kind: type[BaseModel] | None, place: Place) -> type[BaseModel] | N
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every settings class that a type annotation names."""
     if isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):

@@ -1,4 +1,4 @@
-"""What a data.yaml says: classes, labelled scenes, unlabelled scenes, validation, bands and scaling."""
+"""Settings of a data.yaml: classes, labelled images, unlabelled images, validation, bands and scaling."""
 
 from __future__ import annotations
 
@@ -17,53 +17,54 @@ from co2s_cli.config.units import Nodata
 from co2s_cli.errors import InputError
 from co2s_cli.limits import MAX_SIDE
 
-_Place = Annotated[int, Field(ge=0, le=MAX_SIDE)]
+_Offset = Annotated[int, Field(ge=0, le=MAX_SIDE)]
 _Size = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 
-Box = tuple[_Place, _Place, _Size, _Size]
+Box = tuple[_Offset, _Offset, _Size, _Size]
 """Row, column, height and width in pixels of the image."""
 
 Picked = tuple[int | str, ...]
-"""Bands of a file, by number from 1 or by name."""
+"""Bands of a file, by number (from 1) or by name."""
 
 
 class LabeledEntry(Settings):
-    """An image with its labels, or a folder of chips with the folder of theirs."""
+    """An image with its labels, or a folder of chips with a folder of label rasters."""
 
     image: str
     """A raster, or a folder of chips."""
     labels: Path
-    """A label raster on the image's grid, a vector file with a class attribute, an address of one, or a folder of label
-    rasters."""
+    """Labels of the image: a raster on the image's grid or a vector file with a class attribute, each as a path or an
+    address; for a folder of chips, a folder of label rasters."""
     attribute: str = "class"
     """Attribute of a vector file that holds class names or ids."""
     values: dict[int | str, int | str | None] = Field(default_factory=dict)
-    """What a value of the labels means: a class by name or id, or null for "not labelled". Empty: ids as they are."""
+    """Class of each label value: value: class name or id, or null for "not labelled". Default: values are class ids."""
     windows: tuple[Box, ...] = ()
-    """Parts of the image to use, [row, column, height, width]; all of it if not given."""
+    """Parts of the image to use, each [row, column, height, width] in pixels. Default: the whole image."""
     weights: Annotated[float, Field(ge=0)] | Path | None = None
-    """How much these labels count: a number, a raster on the image's grid, or a folder of such rasters. Labels with
-    weights are no truth to measure with: where `val` is a share, it is drawn from the others."""
+    """Weight of these labels in the loss: a number, a raster on the image's grid, or a folder of such rasters. Labels
+    with weights never validate: if `val` is a share, it is drawn from the labels without weights."""
     bands: Picked = ()
-    """Bands of the image, by number from 1 or by name, that are `bands:`; its own order or names if not given."""
+    """The image's bands, by number (from 1) or name, in the order of the top-level `bands`. Default: found by their
+    names in the file, or taken in file order if the names are unknown."""
     nodata: Nodata = None
-    """Value without data in the image, whatever the file says; none: every value is data."""
+    """Nodata value of the image; overrides the one in the file. none: every value is data."""
     columns: tuple[Literal["image", "labels"], ...] = ("image", "labels")
-    """What the words of a line of the list are; paths from their folder or the one around it, or names alone. Where
-    the list does not name the labels, they have the image's name."""
+    """Meaning of the words in a line of `list`: file names, or paths relative to the image or label folder or to its
+    parent. Labels that the list does not name have the image's file name."""
     list: Path | None = None
-    """For folders: a file that lists the chips to use, one a line."""
+    """For folders of chips: a text file with the chips to use, one per line."""
 
 
 class ScalingEntry(Settings):
-    """Digital numbers that become 0 and 1, by band; a band for which they are one number holds nothing to learn."""
+    """Digital numbers that are scaled to 0 and 1, for each band. If both are equal, the band carries no information."""
 
     dtype: str = "uint8"
-    """Type of the samples of every image."""
+    """Sample type of all images."""
     low: tuple[float, ...]
-    """What becomes 0, by band."""
+    """Digital number that becomes 0, for each band."""
     high: tuple[float, ...]
-    """What becomes 1, by band; not below `low`."""
+    """Digital number that becomes 1, for each band; not below `low`."""
 
     @model_validator(mode="after")
     def _ranges(self) -> ScalingEntry:
@@ -73,42 +74,42 @@ class ScalingEntry(Settings):
 
 
 class UnlabeledEntry(Settings):
-    """Scenes to learn from without labels."""
+    """An image to learn from without labels, or a folder of such chips."""
 
     image: str
     """A raster, or a folder of chips."""
     bands: Picked = ()
-    """As for labelled images."""
+    """The image's bands, as for labelled images."""
     nodata: Nodata = None
-    """As for labelled images."""
+    """Nodata value, as for labelled images."""
     list: Path | None = None
-    """For folders: a file that lists the chips to use, one a line."""
+    """For folders of chips: a text file with the chips to use, one per line."""
 
 
 class DataConfig(Settings):
-    """A data.yaml."""
+    """Keys of a data.yaml."""
 
     classes: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
-    """The classes; a position is an id."""
+    """The classes; the position in the list is the class id."""
     labeled: tuple[LabeledEntry, ...] = Field(min_length=1)
-    """Images with labels; 255 is "not labelled"."""
+    """Images with labels; label value 255 means "not labelled"."""
     unlabeled: tuple[UnlabeledEntry, ...] = ()
-    """Images without labels."""
+    """Images to learn from without labels."""
     val: tuple[LabeledEntry, ...] | float = 0.2
-    """Labels held back to validate with: files, or the share of the labels to draw, by blocks or whole chips."""
+    """Validation labels: a list of images with labels, or the share of the labelled pixels to hold back, drawn as whole
+    polygons, blocks or chips."""
     bands: tuple[str, ...] = ()
-    """Names of the bands, by which they are picked from images that have more. If not given: all bands of the labelled
-    images but alpha, by the names in the files; three bands without names are red, green, blue."""
+    """Names of the bands that the model sees; each image's bands are picked by these names. Default: all bands that the
+    labelled images share, without alpha; three bands without names are red, green, blue."""
     scaling: ScalingEntry | None = None
-    """Ranges of the digital numbers; found from the images if not given."""
+    """Digital numbers that are scaled to 0 and 1. Default: measured on the images."""
     split_by: Literal["chip", "tile"] = "chip"
-    """What `val` as a share is drawn of, where the images are chips in a folder: chips, or the tiles they were cut
-    from."""
+    """If `val` is a share and the images are chips in a folder: hold back single chips, or all chips of a tile."""
     tile: str = ""
-    """Regular expression whose first group is the tile of a chip, of its name without suffix; numbers behind the last
-    underscores are taken away if not given."""
+    """Regular expression, matched to the start of a chip's file name without suffix; its first group is the tile that
+    the chip was cut from. Default: the name without the one or two numbers at its end."""
     ground_resolution: float | None = Field(default=None, gt=0)
-    """Metres per pixel; asked of the images if not given."""
+    """Metres per pixel. Default: read from the images."""
 
     @field_validator("classes")
     @classmethod
@@ -119,12 +120,12 @@ class DataConfig(Settings):
     @field_validator("unlabeled", mode="before")
     @classmethod
     def _plain_names(cls, value: Any) -> Any:
-        """A plain name stands for an image."""
+        """An entry that is a plain string is the name of an image."""
         return [{"image": item} if isinstance(item, str) else item for item in value or ()]
 
     @field_validator("val")
     @classmethod
-    def _share(cls, value: tuple[LabeledEntry, ...] | float) -> tuple[LabeledEntry, ...] | float:
+    def _check_val(cls, value: tuple[LabeledEntry, ...] | float) -> tuple[LabeledEntry, ...] | float:
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError("a share of the labels lies between 0 and 1")
         if isinstance(value, tuple) and not value:
@@ -133,13 +134,13 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_itself(self) -> DataConfig:
-        misfit = self.misfit(self.bands) if self.bands else None
-        if misfit is not None:
-            raise ValueError(misfit)
+        problem = self.band_conflict(self.bands) if self.bands else None
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
-    def misfit(self, bands: tuple[str, ...]) -> str | None:
-        """What of the file does not go with bands of these names; None if all does."""
+    def band_conflict(self, bands: tuple[str, ...]) -> str | None:
+        """Error message if scaling or an entry has another number of bands than `bands`; None if all fit."""
         if self.scaling is not None and len(self.scaling.low) != len(bands):
             return f"scaling has {len(self.scaling.low)} ranges for {len(bands)} bands"
         val = self.val if isinstance(self.val, tuple) else ()
@@ -151,29 +152,30 @@ class DataConfig(Settings):
 
     @property
     def files(self) -> list[str | Path]:
-        """Every file and folder that it names."""
+        """Every file and folder that the data.yaml names."""
         labeled = [*self.labeled, *(self.val if isinstance(self.val, tuple) else ())]
-        named = [path for entry in labeled for path in (entry.labels, entry.weights) if isinstance(path, Path)]
+        label_paths = [path for entry in labeled for path in (entry.labels, entry.weights) if isinstance(path, Path)]
         entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *self.unlabeled]
-        return [*(entry.image for entry in entries), *named, *(entry.list for entry in entries if entry.list)]
+        return [*(entry.image for entry in entries), *label_paths, *(entry.list for entry in entries if entry.list)]
 
     @property
     def class_map(self) -> ClassMap:
-        """The classes as the rest of the house knows them."""
+        """The classes with names, colours and prompts."""
         return ClassMap.of(self.classes)
 
 
-_NEAR = 2
-"""Folders up to which a path is written as seen from the data.yaml: a run in runs/a sees the scene beside runs."""
+_MAX_PARENTS = 2
+"""Most `..` in a path that is written relative to the data.yaml: from runs/a up to the folder around runs."""
 
 E = TypeVar("E", LabeledEntry, UnlabeledEntry)
 
 
 def read_data(path: Path) -> DataConfig:
-    """The data.yaml at `path`, its relative paths taken from its folder.
+    """The settings in the data.yaml at `path`; its relative paths are joined to its folder.
 
     Raises:
-        InputError, ConfigError: there is none, or it says what a data.yaml cannot say.
+        InputError: there is no such file.
+        ConfigError: its content is not valid.
     """
     if not path.exists():
         raise InputError(
@@ -184,46 +186,48 @@ def read_data(path: Path) -> DataConfig:
 
 
 def placed(data: DataConfig, folder: Path) -> DataConfig:
-    """`data` with every relative path below `folder`."""
+    """`data` with every relative path joined to `folder`."""
     return _with_paths(data, lambda path: folder / path)
 
 
 def relative(data: DataConfig, folder: Path) -> DataConfig:
-    """`data` with every path as seen from `folder`: what a data.yaml in it says."""
+    """`data` with every path relative to `folder`, as a data.yaml in that folder names it."""
     return _with_paths(data, lambda path: Path(os.path.relpath(path.resolve(), folder.resolve())))
 
 
 def portable(data: DataConfig, folder: Path) -> DataConfig:
-    """`data` with paths as seen from `folder` where they are near, so that both may move together, else whole ones."""
+    """`data` with nearby paths relative to `folder`, so that data and folder can be moved together; others absolute."""
 
     def move(path: Path) -> Path:
-        seen = Path(os.path.relpath(path.resolve(), folder.resolve()))
-        return path.resolve() if seen.parts.count("..") > _NEAR else seen
+        from_folder = Path(os.path.relpath(path.resolve(), folder.resolve()))
+        return path.resolve() if from_folder.parts.count("..") > _MAX_PARENTS else from_folder
 
     return _with_paths(data, move)
 
 
 def _with_paths(data: DataConfig, move: Callable[[Path], Path]) -> DataConfig:
-    val = data.val if isinstance(data.val, float) else tuple(_labeled(entry, move) for entry in data.val)
+    """`data` with `move` applied to every local path."""
+    val = data.val if isinstance(data.val, float) else tuple(_move_labeled(entry, move) for entry in data.val)
     return data.model_copy(
         update={
-            "labeled": tuple(_labeled(entry, move) for entry in data.labeled),
-            "unlabeled": tuple(_moved(entry, move) for entry in data.unlabeled),
+            "labeled": tuple(_move_labeled(entry, move) for entry in data.labeled),
+            "unlabeled": tuple(_move_image(entry, move) for entry in data.unlabeled),
             "val": val,
         }
     )
 
 
-def _labeled(entry: LabeledEntry, move: Callable[[Path], Path]) -> LabeledEntry:
-    weights = _path(entry.weights, move) if isinstance(entry.weights, Path) else entry.weights
-    return _moved(entry, move).model_copy(update={"labels": _path(entry.labels, move), "weights": weights})
+def _move_labeled(entry: LabeledEntry, move: Callable[[Path], Path]) -> LabeledEntry:
+    weights = _moved_or_fetched(entry.weights, move) if isinstance(entry.weights, Path) else entry.weights
+    labels = _moved_or_fetched(entry.labels, move)
+    return _move_image(entry, move).model_copy(update={"labels": labels, "weights": weights})
 
 
-def _path(path: Path, move: Callable[[Path], Path]) -> Path:
-    """A path that is moved; the copy on this machine of what lies at an address."""
+def _moved_or_fetched(path: Path, move: Callable[[Path], Path]) -> Path:
+    """`move(path)` for a local path; the downloaded local copy for an address."""
     return local_copy(path) if address_of(path) else move(path)
 
 
-def _moved(entry: E, move: Callable[[Path], Path]) -> E:
+def _move_image(entry: E, move: Callable[[Path], Path]) -> E:
     image = entry.image if "://" in entry.image or entry.image.startswith("/vsi") else str(move(Path(entry.image)))
     return entry.model_copy(update={"image": image, "list": move(entry.list) if entry.list else None})

@@ -10,13 +10,13 @@ from co2s_cli.config.flags import Argument, Flag
 
 
 class ExportConfig(Settings):
-    """A model for other programs."""
+    """Settings of `co2s export`."""
 
     model: Annotated[Path, Argument("MODEL")]
     """Model file (.safetensors)."""
     onnx: Annotated[Path, Flag("--onnx", "-o", panel="Output")]
-    """ONNX file to write: class probabilities of windows, with what QGIS's Deepness plugin reads."""
+    """ONNX file to write: from an image window to class probabilities, with the metadata of QGIS's Deepness plugin."""
     tile: Annotated[int | None, Flag(panel="Model")] = Field(None, ge=16, le=16384)
-    """Side of the windows in pixels, which is fixed in the file; the model's own where nothing is said."""
+    """Side of the windows in pixels; it is fixed in the ONNX file. Default: as the model file says."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
-    """Replace the file where it exists."""
+    """Replace an existing file."""

@@ -11,13 +11,13 @@ from co2s_cli.config.flags import Argument, Flag
 
 
 class FetchConfig(Settings):
-    """Pretrained weights for the cache."""
+    """Settings of `co2s fetch`."""
 
     names: Annotated[list[str], Argument("NAME", repeats=True)] = Field(default_factory=list)
-    """What --clip, --dino, --student and --teacher take: NETWORK.TAG of timm, NETWORK:TAG of open_clip. default: all
-    that co2s train wants; distill: the networks of RS-MTDF."""
+    """Weights to download: NETWORK.TAG of timm or NETWORK:TAG of open_clip, as for --clip, --dino, --student and
+    --teacher. default: all that co2s train uses by default; distill: the networks of RS-MTDF."""
     show: Annotated[bool, Flag("--list", "-l", panel="Output")] = False
-    """Show the known weights with size, licence and whether they are in the cache; fetch nothing."""
+    """List the known weights with size, licence and whether they are in the cache; download nothing."""
 
     @model_validator(mode="after")
     def _wants_something(self) -> FetchConfig:

@@ -1,4 +1,4 @@
-"""How a setting is given on the command line: written beside the field, read by `cli/` and by error messages."""
+"""Metadata of settings fields: how each is given on the command line. Read by `cli/` and by error messages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ PANELS = ("Input", "Output", "Model", "Labels", "Scores", "Polygons", "Training"
 class Flag:
     """An option of the command line, as metadata of a field: `Annotated[int, Flag("--tile", "--size", panel="Model")]`.
 
-    Without spellings it is called as its field. A flag that `repeats` may be given several times, for a list. One that
-    may stand `alone`, for that value, takes no other words than its metavar in brackets names. A path with a `slash` at
-    its end reaches the settings as it was typed.
+    Args:
+        spellings: names of the option, the main one first; without any, `--` and the name of the field.
+        panel: heading in `--help` under which the option stands; one of `PANELS`.
+        metavar: what `--help` shows for the value.
+        repeats: the option may be given several times and makes a list.
+        alone: value of the option if no value follows it; the only other value is the word in brackets in `metavar`.
+        slash: the value is passed on as text, so that a path keeps the slash at its end.
     """
 
     def __init__(
@@ -44,31 +48,34 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional argument of the command line, as metadata of a field; `repeats` takes all that are given."""
+    """A positional argument of the command line, as metadata of a field; with `repeats` it takes several values."""
 
     metavar: str
     repeats: bool = False
 
 
 def on_command_line(kind: type[BaseModel], name: str) -> Flag | Argument | None:
-    """How field `name` is given; a subclass that changes type or default keeps the flag of its base."""
+    """The flag or argument of field `name`; None if only a file can set it.
+
+    A subclass that redefines a field without a flag keeps the flag of its base class.
+    """
     fields = (getattr(base, "model_fields", {}).get(name) for base in kind.__mro__)
-    known = (item for field in fields if field for item in field.metadata if isinstance(item, Flag | Argument))
-    return next(known, None)
+    entries = (item for field in fields if field for item in field.metadata if isinstance(item, Flag | Argument))
+    return next(entries, None)
 
 
 def all_on_command_line(kind: type[BaseModel]) -> Iterator[tuple[str, Flag | Argument]]:
-    """Fields that the command line can set: arguments as declared, then flags by panel, those that are wanted first."""
+    """Fields that the command line can set, required ones first: all arguments, then the flags of each panel."""
     names = sorted(kind.model_fields, key=lambda name: not kind.model_fields[name].is_required())
-    pairs = [(name, on_command_line(kind, name)) for name in names]
-    given = [(name, entry) for name, entry in pairs if entry is not None]
-    yield from ((name, entry) for name, entry in given if isinstance(entry, Argument))
+    all_entries = [(name, on_command_line(kind, name)) for name in names]
+    entries = [(name, entry) for name, entry in all_entries if entry is not None]
+    yield from ((name, entry) for name, entry in entries if isinstance(entry, Argument))
     for panel in PANELS:
-        yield from ((name, entry) for name, entry in given if isinstance(entry, Flag) and entry.panel == panel)
+        yield from ((name, entry) for name, entry in entries if isinstance(entry, Flag) and entry.panel == panel)
 
 
 def as_typed(kind: type[BaseModel], name: str) -> str:
-    """Field `name` as a user types it: `--out` or `SCENE`; its name where only a file can set it."""
+    """Field `name` as a user types it: `--out` or `SCENE`; the field's name if only a file can set it."""
     entry = on_command_line(kind, name)
     if isinstance(entry, Flag):
         return entry.spelled(name)[0].partition("/")[0]

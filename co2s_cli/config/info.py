@@ -8,9 +8,9 @@ from co2s_cli.config.flags import Argument, Flag
 
 
 class InfoConfig(Settings):
-    """Something to be told about."""
+    """Settings of `co2s info`."""
 
     source: Annotated[str, Argument("SCENE|MODEL")]
-    """A scene (anything GDAL opens) or a model file (.safetensors)."""
+    """A scene (any raster that GDAL opens) or a model file (.safetensors)."""
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
-    """Model file that the scene is meant for: says whether they fit, and why not."""
+    """Model file: check whether the scene fits this model, and list the reasons if not."""

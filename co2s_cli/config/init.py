@@ -10,18 +10,19 @@ from co2s_cli.config.flags import Argument, Flag
 
 
 class InitConfig(Settings):
-    """Scenes and polygons that become a data.yaml."""
+    """Settings of `co2s init`."""
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, anything GDAL opens, a folder, a glob, @list.txt. Scenes without polygons are unlabelled."""
+    """Rasters (GeoTIFF, COG, VRT, any that GDAL opens), a folder, a glob or @list.txt. Scenes without polygons become
+    unlabelled images."""
     labels: Annotated[Path, Flag(panel="Labels")]
-    """Polygons with the class in an attribute, in any vector format and CRS."""
+    """Polygons with their class in an attribute, in any vector format and CRS."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
-    """Attribute that names the class; if not given class, else the only one that can."""
+    """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
-    """Polygons of different classes that cover each other. refuse: they are told, nothing is written; last: the later
-    one in the file wins."""
+    """If polygons of different classes overlap. refuse: list them and write nothing; last: the last one in the file
+    wins."""
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")] = Path("data.yaml")
     """File to write."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
-    """Replace a file that exists."""
+    """Replace an existing file."""

@@ -1,4 +1,4 @@
-"""Settings that all commands share which run a model over scenes: where, how, and with how much memory."""
+"""Settings that are shared by all commands that run a model over scenes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from co2s_cli.config.units import Bytes, Nodata
 from co2s_cli.limits import MAX_BANDS
 
 _MAX_DIGITS = 9
-"""Of a band's number; longer ones name no band."""
+"""Most digits of a band's number; text with more digits is taken as a name."""
 
 
 def parse_bands(value: Any) -> Any:
-    """Band numbers and names of '3,2,1', 'red,green,blue', '1..3' or several of these."""
+    """List of band numbers (int) and names (str), from '3,2,1', 'red,green,blue', '1..3' or a list of such texts."""
     texts = value if isinstance(value, list | tuple) else [value]
     return [band for text in texts for part in str(text).split(",") if part.strip() for band in _band(part.strip())]
 
@@ -36,7 +36,7 @@ def _band(text: str) -> list[int | str]:
 
 
 def parse_bounds(value: Any) -> Any:
-    """Four numbers, also as one text with commas."""
+    """Four numbers from a comma-separated text; any other value as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -47,7 +47,7 @@ def parse_bounds(value: Any) -> Any:
 
 
 def parse_names(value: Any) -> Any:
-    """Names with commas between, of one text or several."""
+    """List of the names in one or several comma-separated texts; any other value as it is."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         return value
@@ -55,103 +55,105 @@ def parse_names(value: Any) -> Any:
 
 
 def parse_batch(value: Any) -> Any:
-    """A number of windows; 'auto' is None."""
+    """None for 'auto', any other value as it is."""
     return None if str(value).strip().lower() == "auto" else value
 
 
 class ModelRunConfig(Settings):
-    """How a model is run over a scene, whatever is made of what it says."""
+    """How a model is run over a scene, whichever outputs are made from its probabilities."""
 
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
-    """Model file or its address; $CO2S_MODEL where nothing is said, else the demonstration model."""
+    """Model file, as a path or an address. Default: $CO2S_MODEL, else the demonstration model."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
-    """Side of a window in pixels; the model's own (mostly 512) where nothing is said."""
+    """Side of a window in pixels. Default: as the model file says, mostly 512."""
     overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
-    """Part of a window that it shares with its neighbours."""
+    """Share of a window's side that overlaps the next window."""
     batch: Annotated[
         int | None, Field(ge=1, le=65_536), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")
     ] = None
-    """Windows in a batch, or auto: 1 on a CPU, on a GPU what suits the model and the device."""
+    """Windows per batch, or auto: 1 on a CPU, on a GPU what suits model and device. Default: auto."""
     device: Annotated[str, Flag(panel="Speed")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
-    """auto: bf16 where the device is quick at it, else fp32."""
+    """Number format; auto: bf16 if the device is fast at it, else fp32."""
     compile: Annotated[bool, Flag(panel="Speed")] = False
-    """Compile the model first: minutes at the start, fewer later."""
+    """Compile the model with torch.compile: takes minutes at the start, then maps faster."""
     tta: Annotated[Literal["none", "flips", "d4"], Flag(panel="Model")] = "none"
-    """Average over 4 flipped or 8 flipped and turned views of each window."""
+    """Test-time augmentation: average over 4 flipped views (flips) or 8 flipped and turned views (d4) of each
+    window."""
     bands: Annotated[
         list[int | str],
         BeforeValidator(parse_bands),
         Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True),
     ] = Field([])
-    """Bands in the model's order: 3,2,1, red,green,blue, 1..3; all but alpha where nothing is said."""
+    """Bands of the scene in the model's order: 3,2,1 or red,green,blue or 1..3. Default: all but alpha."""
     scale: Annotated[str, Flag(panel="Input")] = "model"
-    """Values to [0, 1]: model, auto (type and statistics of the scene), LO,HI, p2-98 (percentiles) or none."""
+    """Scaling of the scene's values to [0, 1]: model (as the model file says), auto (by sample type and statistics of
+    the scene), LO,HI (these two values), p2-98 (these percentiles) or none."""
     nodata: Annotated[Nodata, Flag(panel="Input", metavar="NUMBER|none")] = None
-    """Value without data, whatever the file says; none: every value is data."""
+    """Nodata value of the scene; overrides the one in the file. none: every value is data."""
     aoi: Annotated[Path | None, Flag(panel="Input")] = None
-    """Polygons, in any vector format and CRS; outside there is no class."""
+    """Area of interest: polygons in any vector format and CRS; pixels outside get no class."""
     bounds: Annotated[
         Annotated[tuple[float, float, float, float] | None, BeforeValidator(parse_bounds)],
         Flag("--bounds", "--bbox", panel="Input", metavar="W,S,E,N"),
     ] = None
-    """W,S,E,N in the scene's CRS; outside there is no class."""
+    """Bounding box west,south,east,north in the scene's CRS; pixels outside get no class."""
     res: Annotated[float | None, Flag("--res", "-r", panel="Input")] = Field(None, gt=0)
-    """Metres per pixel that the model sees; the map keeps the scene's pixels."""
+    """Metres per pixel to which the scene is resampled for the model; the map keeps the scene's grid."""
     mem_limit: Annotated[Bytes | None, Flag(panel="Speed", metavar="SIZE")] = None
-    """Memory of all processes together, such as 4GB; half of what is free, at most 8 GB, where nothing is said."""
+    """Most memory of all processes together, such as 4GB. Default: half of the free memory, at most 8 GB."""
     device_mem: Annotated[Bytes | None, Flag(panel="Speed", metavar="SIZE")] = None
-    """Memory to take on the GPU; 90 % of what is free where nothing is said."""
+    """Most memory to use on the GPU. Default: 90 % of the free memory."""
     workers: Annotated[int | None, Flag("--workers", "-j", "--jobs", panel="Speed")] = Field(None, ge=1, le=1024)
-    """Processes for one scene; one where nothing is said, or one for each GPU."""
+    """Processes that share one scene. Default: 1, or one per GPU."""
 
 
 class MapConfig(ModelRunConfig):
-    """A model over every scene."""
+    """How a model is run over several scenes."""
 
-    by_address = frozenset({"model", "aoi"})
+    remote_inputs = frozenset({"model", "aoi"})
 
     _lists: tuple[str, ...] = PrivateAttr(())
 
     def naming(self, scenes: list[str]) -> Self:
-        """The same settings, whose scenes are these, as found in what they were named by."""
-        found = self.model_copy(update={"scenes": scenes, "assets": []})
-        found._lists = (*self._lists, *(name for name in self.scenes if name not in scenes))
-        return found
+        """A copy with single `scenes`, to which the lists, globs and catalogues of these settings were expanded."""
+        expanded = self.model_copy(update={"scenes": scenes, "assets": []})
+        expanded._lists = (*self._lists, *(name for name in self.scenes if name not in scenes))
+        return expanded
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """What the scenes were named by: lists, globs, catalogues."""
+        """The lists, globs and catalogues as the user named them, which `naming` has expanded to scenes."""
         return self._lists
 
     scenes: Annotated[list[str], Argument("SCENE", repeats=True)] = Field(min_length=1)
-    """GeoTIFF, COG, VRT, JPEG2000, anything GDAL opens, /vsi…, https://, s3://, gs://, az://, a folder, a glob (of a
-    bucket too), @list.txt, STAC (.json)."""
+    """Rasters (GeoTIFF, COG, VRT, JPEG2000, any that GDAL opens) as paths, /vsi…, https://, s3://, gs:// or az://; or a
+    folder, a glob (also of a bucket), @list.txt, or STAC (.json)."""
     assets: Annotated[list[str], BeforeValidator(parse_names), Flag(panel="Input", metavar="NAME,…", repeats=True)] = (
         Field([])
     )
-    """Of STAC items the assets that become the bands, in this order, by key or common name: red,green,blue."""
+    """STAC only: assets that become the bands, in this order, by key or common name: red,green,blue."""
     shard: Annotated[ShardOf, Flag(panel="Speed", metavar="K/N|auto|auto/N")] = None
-    """Make the K-th of N shares of the scenes; auto: which one, SLURM, AWS Batch or Kubernetes tells."""
+    """Map only the K-th of N shares of the scenes; auto: take K (and N) from SLURM, AWS Batch or Kubernetes."""
     engine: Annotated[Literal["local", "ray"], Flag(panel="Speed")] = "local"
-    """local: processes of this command; ray: actors of a Ray cluster, --workers of them, or one a GPU or a core."""
+    """local: processes on this machine; ray: actors on a Ray cluster, --workers of them, else one per GPU or core."""
     address: Annotated[str | None, Flag(panel="Speed", metavar="auto|HOST:PORT|ray://…")] = None
-    """Ray cluster to use; where nothing is said, Ray is started on this machine."""
+    """Ray cluster to connect to. Default: start Ray on this machine."""
     scratch: Annotated[Path | None, Flag(panel="Output")] = None
-    """Folder for unfinished work, and for outputs before they are uploaded; beside the map where nothing is said, or in
-    the user's cache for outputs in object storage."""
+    """Folder for unfinished maps, and for outputs before their upload. Default: next to the map; for outputs in object
+    storage, the user's cache."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
-    """Replace outputs that exist, and begin anew where unfinished work has other settings."""
+    """Replace existing outputs, and discard unfinished work that was begun with other settings."""
     resume: Annotated[bool, Flag(panel="Output")] = False
-    """Take what is whole and was made with the same settings as done."""
+    """Skip outputs that are complete and were made with the same settings."""
     dry_run: Annotated[bool, Flag(panel="Output")] = False
-    """Say what would be done and what it takes, write nothing."""
+    """Print what would be made and the memory, disk space and time that it takes; write nothing."""
     co: Annotated[list[str], Flag(panel="Output", metavar="K=V", repeats=True)] = Field([])
-    """Creation option of the COG driver, K=V."""
+    """Creation option of GDAL's COG driver, K=V; may be repeated."""
 
     @model_validator(mode="after")
-    def _address_of_ray(self) -> MapConfig:
+    def _address_needs_ray(self) -> MapConfig:
         if self.address is not None and self.engine != "ray":
             raise ValueError("--address belongs to --engine ray")
         return self

@@ -1,4 +1,4 @@
-"""Published training protocols as data: one YAML file a protocol, in the package or a user's own."""
+"""Training protocols of published data sets: one YAML file each, in the package or written by the user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Coding = dict[int, str | None]
 
 
 class Folders(Settings):
-    """Where a data set keeps its files, below its root."""
+    """Folders of a data set, relative to its root."""
 
     images: str = "images"
     """Folder of the images."""
@@ -34,53 +34,54 @@ class Folders(Settings):
 
 
 class Training(Settings):
-    """How the paper trained on the data set."""
+    """Hyperparameters with which the paper trained on the data set."""
 
     crop: int = Field(ge=32)
     """Side of the crops in pixels."""
     batch: int = Field(ge=1)
-    """Labelled crops a step and GPU."""
+    """Labelled crops per step and GPU."""
     gpus: int = Field(1, ge=1)
-    """GPUs of the paper's runs; on fewer of them several batches make one step."""
+    """Number of GPUs in the paper; with fewer processes, batches are accumulated to the same total per step."""
     epochs: int = Field(ge=1)
     """Passes over the unlabelled images."""
     scale_rule: Literal["own", "fitted", "long"] = "own"
-    """What the random scale multiplies."""
+    """What the random scale multiplies, as the setting of co2s train."""
     eval_resize: int | None = Field(None, ge=0)
-    """Short side of the images in validation; 0 = as they are; None = as the preset says."""
+    """Short side in pixels to which images are resized for validation; 0: no resizing; None: as the preset says."""
 
 
 class TrainingProtocol(Settings):
-    """One data set as one paper trains on it."""
+    """A data set, and how a paper trains and validates on it."""
 
     title: str
     """One phrase about the imagery."""
     command: Literal["train", "distill"]
-    """Command whose paper it is: train (Co2S) or distill (RS-MTDF); the other one takes all but `training`."""
+    """Command that implements the paper: train (Co2S) or distill (RS-MTDF). The other one ignores `training`."""
     get: str = ""
-    """Where to get the data."""
+    """Where to download the data."""
     lists_from: str = ""
-    """Where to get the published lists."""
+    """Where to download the published lists of images."""
     ground_resolution: float | None = Field(None, gt=0)
-    """Metres per pixel, where the imagery lies on the ground and has one."""
+    """Metres per pixel; None if unknown or not the same for all images."""
     image_side: int | None = Field(None, ge=1)
-    """Side of the images in pixels, where all have one."""
+    """Side of the images in pixels; None if they differ."""
     images: dict[Literal["train", "val"], int] = Field(default_factory=dict)
-    """Images in the published lists."""
+    """Number of images in the published lists."""
     classes: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
-    """The classes; a position is an id."""
+    """The classes; the position in the list is the class id."""
     codings: dict[str, Coding] = Field(default_factory=dict)
-    """Ways in which label files say the classes, the paper's first; without any, values are class ids."""
+    """Known encodings of the classes in label files, by name, the paper's first; if empty, values are class ids."""
     folders: Folders = Folders()
     columns: tuple[Literal["image", "labels"], ...] = ("image", "labels")
-    """What the words of a line of the lists are."""
+    """Meaning of the words in a line of the lists."""
     tile: str = ""
-    """Regular expression whose first group is the tile that an image of this name (without suffix) was cut from."""
+    """Regular expression, matched to the start of an image's name without suffix; its first group is the tile that the
+    image was cut from."""
     training: Training
     excluded: tuple[str, ...] = ()
-    """Classes that are trained, but not scored."""
+    """Names of the classes that are trained, but not scored."""
     miou: dict[str, float] = Field(default_factory=dict)
-    """Published mIoU in % by share of labelled images."""
+    """Published mIoU in %, by the share of labelled images, such as 1/16."""
 
     @field_validator("tile")
     @classmethod
@@ -95,13 +96,13 @@ class TrainingProtocol(Settings):
 
     @property
     def class_map(self) -> ClassMap:
-        """The classes, names, colours and prompts."""
+        """The classes with names, colours and prompts."""
         return ClassMap.of(self.classes)
 
     def shown_resolution(self, eval_resize: int | None) -> float | None:
-        """Metres per pixel at which a model sees the imagery whose short side is resized to `eval_resize` for it.
+        """Metres per pixel of the images after their short side is resized to `eval_resize`; 0 or None: no resizing.
 
-        The random scales of `fitted` lie around the same resolution. 0 or None = images as they are.
+        The random scales of scale rule `fitted` lie around the same resolution. None if the resolution is unknown.
         """
         if self.ground_resolution is None or not (self.image_side and eval_resize):
             return self.ground_resolution
@@ -110,16 +111,16 @@ class TrainingProtocol(Settings):
 
 @functools.cache
 def published_names() -> tuple[str, ...]:
-    """The protocols that the package carries."""
+    """Names of the protocols in the package, sorted."""
     files = (entry.name for entry in resources.files("co2s_cli.published").iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
 
 
 def find_protocol(name: str) -> TrainingProtocol:
-    """The protocol of the package called `name`, or that in the file `name`.
+    """The packaged protocol called `name`, else the one in the file `name`.
 
     Raises:
-        ConfigError: there is none, or it is wrong.
+        ConfigError: there is neither, or its content is not valid.
     """
     if name in published_names():
         with resources.as_file(resources.files("co2s_cli.published") / f"{name}.yaml") as path:
@@ -133,7 +134,7 @@ def find_protocol(name: str) -> TrainingProtocol:
 
 
 def published_rules(protocol: TrainingProtocol | None) -> dict[str, Any]:
-    """Settings with which the code of a data set's paper validates; without a data set, that of Co2S."""
+    """The published preset with the protocol's `eval_resize`: how the paper's code validates. None stands for Co2S."""
     if protocol is None:
         return PRESETS["published"]
     presets = PRESETS if protocol.command == "train" else DISTILL_PRESETS
@@ -142,16 +143,16 @@ def published_rules(protocol: TrainingProtocol | None) -> dict[str, Any]:
 
 
 def training_of(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run by the protocol that `values` name as data; empty where they name none.
+    """Settings of a run that follow from the protocol that `values["data"]` names; empty if it names none.
 
-    Its batch is that of one process. Where fewer run than the paper had GPUs, several batches make one step.
+    `batch` is per process. `accumulate` is set so that a step has as many crops as on the paper's GPUs.
     """
     name = str(values.get("data", ""))
     if name not in published_names() and not values.get("root"):
         return {}
     protocol = find_protocol(name)
     if protocol.command != command:
-        log.info("%s: is a protocol of co2s %s, length and batch of it do not count here", name, protocol.command)
+        log.info("%s: is a protocol of co2s %s; its length, crop and batch are not used", name, protocol.command)
         return {}
     training = protocol.training
     settings = training.model_dump(exclude={"gpus"}, exclude_none=True)

@@ -17,7 +17,7 @@ DEFAULT_THRESHOLD = 0.95
 
 
 def parse_class_thresholds(value: Any) -> Any:
-    """'auto', or thresholds of classes as a mapping or as texts 'name=value'."""
+    """'auto', or a mapping from class names to thresholds, also from texts 'name=value,…'."""
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, list | tuple):
         if [str(text).strip().lower() for text in texts] == ["auto"]:
@@ -33,29 +33,31 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
 
 
 class PseudoLabelConfig(MapConfig):
-    """Labels made of what a model is sure of, and a data.yaml that trains on them."""
+    """Settings of `co2s pseudo-label`."""
 
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
-    """Folder for the rasters, pseudo.json and data.yaml."""
+    """Folder for the label and weight rasters, pseudo.json and data.yaml."""
     agree: Annotated[Literal["any", "both", "surer"] | None, Flag(panel="Labels")] = None
-    """any: the fused map, as predict makes it; both: both students name the class and are sure; surer: the surer one
-    names it. surer where nothing is said and the model has two students."""
+    """Source of a pixel's label. any: the fused map of co2s predict; both: both students, if they name the same class
+    and both are sure; surer: the surer student. Default: surer if the model has two students, else any."""
     threshold: Annotated[Threshold | None, Flag(panel="Labels")] = None
-    """Confidence from which on a label is kept; 0.95 where nothing is said."""
+    """Least confidence of a label that is kept. Default: 0.95."""
     threshold_per_class: Annotated[
         Literal["auto"] | dict[str, Threshold],
         BeforeValidator(parse_class_thresholds),
         Flag(panel="Labels", metavar="auto|NAME=VALUE", repeats=True),
     ] = Field(default_factory=dict)
-    """auto: in each class the surest --share of its pixels over all scenes; or NAME=VALUE,… for single classes."""
+    """Thresholds of single classes as NAME=VALUE,…; or auto: keep the surest --share of each class's pixels, over all
+    scenes."""
     share: Annotated[float, Flag(panel="Labels")] = Field(0.5, gt=0, le=1)
-    """Share of the pixels of each class that --threshold-per-class auto keeps."""
+    """Share of each class's pixels that --threshold-per-class auto keeps."""
     min_area: Annotated[int, Flag(panel="Labels")] = Field(0, ge=0)
-    """Regions of one class with fewer pixels are not kept."""
+    """Least size, in pixels, of a region of one class that is kept."""
     keep_labels: Annotated[Path | None, Flag(panel="Labels")] = None
-    """data.yaml with human labels: they stay on top, and validate the next round as they did the last one."""
+    """data.yaml of the last round with its human labels: they override pseudo-labels, and the same ones validate."""
     truth: Annotated[Path | None, Flag(panel="Labels")] = None
-    """True labels to measure with: a raster or polygons; a folder of them, called as the scenes are, for several."""
+    """True labels to score the pseudo-labels against: a raster or polygons; for several scenes a folder of files with
+    the scenes' names."""
     attribute: Annotated[str, Flag(panel="Labels")] = "class"
     """Attribute of polygons in --truth that holds class names or ids."""
     values: Annotated[
@@ -63,29 +65,29 @@ class PseudoLabelConfig(MapConfig):
         BeforeValidator(parse_values),
         Flag(panel="Labels", metavar="VALUE=CLASS,…", repeats=True),
     ] = Field(default_factory=dict)
-    """What values of --truth mean: 1=water,2=forest,0=none."""
+    """Class of each value in --truth: 1=water,2=forest,0=none."""
     weight: Annotated[Threshold | Literal["confidence"], Flag(panel="Labels", metavar="NUMBER|confidence")] = (
         "confidence"
     )
-    """How much a pseudo-label counts in training: a number, or confidence: as much as it is sure. A human one: 1."""
+    """Weight of a pseudo-label in the training loss: a number, or its confidence. Human labels weigh 1."""
 
     @model_validator(mode="after")
-    def _one_way_to_cut(self) -> PseudoLabelConfig:
+    def _one_threshold_rule(self) -> PseudoLabelConfig:
         if self.threshold_per_class == "auto" and self.threshold is not None:
-            raise ValueError("--threshold and --threshold-per-class auto are two ways to cut, one is wanted")
+            raise ValueError("--threshold and --threshold-per-class auto exclude each other")
         if self.threshold_per_class != "auto" and "share" in self.model_fields_set:
             raise ValueError("--share belongs to --threshold-per-class auto")
         return self
 
-    def check_classes(self, known: Sequence[str]) -> None:
-        """Refuse a threshold for a class that is not among those of the model.
+    def check_classes(self, class_names: Sequence[str]) -> None:
+        """Refuse a threshold for a class that is not among `class_names`, the model's classes.
 
         Raises:
-            ConfigError: names both.
+            ConfigError: names the unknown classes and the model's.
         """
-        given = self.threshold_per_class
-        unknown = set() if given == "auto" else given.keys() - set(known)
+        thresholds = self.threshold_per_class
+        unknown = set() if thresholds == "auto" else thresholds.keys() - set(class_names)
         if unknown:
             raise ConfigError(
-                f"--threshold-per-class {', '.join(sorted(unknown))}: no class of the model ({', '.join(known)})"
+                f"--threshold-per-class {', '.join(sorted(unknown))}: no class of the model ({', '.join(class_names)})"
             )

@@ -1,4 +1,4 @@
-"""Settings that belong together: presets."""
+"""Presets: named groups of settings for `co2s train` and `co2s distill`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 _FROM_NOTHING: dict[str, Any] = {
     "backbone_lr": 1.0,
     "decoder_lr": 1.0,
-    "strong_jitter": 0.25,  # networks without pretraining go by colour: with it turned about they learn nonsense
+    "strong_jitter": 0.25,  # networks without pretraining rely on colour: strong changes of it mislead them
     "strong_hue": 0.03,
     "strong_gray": 0.0,
 }
@@ -17,7 +17,7 @@ _TINY: dict[str, Any] = {
     "batch": 4,
     "steps": 600,
     "lr": 5e-4,
-    "warmup": 50,  # at full speed from the first step such networks often die, and answer the same everywhere
+    "warmup": 50,  # at the full rate from the first step such networks often collapse to one class everywhere
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         **_TINY,
     },
     "small": {
-        "init": "start",  # with it dino and local learn on red, green and blue, three of local's kind on other bands
+        "init": "start",  # students are then dino and local for red, green, blue; local, local2, local3 for other bands
         "train_backbone": "all",
         "dino": "tiny-dino",
         "dino_weights": "none",
@@ -57,30 +57,30 @@ PRESETS: dict[str, dict[str, Any]] = {
         "crop": 96,
         "batch": 4,
         "visits": 24,
-        "refit": True,  # of few labels none can be spared: on few-landsat a fifth less cost 25 to 30 points
+        "refit": True,  # few labels are all needed: on few-landsat training with a fifth less cost 25 to 30 points
         "lr": 2e-3,
         "schedule": "cycle",
         "scale": (1.0, 1.0),
-        "headroom": 0.5,  # the brightest 2 % of a scene are often a class: towns, sand, foam
-        "balance": "uniform",  # a crop in n shows the rarest of n classes at its centre
+        "headroom": 0.5,  # the brightest 2 % of a scene are often a class of their own: towns, sand, foam
+        "balance": "uniform",  # one crop in n has the rarest of n classes at its centre
         "flips": "both",
         "rotate": True,
         "labeled_gain": 0.05,
         "labeled_offset": 0.02,
         "labeled_noise": 0.01,
-        "consistency_start": 0.3,  # before that, students from nothing teach one another nonsense
-        "consistency_after": 60,  # steps: in runs of a hundred that share is over too soon
+        "consistency_start": 0.3,  # earlier pseudo-labels of students without pretraining are mostly wrong
+        "consistency_after": 60,  # in runs of 100 steps, `consistency_start` alone would end after 30
         "consistency_ramp": 0.1,
-        "stability_weight": 0.25,  # students that follow one another closely become one
+        "stability_weight": 0.25,  # a larger weight makes the students alike, so that they no longer correct each other
         "threshold_share": 0.5,
         "pseudo_balance": 0.5,
     },
 }
-"""Settings by name of the preset. `published` is the released behaviour, accidents included; `tiny` is the paper's pair
-in networks that fit any machine, for trying things out; `small` is what learns without pretrained weights."""
+"""Settings of `co2s train` by name of the preset. `published` is the behaviour of the released code, its bugs included;
+`tiny` is the paper's pair as networks that fit any machine, for trials; `small` learns without pretrained weights."""
 
 FROM_MODELS: dict[str, Any] = {"lr": 1e-4, "decoder_lr": 10.0, "ema": 0.0, "divisor": 1.0}
-"""Pace of a student of trained models: they give the pseudo-labels, so that no running mean is needed."""
+"""Defaults of `co2s distill` with model files as teachers: they make the pseudo-labels, so `ema` is off."""
 
 DISTILL_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -111,4 +111,4 @@ DISTILL_PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 DISTILL_PRESETS["small"] = DISTILL_PRESETS["tiny"]
-"""Settings of `co2s distill` by name of the preset. `published` is RS-MTDF's released behaviour."""
+"""Settings of `co2s distill` by name of the preset. `published` is the behaviour of RS-MTDF's released code."""

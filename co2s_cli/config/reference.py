@@ -1,7 +1,7 @@
-"""Tables of the documents, made from settings and protocols: `python -m co2s_cli.config.reference docs`.
+"""Generate reference tables of the documentation from settings and protocols.
 
-`data.schema.json` is the JSON schema of data.yaml; of `data.md` (its keys) and `papers.md` (the published protocols)
-everything below the line MARK is written anew.
+`python -m co2s_cli.config.reference docs` writes `data.schema.json`, the JSON schema of data.yaml, and replaces the
+text below the line MARK in `data.md` (keys of data.yaml) and `papers.md` (published protocols).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TYPES = {
 
 
 def data_schema() -> dict[str, Any]:
-    """JSON schema of a data.yaml, with the short forms that are read, too."""
+    """JSON schema of a data.yaml, including short forms such as a plain name for an unlabelled image."""
     schema = DataConfig.model_json_schema()
     unlabeled = schema["properties"]["unlabeled"]
     unlabeled["items"] = {"anyOf": [unlabeled["items"], {"type": "string"}]}
@@ -36,28 +36,28 @@ def data_schema() -> dict[str, Any]:
 
 
 def data_keys() -> str:
-    """A table in Markdown of the keys of data.yaml, then one of the keys of each kind of entry."""
+    """Markdown tables: the top-level keys of data.yaml, then the keys of each kind of entry."""
     schema = data_schema()
     tables = [("The file", schema), *sorted(schema["$defs"].items(), key=lambda item: _rank(schema, item[0]))]
     return "\n".join(line for name, part in tables for line in _table(_heading(name, schema), part))
 
 
 def write(folder: Path) -> None:
-    """Bring the files in `folder` up to date."""
+    """Update the schema and the generated parts of the pages in `folder`."""
     (folder / "data.schema.json").write_text(schema_text(), encoding="utf-8")
-    for name, made in MADE.items():
+    for name, generate in GENERATED.items():
         page = folder / name
         by_hand = page.read_text(encoding="utf-8").partition(MARK)[0]
-        page.write_text(f"{by_hand}{MARK}\n\n{made()}", encoding="utf-8")
+        page.write_text(f"{by_hand}{MARK}\n\n{generate()}", encoding="utf-8")
 
 
 def schema_text() -> str:
-    """What is in data.schema.json."""
+    """Content of data.schema.json."""
     return json.dumps(data_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _without_titles(schema: Any) -> Any:
-    """A schema without the titles that pydantic makes of names; properties that are called title stay."""
+    """A schema without the titles that pydantic generates; properties that are named `title` stay."""
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
@@ -67,11 +67,12 @@ def _without_titles(schema: Any) -> Any:
 
 
 def _used_by(schema: Mapping[str, Any], name: str) -> list[str]:
-    """Keys of the file whose values are entries of kind `name`."""
+    """Top-level keys whose values are entries of the schema definition `name`."""
     return [key for key, value in schema["properties"].items() if f"#/$defs/{name}" in json.dumps(value)]
 
 
 def _rank(schema: Mapping[str, Any], name: str) -> int:
+    """Position of the first top-level key that uses the schema definition `name`."""
     keys = list(schema["properties"])
     return min((keys.index(key) for key in _used_by(schema, name)), default=len(keys))
 
@@ -91,7 +92,7 @@ def _table(heading: str, part: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _kind(value: Mapping[str, Any]) -> str:
-    """A type in words, such as: list of whole number or text."""
+    """The type of a schema property in words, such as: list of whole number or text."""
     if "anyOf" in value:
         kinds = dict.fromkeys(_kind(item) for item in value["anyOf"] if item.get("type") != "null")
         return " or ".join(kinds)
@@ -112,13 +113,13 @@ def _default(key: str, value: Mapping[str, Any], part: Mapping[str, Any]) -> str
 
 
 def protocols() -> str:
-    """A table in Markdown of the published protocols, those of Co2S first, then where their data are."""
-    found = [(name, find_protocol(name)) for name in published_names()]
-    found.sort(key=lambda item: item[1].command, reverse=True)
+    """A Markdown table of the published protocols, those of Co2S first, then the sources of their data."""
+    by_name = [(name, find_protocol(name)) for name in published_names()]
+    by_name.sort(key=lambda item: item[1].command, reverse=True)
     head = ("data set", "command", "images", "classes", "not scored", "crop", "batch", "epochs", "short side", "mIoU")
-    rows = [head, ("---",) * len(head), *(_protocol_row(name, protocol) for name, protocol in found)]
+    rows = [head, ("---",) * len(head), *(_protocol_row(name, protocol) for name, protocol in by_name)]
     table = [f"| {' | '.join(row)} |" for row in rows]
-    sources = [f"- `{name}`: {it.title}. Data: {it.get}. Lists: {it.lists_from}." for name, it in found]
+    sources = [f"- `{name}`: {item.title}. Data: {item.get}. Lists: {item.lists_from}." for name, item in by_name]
     return "\n".join([*table, "", *sources, ""])
 
 
@@ -139,8 +140,8 @@ def _protocol_row(name: str, protocol: TrainingProtocol) -> tuple[str, ...]:
     )
 
 
-MADE = {"data.md": data_keys, "papers.md": protocols}
-"""What is below the line MARK of each page."""
+GENERATED = {"data.md": data_keys, "papers.md": protocols}
+"""Function that generates the text below the line MARK, by name of the page."""
 
 
 if __name__ == "__main__":

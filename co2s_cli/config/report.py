@@ -8,17 +8,17 @@ from co2s_cli.config.flags import Argument, Flag
 
 
 class ReportConfig(Settings):
-    """A map, or a training run, as one HTML file."""
+    """Settings of `co2s report`."""
 
     source: Annotated[str, Argument("RUN|MAP")]
     """Folder of a training run, or a class raster."""
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")]
-    """HTML file to write; it needs nothing beside it and no network."""
+    """HTML file to write; it is self-contained and needs no network."""
     image: Annotated[str | None, Flag(panel="Input", metavar="SCENE")] = None
-    """Scene that the map was made of, to lay it over."""
+    """Scene from which the map was made, shown below the map."""
     confidence: Annotated[str | None, Flag(panel="Input", metavar="RASTER")] = None
-    """Raster of confidences as predict writes it: a layer, and the least sure places."""
+    """Confidence raster of co2s predict: adds a layer and a list of the least sure places."""
     disagreement: Annotated[str | None, Flag(panel="Input", metavar="RASTER")] = None
-    """Raster of how far the students are apart as predict writes it: a layer."""
+    """Disagreement raster of co2s predict: adds a layer."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
-    """Replace a report that exists."""
+    """Replace an existing report."""

@@ -1,4 +1,4 @@
-"""What `co2s train` and `co2s distill` share: settings of a run, how they are read, and how a run's own are found."""
+"""Settings that `co2s train` and `co2s distill` share, and how they are read for new and for resumed runs."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from co2s_cli.errors import ConfigError, OutputError
 
 
 def parse_ratio(value: Any) -> Any:
-    """The number of 1/16, 0.0625 or 6.25%."""
+    """The share as a number, from text such as 1/16, 0.0625 or 6.25%."""
     text = str(value).strip()
-    share, _, parts = text.removesuffix("%").partition("/")
+    numerator, _, denominator = text.removesuffix("%").partition("/")
     try:
-        return float(share) / float(parts or 1) / (100 if text.endswith("%") else 1)
+        return float(numerator) / float(denominator or 1) / (100 if text.endswith("%") else 1)
     except (ValueError, ZeroDivisionError):
         raise ValueError("wants a share such as 1/16 or 0.0625") from None
 
 
 def _none(value: Any) -> Any:
-    """None for the word."""
+    """None for the word "none", any other value as it is."""
     return None if str(value) == "none" else value
 
 
 def timm_name(network: str, weights: str) -> tuple[str, ...]:
-    """`NETWORK.TAG` of a network whose `weights` are a tag, or `auto`: the tag in its name; none where they are not."""
-    name, _, own = network.partition(".")
-    tag = own if weights == "auto" else weights
+    """`NETWORK.TAG` of timm weights, the tag being `weights` or, if that is `auto`, the one in the network's name.
+
+    Empty if the weights are a file or `none`, or if there is no tag.
+    """
+    name, _, tag_in_name = network.partition(".")
+    tag = tag_in_name if weights == "auto" else weights
     return (f"{name}.{tag}",) if tag and tag != "none" and not Path(tag).suffix else ()
 
 
@@ -41,212 +44,217 @@ Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 
 
 class RunConfig(Settings):
-    """A training run of any command."""
+    """Settings of a training run, whichever command starts it."""
 
     data: Annotated[str, Argument("DATA")] = "data.yaml"
-    """data.yaml, or with --root a published data set (whdld, loveda, potsdam, gid15, mer, msl; for distill loveda-dwl,
-    potsdam-dwl, deepglobe) or the YAML file of a protocol of your own; with --labels a scene."""
+    """data.yaml; with --labels: a scene; with --root: a published data set (train: whdld, loveda, potsdam, gid15, mer,
+    msl; distill: loveda-dwl, potsdam-dwl, deepglobe) or a YAML file with your own protocol."""
     labels: Annotated[Path | None, Flag(panel="Labels")] = None
-    """Polygons of the classes: DATA is then a scene, and data.yaml is written into the run folder, as by co2s init."""
+    """Labelled polygons for the scene DATA; a data.yaml is written into the run folder, as co2s init does."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
-    """Attribute of --labels that names the class; if not given class, else the only one that can."""
+    """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
-    """Polygons of --labels of different classes that cover each other: refuse, or the last one in the file wins."""
+    """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
-    """Folder of a published data set, with its folders of images and labels."""
+    """Folder of a published data set; it holds the folders of images and labels."""
     splits: Annotated[Path | None, Flag(panel="Input")] = None
-    """Folder with labeled.txt, unlabeled.txt and val.txt (also beside it) of a published data set."""
+    """Folder with labeled.txt, unlabeled.txt and val.txt of a published data set; val.txt may be in its parent."""
     labeled_ratio: Annotated[Ratio | None, Flag(panel="Input", metavar="SHARE")] = Field(None, gt=0, le=1)
-    """Share of the labelled images that keep their labels, such as 1/16; the others become unlabelled ones. Where it is
-    less than one image: share of the labelled places."""
+    """Share of the labelled images that keep their labels, such as 1/16; the others are used without labels. If that
+    is less than one image: share of the labelled polygons or blocks."""
     out: Annotated[Path | None, Flag("--out", "-o", panel="Output")] = None
-    """Run folder; runs/<date>-<method> if not given."""
+    """Run folder. Default: runs/<date>-<method>."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
-    """Start anew in a run folder that holds a run."""
+    """Delete the files of an earlier run in the run folder and start a new run."""
     resume: Annotated[bool | Literal["auto"], Flag(panel="Output", alone="true", metavar="[auto]")] = False
-    """Go on from the last whole state of the run folder, with its settings. With auto, begin where it holds none yet:
-    the same command line begins a run and goes on with it."""
+    """Continue the run in --out from its last complete checkpoint, with its settings. auto: start the run if there is
+    no checkpoint yet, so that one command line both starts and continues it."""
     stop_after: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
-    """Steps of this call; the schedule stays that of the whole run."""
+    """Stop after this many steps, to continue with --resume later; schedules still span the whole run."""
 
     preset: Annotated[Literal["default", "published", "small", "tiny"], Flag(panel="Training")] = "default"
-    """default: as the papers intend; published: as the released code behaves; small: what learns best without
-    pretrained weights, in minutes on two cores; tiny: the pair in very small networks, for trying things out."""
+    """default: as the papers intend; published: as the released code behaves; small: best without pretrained weights,
+    minutes on two cores; tiny: the paper's two students as very small networks, for trials."""
     steps: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
-    """Steps of the run; 4000 if its length is not given in another way."""
+    """Length of the run in steps. Default: 4000, unless the preset or another option sets the length."""
     epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
-    """Length of the run as passes over the unlabelled images."""
+    """Length of the run in passes over the unlabelled images."""
     visits: int | None = Field(None, ge=1, le=1_000_000)
-    """Length of the run as labelled crops for each labelled place, a crop's worth of labels or a polygon: few labels
-    are learnt by heart in a long run. From 50 to 1,000 steps."""
+    """Length of the run in labelled crops per labelled place (a polygon, or a crop's area of labels), limited to 50 to
+    1,000 steps: a long run overfits few labels."""
     minutes: Annotated[float | None, Flag(panel="Training")] = Field(None, gt=0, le=100_000)
-    """Length of the run as the time that it may take on this machine, from the pace of its first steps."""
+    """Length of the run in minutes on this machine, estimated from the speed of its first steps."""
     batch: Annotated[int, Flag(panel="Training")] = Field(4, ge=1, le=65_536)
-    """Labelled crops of a batch, in all processes together; as many unlabelled ones come with them. If not given, so
-    many for each process."""
+    """Labelled crops per batch, over all processes together; a batch has as many unlabelled crops. The default is per
+    process."""
     crop: Annotated[int, Flag(panel="Training")] = Field(256, ge=32, le=16_384)
-    """Side of the crops in pixels."""
+    """Side of the training crops in pixels."""
     seed: Annotated[int, Flag(panel="Training")] = Field(0, ge=0, le=2**62)
-    """Everything that is drawn depends on it alone."""
+    """Seed of all random numbers."""
 
     student: Annotated[str | None, Flag(panel="Model")] = None
-    """Train one student on this transformer (a timm name, or tiny-student) with a DPT head, in place of the pair."""
+    """Train one student with this transformer (a timm name, or tiny-student) and a DPT head, instead of the pair."""
     student_weights: Annotated[str, Flag(panel="Model")] = "auto"
-    """Its weights: a timm tag, a file, none, or auto (the tag in its name)."""
+    """Weights of --student: a timm tag, a file, none, or auto (the tag in its name)."""
     init: Annotated[Path | None, BeforeValidator(_none), Flag(panel="Model")] = None
-    """Model file to start from: what fits is taken, classes and bands by their names. start: the student in the
-    package, which knows made-up land (what the small preset starts from); none: nothing."""
+    """Model file to start from; weights that fit are copied, classes and bands are matched by name. start: the packaged
+    student, trained on made-up land (what the small preset starts from); none: no model file."""
     train_backbone: Literal["auto", "attention", "all"] = "auto"
-    """What of the backbones trains: their attention alone, everything, or auto (everything where no weights are)."""
+    """Trained part of the backbones: only their attention, or all; auto: all if they have no pretrained weights, else
+    attention."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Pseudo-labels come from the running mean of the weights, whose decay rises to this; 0 = from the weights."""
+    """Final decay of the exponential moving average of the weights that makes the pseudo-labels; 0: no average, the
+    current weights make them."""
 
     device: Annotated[str, Flag(panel="Speed")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(panel="Speed")] = "auto"
-    """auto: bf16 where the device is quick at it, else fp32."""
+    """Number format; auto: bf16 if the device is fast at it, else fp32."""
     accumulate: Annotated[int, Flag(panel="Speed")] = Field(1, ge=1, le=65_536)
-    """Batches that make one step: its losses and gradients are those of one batch as large."""
+    """Batches per optimiser step; losses and gradients equal those of one batch of their total size."""
     compile: Annotated[bool, Flag(panel="Speed")] = False
-    """Compile the networks first."""
+    """Compile the networks with torch.compile before the first step."""
     checkpointing: Annotated[bool, Flag(panel="Speed")] = False
     """Recompute activations in the backward pass: less memory, more time."""
     workers: int | None = Field(None, ge=1, le=1024)
-    """Threads that read and cut crops; if not given 2, beside a GPU one for each core of the process, at most 8."""
+    """Threads that read and cut crops. Default: 2; with a GPU one per core of the process, at most 8."""
     trained_on: str = ""
-    """One phrase for the model file: what it was trained on; counted from the data if not given."""
+    """Description of the training data for the model file, in one phrase. Default: counts of images and pixels."""
     licence: str = ""
-    """Licence of the weights for the model file; found from what it began with and its teachers if not given."""
+    """Licence of the weights for the model file. Default: that of the initial weights and of the teachers."""
     half_files: bool = False
-    """Write model files in half precision: half the size, logits that differ in the third digit."""
+    """Write model files in half precision: half the size; logits differ in the third digit."""
 
     lr: float = Field(1e-4, gt=0)
     """Base learning rate."""
     backbone_lr: float = Field(0.01, gt=0)
-    """Factor of it for the backbones."""
+    """Learning rate of the backbones, as a factor of `lr`."""
     decoder_lr: float = Field(10.0, gt=0)
-    """Factor of it for the decoders."""
+    """Learning rate of the decoders, as a factor of `lr`."""
     queries_lr: float = Field(1.0, gt=0)
-    """Factor of it for the learnable class vectors."""
+    """Learning rate of the learnable class vectors, as a factor of `lr`."""
     weight_decay: float = Field(0.01, ge=0)
-    """Decay of AdamW, for every parameter."""
+    """Weight decay of AdamW, for all parameters."""
     warmup: int = Field(0, ge=0)
-    """Steps in which the learning rate rises."""
+    """Steps over which the learning rate rises to its base."""
     lr_lag: int = Field(0, ge=0, le=1)
     """1: the learning rate lags one step behind its schedule, as in the released code."""
     schedule: Literal["poly", "cycle"] = "poly"
-    """How the learning rate goes: it falls after the warm-up, or rises over 30 % of the run and falls again."""
+    """Learning rate schedule. poly: falls after the warm-up; cycle: rises over 30 % of the run, then falls."""
     clip_norm: float = Field(1.0, ge=0)
-    """Largest norm of a student's gradient; 0 = any."""
+    """Largest gradient norm of a student; larger gradients are scaled down. 0: no limit."""
 
     refit: bool = False
-    """Where `val` is a share of the labels: run as often again from the beginning, with the labels that validated among
-    those that teach. That makes final.safetensors, which nothing is left to validate."""
+    """If `val` is a share of the labels: afterwards train again from the start, for as many steps, on all labels,
+    including those that validated. The result, final.safetensors, cannot be validated."""
 
     threshold: float = Field(0.95, ge=0, le=1)
-    """Confidence from which a pseudo-label counts."""
+    """Least confidence of a pseudo-label that counts in the loss."""
     threshold_share: float = Field(0.0, ge=0, lt=1)
-    """Lower the threshold of each class, down to 0.5, until this share of the pixels that are taken for it counts, so
-    that rare classes are not starved; 0 = one threshold for all."""
+    """Lower each class's threshold, to 0.5 at least, until this share of the pixels predicted as the class counts, so
+    that rare classes get pseudo-labels; 0: one threshold for all classes."""
     pseudo_balance: float = Field(0.0, ge=0, le=1)
-    """How much pseudo-labels of rare classes weigh more: their share among those that count, to this negative power."""
+    """Exponent p of the class weights of pseudo-labels: a class with the share s of the pseudo-labels that count weighs
+    s^-p; 0: all classes weigh the same."""
     consistency_start: float = Field(0.0, ge=0, lt=1)
-    """Share of the run in which only labels teach."""
+    """First share of the run, in which only the labelled loss counts."""
     consistency_after: int = Field(0, ge=0)
-    """Steps in which only labels teach at least, up to six tenths of the run."""
+    """Least number of steps in which only the labelled loss counts, but at most six tenths of the run."""
     consistency_ramp: float = Field(0.0, ge=0, lt=1)
-    """Share of the run over which the weight of unlabelled pixels rises then."""
+    """Share of the run over which the unlabelled loss then rises to its full weight."""
     class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Other thresholds by class name."""
+    """Confidence thresholds of single classes, by name, in place of `threshold`."""
     class_weights: str = "none"
-    """Weights of the classes in the supervised loss: none, frequency, or a YAML file with name: weight."""
+    """Class weights in the supervised loss: none, frequency, or a YAML file with lines name: weight."""
     cutmix_partner: Literal["other", "same", "flip"] = "other"
-    """What CutMix pastes: another image, or as in the released codes another view of the same one (Co2S), or the
-    image at the mirrored place of the batch (RS-MTDF)."""
+    """What CutMix pastes. other: another image; same: another view of the same image, as in the released Co2S code;
+    flip: the image at the mirrored position in the batch, as in that of RS-MTDF."""
     denominators: Literal["all", "rank"] = "all"
-    """What losses are divided by: the pixels of all processes, or as in the released code those of each by itself."""
+    """Pixels that a loss is averaged over: those of all processes, or, as in the released code, of each process (rank)
+    by itself."""
 
     headroom: float = Field(0.0, ge=0, le=10)
-    """How far the ranges of bands that are not 8 bits reach beyond the 2nd and 98th percentile, in parts of what lies
-    between: what is brighter or darker is cut off. Ranges named in data.yaml hold as they are."""
+    """How far the scaling of bands that are not 8-bit extends beyond their 2nd and 98th percentile, as a share of the
+    distance between the two; values outside are clipped. `scaling` in data.yaml is never extended."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Smallest and largest factor of the random scale."""
+    """Smallest and largest random scale factor of training images."""
     scale_rule: Literal["own", "fitted", "long"] = "own"
-    """What it multiplies: the image's size, that fitted into 2048 × 512, or the long side in whole pixels."""
+    """What the random scale multiplies. own: the image's size; fitted: that size fitted into 2048 × 512; long: the long
+    side, in whole pixels."""
 
     strong_jitter: float = Field(0.5, ge=0, le=1)
-    """Largest relative change of brightness, contrast and saturation in strong views."""
+    """Strong views: largest relative change of brightness, contrast and saturation."""
     strong_hue: float = Field(0.25, ge=0, le=0.5)
-    """Largest turn of the hue in strong views; where colour tells the classes apart, less is better."""
+    """Strong views: largest turn of the hue, 0.5 being half the circle; use less if colour separates the classes."""
     strong_gray: float = Field(0.2, ge=0, le=1)
-    """Chance that a strong view loses its colours."""
+    """Strong views: probability of turning grey."""
     strong_blur: float = Field(0.5, ge=0, le=1)
-    """Chance that a strong view is blurred."""
+    """Strong views: probability of a blur."""
     strong_gain: float | None = Field(None, ge=0, le=1)
-    """Largest relative change of each band by itself in strong views; if not given 0 for red, green, blue, else 0.2."""
+    """Strong views: largest relative change of each band by itself. Default: 0 for red, green, blue, else 0.2."""
     strong_offset: float | None = Field(None, ge=0, le=1)
-    """Largest shift of each band by itself, in parts of its range; if not given 0 for red, green, blue, else 0.05."""
+    """Strong views: largest shift of each band, as a share of its range. Default: 0 for red, green, blue, else 0.05."""
     strong_noise: float | None = Field(None, ge=0, le=1)
-    """Largest standard deviation of noise, in parts of the range; if not given 0 for red, green, blue, else 0.02."""
+    """Strong views: largest standard deviation of noise, as a share of the range. Default: 0 for red, green, blue, else
+    0.02."""
 
     split_by: Annotated[Literal["chip", "tile"], Flag(panel="Input")] = "chip"
-    """What a share that validates is drawn of, where the images are chips in a folder: chips, or the tiles that they
-    were cut from, so that no tile trains and validates."""
+    """If a share of a folder of chips validates: draw single chips, or whole tiles (all chips cut from one image), so
+    that no tile both trains and validates."""
     balance: Literal["none", "sqrt", "uniform"] = "none"
-    """How often a class is at the centre of a labelled crop: not asked, by the root of its labelled pixels, or all
-    classes alike."""
+    """How often each class is at the centre of a labelled crop. none: crops are placed without regard to classes; sqrt:
+    in proportion to the square root of its labelled pixels; uniform: all classes equally often."""
     flips: Literal["horizontal", "both"] = "horizontal"
-    """How crops are mirrored: left to right, or top to bottom as well."""
+    """Random mirroring of crops: left to right, or also top to bottom."""
     rotate: bool = False
-    """Whether crops are turned by 0 to 3 quarter turns."""
+    """Whether crops are turned by 0 to 3 quarter turns at random."""
     labeled_gain: float = Field(0.0, ge=0, le=1)
-    """Largest relative change of each band of labelled crops by itself."""
+    """Labelled crops: largest relative change of each band by itself."""
     labeled_offset: float = Field(0.0, ge=0, le=1)
-    """Largest shift of each band of labelled crops, in parts of its range."""
+    """Labelled crops: largest shift of each band, as a share of its range."""
     labeled_noise: float = Field(0.0, ge=0, le=1)
-    """Largest standard deviation of noise in labelled crops, in parts of the range."""
+    """Labelled crops: largest standard deviation of noise, as a share of the range."""
 
     val_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
-    """Steps between validations, or epoch: after each pass over the unlabelled images; a tenth of the run if not
-    given."""
+    """Steps between validations, or epoch: after each pass over the unlabelled images. Default: a tenth of the run."""
     select: Literal["fused", "students"] = "fused"
-    """Whose best validation keeps a model file: that of the fused map alone (best.safetensors), or as in the released
-    code that of each student too (best-clip.safetensors and best-dino.safetensors, one student in each)."""
+    """Model files of the best validation. fused: one, by the fused map (best.safetensors); students: also one per
+    student, by its own map (best-clip.safetensors, best-dino.safetensors), as in the released code."""
     eval_tile: int | None = Field(None, ge=32, le=16_384)
-    """Side of the windows of validation; the crop if not given."""
+    """Side of the validation windows in pixels. Default: `crop`."""
     eval_overlap: float = Field(0.25, ge=0, le=0.9)
-    """Part of a window that it shares with its neighbours."""
+    """Share of a validation window's side that overlaps the next window."""
     eval_blend: Literal["probabilities", "logits"] = "probabilities"
-    """What is averaged where windows overlap."""
+    """What is averaged where validation windows overlap."""
     eval_taper: Literal["smooth", "flat"] = "smooth"
-    """Whether the rim of a window counts less."""
+    """Weights within a validation window: smooth: less towards its edge; flat: the same everywhere."""
     eval_resize: int = Field(0, ge=0, le=16_384)
-    """Short side that an image is resized to before validation; 0 = as it is."""
+    """Short side in pixels to which images are resized for validation; 0: no resizing."""
     log_every: int = Field(10, ge=1, le=10)
-    """Steps between the lines of metrics.jsonl."""
+    """Steps between two lines of metrics.jsonl."""
 
     @property
-    def lesson(self) -> str:
-        """What the records call the way of learning."""
+    def method_name(self) -> str:
+        """Name of the training method in records and model files."""
         raise NotImplementedError
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Where the weights come from that the run begins with; of tags and the like, paths that lead nowhere."""
+        """Paths of the initial weights; a tag or keyword such as `auto` is included as a path that does not exist."""
         return (*([self.init] if self.init else []), Path(self.student_weights))
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that the numbers of a run depend on, as plain values."""
+        """The settings on which the numbers of a run depend, as JSON values by name."""
         return self.model_dump(mode="json", exclude=set(RESUMABLE))
 
     @property
     def pretrained(self) -> tuple[str, ...]:
-        """Weights that the run begins with by name, `NETWORK.TAG` of timm or `NETWORK:TAG` of open_clip."""
+        """Names of the pretrained weights that the run needs: `NETWORK.TAG` of timm or `NETWORK:TAG` of open_clip."""
         return timm_name(self.student, self.student_weights) if self.student and self.init is None else ()
 
     @property
     def weight_flags(self) -> str:
-        """How files are named in place of such weights."""
+        """Options by which weight files can be given instead of `pretrained` names, for error messages."""
         return "--student-weights FILE"
 
     @model_validator(mode="after")
@@ -270,35 +278,38 @@ class RunConfig(Settings):
 R = TypeVar("R", bound=RunConfig)
 
 LENGTHS = frozenset({"steps", "epochs", "visits", "minutes"})
+"""Settings that give the length of a run, of which only one may be set."""
 
 RESUMABLE = frozenset({"resume", "stop_after", "device", "workers", "out", "overwrite"})
-"""Settings that may differ from those of the run that is resumed: no number depends on them."""
+"""Settings that may change when a run is resumed: no number depends on them."""
 
 
-def written(config: Path | None, flags: Mapping[str, Any], extra: list[str]) -> dict[str, Any]:
-    """What a user has set: a YAML file < `key=value` < flags."""
+def user_values(config: Path | None, flags: Mapping[str, Any], extra: list[str]) -> dict[str, Any]:
+    """The values that the user set, by field name: YAML file < `--set key=value` < flags."""
     values = {**(read_yaml(config) if config else {}), **_parsed(extra), **flags}
     if values.get("resume") and not values.get("out"):
         raise ConfigError("--resume wants --out, the folder of the run")
     return values
 
 
-def settled(
+def from_layers(
     kind: type[R], *layers: Mapping[str, Any], config: Path | None = None, flags: Mapping[str, Any] | None = None
 ) -> R:
-    """Settings from defaults < each layer over those before it; each may say the length as steps or as epochs.
+    """Settings from the defaults, overridden by each layer in turn; the last layer holds the user's values.
 
-    `config` and `flags` are where values of the last layer come from, for what is said of bad ones.
+    A layer that sets the length of the run in one of `LENGTHS` removes the lengths of the layers before it. A batch
+    that the user did not set is multiplied by the number of processes. `config` and `flags` are the origins of the last
+    layer's values, for error messages.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for layer in layers:
         if LENGTHS & layer.keys():
-            found = {key: value for key, value in found.items() if key not in LENGTHS}
-        found |= layer
+            values = {key: value for key, value in values.items() if key not in LENGTHS}
+        values |= layer
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1 and "batch" not in layers[-1]:
-        found["batch"] = processes * int(found.get("batch", kind.model_fields["batch"].default))
-    return checked(kind, found, config=config, typed=flags or ())
+        values["batch"] = processes * int(values.get("batch", kind.model_fields["batch"].default))
+    return checked(kind, values, config=config, typed=flags or ())
 
 
 def resumed_as(
@@ -310,21 +321,25 @@ def resumed_as(
     command: str,
     content: Mapping[str, Any] | None = None,
 ) -> R:
-    """The settings of the run that `command` began in `folder`; a flag that would change its numbers is refused.
+    """Settings with which to resume the run in `folder`, which `command` has started.
 
-    `content` is that of its config.yaml, where another process has read it.
+    `content` is the content of the run's config.yaml if another process has read it already.
+
+    Raises:
+        ConfigError: another command started the run, or a flag would change a setting that its numbers depend on.
+        OutputError: config.yaml is damaged or missing.
     """
     content = content_of_run(folder) if content is None else content
     try:
         made_with = content.get("made_with")
-        began = made_with.get("command", command) if isinstance(made_with, dict) else command
+        started_by = made_with.get("command", command) if isinstance(made_with, dict) else command
         stored = {key: value for key, value in content.items() if key in kind.model_fields}
-        before = checked(kind, {**stored, "out": folder}) if began == command else None
+        before = checked(kind, {**stored, "out": folder}) if started_by == command else None
     except ConfigError as error:
         raise _damaged(folder, error) from error
     if before is None:
         raise ConfigError(
-            f"--resume: {folder} holds a run of co2s {began}", hint=f"co2s {began} --resume --out {folder}"
+            f"--resume: {folder} holds a run of co2s {started_by}", hint=f"co2s {started_by} --resume --out {folder}"
         )
     after = checked(kind, {**stored, **_parsed(extra), **flags, "out": folder}, typed=flags)
     for name in kind.model_fields.keys() - RESUMABLE:
@@ -335,10 +350,10 @@ def resumed_as(
 
 
 def content_of_run(folder: Path) -> dict[str, Any]:
-    """What is in the config.yaml of a run.
+    """Content of the config.yaml in a run folder.
 
     Raises:
-        OutputError: it is damaged or missing.
+        OutputError: config.yaml is damaged or missing.
     """
     try:
         return read_yaml(folder / "config.yaml")
@@ -352,18 +367,18 @@ def _damaged(folder: Path, error: ConfigError) -> OutputError:
 
 
 def _parsed(extra: list[str]) -> dict[str, Any]:
-    """The settings of `--set key=value`."""
-    import yaml  # only when a setting is given
+    """Values by field name from texts `key=value` of `--set`; each value is read as YAML."""
+    import yaml  # slow to import: only once settings are read
 
     from co2s_cli.config.yaml_file import parse_yaml
 
-    found = {}
+    values = {}
     for text in extra:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: wants key=value")
         try:
-            found[key.strip().replace("-", "_")] = parse_yaml(value)
+            values[key.strip().replace("-", "_")] = parse_yaml(value)
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {text}: the value is not YAML") from error
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""Which share of the scenes a process makes, as --shard names it."""
+"""The share of the scenes that a process maps, as --shard names it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic import BeforeValidator
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Share `number` of `count`, the first one being 1; what is None, the scheduler of the cluster tells."""
+    """Share `number` (from 1) of `count` shares; None stands for the value that the cluster's scheduler provides."""
 
     number: int | None
     count: int | None
 
     def __str__(self) -> str:
-        """As it is typed."""
+        """The share as a user types it."""
         return f"{self.number or 'auto'}" + (f"/{self.count}" if self.count else "")
 
 
 def parse_shard(value: Any) -> Any:
-    """The share that `3/64`, `auto` or `auto/64` names."""
+    """The `Shard` of a text such as `3/64`, `auto` or `auto/64`; None and shards as they are."""
     if value is None or isinstance(value, Shard):
         return value
     match = re.fullmatch(r"(auto|\d{1,6})(?:/(\d{1,6}))?", str(value).strip().lower())
@@ -35,4 +35,4 @@ def parse_shard(value: Any) -> Any:
 
 
 ShardOf = Annotated[Shard | None, BeforeValidator(parse_shard)]
-"""The type of a setting."""
+"""Type of the setting `shard`."""

@@ -11,12 +11,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from co2s_cli.config.flags import Flag
 from co2s_cli.config.protocol import training_of
 from co2s_cli.config.recipes import PRESETS
-from co2s_cli.config.run import RunConfig, resumed_as, settled, timm_name, written
+from co2s_cli.config.run import RunConfig, from_layers, resumed_as, timm_name, user_values
 from co2s_cli.students import DEFAULT_STUDENTS, Fusion, StudentName
 
 
 def _names(value: Any) -> Any:
-    """Names with commas between them, or a list; none twice."""
+    """A list of the names in a comma-separated text, or the list itself; refuses a name that occurs twice."""
     names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if isinstance(names, list | tuple) and len(set(names)) < len(names):
         raise ValueError("wants each student once")
@@ -24,70 +24,71 @@ def _names(value: Any) -> Any:
 
 
 class TrainConfig(RunConfig):
-    """A training run from labels and unlabelled images alone."""
+    """Settings of `co2s train`: a run that learns from labels and unlabelled images, without teachers."""
 
     method: Annotated[Literal["co2s", "unimatch", "fixmatch", "supervised"], Flag(panel="Training")] = "co2s"
-    """How unlabelled images are used."""
+    """Training method, which decides how unlabelled images are used; supervised does not use them."""
 
     students: Annotated[tuple[StudentName, ...] | None, BeforeValidator(_names), Flag(panel="Model")] = None
-    """Who learns: clip, dino, local, or several of them; local2 and local3 are more networks of local's kind. Where
-    nothing is said those of --init, with the packaged start dino,local on red, green and blue and local,local2,local3
-    on other bands; else clip,dino."""
+    """Networks that learn: clip, dino, local, or several of them; local2 and local3 are further networks like local.
+    Default: those of the --init model; with --init start dino,local for red, green, blue and local,local2,local3 for
+    other bands; without --init clip,dino."""
     clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
-    """Image tower of the explicitly guided student, by its open_clip name."""
+    """Image tower of the clip student (explicit guidance): an open_clip name."""
     clip_weights: Annotated[str, Flag(panel="Model")] = "openai"
-    """Its weights: an open_clip tag, a file, TAG=FILE (a file of which the tag says how it was trained), or none."""
+    """Weights of --clip: an open_clip tag, a file, TAG=FILE (a file trained as the tag says), or none."""
     clip_guidance: Literal["text", "queries"] = "text"
-    """What tells it the classes: text embeddings of their prompts, or learnable queries as the other student has."""
+    """What guides the clip student to the classes: text embeddings of their prompts, or learnable queries like those of
+    the dino student."""
     dino: Annotated[str, Flag(panel="Model")] = "vit_base_patch16_dinov3_qkvb.lvd1689m"
-    """Transformer of the implicitly guided student, by its timm name."""
+    """Transformer of the dino student (implicit guidance): a timm name."""
     dino_weights: Annotated[str, Flag(panel="Model")] = "auto"
-    """Its weights: a timm tag, a file, none, or auto (the tag in its name)."""
+    """Weights of --dino: a timm tag, a file, none, or auto (the tag in its name)."""
     dino_init: Literal["pretrained", "random"] = "pretrained"
-    """random: weights are dropped and every LayerScale is 1e-5, as happens in the released code."""
+    """random: ignore the dino student's weights and set every LayerScale to 1e-5, as the released code does."""
     network: Literal["own", "published"] = "own"
     """published: ImageNet statistics, exact GELU, norm eps 1e-6 and bfloat16 positions, as in the released code."""
     fusion: Fusion = "mean"
-    """How the students become one map."""
+    """How the students' probabilities are combined into one map."""
 
     stability_weight: float = Field(0.5, ge=0)
-    """Weight of the stability loss after its ramp; 0 = off."""
+    """Final weight of the stability loss; 0: off."""
     stability_ramp: float = Field(0.2, ge=0, le=1)
-    """Share of the run over which it rises."""
+    """Share of the run over which the weight of the stability loss rises."""
     stability_grad: bool = True
     """Whether the stability loss has a gradient; it has none in the released code."""
     stability_in_padding: bool = False
-    """Whether padding counts in it; it does in the released code."""
+    """Whether the stability loss includes padding; it does in the released code."""
     single_view: bool | None = None
-    """One strong view by unimatch and co2s, as by fixmatch, in place of two and of dropped features; where nothing is
-    said, where the packaged start's dino learns."""
+    """Methods unimatch and co2s: use one strong view, like fixmatch, instead of two and one with dropped features.
+    Default: true if the packaged start's dino student learns."""
 
     @property
-    def lesson(self) -> str:
-        """The method."""
+    def method_name(self) -> str:
+        """Name of the training method."""
         return self.method
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Where the weights come from, those of the pair among them."""
+        """Paths of the initial weights, including those of the clip and dino students."""
         return (*super().sources, Path(self.clip_weights.rpartition("=")[2]), Path(self.dino_weights))
 
     @property
     def pretrained(self) -> tuple[str, ...]:
-        """Those of the students that are new."""
+        """Names of the pretrained weights of the students that do not start from a model file."""
         if self.student is not None or self.init is not None:
             return super().pretrained
         students = self.students or DEFAULT_STUDENTS
-        tag, dino = self.clip_weights, "none" if self.dino_init == "random" else self.dino_weights
-        by_name = {
-            "clip": () if tag == "none" or Path(tag).suffix else (f"{self.clip}:{tag}",),
-            "dino": timm_name(self.dino, dino),
+        clip_tag, dino_tag = self.clip_weights, "none" if self.dino_init == "random" else self.dino_weights
+        weights_by_student = {
+            "clip": () if clip_tag == "none" or Path(clip_tag).suffix else (f"{self.clip}:{clip_tag}",),
+            "dino": timm_name(self.dino, dino_tag),
         }
-        return tuple(name for student in students for name in by_name.get(student, ()))
+        return tuple(name for student in students for name in weights_by_student.get(student, ()))
 
     @property
     def weight_flags(self) -> str:
-        """How files are named in place of such weights."""
+        """Options by which weight files can be given instead of `pretrained` names, for error messages."""
         return super().weight_flags if self.student else "--clip-weights FILE, --dino-weights FILE"
 
     @model_validator(mode="after")
@@ -98,35 +99,33 @@ class TrainConfig(RunConfig):
 
 
 _OTHER_DINO = frozenset({"student", "dino", "dino_weights", "dino_init", "network"})
-"""Settings that ask for another DINO student than the packaged start holds."""
+"""Settings that ask for a dino student other than the one in the packaged start model."""
 
 
-def _fitting(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The preset, without its start where the user asks for students that it does not hold."""
+def _without_unfit_start(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The preset; without its `init` if the user's `values` ask for students that this start model does not hold."""
     students = _names(values.get("students"))
-    other = isinstance(students, list | tuple) and "dino" not in students
-    return {key: value for key, value in preset.items() if key != "init" or not (other or _OTHER_DINO & values.keys())}
+    no_dino = isinstance(students, list | tuple) and "dino" not in students
+    drop_init = no_dino or bool(_OTHER_DINO & values.keys())
+    return {key: value for key, value in preset.items() if key != "init" or not drop_init}
 
 
 def settings_of(config: Path | None, flags: dict[str, Any], extra: list[str]) -> TrainConfig:
-    """Settings from defaults < data set < preset < YAML file < `key=value` < flags.
+    """Settings of a new or resumed run: defaults < data set's protocol < preset < YAML file < `key=value` < flags.
 
-    The published preset says what most data sets had in common, so that there the data set comes after it.
+    With the published preset the order is preset < protocol: it holds what most of the paper's data sets had in common.
     """
     if flags.get("resume") and "out" in flags:
         return resumed(Path(flags["out"]), flags, extra)
-    values = written(config, flags, extra)
+    values = user_values(config, flags, extra)
     name = str(values.get("preset", "default"))
-    preset, protocol = _fitting(PRESETS.get(name, {}), values), training_of("train", values)
+    preset, protocol = _without_unfit_start(PRESETS.get(name, {}), values), training_of("train", values)
     base = (preset, protocol) if name == "published" else (protocol, preset)
-    return settled(TrainConfig, *base, values, config=config, flags=flags)
+    return from_layers(TrainConfig, *base, values, config=config, flags=flags)
 
 
 def resumed(
     folder: Path, flags: dict[str, Any], extra: list[str], content: dict[str, Any] | None = None
 ) -> TrainConfig:
-    """The settings of the run in `folder`; a flag that would change its numbers is refused.
-
-    `content` is that of its config.yaml, where another process has read it.
-    """
+    """Settings with which to resume the run in `folder`; see `resumed_as`."""
     return resumed_as(TrainConfig, folder, flags, extra, command="train", content=content)

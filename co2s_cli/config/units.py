@@ -1,4 +1,4 @@
-"""Quantities as people write them on a command line."""
+"""Parsers for quantities on the command line: sizes in bytes, nodata values, whole numbers."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def parse_bytes(text: str | int) -> int:
-    """Bytes of '4GB', '512MiB', '2g' or a plain number."""
+    """Number of bytes, from '4GB', '512MiB', '2g' or a plain number."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(text), re.IGNORECASE)
     if match is None or match[2].lower() not in _BYTES:
         raise ValueError("wants a size such as 4GB, 512MB or 2GiB")
@@ -22,14 +22,14 @@ def parse_bytes(text: str | int) -> int:
 def show_bytes(count: float) -> str:
     """A size as a person reads it: 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 999.5:  # three digits of more would round to a thousand
+        if abs(count) < 999.5:  # from here on, three digits round to 1000
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
 
 
 def parse_nodata(value: Any) -> Any:
-    """A number, NaN, or 'none' for 'every value is data'."""
+    """A number (also NaN), 'none' for "every value is data", or None if nothing was given."""
     if value is None:
         return None
     if str(value).strip().lower() in ("none", "null", "nil", "nada"):
@@ -41,7 +41,7 @@ def parse_nodata(value: Any) -> Any:
 
 
 def parse_whole(value: Any) -> Any:
-    """The whole number in a text of digits, anything else as it is."""
+    """A text of digits as int; any other value as it is."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 

@@ -14,7 +14,7 @@ from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.units import Bytes
 
 _MAX_AMOUNT = 1e15
-"""Pixels, metres or square metres: the surface of the earth has 5e14 m²."""
+"""Largest amount of pixels, metres or square metres; the surface of the earth has 5e14 m²."""
 
 _SQUARE_METRES = {"m2": 1.0, "m²": 1.0, "ha": 1e4, "km2": 1e6, "km²": 1e6}
 
@@ -31,7 +31,7 @@ class Amount:
 
 
 def parse_area(text: Any) -> Any:
-    """Square metres or pixels of '100m2', '0.5ha', '20px' or a plain number of square metres."""
+    """An area in square metres or pixels, from '100m2', '0.5ha', '20px' or a plain number of square metres."""
     return (
         text
         if isinstance(text, Amount)
@@ -44,7 +44,7 @@ def parse_area(text: Any) -> Any:
 
 
 def parse_length(text: Any) -> Any:
-    """Pixels or metres of '1.5px', '2m' or a plain number of pixels."""
+    """A length in pixels or metres, from '1.5px', '2m' or a plain number of pixels."""
     units = {"px": ("px", 1.0), "": ("px", 1.0), "m": ("m", 1.0)}
     return text if isinstance(text, Amount) else _parse(text, units, "a length such as 1.5px or 2m")
 
@@ -73,51 +73,51 @@ Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 
 
 class VectorizeConfig(Settings):
-    """A class raster made into polygons."""
+    """Settings of `co2s vectorize`."""
 
     raster: Annotated[str, Argument("RASTER")]
-    """Class raster: one band of bytes, 255 is nodata."""
+    """Class raster: one uint8 band, 255 is nodata."""
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output", slash=True)]
-    """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - writes GeoJSON lines to stdout;
-    NAME.parquet/ is a folder of GeoParquet files with bounding boxes."""
+    """File to write, format by suffix (.gpkg .fgb .parquet .geojson .geojsonl); - for GeoJSON lines on stdout;
+    NAME.parquet/ for a folder of GeoParquet files with bounding boxes."""
     min_area: Annotated[Area, Flag(panel="Polygons", metavar="AREA")] = Amount(8, "px")
-    """Smaller regions join their largest neighbour: 20px, 100m2, 0.5ha; plain is m²; 0 is off."""
+    """Merge smaller regions into their largest neighbour: 20px, 100m2 or 0.5ha; without a unit in m²; 0: off."""
     simplify: Annotated[Length, Flag(panel="Polygons", metavar="LENGTH")] = Amount(1.5, "px")
-    """Tolerance of simplified borders: 1.5px, 2m; plain is pixels; 0 is off."""
+    """Tolerance for simplifying boundaries: 1.5px or 2m; without a unit in pixels; 0: off."""
     classes: Annotated[Names, Flag(panel="Polygons", metavar="NAME,…")] = ()
-    """Write polygons of these classes only: names or ids, separated by commas."""
+    """Write polygons of these classes only: comma-separated names or ids."""
     exclude: Annotated[Names, Flag(panel="Polygons", metavar="NAME,…")] = ()
     """Write no polygons of these classes."""
     confidence: Annotated[str | None, Flag(panel="Input", metavar="RASTER")] = None
-    """Raster of confidences on the same grid; polygons get its mean and its 10th percentile."""
+    """Confidence raster on the same grid; each polygon gets its mean and its 10th percentile as attributes."""
     dst_crs: Annotated[str | None, Flag(panel="Output")] = None
-    """Coordinate system to write, such as EPSG:3857; the raster's own where nothing is said."""
+    """Coordinate system of the polygons, such as EPSG:3857. Default: that of the raster."""
     layer: Annotated[str | None, Flag(panel="Output")] = Field(None, min_length=1, max_length=200)
-    """Name of the layer; the output's name where nothing is said."""
+    """Name of the layer. Default: the name of the output file."""
     sieved: Annotated[Path | None, Flag(panel="Output")] = None
-    """Write the class raster after small regions have joined their neighbours."""
+    """Also write the class raster after small regions were merged."""
     mem_limit: Annotated[Bytes, Flag(panel="Speed", metavar="SIZE")] = 4_000_000_000
-    """Memory that all processes together may take beyond what the program itself needs, such as 4GB."""
+    """Most memory of all processes together, such as 4GB, beyond what the program itself needs."""
     workers: Annotated[int | None, Flag(panel="Speed")] = Field(None, ge=1, le=1024)
-    """Processes; as many as there are cores where nothing is said."""
+    """Number of processes. Default: one per core."""
     overwrite: Annotated[bool, Flag(panel="Output")] = False
-    """Replace outputs that exist."""
+    """Replace existing outputs."""
     partitioned: bool = False
-    """Write a folder of GeoParquet files, as a name with / at its end does, and that of a folder that is there."""
+    """Write a folder of GeoParquet files; also set by a slash at the end of `out`, or if `out` is a folder already."""
 
     @model_validator(mode="before")
     @classmethod
-    def _folder_by_name(cls, values: Any) -> Any:
-        """A name that ends in / is that of a folder, which its path does not tell any more."""
-        folder = isinstance(values, dict) and str(values.get("out", "")).endswith("/")
-        return {**values, "partitioned": True} if folder else values
+    def _partitioned_by_slash(cls, values: Any) -> Any:
+        """Set `partitioned` if `out` ends in a slash, which a `Path` would lose."""
+        ends_in_slash = isinstance(values, dict) and str(values.get("out", "")).endswith("/")
+        return {**values, "partitioned": True} if ends_in_slash else values
 
     @model_validator(mode="after")
-    def _one_choice(self) -> VectorizeConfig:
+    def _classes_or_exclude(self) -> VectorizeConfig:
         if self.classes and self.exclude:
             raise ValueError("give --classes or --exclude, not both")
         return self
 
     def chose(self, name: str) -> bool:
-        """Whether a setting was given rather than left at its default."""
+        """Whether the setting `name` was given rather than left at its default."""
         return name in self.model_fields_set

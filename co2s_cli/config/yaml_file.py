@@ -1,4 +1,4 @@
-"""Read YAML that may come from anywhere: sizes are checked before they are believed."""
+"""Read YAML files that may be hostile: depth, aliases, numbers and mappings are limited in size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_DEPTH = 50
 MAX_ALIASES = 100
 MAX_DIGITS = 20
 MAX_KEYS = 10_000
-"""Of one mapping: what it merges (`<<`) may double with each line."""
+"""Most keys of one mapping: merge keys (`<<`) can double the size of a mapping with each line."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses what grows without bound and keys that are given twice."""
+    """PyYAML's safe loader, which also refuses content beyond the limits above and duplicate keys."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
         self._aliases = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node, not too deep and no alias too many."""
+        """The next node; refuses too deep nesting and too many aliases."""
         if self.check_event(yaml.AliasEvent):
             self._aliases += 1
             self._limit(self._aliases, MAX_ALIASES, "aliases")
@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys differ."""
+        """The mapping as a dict; refuses duplicate keys."""
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -50,12 +50,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what a mapping merges into it."""
+        """Resolve the merge keys of a mapping; refuses too many keys."""
         super().flatten_mapping(node)
         self._limit(len(node.value), MAX_KEYS, "keys in a mapping")
 
     def integer(self, node: yaml.ScalarNode) -> int:
-        """A whole number of a size that a setting can have."""
+        """A whole number; refuses too many digits, before they are converted."""
         self._limit(sum(mark.isalnum() for mark in node.value), MAX_DIGITS, "digits in a number")
         return int(self.construct_yaml_int(node))
 
@@ -68,22 +68,22 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.integer)
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that `text` says.
+    """The value of a YAML text.
 
     Raises:
-        yaml.YAMLError, ValueError: it is not YAML, or more than a settings file holds.
+        yaml.YAMLError, ValueError: the text is not YAML, or exceeds the limits of this module.
     """
     loader = _Loader(text)
     try:
         return loader.get_single_data()
-    except (AttributeError, LookupError, TypeError, RecursionError) as error:  # of values that are not what they claim
+    except (AttributeError, LookupError, TypeError, RecursionError) as error:  # values that do not match their tags
         raise ValueError(one_line(error) or "a value is not of its type") from error
     finally:
         loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; dashes in its keys are underscores.
+    """The mapping in a YAML file; dashes in its keys are replaced by underscores.
 
     Raises:
         InputError: the file cannot be read, is no regular file, or is larger than 10 MB.

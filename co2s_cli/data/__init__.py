@@ -1,1 +1,1 @@
-"""What training and the samples read or make."""
+"""Training data: labelled and unlabelled images, train and validation splits, views, batches; synthetic landscapes."""

@@ -1,4 +1,4 @@
-"""The labelled areas of a data.yaml: those that validate, or those that train."""
+"""The labelled areas of a data.yaml that a model is scored on: those for validation, or those for training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ class Areas:
 
     areas: tuple[Area, ...]
     digest: str | None
-    """Of areas that were drawn; None where data.yaml names them."""
+    """Digest of areas that were drawn at random; None if data.yaml names the areas."""
 
 
 def digest_of(areas: Iterable[Area]) -> str:
-    """Tells areas from others of the same or other images; a folder of data may move, and its labels be corrected."""
+    """SHA-256 of the areas' image names, image shapes and windows.
+
+    It does not depend on the folder of the images, nor on the labels.
+    """
     facts = sorted(f"{Path(area.scene.source).name} {area.scene.grid.shape} {area.window}" for area in areas)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
@@ -34,33 +37,39 @@ def digest_of(areas: Iterable[Area]) -> str:
 def areas_of(
     data: DataConfig, split: Literal["val", "labeled"], *, crop: int, seed: int, ratio: float | None = None
 ) -> Areas:
-    """The areas of one part of a data.yaml.
+    """The areas of one split of a data.yaml.
 
-    `crop`, `seed` and `ratio`, the share of the images that kept their labels, are those of the run where a share of
-    the labels was drawn to validate with.
+    Args:
+        data: the data.yaml.
+        split: validation or training labels.
+        crop: side of the training crops; like `seed` and `ratio` only used if validation is a share of the labels, and
+            then that of the run, so that the same areas are drawn as by the run.
+        seed: seed of the run.
+        ratio: share of the labelled images that kept their labels in the run.
 
     Raises:
         InputError: unreadable or unfit images and labels.
     """
     entries = data.labeled if split == "labeled" else data.val
     if isinstance(entries, float):
-        drawn = _drawn(data, View(crop, (1.0, 1.0), "own"), seed, ratio)
-        return Areas(drawn, digest_of(drawn))
+        val_areas = _drawn_areas(data, View(crop, (1.0, 1.0), "own"), seed, ratio)
+        return Areas(val_areas, digest_of(val_areas))
     sources = labeled_sources(entries, data.class_map, with_bands(data).bands)
-    return Areas(tuple(area for source in sources for area in _areas(source)), None)
+    return Areas(tuple(area for source in sources for area in _source_areas(source)), None)
 
 
-def _drawn(data: DataConfig, view: View, seed: int, ratio: float | None) -> tuple[Area, ...]:
-    """The share of the labels that validates; what has no labels is no part of the draw, and is not opened."""
+def _drawn_areas(data: DataConfig, view: View, seed: int, ratio: float | None) -> tuple[Area, ...]:
+    """The areas drawn for validation; unlabelled images do not change the draw and are not opened."""
     try:
         return assemble(data, view=view, seed=seed, ratio=ratio, with_unlabeled=False).val
     except InputError:
         if ratio is None:
             raise
-        return _drawn(data, view, seed, None)  # other data than the run's, with too few images for its ratio
+        # data.yaml is not that of the run, and has too few images for its ratio
+        return _drawn_areas(data, view, seed, None)
 
 
-def _areas(source: Source) -> list[Area]:
+def _source_areas(source: Source) -> list[Area]:
     if source.labels is None:
         raise ValueError(f"{source.scene.source}: has no labels")
     return [Area(source.scene, source.labels, window) for window in source.areas]

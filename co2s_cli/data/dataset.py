@@ -1,4 +1,4 @@
-"""A data.yaml made ready: what to draw from, what validates, and the facts that the model file keeps."""
+"""The data set of a run, opened from a data.yaml: pools to draw crops from, validation areas, facts for model files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from co2s_cli.config.data import DataConfig, ScalingEntry
 from co2s_cli.config.protocol import published_names
 from co2s_cli.data import survey
 from co2s_cli.data.balance import Balance, ClassIndex
-from co2s_cli.data.roles import Area, Roles, blocks_left, by_trust, evenly, holding_out, roles_of, tell_sides
+from co2s_cli.data.roles import Area, Roles, by_trust, evenly, log_split, roles_of, training_blocks, with_holdout
 from co2s_cli.data.rounds import MergedLabels
 from co2s_cli.data.samples import Pool, View
 from co2s_cli.data.sources import Source, labeled_sources, resolved, unlabeled_sources, with_bands
@@ -29,44 +29,47 @@ from co2s_cli.tiling import Window
 log = logging.getLogger(__name__)
 
 
-_STATISTICS_OF = 32
-"""Images that are looked at for the statistics of the bands."""
+_STATISTICS_IMAGES = 32
+"""Most images from which band statistics are computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """All that a run learns from."""
+    """The data of a run."""
 
     classes: ClassMap
     bands: tuple[str, ...]
     scaling: ModelScaling
     ground_resolution: float | None
     labeled: Pool
+    """Labelled crops for training; validation areas are held out."""
     whole: Pool | None
-    """The labelled images with the labels that validate among them; None unless a share of the labels does."""
+    """Labelled crops from all labels, including those for validation; None unless `refit` was asked for and validation
+    is a share of the labels."""
     unlabeled: Pool | None
     val: tuple[Area, ...]
+    """Areas whose labels validate."""
     counts: tuple[int, ...]
     """Labelled training pixels by class."""
     places: int
-    """Places with labels that train: polygons, blocks, and of large labelled areas each crop's worth of pixels."""
+    """Number of labelled places that train: one per polygon or block, more for blocks of several crops' area."""
     digest: str
-    """Changes when the images, classes, bands, scaling or labels change, or the parts that train or validate."""
+    """Hash of the images, classes, bands, scaling and labels, and of the parts that train and validate."""
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each scaled band, of at most `_STATISTICS_OF` labelled images."""
+        """Mean and standard deviation of each scaled band, over at most `_STATISTICS_IMAGES` labelled images."""
         sources = self.labeled.sources
-        step = -(-len(sources) // _STATISTICS_OF)
+        step = -(-len(sources) // _STATISTICS_IMAGES)
         return band_statistics([source.scene for source in sources[::step]], self.applied_scaling)
 
     @property
     def labeled_images(self) -> int:
-        """Images with labels that train; several entries may be of one image."""
+        """Number of images with training labels; an image in several entries counts once."""
         return len({resolved(source.scene.source) for source in self.labeled.sources})
 
     @property
     def applied_scaling(self) -> Scaling:
-        """The scaling of all of its images."""
+        """The scaling that all images of the data set get."""
         return _applied(self.scaling)
 
 
@@ -82,68 +85,76 @@ def assemble(
     refit: bool = False,
     name: str = "data.yaml",
 ) -> Dataset:
-    """Open everything that `config`, called `name`, names and refuse what cannot be trained on.
+    """Open all images and labels of a data.yaml, split them into training and validation, and check them.
 
-    `ratio`: the share of the labelled images that keep their labels, the others become unlabelled ones; where that is
-    less than one image, the share of the labelled places. `balance`: how often each class is at the
-    centre of a labelled crop. `headroom`: by how much ranges of the bands are widened on both sides, in parts of them.
-    `refit`: whether the labels that a share holds back to validate are to be drawn from, too, in the end.
+    Args:
+        config: the data.yaml.
+        view: how crops are cut.
+        seed: seed of the random splits.
+        ratio: share of the labelled images that keep their labels; the others become unlabelled images. If that is less
+            than one image: share of the labelled blocks.
+        with_unlabeled: whether unlabelled images are opened and required.
+        balance: how often each class is at the centre of a labelled crop.
+        headroom: share by which measured ranges of the bands are widened at both ends.
+        refit: also make the pool `whole`, with the labels that a share holds back for validation.
+        name: name of the data.yaml or data set, for messages.
 
     Raises:
-        InputError: unreadable or unfit images and labels, no labels, no unlabelled data, or validation that trains.
+        InputError: unreadable or unfit images and labels, no labels, no unlabelled data, or validation labels that also
+            train.
     """
     config, classes = with_bands(config), config.class_map
     trusted, weighted = by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
     roles = roles_of(config, trusted, view.crop, seed, ratio)
-    if roles.taught:
-        tell_sides(classes, roles.taught, roles.judged)
-    rest = holding_out(weighted, roles.held)
-    blocks = [*roles.blocks, *blocks_left(rest, classes, view.crop, first=len(roles.labeled))]
-    labeled = [*roles.labeled, *rest]
+    if roles.train_blocks:
+        log_split(classes, roles.train_blocks, roles.val_blocks)
+    weighted_train = with_holdout(weighted, roles.held_out)
+    blocks = [*roles.blocks, *training_blocks(weighted_train, classes, view.crop, first=len(roles.labeled))]
+    labeled = [*roles.labeled, *weighted_train]
     if not blocks:
-        raise InputError(f"{name}: every label lies where it validates, nothing is left to learn from")
-    unlabeled = _unlabeled(config, labeled, roles) if with_unlabeled else []
+        raise InputError(f"{name}: all labels are held back for validation, none are left to train on")
+    unlabeled = _unlabeled_sources(config, labeled, roles) if with_unlabeled else []
     scaling = _scaling(config, [*labeled, *unlabeled], headroom)
-    made = partial(_labeled_pool, scaling=_applied(scaling), view=view, balance=balance)
-    counts = _counted(labeled, blocks, len(classes), view.crop)
+    make_pool = partial(_labeled_pool, scaling=_applied(scaling), view=view, balance=balance)
+    counts = _class_counts(labeled, blocks, len(classes), view.crop)
     items = survey.unlabeled_items(unlabeled, view.crop)
-    others = Pool(unlabeled, items, _applied(scaling), view) if unlabeled else None
-    if with_unlabeled and not others:
+    unlabeled_pool = Pool(unlabeled, items, _applied(scaling), view) if unlabeled else None
+    if with_unlabeled and not unlabeled_pool:
         raise _no_unlabeled(name, unlabeled, view.crop)
-    _remark_missing(classes, counts)
+    _warn_of_missing(classes, counts)
     return Dataset(
         classes=classes,
         bands=config.bands,
         scaling=scaling,
         ground_resolution=config.ground_resolution or _resolution([*labeled, *unlabeled]),
-        labeled=made(labeled, blocks, trusted=len(roles.labeled)),
-        whole=_whole(config, trusted, weighted, view.crop, made) if refit and ratio is None else None,
-        unlabeled=others,
+        labeled=make_pool(labeled, blocks, trusted=len(roles.labeled)),
+        whole=_whole_pool(config, trusted, weighted, view.crop, make_pool) if refit and ratio is None else None,
+        unlabeled=unlabeled_pool,
         val=tuple(roles.areas),
         counts=counts,
         places=sum(max(1, round(sum(block.counts) / view.crop**2)) for block in blocks),
         digest=_digest(
-            [config.bands, scaling, *((one.name, one.prompts) for one in classes.classes)],
+            [config.bands, scaling, *((item.name, item.prompts) for item in classes.classes)],
             [*labeled, *unlabeled],
             roles.areas,
-            [*blocks, *roles.judged],
+            [*blocks, *roles.val_blocks],
         ),
     )
 
 
-def _counted(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int, crop: int) -> tuple[int, ...]:
-    """Labelled pixels by class; one that several entries of an image label counts once, as the last of them has it."""
-    entries: dict[str, list[int]] = {}
+def _class_counts(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int, crop: int) -> tuple[int, ...]:
+    """Labelled pixels by class. A pixel that several entries of one image label counts once, by the last entry."""
+    entries_by_image: dict[str, list[int]] = {}
     for index, source in enumerate(labeled):
-        entries.setdefault(resolved(source.scene.source), []).append(index)
-    shared = [indices for indices in entries.values() if len(indices) > 1]
+        entries_by_image.setdefault(resolved(source.scene.source), []).append(index)
+    shared = [indices for indices in entries_by_image.values() if len(indices) > 1]
     merged = [
         replace(labeled[indices[0]], labels=MergedLabels(tuple(labeled[i] for i in indices)), windows=())
         for indices in shared
     ]
-    twice = {index for indices in shared for index in indices}
-    once = [block for block in blocks if block.source not in twice]
-    counts = [block.counts for block in (*once, *survey.labeled_blocks(merged, classes, crop))]
+    shared_indices = {index for indices in shared for index in indices}
+    unshared_blocks = [block for block in blocks if block.source not in shared_indices]
+    counts = [block.counts for block in (*unshared_blocks, *survey.labeled_blocks(merged, classes, crop))]
     return tuple(np.sum(counts, axis=0).tolist())
 
 
@@ -156,77 +167,81 @@ def _labeled_pool(
     view: View,
     balance: Balance,
 ) -> Pool:
-    """What labelled crops are drawn from; the labels of the first `trusted` sources have no weights."""
-    drawn = evenly(*(list(part) for part in _parted(blocks, trusted)))
+    """The pool of labelled crops; labels of the first `trusted` sources have no weights, those of the others have."""
+    trusted_blocks = [block for block in blocks if block.source < trusted]
+    weighted_blocks = [block for block in blocks if block.source >= trusted]
+    drawn = evenly(trusted_blocks, weighted_blocks)
     index = None if balance == "none" else ClassIndex(drawn, balance)
     return Pool(sources, [survey.item_of(block, sources, view.crop) for block in drawn], scaling, view, classes=index)
 
 
-def _parted(blocks: Sequence[LabelBlock], first: int) -> tuple[list[LabelBlock], list[LabelBlock]]:
-    """Blocks of the first sources, and those of the others."""
-    return [one for one in blocks if one.source < first], [one for one in blocks if one.source >= first]
-
-
-def _whole(
-    config: DataConfig, trusted: Sequence[Source], weighted: Sequence[Source], crop: int, made: Callable[..., Pool]
+def _whole_pool(
+    config: DataConfig, trusted: Sequence[Source], weighted: Sequence[Source], crop: int, make_pool: Callable[..., Pool]
 ) -> Pool | None:
-    """What labelled crops are drawn from when all labels teach; None where no share of them validates."""
+    """The pool of labelled crops from all labels; None unless a share of them validates."""
     if not isinstance(config.val, float):
         return None
     sources = [*trusted, *weighted]
-    return made(sources, survey.labeled_blocks(sources, len(config.class_map), crop), trusted=len(trusted))
+    return make_pool(sources, survey.labeled_blocks(sources, len(config.class_map), crop), trusted=len(trusted))
 
 
-def _unlabeled(config: DataConfig, labeled: Sequence[Source], roles: Roles) -> list[Source]:
-    scenes = [source.scene for source in (*labeled, *roles.spare)]
-    known = {resolved(scene.source) for scene in (*scenes, *(area.scene for area in roles.areas))}
-    sources = holding_out(unlabeled_sources(config.unlabeled, config.bands, known=known), roles.held)
-    out = [source for source in sources if _validates(source)]
-    if out and isinstance(config.val, tuple):
+def _unlabeled_sources(config: DataConfig, labeled: Sequence[Source], roles: Roles) -> list[Source]:
+    """The unlabelled images and those whose labels a ratio has removed, without images that validate as a whole."""
+    scenes = [source.scene for source in (*labeled, *roles.unlabeled)]
+    labeled_images = {resolved(scene.source) for scene in (*scenes, *(area.scene for area in roles.areas))}
+    listed = unlabeled_sources(config.unlabeled, config.bands, known=labeled_images)
+    sources = with_holdout(listed, roles.held_out)
+    val_only = [source for source in sources if _is_all_held_out(source)]
+    if val_only and isinstance(config.val, tuple):
         raise InputError(
-            f"{out[0].scene.source}: all of it validates, yet it is listed as unlabelled",
+            f"{val_only[0].scene.source}: is listed under unlabeled:, but all of it is used for validation",
             hint="take it out of unlabeled:, or give val: windows of it",
         )
-    named = {resolved(source.scene.source) for source in sources}
-    spare = [source for source in roles.spare if resolved(source.scene.source) not in named]
-    sources = [*sources, *holding_out(spare, roles.held)]
-    return [source for source in sources if not _validates(source)]  # of a share nobody has chosen it
+    listed_images = {resolved(source.scene.source) for source in sources}
+    spare = [source for source in roles.unlabeled if resolved(source.scene.source) not in listed_images]
+    sources = [*sources, *with_holdout(spare, roles.held_out)]
+    # if a share validates, whole images may have been drawn at random: they are dropped without an error
+    return [source for source in sources if not _is_all_held_out(source)]
 
 
 def _no_unlabeled(name: str, sources: Sequence[Source], crop: int) -> InputError:
-    """Why there is nothing to draw unlabelled crops from."""
+    """The error that there is nothing to draw unlabelled crops from."""
     if sources:
         return InputError(
-            f"{sources[0].scene.source}: no place of {crop} × {crop} pixels in the unlabelled images holds data and "
-            "lies off what validates",
-            hint="add images to unlabeled:, or validate with less",
+            f"{sources[0].scene.source}: the unlabelled images hold no {crop} × {crop} pixels with data outside the "
+            "validation areas",
+            hint="add images to unlabeled:, or hold back less for validation",
         )
     if name in published_names():
-        way = "take labels away with --labeled-ratio 1/16, or name the folder of published lists with --splits"
+        advice = "take labels away with --labeled-ratio 1/16, or name the folder of published lists with --splits"
     else:
-        way = "name some with unlabeled:"
-    return InputError(f"{name}: no unlabelled images", hint=f"{way}, or learn from labels alone: --method supervised")
+        advice = "name some with unlabeled:"
+    return InputError(
+        f"{name}: no unlabelled images", hint=f"{advice}, or learn from labels alone: --method supervised"
+    )
 
 
-def _validates(source: Source) -> bool:
-    """Whether all of a source is held out."""
+def _is_all_held_out(source: Source) -> bool:
+    """Whether the whole image is held out for validation."""
     return Window(0, 0, source.scene.height, source.scene.width) in source.holdout
 
 
 def _scaling(config: DataConfig, sources: Sequence[Source], headroom: float) -> ModelScaling:
-    """The ranges of data.yaml, else those of the images: the widest over all of them, and `headroom` beyond them."""
-    of_type = {source.scene.dtype: source.scene.source for source in reversed(sources)}
-    if len(of_type) > 1:
-        both = " and ".join(f"{dtype} ({of_type[dtype]})" for dtype in sorted(of_type))
-        raise InputError(f"images: sample types {both} found, all must have one")
-    (dtype,) = of_type
+    """The scaling in data.yaml; else the widest range of each band over all images, extended by `headroom`."""
+    image_by_dtype = {source.scene.dtype: source.scene.source for source in reversed(sources)}
+    if len(image_by_dtype) > 1:
+        types = " and ".join(f"{dtype} ({image_by_dtype[dtype]})" for dtype in sorted(image_by_dtype))
+        raise InputError(f"images: sample types {types} found, all images must have the same")
+    (dtype,) = image_by_dtype
     if config.scaling is not None:
         if config.scaling.dtype != dtype:
             raise InputError(f"{sources[0].scene.source}: samples are {dtype}, data.yaml scales {config.scaling.dtype}")
         return _model_scaling(config.scaling)
-    room = 0.0 if dtype == "uint8" else headroom
-    one = training_scaling([source.scene for source in sources], room)
-    return ModelScaling.model_validate({"dtype": dtype, "low": one.low, "high": one.high, "headroom": room})
+    used_headroom = 0.0 if dtype == "uint8" else headroom
+    measured = training_scaling([source.scene for source in sources], used_headroom)
+    return ModelScaling.model_validate(
+        {"dtype": dtype, "low": measured.low, "high": measured.high, "headroom": used_headroom}
+    )
 
 
 def _model_scaling(entry: ScalingEntry) -> ModelScaling:
@@ -238,29 +253,30 @@ def _applied(scaling: ModelScaling) -> Scaling:
 
 
 def _resolution(sources: Sequence[Source]) -> float | None:
-    found = [value for source in sources if (value := source.scene.ground_resolution) is not None]
-    return median(found) if found else None
+    """Median metres per pixel of the images whose resolution is known."""
+    resolutions = [value for source in sources if (value := source.scene.ground_resolution) is not None]
+    return median(resolutions) if resolutions else None
 
 
-def _remark_missing(classes: ClassMap, counts: Sequence[int]) -> None:
+def _warn_of_missing(classes: ClassMap, counts: Sequence[int]) -> None:
     missing = [name for name, count in zip(classes.names, counts, strict=True) if count == 0]
     if missing:
-        log.warning("no label of class %s trains: the model cannot learn it", ", ".join(missing))
+        log.warning("no training label has class %s: the model cannot learn it", ", ".join(missing))
 
 
 def _digest(
     facts: Sequence[object], sources: Sequence[Source], areas: Sequence[Area], blocks: Sequence[LabelBlock]
 ) -> str:
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for fact in facts:
-        total.update(f"{fact!r}\n".encode())
+        digest.update(f"{fact!r}\n".encode())
     for source in sources:
         scene = source.scene
-        total.update(f"{scene.identity} {scene.bands} {source.windows} {source.holdout}\n".encode())
+        digest.update(f"{scene.identity} {scene.bands} {source.windows} {source.holdout}\n".encode())
         if source.weights is not None:
-            total.update(f"{source.weights!r}\n".encode())
+            digest.update(f"{source.weights!r}\n".encode())
     for area in areas:
-        total.update(f"{area.scene.identity} {area.scene.bands} {area.window}\n".encode())
+        digest.update(f"{area.scene.identity} {area.scene.bands} {area.window}\n".encode())
     for block in blocks:
-        total.update(f"{block.source} {block.cell} {block.content}\n".encode())
-    return total.hexdigest()
+        digest.update(f"{block.source} {block.cell} {block.content}\n".encode())
+    return digest.hexdigest()

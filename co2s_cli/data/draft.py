@@ -1,4 +1,4 @@
-"""A first data.yaml for scenes and polygons: its classes, what validates, what is thin, and its commented text."""
+"""Draft a data.yaml from scenes and polygons: derive its classes, find classes with few labels, write its text."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from co2s_cli.geo.labels.labels import NO_CLASS
 from co2s_cli.geo.labels.polygon_file import Attribute
 
 FEW_PLACES = 5
-"""Places below which a class is called thin: one in five validates."""
+"""A class labelled in fewer places gets a warning: one place in five validates."""
 FEW_PIXELS = 100
-"""Pixels below which a class is called thin."""
+"""A class with fewer labelled pixels gets a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeClasses:
-    """The classes that the values of an attribute name."""
+    """The classes that the values of an attribute stand for."""
 
     names: tuple[str, ...]
     """Class names by id."""
     values: dict[int | str, int | str | None]
-    """Value → class name, or None for "not labelled"; empty where each value is the name of its class."""
+    """Value → class name, or None for "not labelled"; empty if each value is the name of its class."""
 
     @classmethod
     def of(cls, attribute: Attribute) -> AttributeClasses:
-        """One class for each value; spellings that differ in case and blanks alone are one class.
+        """One class per value; values that differ only in case and blanks are one class.
 
-        Whole numbers, also as text, become `class 1`; the words of `NO_CLASS` stand for no class.
+        Whole numbers, also as text, become names such as `class 1`; the words in `NO_CLASS` mean "not labelled".
         """
-        known: dict[str, str] = {}
+        name_by_key: dict[str, str] = {}
         values: dict[int | str, int | str | None] = {}
         for value in attribute.values:
             text = " ".join(str(value).split())
             key = text.casefold()
-            values[value] = None if key in NO_CLASS else known.setdefault(key, _class_name(text))
-        plain = all(value == name for value, name in values.items())
-        return cls(tuple(known.values()), {} if plain else values)
+            values[value] = None if key in NO_CLASS else name_by_key.setdefault(key, _class_name(text))
+        values_are_names = all(value == name for value, name in values.items())
+        return cls(tuple(name_by_key.values()), {} if values_are_names else values)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFacts:
-    """What the polygons say of one class."""
+    """How much of one class the polygons label."""
 
     name: str
     color: Color
@@ -58,12 +58,12 @@ class ClassFacts:
     pixels: int
     train_pixels: int
     train_places: int
-    """Polygons near each other are one place."""
+    """Places with training labels; polygons near each other are one place."""
     val_pixels: int
     val_places: int
 
     def thin(self) -> str | None:
-        """What there is too little of, with what helps; None where there is enough."""
+        """Warning that the class has too few labels, with a remedy; None if there are enough."""
         places = self.train_places + self.val_places
         if not self.pixels:
             return f"{self.name}: its polygons cover no pixel's centre, draw larger ones"
@@ -79,7 +79,7 @@ class ClassFacts:
 def class_facts(
     legend: AttributeClasses, polygons: Sequence[int], train: Sequence[LabelBlock], val: Sequence[LabelBlock]
 ) -> list[ClassFacts]:
-    """The facts of each class; `polygons` are counted by class."""
+    """The facts of each class. `polygons` is the number of polygons by class; `train` and `val` hold the labels."""
     counts = [np.array([block.counts for block in side]).reshape(-1, len(legend.names)) for side in (train, val)]
     train_pixels, val_pixels = (side.sum(axis=0).tolist() for side in counts)
     train_places, val_places = ((side > 0).sum(axis=0).tolist() for side in counts)
@@ -102,15 +102,15 @@ def check_legend(source: str, attribute: Attribute, legend: AttributeClasses) ->
     """Refuse an attribute that names fewer than two classes.
 
     Raises:
-        InputError: with the values that it has.
+        InputError: lists the values of the attribute.
     """
     if len(legend.names) >= 2:
         return
     values = few_of(attribute.values) or "none"
     raise InputError(
         f"{source}: attribute {attribute.name} names {len(legend.names)} class{'es' * (not legend.names)} "
-        f"(values: {values}), two at least are wanted",
-        hint="draw polygons of what is no such place, too, as a class of its own, or name another --attribute",
+        f"(values: {values}), at least two are wanted",
+        hint="draw polygons of other land, too, as a second class, or name another --attribute",
     )
 
 
@@ -125,18 +125,27 @@ classes:
 
 # Images with labels. `values:` says what a value of the attribute means: {{pond: water, unknown: none}}
 {labeled}
-# What is learnt from without labels; add more scenes of the same sensor here.
+# Images to learn from without labels; add more scenes of the same sensor here.
 {unlabeled}
-# Share of the labels that validates, drawn as whole polygons; or files: [{{image: …, labels: …}}]
+# Share of the labels held back for validation, drawn as whole polygons; or files: [{{image: …, labels: …}}]
 {val}
-# What the model sees, by the names in the file{known}. Delete what it shall not see; images that it maps need these.
+# Bands that the model sees, by their names in the file{known}. Delete those that it does not need.
+# Scenes that it maps must have all bands of this list.
 {bands}"""
 
 
 def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, origin: str, known: Sequence[str]) -> str:
-    """The text of the file called `name`; `origin` is its first line, `known` are common names of the bands."""
+    """The commented text of a data.yaml.
+
+    Args:
+        config: its settings.
+        facts: its classes, in the order of their ids.
+        name: name of the file, for the command in its comments.
+        origin: text of its first comment.
+        known: common names of the bands.
+    """
     entries = config.model_dump(mode="json", exclude_defaults=True)
-    values = [entry.values for entry in config.labeled]  # JSON would make texts of keys that are numbers
+    values = [entry.values for entry in config.labeled]  # not from the JSON dump: it turns numbers as keys into texts
     labeled = [
         {**entry, "attribute": item.attribute, **({"values": dict(meaning)} if meaning else {})}
         for entry, item, meaning in zip(entries["labeled"], config.labeled, values, strict=True)
@@ -154,12 +163,12 @@ def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, ori
 
 
 def _class_line(item: ClassFacts) -> str:
-    told = (
+    comment = (
         f"{item.polygons} polygons, {item.pixels:,} pixels: {item.train_pixels:,} train, {item.val_pixels:,} validate"
     )
     entry = {"name": item.name, "color": list(item.color)}
     line = yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10_000)
-    return f"- {line.strip()}  # {told}"
+    return f"- {line.strip()}  # {comment}"
 
 
 def _class_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which labelled blocks validate where a share of the labels does: whole polygons, or cells of a lattice."""
+"""Draw the labelled blocks that validate if a share of the labels does: whole polygons, or cells of a lattice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from co2s_cli.geo.labels.labels import PolygonLabels
 
 
 def polygon_places(index: int, source: Source, classes: int) -> list[LabelBlock]:
-    """A block for each polygon of a source; polygons within `2 GAP` pixels of each other share one.
+    """A block for each polygon of source number `index`; polygons within `2 GAP` pixels of each other share one.
 
-    Empty where the labels are no polygons, where windows of the image are given, where all polygons share one block,
-    and where a block would be larger than `STRIP` pixels: cells of a lattice are drawn then.
+    Empty if the labels are no polygons, if windows of the image are given, if all polygons share one block, or if a
+    side of a block is longer than `STRIP` pixels: then cells of a lattice are drawn instead.
     """
     if not isinstance(source.labels, PolygonLabels) or source.windows:
         return []
@@ -26,15 +26,15 @@ def polygon_places(index: int, source: Source, classes: int) -> list[LabelBlock]
     cells = labels.windows(source.scene.height, source.scene.width, margin=GAP)
     if len(cells) < 2 or any(max(cell.height, cell.width) > STRIP for cell in cells):
         return []
-    places = []
+    blocks = []
     for cell in cells:
         values = labels.read(cell)
         if (values != IGNORE).any():
-            places.append(block_of(index, cell, values, classes, rim=0))
-    return places
+            blocks.append(block_of(index, cell, values, classes, rim=0))
+    return blocks
 
 
-def held_out(
+def draw_held_out(
     blocks: Sequence[LabelBlock], share: float, seed: int, *, hint: str = "label more places"
 ) -> tuple[list[LabelBlock], list[LabelBlock]]:
     """Blocks that train and blocks that validate: about `share` of the labelled pixels, drawn with `seed`.
@@ -43,7 +43,7 @@ def held_out(
     At least one block trains and one validates.
 
     Raises:
-        InputError: there are too few blocks for that; `hint` says what to do.
+        InputError: there are too few blocks; with the hint `hint`.
     """
     eligible = np.flatnonzero([block.core is not None for block in blocks])
     if len(blocks) < 2 or not eligible.size:
@@ -52,82 +52,93 @@ def held_out(
         raise InputError(
             f"labels: {found}, validation by a ratio wants {wanted}", hint=f"{hint}, or name val: files in data.yaml"
         )
-    chosen = _chosen(blocks, eligible, share, seed, most=min(len(eligible), len(blocks) - 1), both=True)
-    train = [block for block, out in zip(blocks, chosen, strict=True) if not out]
-    return train, [block for block, out in zip(blocks, chosen, strict=True) if out]
+    drawn = _draw(blocks, eligible, share, seed, most=min(len(eligible), len(blocks) - 1), both_sides=True)
+    train = [block for block, is_drawn in zip(blocks, drawn, strict=True) if not is_drawn]
+    return train, [block for block, is_drawn in zip(blocks, drawn, strict=True) if is_drawn]
 
 
 def share_of(blocks: Sequence[LabelBlock], share: float, seed: int) -> list[LabelBlock]:
-    """Blocks with about `share` of the labelled pixels, drawn with `seed`; a larger share holds those of a smaller."""
-    chosen = _chosen(blocks, np.arange(len(blocks)), share, seed, most=len(blocks))
-    return [block for block, kept in zip(blocks, chosen, strict=True) if kept]
+    """Blocks with about `share` of the labelled pixels, drawn with `seed`; a larger share contains a smaller one's."""
+    drawn = _draw(blocks, np.arange(len(blocks)), share, seed, most=len(blocks))
+    return [block for block, is_drawn in zip(blocks, drawn, strict=True) if is_drawn]
 
 
-def _chosen(
-    blocks: Sequence[LabelBlock], eligible: NDArray[np.intp], share: float, seed: int, *, most: int, both: bool = False
+def _draw(
+    blocks: Sequence[LabelBlock],
+    eligible: NDArray[np.intp],
+    share: float,
+    seed: int,
+    *,
+    most: int,
+    both_sides: bool = False,
 ) -> NDArray[np.bool_]:
-    """(blocks) True where a block is drawn: at most `most` of the `eligible`, with `share` of all labelled pixels.
+    """(blocks,) True for the drawn blocks: at most `most` of the `eligible` ones, with `share` of all labelled pixels.
 
-    Blocks with classes that the drawn ones lack come first, so that a small share still holds rare classes. `both`: a
-    class that occurs in two blocks is drawn and left at least once, even where that takes more than the share, and at
-    least one block is drawn.
+    Blocks with classes that the drawn ones lack are drawn first, so that a small share contains rare classes.
+    `both_sides`: each class that occurs in two blocks is in a drawn and in a remaining block, even if that exceeds the
+    share, and at least one block is drawn.
     """
     counts = np.array([block.counts for block in blocks])
     order = eligible[np.random.default_rng([seed, len(eligible)]).permutation(len(eligible))]
-    chosen = np.zeros(len(blocks), np.bool_)
-    if both:
-        others = np.delete(counts, eligible, axis=0) > 0
-        chosen[order] = _on_both_sides(counts[order], np.asarray(others.any(axis=0)), share * counts.sum(), most)
-    if not chosen.any():
-        chosen[order] = _drawn(counts[order], share * counts.sum(), most)
-    return chosen
+    drawn = np.zeros(len(blocks), np.bool_)
+    if both_sides:
+        in_ineligible = np.delete(counts, eligible, axis=0) > 0
+        remaining = np.asarray(in_ineligible.any(axis=0))
+        drawn[order] = _draw_both_sides(counts[order], remaining, share * counts.sum(), most)
+    if not drawn.any():
+        drawn[order] = _draw_rare_first(counts[order], share * counts.sum(), most)
+    return drawn
 
 
-def _on_both_sides(
-    counts: NDArray[np.int64], elsewhere: NDArray[np.bool_], wanted: float, most: int
+def _draw_both_sides(
+    counts: NDArray[np.int64], remaining: NDArray[np.bool_], wanted_pixels: float, most: int
 ) -> NDArray[np.bool_]:
-    """(blocks, in the order of drawing) True where a block is taken; each class stays in a block that is not taken.
+    """(blocks,) True for the drawn blocks; no class loses its last remaining block.
 
-    `counts` (blocks, classes); `elsewhere` (classes) is True for classes of blocks that cannot be drawn.
+    Args:
+        counts: (blocks, classes) labelled pixels, blocks in random order.
+        remaining: (classes,) True for classes of blocks that cannot be drawn, which therefore remain anyway.
+        wanted_pixels: labelled pixels to draw.
+        most: most blocks to draw.
     """
     present, sizes = counts > 0, counts.sum(axis=1)
-    taken = np.zeros(len(counts), np.bool_)
+    drawn = np.zeros(len(counts), np.bool_)
     lacking = np.ones(counts.shape[1], np.bool_)
-    while taken.sum() < most:
-        last = (present[~taken].sum(axis=0) < 2) & ~elsewhere
-        fresh = np.where(taken | present[:, last].any(axis=1), 0, present[:, lacking].sum(axis=1))
-        best = fresh.argmax()
-        if not fresh[best]:
+    while drawn.sum() < most:
+        in_last_block = (present[~drawn].sum(axis=0) < 2) & ~remaining
+        new_classes = np.where(drawn | present[:, in_last_block].any(axis=1), 0, present[:, lacking].sum(axis=1))
+        best = new_classes.argmax()
+        if not new_classes[best]:
             break
-        taken[best] = True
+        drawn[best] = True
         lacking &= ~present[best]
-    kept = taken.copy()
-    for class_id in np.flatnonzero(~elsewhere):
-        holding = np.flatnonzero(present[:, class_id] & ~taken)
-        kept[holding[-1:]] = True
-    rest = np.flatnonzero(~kept)
-    before = sizes[taken].sum() + np.cumsum(sizes[rest]) - sizes[rest]
-    taken[rest[: min(np.count_nonzero(before < wanted), most - int(taken.sum()))]] = True
-    return taken
+    decided = drawn.copy()  # drawn, or reserved as the remaining block of a class
+    for class_id in np.flatnonzero(~remaining):
+        undrawn = np.flatnonzero(present[:, class_id] & ~drawn)
+        decided[undrawn[-1:]] = True
+    rest = np.flatnonzero(~decided)
+    pixels_before = sizes[drawn].sum() + np.cumsum(sizes[rest]) - sizes[rest]
+    drawn[rest[: min(np.count_nonzero(pixels_before < wanted_pixels), most - int(drawn.sum()))]] = True
+    return drawn
 
 
-def _drawn(counts: NDArray[np.int64], wanted: float, most: int) -> NDArray[np.bool_]:
-    """(blocks, in the order of drawing) True where a block is taken, until `wanted` pixels or `most` blocks are.
+def _draw_rare_first(counts: NDArray[np.int64], wanted_pixels: float, most: int) -> NDArray[np.bool_]:
+    """(blocks,) True for the drawn blocks: in the given order until `wanted_pixels` or `most` blocks are drawn.
 
-    While a block holds a class that no taken block has, the one with most such classes is next.
+    As long as a block has a class that no drawn block has, the block with most such classes is drawn next.
     """
     present, sizes = counts > 0, counts.sum(axis=1)
-    taken = np.zeros(len(counts), np.bool_)
+    drawn = np.zeros(len(counts), np.bool_)
     lacking = np.ones(counts.shape[1], np.bool_)
-    while sizes[taken].sum() < wanted and taken.sum() < most:
-        fresh = present[:, lacking].sum(axis=1)
-        best = fresh.argmax()
-        if not fresh[best]:
+    while sizes[drawn].sum() < wanted_pixels and drawn.sum() < most:
+        new_classes = present[:, lacking].sum(axis=1)
+        best = new_classes.argmax()
+        if not new_classes[best]:
             break
-        taken[best] = True
+        drawn[best] = True
         lacking &= ~present[best]
-    rest = np.flatnonzero(~taken)
-    before = sizes[taken].sum() + np.cumsum(sizes[rest]) - sizes[rest]
-    more = min(np.count_nonzero(before < wanted), most - int(taken.sum()))
-    taken[rest[:more]] = True
-    return taken
+    rest = np.flatnonzero(~drawn)
+    pixels_before = sizes[drawn].sum() + np.cumsum(sizes[rest]) - sizes[rest]
+    more = min(np.count_nonzero(pixels_before < wanted_pixels), most - int(drawn.sum()))
+    drawn[rest[:more]] = True
+    return drawn

@@ -1,7 +1,7 @@
-"""Batches: everything in them is a function of (seed, batch, slot). A slot is a position in the batch of all ranks.
+"""Loader of training batches. All random numbers of a crop depend only on (seed, batch number, slot).
 
-What a rank computes of a step is made in passes, each some slots of one batch. So a step is the same sum of crops
-whatever the number of ranks and passes.
+A slot is a position in the batch of all ranks. A rank computes its part of a step in passes, each of which holds some
+slots of one batch; a step therefore has the same crops for any number of ranks and passes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from co2s_cli.data.strong import NO_NOISE, PUBLISHED, BandChange, BandNoise, Str
 from co2s_cli.errors import ConfigError
 
 LABELED, UNLABELED, PARTNER = 0, 1, 2
-"""Streams of random numbers; `PARTNER` draws the second view of an image."""
+"""Streams of random numbers for crops; `PARTNER` draws a second view of an unlabelled image."""
 
 BOXES, ORDER = 3, 1000
-"""Streams of the CutMix boxes (one more for each strong view) and, plus another stream, of the order of its items."""
+"""Streams of random numbers: `BOXES` + number of the strong view for CutMix boxes; `ORDER` + a stream of crops for the
+order in which its items are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What goes through the networks at once."""
+    """The slots that go through the networks in one forward and backward pass."""
 
     batch: int
     """Number of the batch within the step."""
@@ -43,36 +44,36 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How batches are put together, and what of them this rank computes."""
+    """How batches are composed, and how their slots are dealt out to ranks."""
 
     seed: int
     batch: int
-    """Crops of each kind in a batch, those of all ranks."""
+    """Labelled crops in a batch of all ranks; it has as many unlabelled crops."""
     crop: int
+    """Side of the crops in pixels."""
     rank: int = 0
     ranks: int = 1
     accumulate: int = 1
-    """Batches of a step."""
+    """Batches per step."""
     share: int = 0
-    """Slots of a batch that belong together, at most so many of which make a pass: what fell to each rank when the run
-    began. 0: what falls to each now."""
+    """Largest number of slots in a pass: those of one rank when the run was started. 0: those of one rank now."""
     apart: bool = False
-    """Whether each share has losses of its own, so that none is cut."""
+    """Whether losses are averaged over each share of slots by itself, so that a share must not be divided."""
     views: int = 2
-    """Strong views; 0 = no unlabelled data is read at all."""
+    """Number of strong views; 0: no unlabelled data is read."""
     partner: Literal["other", "same", "flip"] = "other"
-    """What CutMix pastes: another image, another view of the same one, or the image at the mirrored place of the share
-    (the middle one of an odd share is its own partner)."""
+    """What CutMix pastes: another image, another view of the same image, or the image at the mirrored position in the
+    share (the middle one of an odd share is its own partner)."""
     strength: Strength = PUBLISHED
-    """Of the strong views."""
+    """Limits of the changes in strong views."""
     labeled_bands: BandNoise = NO_NOISE
-    """How far each band of labelled crops may change by itself."""
+    """Limits of the change of each band in labelled crops."""
     rgb: tuple[int, int, int] | None = (0, 1, 2)
-    """The bands that are red, green and blue."""
+    """Indices of the red, green and blue bands; None if one of them is missing."""
 
     @property
     def shares(self) -> list[Pass]:
-        """All slots of a step, share by share."""
+        """All slots of a step, divided into shares of `share` slots."""
         most = self.share or -(-self.batch // self.ranks)
         return [
             Pass(number, range(first, min(first + most, self.batch)))
@@ -81,57 +82,58 @@ class BatchPlan:
         ]
 
     def passes(self, rank: int) -> list[Pass]:
-        """What one rank computes of a step. All ranks together compute each slot once, at least one falls to each.
+        """The passes of one rank in a step. Each slot belongs to one rank, and each rank has at least one slot.
 
         Raises:
-            ConfigError: there are more ranks than what can be dealt out.
+            ConfigError: there are more ranks than slots (or shares, if these must not be divided).
         """
         shares = self.shares
         parts = len(shares) if self.apart else self.batch * self.accumulate
         if parts < self.ranks:
-            what = "parts whose losses are their own" if self.apart else "crops of each kind"
+            what = "parts with losses of their own" if self.apart else "labelled crops"
             raise ConfigError(
-                f"a step has {parts} {what}, and there are {self.ranks} processes",
+                f"a step has {parts} {what}, too few for {self.ranks} processes",
                 hint=f"start at most {parts} processes, or a new run with a larger --batch (that of all processes)",
             )
         first, last = parts * rank // self.ranks, parts * (rank + 1) // self.ranks
         if self.apart:
             return shares[first:last]
-        found, most = [], len(shares[0].slots)
+        passes, most = [], len(shares[0].slots)
         while first < last:
             number, slot = divmod(first, self.batch)
             slots = range(slot, min(slot + most, self.batch, slot + last - first))
-            found.append(Pass(number, slots))
+            passes.append(Pass(number, slots))
             first += len(slots)
-        return found
+        return passes
 
     def mirrored(self, slot: int) -> int:
-        """The slot at the mirrored place of its share."""
+        """The slot at the mirrored position in its share."""
         share = next(share.slots for share in self.shares if slot in share.slots)
         return share[0] + share[-1] - slot
 
 
 def item_at(count: int, position: int, *, seed: int, stream: int) -> int:
-    """The item at a position of an endless series of shuffled passes over `count` items.
+    """Index of the item at a position in an endless series of epochs, each of which shuffles `count` items anew.
 
-    No two neighbours are equal where there are more than two items.
+    With more than two items, no item follows itself.
     """
-    return int(_pass(count, position // count, seed, stream)[position % count])
+    return int(_epoch_order(count, position // count, seed, stream)[position % count])
 
 
 @functools.lru_cache(maxsize=8)
-def _pass(count: int, epoch: int, seed: int, stream: int) -> NDArray[np.int64]:
-    # not [seed, stream, epoch]: zeros at the end change nothing, so that crops of slot 0 would have the same numbers
+def _epoch_order(count: int, epoch: int, seed: int, stream: int) -> NDArray[np.int64]:
+    """Order of the items in one epoch; the first item differs from the last one of the epoch before."""
+    # not [seed, stream, epoch]: NumPy ignores zeros at the end of a seed, so this would be the seed of a crop in slot 0
     order = np.random.default_rng([seed, ORDER + stream, epoch]).permutation(count)
     if epoch and count > 2:
-        before = np.random.default_rng([seed, ORDER + stream, epoch - 1]).permutation(count)[-1]
-        if order[0] == before:
+        previous = np.random.default_rng([seed, ORDER + stream, epoch - 1]).permutation(count)[-1]
+        if order[0] == previous:
             order[[0, 1]] = order[[1, 0]]
     return order
 
 
 class Loader:
-    """The passes of this rank from any step on, made ahead of time by threads."""
+    """The batches of this rank, prepared in advance by threads; they can start at any step."""
 
     def __init__(
         self,
@@ -144,10 +146,10 @@ class Loader:
         whole: Pool | None = None,
         whole_from: int = 0,
     ) -> None:
-        """`whole`, where there is one, takes the place of `labeled` from step `whole_from` on.
+        """From step `whole_from` on, labelled crops are drawn from `whole`, if it is given, instead of `labeled`.
 
         Raises:
-            ConfigError: there are more ranks than crops in a step.
+            ConfigError: there are more ranks than slots in a step.
         """
         self._labeled = labeled
         self._whole = whole or labeled
@@ -156,29 +158,29 @@ class Loader:
         self._plan = plan
         self._passes = plan.passes(plan.rank)
         self.passes = len(self._passes)
-        """Passes of this rank in a step."""
+        """Number of passes of this rank in a step."""
         self.one_pass = all(len(plan.passes(rank)) == 1 for rank in range(plan.ranks))
-        """Whether every rank makes its steps in one pass."""
+        """Whether every rank has a single pass in a step."""
         self._threads = threads
         self._pinned = pinned
 
     @property
     def crops(self) -> int:
-        """Crops of each kind that all ranks draw for a step."""
+        """Labelled crops that all ranks together draw for a step."""
         return self._plan.batch * self._plan.accumulate
 
     @property
     def images(self) -> int:
-        """Crops that all ranks draw for a step, labelled and unlabelled."""
+        """Labelled and unlabelled crops that all ranks together draw for a step."""
         return self.crops * (1 if self._unlabeled is None else 2)
 
     @property
     def shares(self) -> int:
-        """Parts of a step whose losses are their own, where they are."""
+        """Number of shares in a step: of parts with losses of their own, if the plan has such parts."""
         return len(self._plan.shares)
 
     def batches(self, first: int, last: int) -> Generator[DrawnBatch]:
-        """The passes of steps `first` … `last - 1`; to be closed by whoever stops before the end."""
+        """The batches, one per pass, of steps `first` … `last - 1`. Close the generator if it is not used up."""
         with ThreadPoolExecutor(self._threads, "crops") as pool:
             waiting: deque[Future[DrawnBatch]] = deque()
             try:
@@ -191,8 +193,8 @@ class Loader:
             finally:
                 for future in waiting:
                     future.cancel()
-                everyone = Barrier(self._threads)  # so that each thread takes one of these
-                wait([pool.submit(self._release, everyone) for _ in range(self._threads)])
+                barrier = Barrier(self._threads)  # each thread must take exactly one of these tasks
+                wait([pool.submit(self._release_at, barrier) for _ in range(self._threads)])
 
     def release(self) -> None:
         """Close the files that this thread has opened."""
@@ -201,16 +203,16 @@ class Loader:
         if self._unlabeled is not None:
             self._unlabeled.release()
 
-    def _release(self, everyone: Barrier) -> None:
-        everyone.wait()
+    def _release_at(self, barrier: Barrier) -> None:
+        barrier.wait()
         self.release()
 
     def batch(self, number: int) -> DrawnBatch:
-        """The pass of this number, counted over all steps."""
+        """The batch of this rank's pass number `number`, counted over all steps."""
         plan = self._plan
-        step, own = number // self.passes, self._passes[number % self.passes]
+        step, current = number // self.passes, self._passes[number % self.passes]
         pool = self._whole if step >= self._whole_from else self._labeled
-        step, slots = step * plan.accumulate + own.batch, own.slots  # batches are counted from here on
+        step, slots = step * plan.accumulate + current.batch, current.slots  # from here on, `step` counts batches
         labeled = [self._crop(pool, LABELED, step, slot) for slot in slots]
         crops, partner = self._unlabeled_crops(step, slots)
         views = range(plan.views if crops else 0)
@@ -233,31 +235,34 @@ class Loader:
         return drawn.pinned() if self._pinned else drawn
 
     def _stacked(self, images: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
-        """Crops (n, bands, S, S), as uint8 where the images are."""
+        """Crops (n, bands, S, S), as uint8 if the images are uint8."""
         if not self._labeled.is_uint8:
             return _stacked(images, like)
-        # crop by crop, while it is in the processor's cache
+        # convert crop by crop, while each is in the processor's cache
         return _stacked([compact(image) for image in images], None if like is None else compact(like))
 
     def _unlabeled_crops(self, step: int, slots: range) -> tuple[list[tuple[Crop, np.random.Generator]], list[int]]:
-        """The unlabelled crops of a pass with their generators, the extra ones behind, and each slot's partner."""
+        """Unlabelled crops of a pass, each with its generator, and for each slot the index of its CutMix partner.
+
+        Crops that only serve as partners come after those of the slots.
+        """
         if self._unlabeled is None:
             return [], []
         plan = self._plan
         crops = [self._crop(self._unlabeled, UNLABELED, step, slot) for slot in slots]
         if plan.partner == "same":
             crops += [self._crop(self._unlabeled, PARTNER, step, slot) for slot in slots]
-            return crops, [len(slots) + place for place in range(len(slots))]
+            return crops, [len(slots) + index for index in range(len(slots))]
         partners = [plan.mirrored(slot) if plan.partner == "flip" else slot ^ 1 for slot in slots]
-        places = {slot: place for place, slot in enumerate(slots)}
+        crop_of_slot = {slot: index for index, slot in enumerate(slots)}
         for partner in partners:
-            if partner not in places:
-                places[partner] = len(crops)
+            if partner not in crop_of_slot:
+                crop_of_slot[partner] = len(crops)
                 crops.append(self._crop(self._unlabeled, UNLABELED, step, partner))
-        return crops, [places[partner] for partner in partners]
+        return crops, [crop_of_slot[partner] for partner in partners]
 
     def _crop(self, pool: Pool, stream: int, step: int, slot: int) -> tuple[Crop, np.random.Generator]:
-        """A crop, and the generator that drew it, good for its strong views."""
+        """A crop, and the generator that has drawn it, from which its strong views are drawn next."""
         seed = self._plan.seed
         rng = np.random.default_rng([seed, stream, step, slot])
         series = UNLABELED if stream == PARTNER else stream
@@ -266,20 +271,20 @@ class Loader:
 
 
 def _weights(crops: Sequence[Crop]) -> Tensor | None:
-    """The weights of the labels of some crops of one pool: all of them have some, or none has."""
-    known = [crop.weights for crop in crops if crop.weights is not None]
-    return torch.stack(known) if known else None
+    """Label weights (n, S, S) of crops of one pool, of which all or none have weights; None in the latter case."""
+    weights = [crop.weights for crop in crops if crop.weights is not None]
+    return torch.stack(weights) if weights else None
 
 
 def _stacked(tensors: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
-    """Tensors of one shape as one; where there are none, (0, …) of the shape and type of `like`."""
+    """The tensors stacked along a new first axis; without any, an empty tensor (0, …) shaped and typed as `like`."""
     if tensors or like is None:
         return torch.stack(list(tensors))
     return like.new_empty((0, *like.shape))
 
 
 def _changes(plan: BatchPlan, bands: int, rngs: Sequence[np.random.Generator]) -> tuple[BandChange, ...]:
-    """How the bands of the labelled crops change; empty where the plan wants no change."""
+    """Random band changes of the labelled crops; empty if the plan allows none."""
     if plan.labeled_bands == NO_NOISE:
         return ()
     return tuple(BandChange.draw(rng, bands, plan.labeled_bands) for rng in rngs)

@@ -1,4 +1,4 @@
-"""A published data set on this disk as a data.yaml: its folders, its lists, its label codes."""
+"""A published data set on disk as a data.yaml: its folders, lists and label codes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ from co2s_cli.geo.sources import SUFFIXES
 
 log = logging.getLogger(__name__)
 
-_LOOKED_AT = 64
-"""Label files from which the coding is told."""
+_SAMPLED_FILES = 64
+"""About the number of label files that are read to recognise the label codes."""
 
 _IGNORED = 255
+"""Value of pixels without a label, in any coding."""
 
 
 def data_of(
     protocol: TrainingProtocol, root: Path, splits: Path | None, *, judged: Literal["val", "test"] = "val"
 ) -> DataConfig:
-    """The data set of a protocol in `root` with the published lists in `splits`; the list `judged` validates.
+    """The data.yaml of a protocol's data set.
 
-    Without lists every chip is labelled; --labeled-ratio then takes labels away, and a tenth of the chips validates.
+    Args:
+        protocol: the protocol.
+        root: folder with the data set's folders of images and labels.
+        splits: folder with the published lists; without them all chips are labelled and a tenth of them validates
+            (--labeled-ratio then removes labels).
+        judged: list of the chips that validate.
 
     Raises:
-        InputError: folders or lists that are missing, or label codes that the protocol does not know.
+        InputError: missing folders or lists, or label codes that the protocol does not know.
     """
     images, labels = root / protocol.folders.images, root / protocol.folders.labels
     for folder in (images, labels):
@@ -52,7 +58,7 @@ def data_of(
     name = f"{judged}.txt"
     val = next((path for path in (splits / name, splits.parent / name) if path.is_file()), None)
     if val is None:
-        raise InputError(f"{splits}: neither it nor the folder around it holds {name}")
+        raise InputError(f"{splits}: {name} is neither in this folder nor in its parent")
     unlabeled = UnlabeledEntry(image=str(images), list=splits / "unlabeled.txt")
     return DataConfig(
         classes=classes,
@@ -65,30 +71,32 @@ def data_of(
 
 
 def coding_of(protocol: TrainingProtocol, folder: Path) -> Coding:
-    """How the label files in `folder` say the classes: the first coding whose highest code they hold, if several fit.
+    """The protocol's coding of classes that the label files in `folder` use, by a sample of the files.
+
+    If several codings fit, it is the first whose highest code occurs.
 
     Raises:
-        InputError: they hold a code that no coding knows.
+        InputError: the files hold a code that no coding knows.
     """
     codings = protocol.codings
     if len(codings) < 2:
         return next(iter(codings.values()), {})
-    found = _codes_in(folder)
-    fitting = {name: coding for name, coding in codings.items() if found <= coding.keys() | {_IGNORED}}
+    codes = _codes_in(folder)
+    fitting = {name: coding for name, coding in codings.items() if codes <= coding.keys() | {_IGNORED}}
     if not fitting:
         raise InputError(
-            f"{folder}: label codes {', '.join(map(str, sorted(found)))} found, known are "
+            f"{folder}: label codes {', '.join(map(str, sorted(codes)))} found, known are "
             + " or ".join(", ".join(map(str, sorted(coding))) for coding in codings.values())
         )
-    whole = {name: coding for name, coding in fitting.items() if max(coding) in found}
-    name, coding = next(iter((whole or fitting).items()))
+    complete = {name: coding for name, coding in fitting.items() if max(coding) in codes}
+    name, coding = next(iter((complete or fitting).items()))
     log.info("%s: labels are read as codes %s of the protocol", folder, name)
     return coding
 
 
 def _codes_in(folder: Path) -> set[int]:
-    """The values in some of the label files of a folder."""
+    """The values in a sample of the label files of a folder."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
-    step = max(1, len(files) // _LOOKED_AT)
+    step = max(1, len(files) // _SAMPLED_FILES)
     values = [values_in(path) for path in files[::step]]
     return set(np.unique(np.concatenate(values)).tolist()) if values else set()

@@ -1,4 +1,4 @@
-"""Which labels teach and which validate."""
+"""Split labels into those that train and those that validate, and keep the two apart in the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data import survey
-from co2s_cli.data.holdout import held_out, polygon_places, share_of
+from co2s_cli.data.holdout import draw_held_out, polygon_places, share_of
 from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, within
 from co2s_cli.data.splits import draw, draw_tiles, tile_of
 from co2s_cli.data.survey import LabelBlock
@@ -23,12 +23,12 @@ from co2s_cli.tiling import Window
 log = logging.getLogger(__name__)
 
 _SMALLEST_CROP = 32
-"""Side of the smallest crops that a run may ask for."""
+"""Smallest side of the crops of a run, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A part of a scene whose labels validate."""
+    """A window of a scene whose labels are the truth for scores."""
 
     scene: Scene
     labels: Labels
@@ -37,55 +37,60 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which labels teach and which validate."""
+    """The split of the labelled images into training and validation."""
 
     labeled: list[Source]
-    """Without weights; what validates is held out of them."""
+    """Images with labels that train; the parts that validate are held out of them. None has label weights."""
     blocks: list[LabelBlock]
-    """Where their labels are."""
+    """Training blocks of `labeled`."""
     areas: list[Area]
-    """What validates."""
-    held: list[Area]
-    """What no training crop shows: the areas, and where those were drawn the rim around them."""
-    taught: list[LabelBlock]
-    """Where labels train that are told of beside those that validate; empty where data.yaml names what validates."""
-    judged: list[LabelBlock]
-    """The labels of what validates."""
-    spare: list[Source]
-    """Images of which a ratio has taken labels away, without any."""
+    """Areas whose labels validate."""
+    held_out: list[Area]
+    """Parts that no training crop may show: `areas`, with a rim around those that were drawn."""
+    train_blocks: list[LabelBlock]
+    """Training labels for the log of the split; empty if data.yaml names the validation labels."""
+    val_blocks: list[LabelBlock]
+    """Validation labels."""
+    unlabeled: list[Source]
+    """Images whose labels a ratio has removed."""
 
 
 def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ratio: float | None) -> Roles:
-    """The roles of the labelled images, none of which has weights; `ratio` as for `assemble`."""
+    """Split `labeled`, the labelled images without label weights, into training and validation.
+
+    `crop`, `seed` and `ratio` are as for `assemble`.
+    """
     classes = config.class_map
     val = labeled_sources(config.val, classes, config.bands) if isinstance(config.val, tuple) else []
     if isinstance(config.val, float) and all(source.chip for source in labeled):
-        val, labeled = _chips_held_out(config, labeled, config.val, seed)
-    judged = _judged_blocks(val, classes, crop)
-    areas = held = [_area(source, window) for source in val for window in source.areas]
+        val, labeled = _draw_val_chips(config, labeled, config.val, seed)
+    val_blocks = _val_blocks(val, classes, crop)
+    areas = held_out = [_area(source, window) for source in val for window in source.areas]
     keep = len(labeled) if ratio is None else int(len(labeled) * ratio + 1e-9)
-    labeled, rest = draw(labeled, keep, seed) if keep else (labeled, labeled)
+    labeled, unlabeled = draw(labeled, keep, seed) if keep else (labeled, labeled)
     blocks = _labeled_blocks(labeled, classes, crop)
-    taught = blocks if isinstance(config.val, float) else []
+    train_blocks = blocks if isinstance(config.val, float) else []
     if areas:
-        labeled = _kept_apart(labeled, blocks, areas)
+        labeled = _checked_holdout(labeled, blocks, areas)
     elif isinstance(config.val, float):
-        places = _places(labeled, blocks, len(classes))
-        hint = _way_to_more(places, labeled, crop)
-        taught, judged = held_out(places, config.val, seed, hint=hint)
-        held = [_area(labeled[block.source], block.cell) for block in judged]
-        areas = [_area(labeled[block.source], block.core) for block in judged if block.core]
-        labeled = holding_out(labeled, held)
-        blocks = _elsewhere(_blocks_kept(labeled, blocks, taught, len(classes), crop), labeled, held)
+        places = _drawable_places(labeled, blocks, len(classes))
+        hint = _more_blocks_hint(places, labeled, crop)
+        train_blocks, val_blocks = draw_held_out(places, config.val, seed, hint=hint)
+        held_out = [_area(labeled[block.source], block.cell) for block in val_blocks]
+        areas = [_area(labeled[block.source], block.core) for block in val_blocks if block.core]
+        labeled = with_holdout(labeled, held_out)
+        blocks = _not_held_out(_kept_blocks(labeled, blocks, train_blocks, len(classes), crop), labeled, held_out)
     if ratio is not None and not keep:
-        labeled, blocks = _share_of_places(labeled, blocks, ratio, seed, hint=_way_to_more(blocks, labeled, crop))
-    return Roles(labeled, blocks, areas, held, taught, judged, [replace(source, labels=None) for source in rest])
+        hint = _more_blocks_hint(blocks, labeled, crop)
+        labeled, blocks = _share_of_blocks(labeled, blocks, ratio, seed, hint=hint)
+    without_labels = [replace(source, labels=None) for source in unlabeled]
+    return Roles(labeled, blocks, areas, held_out, train_blocks, val_blocks, without_labels)
 
 
-def _chips_held_out(
+def _draw_val_chips(
     config: DataConfig, chips: list[Source], share: float, seed: int
 ) -> tuple[list[Source], list[Source]]:
-    """Chips that validate and chips that train."""
+    """Chips that validate, and chips that train."""
     count = max(1, int(len(chips) * share))
     if config.split_by == "chip":
         return draw(chips, count, seed)
@@ -93,7 +98,10 @@ def _chips_held_out(
 
 
 def by_trust(sources: list[Source], val: tuple[LabeledEntry, ...] | float) -> tuple[list[Source], list[Source]]:
-    """Sources whose labels may validate if a share of them shall, and those with weights, which only train."""
+    """Sources without label weights, and those with weights, which only train.
+
+    If a share of the labels validates and all sources have weights, all are treated as if they had none.
+    """
     trusted = [source for source in sources if source.weights is None]
     if isinstance(val, float) and not trusted:
         return sources, []
@@ -101,20 +109,20 @@ def by_trust(sources: list[Source], val: tuple[LabeledEntry, ...] | float) -> tu
 
 
 def evenly(trusted: list[LabelBlock], weighted: list[LabelBlock]) -> list[LabelBlock]:
-    """Blocks to draw from: those without weights so often that about half of all draws show one of them.
+    """Blocks to draw crops from, those without weights repeated so that they make up about half of the list.
 
-    Pseudo-labels mostly cover all of a scene; beside them a few hand-made labels would hardly ever be seen.
+    Pseudo-labels mostly cover a whole scene: without repetition, few hand-made labels would hardly ever be drawn.
     """
     times = max(1, round(len(weighted) / len(trusted))) if trusted else 1
     return [*trusted * times, *weighted]
 
 
-def blocks_left(sources: Sequence[Source], classes: ClassMap, crop: int, *, first: int) -> list[LabelBlock]:
-    """The blocks of sources that only train, numbered from `first`, without those that lie in what validates."""
+def training_blocks(sources: Sequence[Source], classes: ClassMap, crop: int, *, first: int) -> list[LabelBlock]:
+    """Blocks of sources that only train, without those inside a held-out part; source numbers begin at `first`."""
     return [
         replace(block, source=first + block.source)
         for block in _labeled_blocks(sources, classes, crop)
-        if not any(within(block.near, out) for out in sources[block.source].holdout)
+        if not any(within(block.near, holdout) for holdout in sources[block.source].holdout)
     ]
 
 
@@ -125,8 +133,8 @@ def _labeled_blocks(sources: Sequence[Source], classes: ClassMap, crop: int) -> 
     return blocks
 
 
-def _judged_blocks(val: Sequence[Source], classes: ClassMap, crop: int) -> list[LabelBlock]:
-    """The labels of the images that validate, read here so that what is wrong with them is found before training."""
+def _val_blocks(val: Sequence[Source], classes: ClassMap, crop: int) -> list[LabelBlock]:
+    """Labelled blocks of the validation images; reading them now finds errors before training starts."""
     blocks = survey.labeled_blocks(val, len(classes), crop)
     if val and not blocks:
         raise InputError(
@@ -137,32 +145,33 @@ def _judged_blocks(val: Sequence[Source], classes: ClassMap, crop: int) -> list[
 
 
 def _names_of(sources: Sequence[Source]) -> str:
+    """Names of the label files, cut off after 200 characters."""
     return ", ".join(sorted({source.labels.source for source in sources if source.labels}))[:200]
 
 
-def _way_to_more(blocks: Sequence[LabelBlock], labeled: Sequence[Source], crop: int) -> str:
-    """What to do where there are too few blocks."""
+def _more_blocks_hint(blocks: Sequence[LabelBlock], labeled: Sequence[Source], crop: int) -> str:
+    """Hint for the error that there are too few blocks."""
     side = max((max(labeled[block.source].scene.grid.shape) for block in blocks), default=0)
     if 2 * _SMALLEST_CROP < side <= 2 * crop:
         return f"--crop below {-(-side // 2)} (an image of up to two crops is one block)"
     return "label more places"
 
 
-def _elsewhere(blocks: Sequence[LabelBlock], labeled: Sequence[Source], held: Sequence[Area]) -> list[LabelBlock]:
-    """The blocks without those whose place another source of the same image has given to the validation."""
+def _not_held_out(blocks: Sequence[LabelBlock], labeled: Sequence[Source], areas: Sequence[Area]) -> list[LabelBlock]:
+    """The blocks whose cell is not held out; another source of the same image may have given it to validation."""
     images = [resolved(source.scene.source) for source in labeled]
-    taken = {(resolved(area.scene.source), area.window) for area in held}
-    return [block for block in blocks if (images[block.source], block.cell) not in taken]
+    held_cells = {(resolved(area.scene.source), area.window) for area in areas}
+    return [block for block in blocks if (images[block.source], block.cell) not in held_cells]
 
 
-def _share_of_places(
+def _share_of_blocks(
     labeled: Sequence[Source], blocks: Sequence[LabelBlock], ratio: float, seed: int, *, hint: str
 ) -> tuple[list[Source], list[LabelBlock]]:
-    """The sources with labels in a share of their blocks alone, and these blocks."""
+    """The share `ratio` of the blocks, and their sources limited to these blocks."""
     if len(blocks) * ratio < 1:
         raise InputError(
-            f"--labeled-ratio {ratio:g} of {len(labeled)} labelled images is less than one, and of the "
-            f"{len(blocks)} blocks with labels in them, too",
+            f"--labeled-ratio {ratio:g}: is less than one of the {len(labeled)} labelled images, and less than one of "
+            f"their {len(blocks)} blocks with labels",
             hint=f"{hint}, or ask for a larger share",
         )
     kept = share_of(blocks, ratio, seed)
@@ -180,40 +189,46 @@ def _area(source: Source, window: Window) -> Area:
     return Area(source.scene, source.labels, window)
 
 
-def _kept_apart(labeled: list[Source], blocks: Sequence[LabelBlock], areas: Sequence[Area]) -> list[Source]:
-    """The labelled sources with the validation on the same images held out; labels that lie in it are refused."""
-    kept = holding_out(labeled, areas)
+def _checked_holdout(labeled: list[Source], blocks: Sequence[LabelBlock], areas: Sequence[Area]) -> list[Source]:
+    """The sources with the validation areas of the same images held out.
+
+    Raises:
+        InputError: training labels lie in a validation area.
+    """
+    sources = with_holdout(labeled, areas)
     for block in blocks:
-        source = kept[block.source]
-        for out in source.holdout:
-            if touch(block.near, out) and _labels_inside(source, block.near, out):
+        source = sources[block.source]
+        for holdout in source.holdout:
+            if touch(block.near, holdout) and _has_labels_in_both(source, block.near, holdout):
                 raise InputError(
                     f"{source.labels.source if source.labels else ''}: labels train and validate at once, around row "
-                    f"{max(block.near.row, out.row)}, column {max(block.near.col, out.col)} of {source.scene.source}",
+                    f"{max(block.near.row, holdout.row)}, column {max(block.near.col, holdout.col)} of "
+                    f"{source.scene.source}",
                     hint="take them out of labeled: or of val:, or let a ratio draw the validation (val: 0.2)",
                 )
-    return kept
+    return sources
 
 
-def _labels_inside(source: Source, near: Window, out: Window) -> bool:
-    row, col = max(near.row, out.row), max(near.col, out.col)
-    shared = Window(row, col, min(near.bottom, out.bottom) - row, min(near.right, out.right) - col)
+def _has_labels_in_both(source: Source, near: Window, holdout: Window) -> bool:
+    """Whether the source has labels in the intersection of the two windows."""
+    row, col = max(near.row, holdout.row), max(near.col, holdout.col)
+    shared = Window(row, col, min(near.bottom, holdout.bottom) - row, min(near.right, holdout.right) - col)
     if source.labels is None:
         return False
     with source.labels.reader() as reader:
         return bool((reader.read(shared) != IGNORE).any())
 
 
-def holding_out(sources: Sequence[Source], areas: Sequence[Area]) -> list[Source]:
-    """The sources with the areas on the same images held out."""
+def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Source]:
+    """The sources with those areas held out that lie on the same images."""
     windows: dict[str, list[Window]] = {}
     for area in areas:
         windows.setdefault(resolved(area.scene.source), []).append(area.window)
-    return [source.keeping_out(windows.get(resolved(source.scene.source), ())) for source in sources]
+    return [source.with_more_holdout(windows.get(resolved(source.scene.source), ())) for source in sources]
 
 
-def _places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
-    """What may validate: the polygons of a source, or its blocks where it has none."""
+def _drawable_places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
+    """What may be drawn for validation: blocks around a source's polygons, else the source's blocks."""
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
         polygons = polygon_places(index, source, classes)
@@ -221,19 +236,24 @@ def _places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: in
     return places
 
 
-def _blocks_kept(
+def _kept_blocks(
     labeled: Sequence[Source], blocks: Sequence[LabelBlock], kept: Sequence[LabelBlock], classes: int, crop: int
 ) -> list[LabelBlock]:
-    """The blocks that train: those kept, and of sources that were split by polygons what is not held out."""
-    known = {(block.source, block.cell) for block in blocks}
-    split = {block.source for block in kept if (block.source, block.cell) not in known}
-    split |= {block.source for block in blocks} - {block.source for block in kept}
-    left = [block for block in kept if block.source not in split]
-    return left + [block for index in sorted(split) for block in survey.blocks_of(index, labeled[index], classes, crop)]
+    """The blocks that train: those of `kept`, except that sources that were split by polygons are divided anew.
+
+    The new blocks of such a source cover what is not held out of it.
+    """
+    cells = {(block.source, block.cell) for block in blocks}
+    by_polygons = {block.source for block in kept if (block.source, block.cell) not in cells}
+    by_polygons |= {block.source for block in blocks} - {block.source for block in kept}
+    others = [block for block in kept if block.source not in by_polygons]
+    return others + [
+        block for index in sorted(by_polygons) for block in survey.blocks_of(index, labeled[index], classes, crop)
+    ]
 
 
-def tell_sides(classes: ClassMap, train: Sequence[LabelBlock], val: Sequence[LabelBlock]) -> None:
-    """Log the labelled pixels and places of each class that train and that validate; warn of those on one side."""
+def log_split(classes: ClassMap, train: Sequence[LabelBlock], val: Sequence[LabelBlock]) -> None:
+    """Log, by class, how many labelled pixels and blocks train and validate; warn of classes without validation."""
     sides = [np.array([block.counts for block in side]) for side in (train, val)]
     pixels, places = [side.sum(axis=0) for side in sides], [(side > 0).sum(axis=0) for side in sides]
     for class_id, name in enumerate(classes.names):
@@ -244,4 +264,4 @@ def tell_sides(classes: ClassMap, train: Sequence[LabelBlock], val: Sequence[Lab
         )  # fmt: skip
     missing = [name for class_id, name in enumerate(classes.names) if places[0][class_id] and not places[1][class_id]]
     if missing:
-        log.warning("class %s cannot be validated: none of its labels is among those that validate", ", ".join(missing))
+        log.warning("class %s cannot be validated: none of its labels were drawn for validation", ", ".join(missing))

@@ -1,4 +1,4 @@
-"""The next round of self-training: labels by hand of the last data.yaml, and a data.yaml with pseudo-labels added."""
+"""The next round of self-training: read the human labels of the last data.yaml, make one with pseudo-labels added."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ HEADER = "# Pseudo-labels by `co2s pseudo-label`; paths are relative to this fil
 
 @dataclass(frozen=True, slots=True)
 class MergedLabels:
-    """The labels of one image that several entries hold; where they overlap the later entry wins."""
+    """Labels of one image merged from several entries of a data.yaml; where they overlap, the later entry wins."""
 
     sources: tuple[Source, ...]
 
     @property
     def source(self) -> str:
-        """The label files, with commas between."""
+        """The label files, comma-separated."""
         return ", ".join(source.labels.source for source in self.sources if source.labels)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[_MergedLabelReader]:
-        """One reader of all entries."""
+        """A reader that merges the entries; it is closed when the context ends."""
         with contextlib.ExitStack() as stack:
             yield _MergedLabelReader(
                 [
@@ -55,23 +55,23 @@ class _MergedLabelReader:
         merged = np.full((window.height, window.width), IGNORE, np.uint8)
         for windows, reader in self.parts:
             labels = reader.read(window)
-            known = (labels != IGNORE) & inside(window, windows)
-            merged[known] = labels[known]
+            labelled = (labels != IGNORE) & inside(window, windows)
+            merged[labelled] = labels[labelled]
         return merged
 
 
 @dataclass(frozen=True, slots=True)
-class Human:
-    """The labels by hand of the last round's data.yaml, and what validates."""
+class HumanLabels:
+    """The human labels of the last round's data.yaml, for training and for validation."""
 
     config: DataConfig | None = None
     labeled: tuple[Source, ...] = ()
-    """Labelled images without weights; those with weights are pseudo-labels."""
+    """Images with labels without weights; labels with weights are pseudo-labels."""
     val: tuple[Source, ...] = ()
 
     @classmethod
-    def read(cls, path: Path | None, manifest: Manifest) -> Human:
-        """Open all labels of a data.yaml; nothing where there is none.
+    def read(cls, path: Path | None, manifest: Manifest) -> HumanLabels:
+        """Open all human labels of a data.yaml; without a path there are none.
 
         Raises:
             ModelError: the classes are not the model's.
@@ -86,7 +86,7 @@ class Human:
             raise ModelError(
                 f"{path}: its classes are {', '.join(classes.names)}, "
                 f"the model's are {', '.join(manifest.class_map.names)}",
-                hint="the labels that are kept want the model's classes, in the same order",
+                hint="--keep-labels wants a data.yaml with the model's classes, in the same order",
             )
         trusted = [entry for entry in config.labeled if entry.weights is None]
         val = config.val if isinstance(config.val, tuple) else ()
@@ -98,7 +98,7 @@ class Human:
 
     @property
     def sample_type(self) -> str | None:
-        """Data type of the images' samples; None where neither the scaling nor a labelled image says it."""
+        """Data type of the images' samples, by the scaling or the first labelled image; None without either."""
         if self.config is not None and self.config.scaling is not None:
             return self.config.scaling.dtype
         return next((source.scene.dtype for source in (*self.labeled, *self.val)), None)
@@ -109,45 +109,49 @@ class Human:
         return [source.labels.source for source in (*self.labeled, *self.val) if source.labels is not None]
 
     def labels_of(self, image: str) -> Labels | None:
-        """The labels of an image that train; None where it has none."""
+        """The training labels of an image; None if it has none."""
         return _merged(self.labeled, image)
 
     def truth_of(self, image: str) -> Labels | None:
-        """The labels of an image that validate, from which no model has learned; None where it has none."""
+        """The validation labels of an image, from which no model has learnt; None if it has none."""
         return _merged(self.val, image)
 
     def validates(self, image: str) -> bool:
-        """Whether all of an image validates, so that nothing of it may train."""
+        """Whether the whole image is for validation, so that none of it may train."""
         return any(not source.windows for source in _of_image(self.val, image))
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class PseudoLabelled:
     """An image with its pseudo-labels."""
 
     image: str
     labels: Path
     weights: Path
     empty: bool
-    """Whether not one pixel has a pseudo-label."""
+    """Whether no pixel has a pseudo-label."""
     bands: Picked = ()
-    """Bands that the model saw, where the user picked them."""
+    """Bands that the model used, if the user picked them."""
     nodata: Nodata = None
-    """Nodata value that the model used, where the user set it."""
+    """Nodata value that the model used, if the user set it."""
 
 
 def next_round(
-    human: Human, manifest: Manifest, made: Sequence[Labelled], folder: Path, scaling: ScalingEntry | None = None
+    human: HumanLabels,
+    manifest: Manifest,
+    pseudo_labelled: Sequence[PseudoLabelled],
+    folder: Path,
+    scaling: ScalingEntry | None = None,
 ) -> DataConfig:
-    """The data.yaml to write into `folder`: the last one with pseudo-labels added, in place of older ones of an image.
+    """The data.yaml to write into `folder`: the last one with pseudo-labels added, replacing older ones of an image.
 
-    Without a last one, a share of the pseudo-labels validates, and `scaling`, where given, replaces the model's.
+    Without a last one, a share of the pseudo-labels validates, and `scaling`, if given, replaces the model's.
     """
-    images = {item.image: item for item in made if not human.validates(item.image)}
-    last = human.config or _blank(manifest, scaling)
+    images = {item.image: item for item in pseudo_labelled if not human.validates(item.image)}
+    last = human.config or _without_labels(manifest, scaling)
     relabelled = {resolved(image) for image in images}
     kept = [entry for entry in last.labeled if entry.weights is None or resolved(entry.image) not in relabelled]
-    pseudo_labelled = [
+    new_entries = [
         LabeledEntry(image=image, labels=item.labels, weights=item.weights, bands=item.bands, nodata=item.nodata)
         for image, item in images.items()
         if not item.empty
@@ -158,7 +162,7 @@ def next_round(
         for image, item in images.items()
         if resolved(image) not in listed
     ]
-    changed = {"labeled": (*kept, *pseudo_labelled), "unlabeled": (*last.unlabeled, *newly_listed)}
+    changed = {"labeled": (*kept, *new_entries), "unlabeled": (*last.unlabeled, *newly_listed)}
     return relative(last.model_copy(update=changed), folder)
 
 
@@ -170,14 +174,14 @@ def text_of(config: DataConfig) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes paths as text; keys that are numbers stay numbers."""
+    """YAML dumper that writes paths as text; keys that are numbers stay numbers."""
 
 
 _Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
-def _blank(manifest: Manifest, scaling: ScalingEntry | None) -> DataConfig:
-    """Settings by the model's manifest: classes, bands, scaling and resolution, without any label."""
+def _without_labels(manifest: Manifest, scaling: ScalingEntry | None) -> DataConfig:
+    """A data.yaml without labels, with classes, bands, scaling and resolution from the model's manifest."""
     with_placeholder = DataConfig(
         classes=manifest.classes,
         labeled=(LabeledEntry(image="", labels=Path()),),

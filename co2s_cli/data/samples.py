@@ -1,4 +1,4 @@
-"""Random crops read straight from scenes of any size; a crop is a function of an item and a generator."""
+"""Random crops read directly from scenes of any size; a crop depends only on its item and its random generator."""
 
 from __future__ import annotations
 
@@ -33,39 +33,41 @@ from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.tiling import Window
 
 _ATTEMPTS = 8
-"""Windows tried for a crop that has data (or labels) and lies off the validation; after that any window is taken."""
+"""Windows tried for a crop with data (or labels) outside the held-out parts; then any window is accepted."""
 
-_OPEN = 16
-"""Files that a thread keeps open."""
+_MAX_OPEN = 16
+"""Most sources that a thread keeps open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """One weak view."""
+    """One weak view of an image, with its labels."""
 
     image: Tensor
     """(bands, crop, crop) in [0, 1]; padding is 0."""
     labels: Tensor
-    """(crop, crop) uint8 class ids, `IGNORE` where not labelled; all of it for unlabelled images."""
+    """(crop, crop) uint8 class ids, `IGNORE` where not labelled; only `IGNORE` for unlabelled images."""
     valid: Tensor
-    """(crop, crop), False in padding, nodata and what is held out."""
+    """(crop, crop) bool, False in padding, nodata and held-out parts."""
     weights: Tensor | None = None
-    """(crop, crop) how much the labels count; None where all of the pool's count fully."""
+    """(crop, crop) weights of the labels; None if all labels of the pool weigh 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How crops are cut."""
+    """Settings of weak views."""
 
     crop: int
+    """Side of the crops in pixels."""
     scales: tuple[float, float]
+    """Smallest and largest random scale factor."""
     rule: ScaleRule
     symmetry: Symmetry = PUBLISHED_SYMMETRY
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A window of a source as it was read."""
+class _WindowValues:
+    """A window of a source as it was read, before scaling to the crop."""
 
     pixels: NDArray[np.float32]
     """(bands, h, w) in [0, 1]."""
@@ -74,11 +76,11 @@ class _Part:
     labels: NDArray[np.uint8]
     """(h, w) class ids; `IGNORE` where not labelled or not valid."""
     weights: NDArray[np.float32] | None
-    """(h, w) of the labels; None where all of the pool's count fully."""
+    """(h, w) weights of the labels; None if all labels of the pool weigh 1."""
 
 
 class Pool:
-    """Items to draw from, and their sources. Safe for several threads: each has handles of its own."""
+    """Items to draw crops from, and their sources. Thread-safe: each thread opens the files for itself."""
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class Pool:
         *,
         classes: ClassIndex | None = None,
     ) -> None:
-        """`classes`: crops are centred on a pixel of a class that this draws, whatever item is asked for."""
+        """With `classes`, crops are centred on a pixel of a class that it draws, and the items are not used."""
         self._classes = classes
         self.sources = tuple(sources)
         self.items = tuple(items)
@@ -97,7 +99,7 @@ class Pool:
         self._view = view
         self._weighted = any(source.weights is not None for source in self.sources)
         self.is_uint8 = all(source.scene.dtype == "uint8" for source in self.sources)
-        """Whether all images have samples of 8 bits."""
+        """Whether all images are uint8."""
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -109,22 +111,22 @@ class Pool:
             item, centre = self._target(index, rng)
             source = self.sources[item.source]
             geometry = self._geometry(source, item, centre, rng)
-            if any(touch(geometry.window, out) for out in source.holdout):
+            if any(touch(geometry.window, holdout) for holdout in source.holdout):
                 continue
-            part = self._read(item.source, geometry.window)
-            if self._useful(source, part):
-                return self._crop(geometry, part)
+            values = self._read(item.source, geometry.window)
+            if self._is_useful(source, values):
+                return self._crop(geometry, values)
         item, centre = self._target(index, rng)
         geometry = self._geometry(self.sources[item.source], item, centre, rng)
         return self._crop(geometry, self._read(item.source, geometry.window))
 
     def release(self) -> None:
-        """Close this thread's files: GDAL wants them closed where they were opened."""
+        """Close this thread's files; GDAL requires that the thread that opened a file closes it."""
         for stack, _ in self._local.__dict__.pop("opened", OrderedDict()).values():
             stack.close()
 
     def _target(self, index: int, rng: np.random.Generator) -> tuple[Item, tuple[int, int] | None]:
-        """The item that a crop is drawn around, and the (row, column) of its centre where classes are balanced."""
+        """The item that a crop is drawn around, and the (row, column) of its centre if classes are balanced."""
         if self._classes is None:
             return self.items[index], None
         block, class_id = self._classes.draw(rng)
@@ -151,35 +153,37 @@ class Pool:
         )
 
     @staticmethod
-    def _useful(source: Source, part: _Part) -> bool:
+    def _is_useful(source: Source, values: _WindowValues) -> bool:
+        """Whether a window has a label, or, in an unlabelled image, a quarter of valid pixels."""
         if source.labels is not None:
-            return bool((part.labels != IGNORE).any())
-        return bool(part.valid.mean() >= 0.25)
+            return bool((values.labels != IGNORE).any())
+        return bool(values.valid.mean() >= 0.25)
 
-    def _read(self, index: int, window: Window) -> _Part:
+    def _read(self, index: int, window: Window) -> _WindowValues:
+        """The pixels, labels and weights of a window of source number `index`; held-out parts are blanked."""
         source = self.sources[index]
         reader, label_reader, weight_reader = self._handles(index)
         patch = reader.read(window)
         pixels, valid = self._scaling.apply(patch.pixels), patch.valid
         labels = np.full(valid.shape, IGNORE, np.uint8) if label_reader is None else label_reader.read(window)
         labels[~valid | ~inside(window, source.windows)] = IGNORE
-        for out in source.holdout:
-            if touch(window, out):
-                rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))
-                cols = slice(max(0, out.col - window.col), max(0, out.right - window.col))
+        for holdout in source.holdout:
+            if touch(window, holdout):
+                rows = slice(max(0, holdout.row - window.row), max(0, holdout.bottom - window.row))
+                cols = slice(max(0, holdout.col - window.col), max(0, holdout.right - window.col))
                 pixels[:, rows, cols], valid[rows, cols], labels[rows, cols] = 0, False, IGNORE
         weights = None
         if self._weighted:
             weights = np.ones(valid.shape, np.float32) if weight_reader is None else weight_reader.read(window)
-        return _Part(pixels, valid, labels, weights)
+        return _WindowValues(pixels, valid, labels, weights)
 
-    def _crop(self, geometry: Geometry, part: _Part) -> Crop:
+    def _crop(self, geometry: Geometry, values: _WindowValues) -> Crop:
         side = self._view.crop
         return Crop(
-            image=view_image(torch.from_numpy(part.pixels), geometry, side),
-            labels=labels_view(part.labels, geometry, side),
-            valid=view_mask(part.valid, geometry, side, fill=0),
-            weights=None if part.weights is None else view_mask(part.weights, geometry, side, fill=0),
+            image=view_image(torch.from_numpy(values.pixels), geometry, side),
+            labels=labels_view(values.labels, geometry, side),
+            valid=view_mask(values.valid, geometry, side, fill=0),
+            weights=None if values.weights is None else view_mask(values.weights, geometry, side, fill=0),
         )
 
     def _handles(self, index: int) -> tuple[Any, Any, Any]:
@@ -190,7 +194,7 @@ class Pool:
         if index in opened:
             opened.move_to_end(index)
         else:
-            if len(opened) >= _OPEN:
+            if len(opened) >= _MAX_OPEN:
                 opened.popitem(last=False)[1][0].close()
             source, stack = self.sources[index], ExitStack()
             reader = stack.enter_context(source.scene.reader())

@@ -1,4 +1,4 @@
-"""Scenes with their labels, as a data.yaml names them: opened once, checked, chips found in their folders."""
+"""Open and check the images and labels that a data.yaml names, including the chips in its folders."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
 
-_EXPANDED = "?expand=rgb"
-"""End of the name by which GDAL opens a file with a palette as colours."""
+_EXPAND_PALETTE = "?expand=rgb"
+"""Suffix of the name under which GDAL opens a file with a palette as RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image to draw from."""
+    """One image to draw crops from, with its labels."""
 
     scene: Scene
     labels: Labels | None = None
     windows: tuple[Window, ...] = ()
-    """Parts to use; empty = all."""
+    """Windows of the image to use; empty: the whole image."""
     weights: LabelWeights | None = None
-    """How much the labels count; None = fully."""
+    """Weights of the labels; None: all weigh 1."""
     holdout: tuple[Window, ...] = ()
-    """Parts that no training crop may show: they validate."""
+    """Windows that no training crop may show, because they validate."""
     chip: bool = False
-    """Whether it was found in a folder of chips."""
+    """Whether the image was found in a folder of chips."""
 
     @property
     def areas(self) -> tuple[Window, ...]:
-        """The parts to use, spelled out."""
+        """The windows to use: `windows`, else one of the whole image."""
         return self.windows or (Window(0, 0, self.scene.height, self.scene.width),)
 
-    def keeping_out(self, windows: Iterable[Window]) -> Source:
-        """The same image with more parts held out."""
+    def with_more_holdout(self, windows: Iterable[Window]) -> Source:
+        """The same image with more windows held out."""
         return replace(self, holdout=(*self.holdout, *windows))
 
 
@@ -61,7 +61,7 @@ def touch(a: Window, b: Window) -> bool:
 
 
 def within(inner: Window, outer: Window) -> bool:
-    """Whether all pixels of one window are the other's, too."""
+    """Whether `inner` lies in `outer`."""
     return (
         outer.row <= inner.row
         and outer.col <= inner.col
@@ -71,31 +71,32 @@ def within(inner: Window, outer: Window) -> bool:
 
 
 def inside(window: Window, parts: Sequence[Window]) -> NDArray[np.bool_]:
-    """Which pixels (h, w) of `window` lie in one of the parts; all of them where there are none."""
-    found = np.full((window.height, window.width), not parts)
+    """(h, w) mask, True for the pixels of `window` in any of `parts`; all True if there are no parts."""
+    mask = np.full((window.height, window.width), not parts)
     for part in parts:
         rows = slice(max(0, part.row - window.row), max(0, part.bottom - window.row))
         cols = slice(max(0, part.col - window.col), max(0, part.right - window.col))
-        found[rows, cols] = True
-    return found
+        mask[rows, cols] = True
+    return mask
 
 
 def resolved(source: str) -> str:
-    """What tells whether two names are one image: the file behind all links, or the address.
+    """A name that is equal for two sources of the same image: the path with all links resolved, or the address.
 
-    A chip whose palette is expanded (`vrt://FILE?expand=rgb`) is the file itself.
+    A chip with an expanded palette (`vrt://FILE?expand=rgb`) gets the path of its file.
     """
-    path = Path(source.removeprefix("vrt://").removesuffix(_EXPANDED) if source.endswith(_EXPANDED) else source)
+    is_expanded = source.endswith(_EXPAND_PALETTE)
+    path = Path(source.removeprefix("vrt://").removesuffix(_EXPAND_PALETTE) if is_expanded else source)
     return str(path.resolve()) if path.exists() else source
 
 
 def with_bands(config: DataConfig) -> DataConfig:
-    """`config` with the names of its bands: those it gives, else those that all labelled images have, alpha aside.
+    """`config` with band names: its own, else those that all labelled images have, without alpha.
 
-    Of a folder of chips the first one is asked.
+    Of a folder of chips only the first one is read.
 
     Raises:
-        InputError: the labelled images have not the same bands.
+        InputError: the labelled images have different bands, or one has two bands of the same name.
     """
     if config.bands:
         return config
@@ -105,24 +106,24 @@ def with_bands(config: DataConfig) -> DataConfig:
     first, names = images[0].path, names_of[0]
     if not all(find_bands(names, names)):
         raise InputError(
-            f"{first}: several of its bands have one name ({', '.join(names)})",
-            hint="name the bands with bands: in data.yaml and at each image, there by number",
+            f"{first}: several bands have the same name ({', '.join(names)})",
+            hint="name the bands with bands: in data.yaml, and give their numbers with bands: of each image",
         )
-    for image, others in zip(images, names_of, strict=True):
-        if len(others) != len(names) or not all(find_bands(others, names)):
+    for image, image_names in zip(images, names_of, strict=True):
+        if len(image_names) != len(names) or not all(find_bands(image_names, names)):
             raise InputError(
                 f"the labelled images have different bands: {', '.join(names)} in {first}, "
-                f"{', '.join(others)} in {image.path}",
+                f"{', '.join(image_names)} in {image.path}",
                 hint="name the bands that all of them have with bands: in data.yaml",
             )
-    misfit = config.misfit(names)
-    if misfit is not None:
-        raise InputError(f"{misfit} ({', '.join(names)})")
+    conflict = config.band_conflict(names)
+    if conflict is not None:
+        raise InputError(f"{conflict} ({', '.join(names)})")
     return config.model_copy(update={"bands": names})
 
 
 def _names_of(image: _Image, entry: LabeledEntry) -> tuple[str, ...]:
-    """What the bands of a labelled image are called: those that its entry picks, else all of them."""
+    """Names of the bands of a labelled image: of those that its entry picks, else of all."""
     if image.chip and not entry.bands and color_kind(image.path) != "bands":
         return RGB
     check_exists(image.path)
@@ -134,30 +135,30 @@ def _names_of(image: _Image, entry: LabeledEntry) -> tuple[str, ...]:
 
 
 def labeled_sources(entries: Iterable[LabeledEntry], classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
-    """The labelled images of a data.yaml, chips in the order of their names."""
+    """The labelled images of `entries`, opened with their labels; chips in the order of their names."""
     return [source for entry in entries for source in _labeled(entry, classes, bands)]
 
 
 def unlabeled_sources(entries: Iterable[UnlabeledEntry], bands: tuple[str, ...], *, known: set[str]) -> list[Source]:
-    """The unlabelled images; nothing of any labels is opened.
+    """The unlabelled images of `entries`, opened without any labels.
 
-    Chips of a folder that are in `known`, as `resolved` names them, are left out: they are labelled or validate.
+    Chips in `known` (names as by `resolved`) are left out: they have training or validation labels.
     """
     sources = []
     for entry in entries:
         images = _images(entry.image, entry.list)
-        fresh = [image for image in images if not (image.chip and resolved(image.path) in known)]
-        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in fresh]
-        _remark_unnamed(opened, bands, entry)
+        unknown = [image for image in images if not (image.chip and resolved(image.path) in known)]
+        opened = [Source(_open(image, bands, entry), chip=image.chip) for image in unknown]
+        _warn_of_unnamed(opened, bands, entry)
         sources += opened
     return sources
 
 
 def open_scene(source: str, bands: tuple[str, ...], picked: Picked = (), nodata: Nodata = None) -> Scene:
-    """A scene with the wanted bands: `picked` ones, else those of the names, else all of as many without known names.
+    """A scene with the bands `bands`: those `picked`; else found by name; else all of them, if as many and unnamed.
 
     Raises:
-        InputError: the bands cannot be told by name, and are not as many unnamed ones.
+        InputError: the bands are not found by name, and are not as many unnamed ones.
     """
     if picked:
         return Scene.open(source, bands=picked, nodata=nodata)
@@ -166,32 +167,33 @@ def open_scene(source: str, bands: tuple[str, ...], picked: Picked = (), nodata:
         return scene.with_bands_of(bands)
     raise InputError(
         f"{source}: {len(scene.bands)} bands found ({', '.join(scene.names)}), wanted are {', '.join(bands)}",
-        hint="say which bands of this image they are with bands: at its entry in data.yaml, by number or by name",
+        hint="name these bands of the image with bands: of its entry in data.yaml, by number or by name",
     )
 
 
-def _remark_unnamed(sources: Sequence[Source], bands: tuple[str, ...], entry: LabeledEntry | UnlabeledEntry) -> None:
-    """Say where bands without known names were taken in the order of the file."""
+def _warn_of_unnamed(sources: Sequence[Source], bands: tuple[str, ...], entry: LabeledEntry | UnlabeledEntry) -> None:
+    """Warn if bands without known names were taken in the order of the file."""
     if entry.bands:
         return
     unnamed = [source.scene for source in sources if not all(find_bands(source.scene.names, bands))]
-    unnamed = [scene for scene in unnamed if len({*scene.bands}) == len(bands)]  # grey chips have one
+    unnamed = [scene for scene in unnamed if len({*scene.bands}) == len(bands)]  # not grey chips: one band thrice
     if unnamed:
         others = f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else ""
         log.warning("%s%s: bands without known names are taken as %s", unnamed[0].source, others, ", ".join(bands))
 
 
 class _Image(NamedTuple):
-    """An image that an entry names."""
+    """An image that an entry of a data.yaml names, directly or as a chip of its folder."""
 
     path: str
     chip: bool
-    """Whether it was found in a folder of chips."""
+    """Whether the image was found in a folder of chips."""
     labels: str | None = None
-    """What a list says of its labels."""
+    """Name of the label file in the list of chips; None without one."""
 
 
 def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> list[Source]:
+    """The images of one entry, opened with their labels and weights."""
     windows = tuple(Window(*box) for box in entry.windows)
     label_of, weight_of = _by_stem(entry, entry.labels), _by_stem(entry, entry.weights)
     sources = []
@@ -200,61 +202,61 @@ def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> 
         for window in windows:
             if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
                 raise InputError(
-                    f"{image.path}: window {window} reaches over its {scene.height} × {scene.width} pixels"
+                    f"{image.path}: window {window} is not inside its {scene.height} × {scene.width} pixels"
                 )
         labels = _labels_of(image, entry.labels, label_of) if image.chip else entry.labels
         opened = open_labels(labels, scene.grid, classes, attribute=entry.attribute, values=entry.values)
         weights = entry.weights
         if image.chip and isinstance(weights, Path):
-            weights = _beside(image.path, weights, weight_of)
+            weights = _raster_of(image.path, weights, weight_of)
         weighted = None if weights is None else open_weights(weights, scene.grid)
         sources.append(Source(scene, opened, windows, weighted, chip=image.chip))
-    _remark_unnamed(sources, bands, entry)
+    _warn_of_unnamed(sources, bands, entry)
     return sources
 
 
 def _open(image: _Image, bands: tuple[str, ...], entry: LabeledEntry | UnlabeledEntry) -> Scene:
-    """The scene of an image. Chips of one band, grey or with a palette, are read as colours where these are wanted."""
+    """The image as a scene. If `bands` are RGB, chips with one band, grey or with a palette, are read as RGB."""
     if image.chip and not entry.bands and bands == RGB:
         kind = color_kind(image.path)
         if kind == "gray":
             return Scene.open(image.path, bands=(1, 1, 1), nodata=entry.nodata)
         if kind == "palette":
-            return Scene.open(f"vrt://{image.path}{_EXPANDED}", nodata=entry.nodata)
+            return Scene.open(f"vrt://{image.path}{_EXPAND_PALETTE}", nodata=entry.nodata)
     return open_scene(image.path, bands, entry.bands, entry.nodata)
 
 
-def _labels_of(image: _Image, folder: Path, known: Mapping[str, Path]) -> Path:
-    """The labels of a chip: the file that its list names, else that of its name."""
+def _labels_of(image: _Image, folder: Path, rasters: Mapping[str, Path]) -> Path:
+    """The label file of a chip: the one that the list names, else the one in `rasters` (by stem) with its name."""
     if image.labels is None:
-        return _beside(image.path, folder, known)
-    by_name = {path.name: path for path in known.values()}
-    return _listed(folder, image.labels, by_name) or _beside(image.labels, folder, known)
+        return _raster_of(image.path, folder, rasters)
+    by_name = {path.name: path for path in rasters.values()}
+    return _find_listed(folder, image.labels, by_name) or _raster_of(image.labels, folder, rasters)
 
 
 def _by_stem(entry: LabeledEntry, folder: Path | float | None) -> Mapping[str, Path]:
-    """Rasters that belong to the chips of a folder, labels or weights, by stem."""
+    """The label or weight rasters in `folder` by stem; empty unless the entry's image is a folder of chips, too."""
     if not isinstance(folder, Path) or not Path(entry.image).is_dir():
         return {}
     if not folder.is_dir():
-        raise InputError(f"{folder}: a folder of rasters is wanted for the folder of chips {entry.image}")
+        raise InputError(f"{folder}: is no folder; a folder of chips ({entry.image}) wants a folder of rasters here")
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
 
 
-def _beside(image: str, folder: Path, known: Mapping[str, Path]) -> Path:
-    """What belongs to a chip."""
+def _raster_of(image: str, folder: Path, rasters: Mapping[str, Path]) -> Path:
+    """The label or weight raster of a chip: the one in `rasters` with the chip's stem."""
     stem = Path(image).stem
-    if stem not in known:
+    if stem not in rasters:
         raise InputError(f"{image}: {folder} holds no raster {stem}.*", hint="list the labelled chips with list:")
-    return known[stem]
+    return rasters[stem]
 
 
 def _images(image: str, listed: Path | None, columns: Sequence[str] = ("image",)) -> list[_Image]:
-    """The image itself, or the chips of a folder: all of them, or those of a list."""
+    """The images that an entry names: `image` itself, or if it is a folder its chips, all or those in the list file."""
     folder = Path(image)
     if not folder.is_dir():
         if listed is not None:
-            raise InputError(f"{image}: list {listed} wants a folder of chips")
+            raise InputError(f"{image}: is no folder; list: {listed} wants a folder of chips as image:")
         return [_Image(image, chip=False)]
     chips = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     if listed is None:
@@ -264,20 +266,20 @@ def _images(image: str, listed: Path | None, columns: Sequence[str] = ("image",)
     by_name = {name: chip for chip in chips for name in (chip.stem, chip.name)}
     images, missing = [], []
     for words in read_list(listed):
-        named = dict(zip(columns, words, strict=False))
-        path = _listed(folder, named["image"], by_name)
+        word_by_column = dict(zip(columns, words, strict=False))
+        path = _find_listed(folder, word_by_column["image"], by_name)
         if path is None:
-            missing.append(Path(named["image"]).name)
+            missing.append(Path(word_by_column["image"]).name)
         else:
-            images.append(_Image(str(path), chip=True, labels=named.get("labels")))
+            images.append(_Image(str(path), chip=True, labels=word_by_column.get("labels")))
     if missing:
         total = len(missing) + len(images)
         raise InputError(f"{listed}: {len(missing)} of {total} chips are not in {image} (first: {missing[0]})")
     return images
 
 
-def _listed(folder: Path, name: str, by_name: Mapping[str, Path]) -> Path | None:
-    """The file that a list calls `name`: a path from the folder or from the one around it, or a name in the folder."""
+def _find_listed(folder: Path, name: str, by_name: Mapping[str, Path]) -> Path | None:
+    """The file that a list calls `name`: a path relative to `folder` or its parent, or else a key of `by_name`."""
     for base in (folder, folder.parent):
         if (base / name).is_file():
             return base / name

@@ -1,4 +1,4 @@
-"""Where the sources are labelled, block by block, and what crops are drawn around."""
+"""Find the blocks of the sources that hold labels, and the items that crops are drawn around."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from co2s_cli.data.sources import Source, touch
 from co2s_cli.tiling import Window, spans
 
 STRIP = 2048
-"""Side, in pixels, of the part of a label raster that is read at a time."""
+"""Side in pixels of the squares in which label rasters are read."""
 
 GAP = 4
-"""Pixels between the parts that train and those that validate, where the latter are drawn."""
+"""Pixels between training and validation labels, if the latter are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a crop is drawn around: a source, or a window of it."""
+    """Where a crop is drawn: anywhere in a source, or at a window of it."""
 
     source: int
-    """Index of the source in its list."""
+    """Index of the source in the pool's list."""
     near: Window | None
-    """The crop holds a pixel of this window; None = the crop lies anywhere in the source."""
+    """The crop contains a pixel of this window; None: the crop lies anywhere in the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelBlock:
-    """A part of a source that holds labels."""
+    """A part of a source that holds labels: the unit that is drawn for training or validation."""
 
     source: int
     """Index of the source in its list."""
     cell: Window
-    """The part: a cell of a lattice, a whole small image, or the surroundings of polygons."""
+    """Extent of the block: a cell of a lattice, a whole small image, or polygons with a margin."""
     near: Window
-    """The smallest window around its labels."""
+    """Smallest window around the block's labels."""
     core: Window | None
-    """The part of the cell that can validate: without a rim, so that it touches nothing that trains; None where this
-    holds no label."""
+    """The cell without the rim that separates it from training labels, so that it can validate; None if this part holds
+    no label."""
     counts: tuple[int, ...]
-    """(classes) labelled pixels of each class."""
+    """(classes,) labelled pixels of each class."""
     content: str
-    """A hash of the labels in the cell."""
+    """Hash of the labels in the cell."""
 
 
 def is_small(source: Source, crop: int) -> bool:
-    """Whether a source is one block: no side is longer than two crops."""
+    """Whether a source is a single block: no side is longer than two crops."""
     return max(source.scene.height, source.scene.width) <= 2 * crop
 
 
 def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[LabelBlock]:
-    """The blocks that hold labels: whole small images, and cells of half a crop of large ones.
+    """The blocks that hold labels: small images as a whole, large ones divided into cells of half a crop.
 
-    Reads every label once, so that a value that is no class is found before the first step. Labels in windows that are
-    held out do not count.
+    All labels are read once, so that values that are no class are found before the first step. Labels in held-out
+    windows do not count.
     """
     return [block for index, source in enumerate(sources) for block in blocks_of(index, source, classes, crop)]
 
@@ -86,25 +86,26 @@ def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[Lab
 
 
 def without(labels: NDArray[np.uint8], window: Window, holdout: Sequence[Window]) -> NDArray[np.uint8]:
-    """The labels (h, w) of `window` with `IGNORE` in the windows that are held out."""
+    """The labels (h, w) of `window`, with `IGNORE` inside the `holdout` windows; `labels` is not changed."""
     remaining = labels
-    for out in holdout:
-        if touch(window, out):
+    for held_out in holdout:
+        if touch(window, held_out):
             remaining = labels.copy() if remaining is labels else remaining
-            rows = slice(max(0, out.row - window.row), max(0, out.bottom - window.row))
-            cols = slice(max(0, out.col - window.col), max(0, out.right - window.col))
+            rows = slice(max(0, held_out.row - window.row), max(0, held_out.bottom - window.row))
+            cols = slice(max(0, held_out.col - window.col), max(0, held_out.right - window.col))
             remaining[rows, cols] = IGNORE
     return remaining
 
 
 def _parts(window: Window, side: int) -> Iterator[Window]:
+    """The window cut into squares of `side` pixels; those at the right and lower edge may be smaller."""
     for top, bottom in spans(window.height, side):
         for left, right in spans(window.width, side):
             yield Window(window.row + top, window.col + left, bottom - top, right - left)
 
 
 def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, *, rim: int) -> LabelBlock:
-    """The block of `cell` of source number `index` with its labels (h, w); `rim` pixels at its edge do not validate."""
+    """The block with extent `cell` and `labels` (h, w) in source number `index`; its core is without `rim` pixels."""
     rows, cols = np.nonzero(labels != IGNORE)
     row, col = int(rows.min()), int(cols.min())
     inner = labels[rim : cell.height - rim, rim : cell.width - rim]
@@ -119,7 +120,10 @@ def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, 
 
 
 def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
-    """What unlabelled crops are drawn around: small images, and cells of a crop that hold data and do not validate."""
+    """Items for unlabelled crops: small images, and cells of one crop in large images.
+
+    Cells without data, and those that touch a held-out window, are left out.
+    """
     items: list[Item] = []
     for index, source in enumerate(sources):
         if is_small(source, crop):
@@ -129,11 +133,11 @@ def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
             for top, bottom in spans(source.scene.height, crop):
                 for left, right in spans(source.scene.width, crop):
                     cell = Window(top, left, bottom - top, right - left)
-                    if not any(touch(cell, out) for out in source.holdout) and reader.has_data(cell):
+                    if not any(touch(cell, holdout) for holdout in source.holdout) and reader.has_data(cell):
                         items.append(Item(index, cell))
     return items
 
 
 def item_of(block: LabelBlock, sources: Sequence[Source], crop: int) -> Item:
-    """What labelled crops of a block are drawn around."""
+    """The item for labelled crops of a block."""
     return Item(block.source, None if is_small(sources[block.source], crop) else block.near)

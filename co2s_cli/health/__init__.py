@@ -1,1 +1,1 @@
-"""What a machine has of what co2s wants, one function a check."""
+"""Checks of a machine for `co2s doctor`: whether it has what co2s needs. One function per check."""

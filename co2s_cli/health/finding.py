@@ -1,4 +1,4 @@
-"""What a check tells."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact about the machine or what is installed on it."""
+    """One fact about the machine or its software."""
 
     name: str
-    """What was looked at, such as GDAL."""
+    """What was checked, such as GDAL."""
     state: Literal["ok", "note", "missing"]
-    """note: co2s works, and something would make it better; missing: a command of co2s cannot work."""
+    """ok: nothing to do; note: co2s works, but could work better; missing: some command of co2s cannot work."""
     found: str
+    """What the check found, in one phrase."""
     advice: str = ""
-    """What to do; empty where nothing is to be done."""
+    """What to do; empty if nothing is to be done."""
 
 
 Check = Callable[[], Iterator[Finding]]
-"""Looks at one thing and tells what it found; a check that fails is itself told as missing."""
+"""A check: yields its findings. If it raises an error, that is reported as a finding with state `missing`."""

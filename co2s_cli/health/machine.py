@@ -13,41 +13,41 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.health.finding import Finding
 
 _LITTLE_MEMORY = 3 * 10**9
-"""Bytes below which predict has to cut its windows smaller."""
+"""With less free memory, in bytes, predict needs smaller windows."""
 _LITTLE_DISK = 5 * 10**9
-"""Bytes below which the parts of a large map, or a run with its states, may not fit."""
+"""With less free disk space, in bytes, the parts of a large map or the checkpoints of a run may not fit."""
 
 
 def device() -> Iterator[Finding]:
-    """The device that `--device auto` takes, and the number format that it is quick at."""
+    """The device that `--device auto` uses, and whether it is fast in bf16."""
     import torch
 
     from co2s_cli.inference.model import pick_device, pick_precision
 
-    chosen = pick_device("auto")
-    for index in range(torch.cuda.device_count() if chosen.type == "cuda" else 0):
-        facts = torch.cuda.get_device_properties(index)
+    auto = pick_device("auto")
+    for index in range(torch.cuda.device_count() if auto.type == "cuda" else 0):
+        properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        yield Finding("GPU", "ok", f"{facts.name}, {show_bytes(free)} of {show_bytes(total)} free")
-    if chosen.type == "mps":
+        yield Finding("GPU", "ok", f"{properties.name}, {show_bytes(free)} of {show_bytes(total)} free")
+    if auto.type == "mps":
         yield Finding("GPU", "ok", "Apple, through MPS")
-    if chosen.type == "cpu":
+    if auto.type == "cpu":
         yield Finding(
             "GPU",
             "note",
             "none that torch can use",
             "co2s runs on the CPU: train with --preset small; the default preset is for a GPU",
         )
-    quick = pick_precision("auto", chosen) == "bf16"
+    fast = pick_precision("auto", auto) == "bf16"
     yield Finding(
         "bf16",
         "ok",
-        f"{chosen.type} is {'quick' if quick else 'not quick'} at it, auto takes {'it' if quick else 'fp32'}",
+        f"{auto.type} is {'fast' if fast else 'not fast'} in bf16, --precision auto uses {'bf16' if fast else 'fp32'}",
     )
 
 
 def memory() -> Iterator[Finding]:
-    """Cores and memory that this process may use, control groups respected."""
+    """Cores and memory that this process may use, within the limits of its control group."""
     from co2s_cli.inference.memory import available, cores
 
     free, total = available(), psutil.virtual_memory().total
@@ -62,15 +62,15 @@ def memory() -> Iterator[Finding]:
 
 
 def disk() -> Iterator[Finding]:
-    """Room where one works, where temporary files go, and where weights are cached; folders of one disk once."""
+    """Free space in the working folder, the temporary folder and the cache of weights, once per disk."""
     from huggingface_hub import constants
 
-    seen: set[int] = set()
-    for wanted in (Path.cwd(), Path(tempfile.gettempdir()), Path(constants.HF_HUB_CACHE)):
-        folder = next(parent for parent in (wanted, *wanted.parents) if parent.exists())
-        if folder.stat().st_dev in seen:
+    checked_disks: set[int] = set()
+    for path in (Path.cwd(), Path(tempfile.gettempdir()), Path(constants.HF_HUB_CACHE)):
+        folder = next(parent for parent in (path, *path.parents) if parent.exists())
+        if folder.stat().st_dev in checked_disks:
             continue
-        seen.add(folder.stat().st_dev)
+        checked_disks.add(folder.stat().st_dev)
         free = shutil.disk_usage(folder).free
         little = free < _LITTLE_DISK
         advice = "make room: a map of 20,000 × 20,000 pixels takes about 2 GB while it is made" if little else ""

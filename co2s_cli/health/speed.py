@@ -1,4 +1,4 @@
-"""A short measurement: how many pixels a second the demonstration model labels."""
+"""Measure the mapping speed of the demonstration model."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from co2s_cli.inference.model import LoadedModel
 
 PROBE_SECONDS = 2.0
-_SCENE = 10_980
+_SCENE_SIDE = 10_980
 """Side of a Sentinel-2 scene in pixels."""
-_SEEN = 1 / 0.75**2
-"""How often a pixel is seen where windows share a quarter with their neighbours."""
+_WINDOWS_PER_PIXEL = 1 / 0.75**2
+"""Mean number of windows that contain a pixel, at an overlap of a quarter."""
 
 
 def speed() -> Iterator[Finding]:
-    """Pixels a second of the model that predict takes by default, and what that means for a Sentinel-2 scene."""
+    """Pixels per second of the demonstration model, and the time for a Sentinel-2 scene that follows from it."""
     rate, device = pixels_per_second(PROBE_SECONDS)
-    minutes = _SCENE**2 * _SEEN / rate / 60
+    minutes = _SCENE_SIDE**2 * _WINDOWS_PER_PIXEL / rate / 60
     yield Finding(
         "speed",
         "ok",
         f"{rate / 1e6:.2g} million pixels a second on {device} by the demonstration model: "
-        f"about {minutes:.0f} min for a scene of {_SCENE:,} × {_SCENE:,} pixels",
+        f"about {minutes:.0f} min for a scene of {_SCENE_SIDE:,} × {_SCENE_SIDE:,} pixels",
     )
 
 
 def pixels_per_second(seconds: float) -> tuple[float, str]:
-    """The rate over at least one window and about `seconds`, after one window that does not count; and the device."""
+    """Pixels per second, and the device; measured for about `seconds`, after a first window that does not count."""
     from co2s_cli.inference.model import load_model, pick_device, pick_precision
     from co2s_cli.models.weights import default_path
 
@@ -48,13 +48,13 @@ def pixels_per_second(seconds: float) -> tuple[float, str]:
 
 
 def _run(model: LoadedModel) -> None:
-    """One window of grey through the model; back on the host, so that the device has finished it."""
+    """Run the model on one grey window, and wait for the device by copying a sum to the host."""
     import torch
 
     from co2s_cli.inference.model import DTYPES
 
     images = torch.full((1, len(model.manifest.bands), model.manifest.tile, model.manifest.tile), 0.5)
-    dtype, lowered = DTYPES[model.precision], model.precision != "fp32"
-    with torch.inference_mode(), torch.autocast(model.device.type, dtype=dtype, enabled=lowered):
+    dtype, reduced = DTYPES[model.precision], model.precision != "fp32"
+    with torch.inference_mode(), torch.autocast(model.device.type, dtype=dtype, enabled=reduced):
         for probabilities in model.members(images.to(model.device)).values():
             probabilities.sum().item()

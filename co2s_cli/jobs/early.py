@@ -49,7 +49,7 @@ def check_predict(settings: PredictConfig) -> None:
     Raises:
         Co2sError: as `jobs.predict.run` would.
     """
-    targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
+    targets = targets_of(settings.scenes, settings.out, settings.extra_outputs(), settings.scratch)
     check_maps(settings, targets)
     manifest = _manifest(settings)
     if len(targets) == 1 and not (settings.overwrite or settings.resume or settings.dry_run):

@@ -278,7 +278,7 @@ def _polygons_and_blocks(config: DataConfig, sources: list[Source]) -> tuple[lis
         counts += np.bincount(ids[ids != IGNORE], minlength=len(counts))
     crop, seed = (RunConfig.model_fields[name].default for name in ("crop", "seed"))
     roles: Roles = roles_of(config, sources, crop, seed, None)
-    return counts.tolist(), roles.taught, roles.judged
+    return counts.tolist(), roles.train_blocks, roles.val_blocks
 
 
 def _check_overlaps(polygons: _Polygons, sources: Sequence[Source], settings: InitConfig) -> list[str]:

@@ -65,7 +65,7 @@ def run(settings: PredictConfig, progress: Progress = SILENT) -> PredictResult:
         log.info("model: %s, trained on %s", model.name, manifest.trained_on or "data that it does not name")
     product_of(settings, manifest)
     tell_left_out(settings.scenes)
-    targets = targets_of(settings.scenes, settings.out, settings.beside(), settings.scratch)
+    targets = targets_of(settings.scenes, settings.out, settings.extra_outputs(), settings.scratch)
     check_maps(settings, targets)
     single_scene, share = len(targets) == 1, share_of(targets, settings.shard, os.environ)
     if settings.engine == "ray" and not settings.dry_run:

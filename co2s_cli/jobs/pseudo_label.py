@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from co2s_cli.config.pseudo_label import PseudoLabelConfig
-from co2s_cli.data.rounds import Human
+from co2s_cli.data.rounds import HumanLabels
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import tell_left_out

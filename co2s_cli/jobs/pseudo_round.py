@@ -72,7 +72,7 @@ class LabellingRound:
     model: Path
     manifest: Manifest
     agree: AgreeRule
-    human: Human
+    human: HumanLabels
     folder: RoundFolder
     progress: Progress
     single_scene: bool

@@ -1,1 +1,1 @@
-"""One HTML file without network: a map to look at, and a training run to judge."""
+"""Self-contained HTML pages: a map to explore, or a training run with its curves and scores."""

@@ -1,4 +1,4 @@
-"""The HTML file: a template, its style and its script, filled in."""
+"""Build the HTML file from a template, a style sheet and a script."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ _TABLE = """<p class="soft">{caption}</p><div class="scroll" role="region" tabin
 
 
 def document(title: str, sections: Iterable[str], data: Mapping[str, Any]) -> str:
-    """A whole page: `sections` are HTML, `data` is what the script works on."""
+    """A complete HTML page; `sections` are HTML, `data` is JSON for the script."""
     parts = {
         "title": escaped(title),
         "css": _asset("page.css"),
         "js": _asset("page.js"),
-        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # no text can end the script
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # so that no text can close the script tag
         "body": "\n".join(sections),
     }
     page = _asset("page.html")
-    head, *rest = page.split("[[")  # split first: what is filled in may hold anything
-    filled = [head]
+    head, *rest = page.split("[[")  # split before filling in: the parts may contain brackets, too
+    pieces = [head]
     for piece in rest:
         name, _, after = piece.partition("]]")
-        filled += [parts[name], after]
-    return "".join(filled)
+        pieces += [parts[name], after]
+    return "".join(pieces)
 
 
 def escaped(value: object) -> str:
-    """A text as HTML shows it."""
+    """The value as text, escaped for HTML."""
     return html.escape(str(value), quote=True)
 
 
 def facts_list(facts: Mapping[str, object]) -> str:
-    """Names and values as a list."""
+    """Names and values as an HTML list."""
     rows = "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{rows}</dl>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table of cells that are HTML, some of them whole `<td …>`; the first column heads its rows."""
+    """An HTML table. Cells are HTML: content or whole `<td …>` elements; the first column has the row headers."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(f'<tr><th scope="row">{first}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in rows)
     return _TABLE.format(caption=escaped(caption), top=top, body=body)

@@ -1,4 +1,4 @@
-"""The part of a page that shows a map: pictures to move and zoom, a legend with areas, and the least sure places."""
+"""The map section of a page: layers to move and zoom, a legend with areas, and the least sure places."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from co2s_cli.pages.pictures import class_picture, distinct, photo, ramp, ramp_p
 from co2s_cli.scoring.strata import ClassTotals
 
 PLACES = 12
-"""Least sure places that are listed."""
+"""Most least sure places that are listed."""
 
-_FINE = 1200
-"""Longest side of the pictures of confidence and disagreement, which are smooth."""
+_MAX_AMOUNT_SIDE = 1200
+"""About the longest side in pixels of the pictures of confidence and disagreement, which are smooth."""
 
 
 _FRAME = """<section aria-label="Map"><div class="map"><div>
@@ -34,68 +34,72 @@ _FRAME = """<section aria-label="Map"><div class="map"><div>
 1 to 9 choose a layer, n and p go to the next and previous least sure place.</p>
 </div><aside>{aside}</aside></div></section>"""
 
-_NO_AMOUNTS = """<h2>Least sure places</h2><p class="soft">None are known: co2s predict --confidence FILE writes how
-sure a map is, and co2s report --confidence FILE lists them here.</p>"""
+_NO_AMOUNTS = """<h2>Least sure places</h2><p class="soft">Not known: write a confidence raster with co2s predict
+--confidence FILE, then list them here with co2s report --confidence FILE.</p>"""
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """A raster of amounts from 0 to 1 over the map."""
+    """A layer of values from 0 to 1 over the map: confidence or disagreement."""
 
     name: str
-    """Of the layer in the page: confidence or disagreement."""
+    """Name of the layer in the page: confidence or disagreement."""
     label: str
+    """Title of the layer for people."""
     low_means: str
+    """Legend text for low values."""
     high_means: str
+    """Legend text for high values."""
     values: NDArray[np.float32]
-    """(h, w), NaN where there is none."""
+    """(h, w), NaN where there is no value."""
 
     @property
     def limits(self) -> tuple[float, float]:
-        """What the ends of the colours stand for: the 1st and the 99th percentile, rounded outwards to 5 %."""
-        known = self.values[~np.isnan(self.values)]
-        low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+        """Values at the ends of the colour ramp: the 1st and the 99th percentile, rounded outwards to 5 %."""
+        finite = self.values[~np.isnan(self.values)]
+        low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
         return float(np.floor(low * 20) / 20), float(min(1.0, np.ceil(high * 20 + 1e-6) / 20))
 
     @property
     def doubt(self) -> NDArray[np.float32]:
-        """(h, w) high where the map is least sure."""
+        """(h, w) values that are high where the map is least sure."""
         return 1 - self.values if self.name == "confidence" else self.values
 
 
 @dataclass(frozen=True, slots=True)
 class MapContent:
-    """What a page shows of a map; all arrays have one shape, north up."""
+    """All that a page shows of a map; the arrays have the same shape, north up, mostly smaller than the map."""
 
     grid: Grid
-    """Of the whole map, north up."""
+    """Grid of the whole map, north up."""
     classes: ClassMap
     totals: ClassTotals
-    """Exact areas, of the whole map."""
+    """Exact class areas of the whole map."""
     labels: NDArray[np.uint8]
     """(h, w) class ids."""
     image: NDArray[np.uint8] | None
-    """(h, w, 3)"""
+    """(h, w, 3) the scene; None without one."""
     valid: NDArray[np.bool_] | None
-    """(h, w) where the image is."""
+    """(h, w) True where the image has data."""
     amounts: tuple[Amounts, ...]
+    """Further layers."""
 
     @property
     def stretch(self) -> float:
-        """How many times a pixel of the pictures is as high as it is wide, on the ground."""
+        """Height divided by width of a picture's pixel on the ground."""
         ground = self.grid.scaled(*self.labels.shape).ground_size()
         return ground[1] / ground[0] if ground else 1.0
 
 
 def map_section(content: MapContent, step: int) -> tuple[str, dict[str, Any]]:
-    """HTML of the map, with every `step`-th pixel of its pictures, and the data that the script wants."""
+    """HTML of the map, with every `step`-th pixel of the arrays, and the data for the page's script."""
     colors = distinct(content.classes.colors)
     places = _places(content)
-    keys = [*(_ramp_key(amounts) for amounts in content.amounts), _place_list(content, places)]
+    sidebar = [*(_ramp_key(amounts) for amounts in content.amounts), _place_list(content, places)]
     frame = _FRAME.format(
         controls=_controls(content),
         pictures="".join(_pictures(content, step)),
-        aside="".join([_legend(content, colors), *keys]),
+        aside="".join([_legend(content, colors), *sidebar]),
     )
     return frame, _data(content, colors, places)
 
@@ -110,8 +114,8 @@ def _pictures(content: MapContent, step: int) -> Iterator[str]:
     labels = class_picture(content.labels[::step, ::step], distinct(content.classes.colors))
     yield f'<img id="layer-map" alt="" src="{labels}">'
     for item in content.amounts:
-        coarser = step * max(1, round(max(item.values.shape) / _FINE))
-        picture = ramp_picture(item.values[::coarser, ::coarser], *item.limits)
+        coarse_step = step * max(1, round(max(item.values.shape) / _MAX_AMOUNT_SIDE))
+        picture = ramp_picture(item.values[::coarse_step, ::coarse_step], *item.limits)
         yield f'<img id="layer-{item.name}" alt="" hidden src="{picture}">'
 
 
@@ -142,12 +146,12 @@ def _legend(content: MapContent, colors: tuple[tuple[int, int, int], ...]) -> st
         box = f'<label><input type="checkbox" id="class-{class_id}" checked> {swatch}{name}</label>'
         rows.append((box, show_hectares(ground) if in_metres else f"{ground:,.0f}", f"{100 * ground / whole:.1f}"))
     unit = "ha" if in_metres else "pixels"
-    caption = "Areas as the map has them; a sample of points corrects them: co2s evaluate --areas."
+    caption = "Areas counted on the map; for estimates from sample points see co2s evaluate --areas."
     return f"<h2>Classes</h2>{table(('class', unit, '%'), rows, caption)}"
 
 
 def show_hectares(square_metres: float) -> str:
-    """An area in hectares, three digits at least."""
+    """An area in hectares, with at least three digits."""
     hectares = square_metres / 10_000
     return f"{hectares:,.0f}" if hectares >= 100 else f"{hectares:,.3g}"
 
@@ -171,13 +175,14 @@ def _place_list(content: MapContent, places: list[DoubtfulPlace]) -> str:
     if not content.amounts:
         return _NO_AMOUNTS
     buttons = "".join(
-        f'<li><button type="button">{number}. {escaped(_told(content, item))}</button></li>'
+        f'<li><button type="button">{number}. {escaped(_place_text(content, item))}</button></li>'
         for number, item in enumerate(places, 1)
     )
     return f'<h2>Least sure places</h2><ol id="places">{buttons}</ol>'
 
 
-def _told(content: MapContent, item: DoubtfulPlace) -> str:
+def _place_text(content: MapContent, item: DoubtfulPlace) -> str:
+    """Text for a least sure place, such as "water: confidence 41 %"."""
     amounts = content.amounts[0]
     value = 1 - item.doubt if amounts.name == "confidence" else item.doubt
     name = "no class" if item.class_id is None else content.classes.names[item.class_id]
@@ -185,6 +190,7 @@ def _told(content: MapContent, item: DoubtfulPlace) -> str:
 
 
 def _data(content: MapContent, colors: tuple[tuple[int, int, int], ...], places: list[DoubtfulPlace]) -> dict[str, Any]:
+    """The data for the page's script, as JSON values."""
     rows, cols = content.labels.shape
     ground = content.grid.ground_size()
     crs = content.grid.crs
@@ -209,7 +215,7 @@ def _data(content: MapContent, colors: tuple[tuple[int, int, int], ...], places:
                 "left": item.col,
                 "top": item.row * content.stretch,
                 "side": item.side,
-                "text": f"{number}. {_told(content, item)}",
+                "text": f"{number}. {_place_text(content, item)}",
             }
             for number, item in enumerate(places, 1)
         ],

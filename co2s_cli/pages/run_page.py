@@ -1,4 +1,4 @@
-"""The part of a page that shows a training run: curves, scores and sample crops."""
+"""The sections of a page that show a training run: curves, scores and sample crops."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts
 
-_LABELS = ("coverage", "precision", "taught", "agreement")
-"""Figures of a validation about pseudo-labels."""
+_PSEUDO_LABEL_TERMS = ("coverage", "precision", "taught", "agreement")
+"""Terms of a validation record that are about pseudo-labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunContent:
-    """What a page shows of a run."""
+    """All that a page shows of a run."""
 
     facts: Mapping[str, object]
+    """Name and value of facts about the run, listed at the top."""
     classes: ClassMap
     labeled_pixels: Mapping[str, int]
+    """Labelled training pixels by class name."""
     losses: Records
     validations: Records
     best: ValidationCounts | None
-    """Of the best model; None before the first validation."""
+    """Validation of the best model; None before the first validation."""
     views: Sequence[SampleView]
     remark: str
-    """Why there are no sample crops; empty where there are some."""
+    """Why there are no sample crops; empty if there are some."""
 
 
 def run_sections(content: RunContent) -> list[str]:
-    """HTML of a run."""
+    """The sections of the page as HTML."""
     parts = [facts_list(content.facts), "<h2>Curves</h2>", _curves(content)]
     if content.best is not None:
         parts += ["<h2>Classes, best model</h2>", _classes(content, content.best)]
@@ -52,11 +54,11 @@ def _curves(content: RunContent) -> str:
     terms = [key for key in (losses[-1] if losses else {}) if key != "step"]
     keys = sorted({key for line in content.validations for key in line})
     scores = [key for key in keys if key.endswith("miou")]
-    labels = [key for key in keys if key.endswith(_LABELS)]
+    pseudo_labels = [key for key in keys if key.endswith(_PSEUDO_LABEL_TERMS)]
     charts = [
         chart("Loss, mean over the students", lines_of(losses, terms), percent=False),
         chart("Mean IoU on validation", lines_of(content.validations, scores), percent=True),
-        chart("Pseudo-labels on validation", lines_of(content.validations, labels), percent=True),
+        chart("Pseudo-labels on validation", lines_of(content.validations, pseudo_labels), percent=True),
     ]
     return f'<div class="curves">{"".join(charts)}</div>'
 
@@ -74,11 +76,11 @@ def _classes(content: RunContent, best: ValidationCounts) -> str:
         labelled = f"{content.labeled_pixels.get(item.name, 0):,}"
         rows.append([swatch, *figures, labelled, f"{int(truth[index]):,}"])
     head = ["class", *(f"IoU, {escaped(name)}" for name in scored), "labelled pixels", "validated pixels"]
-    return table(head, rows, "A class that nothing validates has no score (–) and is left out of the means.")
+    return table(head, rows, "A class without validation pixels has no score (–) and is left out of the means.")
 
 
 def _confusion(classes: ClassMap, matrix: Confusion) -> str:
-    """Pixels, and the share of the true class, shaded by it."""
+    """The confusion matrix as a table: pixels and their share of the true class, shaded by the share."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows = [
         [escaped(name), *(_cell(int(count), float(part)) for count, part in zip(counts, shares, strict=True))]

@@ -162,7 +162,7 @@ def model_manifest(
         fusion=fusion,
         trained_on=settings.trained_on or f"{data.labeled_images} labelled images, {sum(data.counts)} labelled pixels",
         training={
-            "method": settings.lesson,
+            "method": settings.method_name,
             "preset": settings.preset,
             "seed": settings.seed,
             "data": data.digest,

@@ -170,7 +170,7 @@ def check_scale(settings: RunConfig, data: Dataset) -> None:
 def _folder(settings: RunConfig) -> Path:
     if settings.out is not None:
         return settings.out
-    return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.lesson}"
+    return Path("runs") / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{settings.method_name}"
 
 
 def _check_folder(out: Path, settings: RunConfig) -> None:
@@ -304,7 +304,7 @@ def _log_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Run
     precision = pick_precision(settings.precision, runtime.device)
     log.info(
         "%s on %s in %s: %d steps of %d crops of %d pixels%s",
-        settings.lesson, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, refit,
+        settings.method_name, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, refit,
     )  # fmt: skip
 
 
@@ -361,7 +361,7 @@ def _write_config(out: Path, settings: RunConfig, data: Dataset, **made_with: An
 
 def _report(out: Path, settings: RunConfig, data: Dataset, engine: TrainingEngine, result: RunResult) -> None:
     facts = {
-        "method": settings.lesson,
+        "method": settings.method_name,
         "preset": settings.preset,
         "seed": settings.seed,
         "step": result.step,

@@ -82,7 +82,7 @@ def test_train_trains_one_student_too(co2s, data, tmp_path, method):
         (["--teacher", "ViT-B-32"], 2, "weights are not named"),
         (["--teacher", "gone.safetensors"], 3, "gone.safetensors: no such model file"),
         (["--teacher", "tiny-dino:gone.pth"], 3, "gone.pth: no such weights file"),
-        (["--teacher", "tiny-dino:none", "--teacher", "tiny-dino:none"], 2, "one is named twice"),
+        (["--teacher", "tiny-dino:none", "--teacher", "tiny-dino:none"], 2, "each --teacher may be named once"),
         (["--student", "resnet50"], 2, "no DINO transformer of this name"),
         (
             ["--student", "tiny-student14", "--crop", "100"],

@@ -128,7 +128,7 @@ def test_one_class_is_refused(co2s, folder):
     replaced(**{"class": ["water"] * POLYGONS})
     result = co2s("init", "scene.tif", "--labels", "polygons.gpkg")
     assert result.exit_code == 3
-    assert "attribute class names 1 class (values: water), two at least are wanted" in result.stderr
+    assert "attribute class names 1 class (values: water), at least two are wanted" in result.stderr
     assert not (folder / "data.yaml").exists()
 
 

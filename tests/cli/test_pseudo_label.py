@@ -59,7 +59,7 @@ def test_some_scenes_failing_is_exit_7_and_the_data_yaml_holds_the_others(co2s, 
     ("flags", "code", "words"),
     [
         (["--threshold", "1.5"], 2, "threshold"),
-        (["--threshold", "0.9", "--threshold-per-class", "auto"], 2, "two ways to cut"),
+        (["--threshold", "0.9", "--threshold-per-class", "auto"], 2, "exclude each other"),
         (["--threshold-per-class", "lake=0.5"], 2, "lake: no class of the model"),
         (["--threshold-per-class", "water"], 2, "wants auto, or NAME=VALUE"),
         (["--threshold-per-class", "water=2"], 2, "water"),

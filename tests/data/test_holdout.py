@@ -14,7 +14,7 @@ from support.rasters import UTM, noise, write_raster
 
 from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data.dataset import assemble
-from co2s_cli.data.holdout import held_out, share_of
+from co2s_cli.data.holdout import draw_held_out, share_of
 from co2s_cli.data.samples import View
 from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
@@ -31,7 +31,7 @@ def test_no_class_loses_its_last_block_and_each_that_can_be_is_validated(seed, n
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 100, (number, classes)) * (rng.random((number, classes)) >= empty)
     counts[counts.sum(axis=1) == 0, rng.integers(classes)] = 1  # a block holds labels
-    train, out = held_out(blocks_of(counts), share, seed)
+    train, out = draw_held_out(blocks_of(counts), share, seed)
     assert sorted(block.source for block in (*train, *out)) == list(range(number))
     assert train
     assert out
@@ -52,7 +52,7 @@ def test_polygons_of_one_class_each_stand_on_both_sides_where_there_are_two(seed
     ids = rng.integers(0, 5, number)
     counts = np.zeros((number, 5), np.int64)
     counts[np.arange(number), ids] = rng.integers(1, 1000, number)
-    train, out = held_out(blocks_of(counts), share, seed)
+    train, out = draw_held_out(blocks_of(counts), share, seed)
     for class_id in range(5):
         if (ids == class_id).sum() >= 2:
             assert any(block.counts[class_id] for block in train)
@@ -61,7 +61,7 @@ def test_polygons_of_one_class_each_stand_on_both_sides_where_there_are_two(seed
 
 def test_about_the_share_validates_where_the_classes_allow_it():
     counts = np.random.default_rng(3).integers(1, 100, (200, 4))
-    _, out = held_out(blocks_of(counts), 0.3, 1)
+    _, out = draw_held_out(blocks_of(counts), 0.3, 1)
     assert counts[[block.source for block in out]].sum() / counts.sum() == pytest.approx(0.3, abs=0.01)
 
 
@@ -77,9 +77,9 @@ def test_a_share_of_the_blocks_holds_the_smaller_ones(seed, number, share, more)
 def test_a_block_that_has_labels_in_its_rim_alone_does_not_validate():
     blocks = [replace(block, core=None) for block in blocks_of(np.ones((3, 2), int))]
     with pytest.raises(InputError, match=r"3 blocks with labels found, .* pixels and more from the edge"):
-        held_out(blocks, 0.5, 0)
+        draw_held_out(blocks, 0.5, 0)
     blocks[1] = replace(blocks[1], core=blocks[1].cell)
-    train, out = held_out(blocks, 0.9, 0)
+    train, out = draw_held_out(blocks, 0.9, 0)
     assert ([block.source for block in train], [block.source for block in out]) == ([0, 2], [1])
 
 
@@ -87,7 +87,7 @@ def test_many_blocks_are_drawn_in_no_time():
     counts = np.random.default_rng(0).integers(0, 1000, (20_000, 6))
     blocks = blocks_of(counts)
     begin = time.perf_counter()
-    _, out = held_out(blocks, 0.2, 0)
+    _, out = draw_held_out(blocks, 0.2, 0)
     assert time.perf_counter() - begin < 3  # seconds; one by one it takes many times that
     assert 0.2 <= counts[[block.source for block in out]].sum() / counts.sum() < 0.201
 

@@ -215,5 +215,5 @@ def test_tiles_stay_on_one_side(tmp_path):
     assert sorted([*val, *rest]) == sorted(names)
     assert not {tile_of(name, pattern) for name in val} & {tile_of(name, pattern) for name in rest}
     assert tile_of("scene_3_12.png") == tile_of("scene_4_1.png") == "scene"
-    with pytest.raises(InputError, match="all 2 chips are of the tile a"):
+    with pytest.raises(InputError, match="all 2 chips are from one tile, a"):
         draw_tiles(["a_1", "a_2"], ["a", "a"], 1, seed=0)

@@ -70,7 +70,7 @@ def test_labelled_scenes_of_other_bands_are_refused_with_both_names(tmp_path):
 
 
 def test_two_bands_of_one_name_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"a\.tif: several of its bands have one name"):
+    with pytest.raises(InputError, match=r"a\.tif: several bands have the same name"):
         bands_of(tmp_path, image(tmp_path, "a.tif", ("red", "nir", "NIR", "blue")))
 
 

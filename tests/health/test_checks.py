@@ -86,7 +86,7 @@ def test_weights_that_are_not_cached_are_a_note(monkeypatch, tmp_path, online, s
         (folder / "model.safetensors").touch()
         (folder / "open_clip_model.safetensors").touch()
     ours, others = caches.pretrained()
-    assert (ours.state, others.found) == ("ok", "cached as well: vit_small_patch14_dinov2.lvd142m")
+    assert (ours.state, others.found) == ("ok", "also cached: vit_small_patch14_dinov2.lvd142m")
 
 
 def test_the_speed_is_that_of_whole_windows(monkeypatch):

@@ -160,7 +160,7 @@ def teacher(data, tmp_path_factory):
 def test_a_trained_pair_is_compressed_into_one_student(data, teacher, tmp_path, combine):
     out = tmp_path / "run"
     settings = quick_distill(data, out, "log_every=1", steps=2, teacher=str(teacher), combine=combine)
-    assert (settings.ema, settings.divisor, settings.lesson) == (0, 1, "compress")
+    assert (settings.ema, settings.divisor, settings.method_name) == (0, 1, "compress")
     distill.run(settings)
     losses, validations = read(out)
     assert losses[0].keys() == {"step", "loss", "lr", "student/labeled", "student/strong1", "student/soft"}
@@ -283,7 +283,7 @@ def test_settings_follow_the_teachers_and_the_student():
     mixed = settings_of(None, {"teacher": ["a.safetensors", "ViT-L-14-quickgelu:openai", "tiny-clip:b.pt"]}, [])
     assert [path.name for path in mixed.models] == ["a.safetensors"]
     assert mixed.foundations == ("ViT-L-14-quickgelu:openai", "tiny-clip:b.pt")
-    assert mixed.lesson == "mtdf+compress"
+    assert mixed.method_name == "mtdf+compress"
     published = settings_of(None, {"teacher": ["x.y"], "preset": "published"}, [])
     assert (published.teacher_statistics, published.align, published.cutmix_partner) == (
         "imagenet", "second_pass", "flip",

@@ -52,7 +52,7 @@ def worker(settings, tmp_path):
 
 
 def tasks_of(settings, workers=4):
-    return SceneTasks(settings, targets_of(settings.scenes, settings.out, settings.beside()), workers=workers)
+    return SceneTasks(settings, targets_of(settings.scenes, settings.out, settings.extra_outputs()), workers=workers)
 
 
 def answer(worker, task, tasks):

@@ -354,7 +354,7 @@ def test_a_dead_rank_ends_the_run_and_one_process_goes_on_with_it(data, tmp_path
     assert "exitcode  : -9" in first.stderr
     assert first.stderr.count("error: another process of the run is gone") == 1
     assert "--resume goes on" in first.stderr
-    assert first.stderr.count("no label of class water") == 1
+    assert first.stderr.count("no training label has class water") == 1
     assert State.load(out).step == 2
     train.run(resumed(out, {"resume": True}, []))
     train.run(quick(data, tmp_path / "whole", *CURVE, steps=5))

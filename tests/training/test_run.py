@@ -193,7 +193,7 @@ def test_more_processes_than_crops_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Runtime, "agreed", lambda _: nullcontext())
     monkeypatch.setattr(Runtime, "from_leader", lambda _, value: value)
     monkeypatch.setattr(Runtime, "wrapped", lambda _, module: module)
-    with pytest.raises(ConfigError, match="a step has 2 crops of each kind, and there are 3 processes") as caught:
+    with pytest.raises(ConfigError, match="a step has 2 labelled crops, too few for 3 processes") as caught:
         train.run(quick(data, tmp_path / "run", "batch=2"))
     assert "at most 2 processes" in caught.value.hint
 

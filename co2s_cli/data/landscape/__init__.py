@@ -1,4 +1,4 @@
-"""A made-up landscape of any size with true labels: the sample, the tests and the benchmarks live on it."""
+"""Synthetic landscapes of any size with exact labels, for `co2s sample`, tests and benchmarks."""
 
 from co2s_cli.data.landscape.landscape import GROUND_RESOLUTION, TILE, Landscape
 from co2s_cli.data.landscape.palette import BANDS, CLASSES

@@ -1,4 +1,4 @@
-"""The land in many bands and at coarser ground resolutions: pixels that mix what lies inside them."""
+"""The landscape in eight bands and at coarser ground resolutions, with mixed pixels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COVERS: dict[str, tuple[Material, ...]] = {
     "sand": (Material.SAND, Material.GRAVEL),
     "water": (Material.RIVER, Material.LAKE, Material.POOL),
 }
-"""Covers of the land that any legend is put together from, with their materials."""
+"""Land covers, from which legends are composed → their materials."""
 
 _COVER_OF: NDArray[np.uint8] = np.array(
     [next(i for i, members in enumerate(COVERS.values()) if material in members) for material in Material], np.uint8
@@ -36,47 +36,47 @@ _COVER_OF: NDArray[np.uint8] = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A square of the land as it is lit, at the plan's own resolution."""
+    """A square of the landscape with its illumination, at the full resolution."""
 
     cover: NDArray[np.uint8]
-    """Index (h, w) into `COVERS`."""
+    """(h, w) index of the land cover in `COVERS`."""
     shade: NDArray[np.intp]
-    """Material and tint (h, w) as a row of `colors`."""
+    """(h, w) row of `colors` for the material and tint."""
     colors: Floats
-    """Values (materials × tints, 8) in the bands of `SPECTRUM`."""
+    """(materials × tints, 8) reflectance in the bands of `SPECTRUM`."""
     light: Floats
-    """Brightness (h, w) by slope, grain and depth of water."""
+    """(h, w) brightness from slope, grain and depth of water."""
     dark: NDArray[np.bool_]
-    """True (h, w) in the shadow of something."""
+    """(h, w) True in shadows."""
     ambient: Floats
-    """Share (8,) of each band's light that reaches a shadow."""
+    """(8,) share of each band's light that reaches shadows."""
 
     @classmethod
     def of(cls, seed: int, frame: Frame) -> Region:
-        """The land of `seed` in `frame`, without the frame's `MARGIN`."""
-        seen = look(seed)
-        surface = survey(LandscapePlan(seed, seen), frame)
+        """The landscape of `seed` in `frame`, without the frame's `MARGIN`."""
+        scene_look = look(seed)
+        surface = survey(LandscapePlan(seed, scene_look), frame)
         inner = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
         material = surface.material[inner]
-        light = relief(surface.height, seen)[inner] * (1 + frame.texture()[inner] * GRAIN.take(material))
+        light = relief(surface.height, scene_look)[inner] * (1 + frame.texture()[inner] * GRAIN.take(material))
         light *= 1 + np.float32(0.05) * Field(seed * 64 + 52, 2600).grid(frame.y[inner[0]], frame.x[inner[1]])
         light -= np.float32(0.35) * surface.depth[inner] * light
         return cls(
             cover=_COVER_OF.take(material),
             shade=material.astype(np.intp) * TINTS + surface.tint[inner],
-            colors=spectrum(seen.colors, np.random.default_rng([seed, 3])).reshape(-1, len(SPECTRUM)),
+            colors=spectrum(scene_look.colors, np.random.default_rng([seed, 3])).reshape(-1, len(SPECTRUM)),
             light=light,
-            dark=shadows(surface.height, seen)[inner],
-            ambient=_ambient(seen),
+            dark=shadows(surface.height, scene_look)[inner],
+            ambient=_ambient(scene_look),
         )
 
     def pixels(self, factor: int) -> Floats:
-        """Values (8, h / factor, w / factor), each the mean of `factor` × `factor` points."""
+        """Coarser pixels (8, h / factor, w / factor), each the mean of `factor` × `factor` full-resolution pixels."""
         rows, cols = (side // factor for side in self.cover.shape)
         out = np.empty((len(SPECTRUM), rows, cols), np.float32)
         for band, name in enumerate(SPECTRUM):
             value = self.colors[:, band].take(self.shade)
-            if name == "thermal":  # warmth is not lit by the sun; shade cools a little
+            if name == "thermal":  # does not depend on sunlight, except that shadows are a little cooler
                 value *= np.where(self.dark, np.float32(0.85), np.float32(1))
             else:
                 value *= self.light
@@ -85,7 +85,7 @@ class Region:
         return out
 
     def shares(self, factor: int) -> Floats:
-        """Share (covers, h / factor, w / factor) of each cover in each pixel."""
+        """Share (covers, h / factor, w / factor) of each land cover in each coarser pixel."""
         return np.stack([means((self.cover == i).astype(np.float32), factor) for i in range(len(COVERS))])
 
 
@@ -96,6 +96,7 @@ def means(values: Floats, factor: int) -> Floats:
     return squares
 
 
-def _ambient(seen: Look) -> Floats:
-    red, green, blue, nir = seen.ambient
+def _ambient(scene_look: Look) -> Floats:
+    """The shares of light in shadows, extended from four bands to those of `SPECTRUM`."""
+    red, green, blue, nir = scene_look.ambient
     return np.array([blue, green, red, (red + nir) / 2, nir, nir * 0.9, nir * 0.8, 1], np.float32)

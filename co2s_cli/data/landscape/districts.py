@@ -1,4 +1,4 @@
-"""How each use of the land looks from above: fields, homes, works, town centre, forest, park, quarry."""
+"""Paint the districts by land use: fields, homes, works, town centre, forest, park, quarry."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ _ROOFS = (Material.TILE_ROOF, Material.SLATE_ROOF, Material.FLAT_ROOF)
 
 @dataclass(frozen=True, slots=True)
 class District:
-    """The land between four roads, at n of its pixels."""
+    """The land between four roads, at n of its pixels. Across is from left to right, along from top to bottom."""
 
     seed: int
     width: float
     length: float
     a: Floats
-    """Distance (n,) from the road on the left, 0 … width."""
+    """(n,) distance across from the road on the left, 0 … width."""
     b: Floats
-    """Distance (n,) from the road or border above, 0 … length."""
+    """(n,) distance along from the road or border above, 0 … length."""
     nature: Nature
     cells: Callable[[float, float], Cells]
-    """Cut the district into cells of about this width and length."""
+    """Divides the district into cells of about the given width and length."""
 
     def chance(self, draw: int) -> float:
-        """Draw number `draw` of the district, in [0, 1)."""
+        """Random number in [0, 1) of the district; `draw` numbers its random numbers."""
         return chance(self.seed, 100 + draw)
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle as seen from each of n pixels."""
+    """A rectangle, such as a house, for each of n pixels (that of the pixel's cell)."""
 
     p: Floats
-    """Offset across from its middle."""
+    """(n,) offset across of the pixel from the rectangle's centre."""
     q: Floats
-    """Offset along from its middle."""
+    """(n,) offset along of the pixel from the rectangle's centre."""
     a: Floats
-    """Half its width."""
+    """(n,) half the rectangle's width."""
     b: Floats
-    """Half its length."""
+    """(n,) half the rectangle's length."""
 
     @property
     def inside(self) -> Mask:
-        """True (n,) inside."""
+        """(n,) True for pixels inside the rectangle."""
         return (np.abs(self.p) < self.a) & (np.abs(self.q) < self.b)
 
     def gable(self, eaves: Floats) -> Floats:
-        """Height (n,) of a gabled roof over it, the ridge along the longer side; 0 outside."""
+        """(n,) height of a gabled roof on the rectangle, with the ridge along its longer side; 0 outside."""
         rise = np.where(self.a > self.b, self.b - np.abs(self.q), self.a - np.abs(self.p))
         return np.where(self.inside, eaves + rise * np.float32(0.6), np.float32(0))
 
 
 def farm(d: District, ground: GroundCover) -> None:
-    """Parcels of one crop each, with rows and tramlines, grass and hedges between them, orchards here and there."""
+    """Parcels with one crop each, crop rows and tramlines; grass and hedges between them, some orchards."""
     parcels = _parcels(d)
     _sow(d, ground, parcels)
     _plant_orchards(ground, parcels)
@@ -72,7 +72,7 @@ def farm(d: District, ground: GroundCover) -> None:
 
 
 def _parcels(d: District) -> Cells:
-    """Slanting strips, each row shifted against the next; cut off at the roads."""
+    """The parcels as cells: slanting strips in rows that are shifted against each other, cut off at the roads."""
     slant = np.float32((d.chance(1) - 0.5) * 0.7)
     wide, long = np.float32(90 + 110 * d.chance(2)), np.float32(190 + 170 * d.chance(3))
     row = np.floor(d.b / long)
@@ -84,11 +84,12 @@ def _parcels(d: District) -> Cells:
 
 
 def _sow(d: District, ground: GroundCover, parcels: Cells) -> None:
-    way = np.where(parcels.true(5, 0.25), parcels.q, parcels.p)
-    rows = np.sin(way * (np.float32(2 * np.pi) / parcels.draw(6, 3.4, 6.5)))
+    """Cover the parcels with crops in rows, with wheel tracks."""
+    across_rows = np.where(parcels.true(5, 0.25), parcels.q, parcels.p)
+    rows = np.sin(across_rows * (np.float32(2 * np.pi) / parcels.draw(6, 3.4, 6.5)))
     lush = d.nature.patch * np.float32(0.10) + d.nature.grain * np.float32(0.03)
-    wheels = np.abs(np.abs(np.mod(way, 44) - 22) - np.float32(2.5)) < 0.7
-    ground.cover(Material.MEADOW, parcels.draw(2) + lush + rows * np.float32(0.10) - wheels * np.float32(0.4))
+    wheel_tracks = np.abs(np.abs(np.mod(across_rows, 44) - 22) - np.float32(2.5)) < 0.7
+    ground.cover(Material.MEADOW, parcels.draw(2) + lush + rows * np.float32(0.10) - wheel_tracks * np.float32(0.4))
     ground.material[:] = np.array([*_CROPS, *[Material.PLOUGHED] * 3], np.uint8).take(
         (parcels.draw(1) * 8).astype(np.intp)
     )
@@ -96,6 +97,7 @@ def _sow(d: District, ground: GroundCover, parcels: Cells) -> None:
 
 
 def _plant_orchards(ground: GroundCover, parcels: Cells) -> None:
+    """Replace the crops of some parcels by a lattice of trees."""
     at = np.flatnonzero(parcels.true(7, 0.09))
     u, v = np.mod(parcels.p.take(at), 13) - np.float32(6.5), np.mod(parcels.q.take(at), 11) - np.float32(5.5)
     crown = 1 - (u * u + v * v) * np.float32(1 / 17)
@@ -106,7 +108,7 @@ def _plant_orchards(ground: GroundCover, parcels: Cells) -> None:
 
 
 def homes(d: District, ground: GroundCover) -> None:
-    """Streets, and along them lots with a house, a drive, a garden, sometimes a pool."""
+    """Streets with lots along them: a house, a drive, a garden, sometimes a pool."""
     lots = d.cells(62, 76)
     ground.cover(Material.GRASS, lots.draw(1))
     from_street = _from_street(lots)
@@ -127,7 +129,7 @@ def homes(d: District, ground: GroundCover) -> None:
 
 
 def _build_house(ground: GroundCover, lots: Cells, built: Mask, house: Box) -> None:
-    """A gabled house, at some lots with a wing."""
+    """Paint a gabled house on each lot in `built`, on some lots with a wing."""
     eaves = lots.draw(12, 7, 11)
     wing = Box(
         house.p + house.a * np.float32(0.45),
@@ -143,23 +145,24 @@ def _build_house(ground: GroundCover, lots: Cells, built: Mask, house: Box) -> N
 
 
 def _from_street(lots: Cells) -> Floats:
-    """Signed distance (n,) along the district from the street that the pixel's lot faces: one to two rows of lots."""
+    """(n,) signed distance along the district from the street of the pixel's lot; a street serves two rows of lots."""
     half = np.float32(lots.size[1] / 2)
     return np.where(lots.index % lots.shape[1] % 2 == 0, lots.q + half, lots.q - half)
 
 
 def _streets_between(d: District, ground: GroundCover, lots: Cells, from_street: Floats) -> None:
-    line = (lots.index % lots.shape[1] + 1) // 2
+    """Paint the streets between the rows of lots."""
+    street_number = (lots.index % lots.shape[1] + 1) // 2
     near = np.abs(from_street) < STREET.half + STREET.walk
     for number in range(1, (lots.shape[1] + 1) // 2):
-        at = np.flatnonzero(near & (line == number))
+        at = np.flatnonzero(near & (street_number == number))
         part = ground.take(at)
         road(part, from_street.take(at), d.a.take(at), STREET, d.seed + number)
         ground.put(at, part)
 
 
 def works(d: District, ground: GroundCover) -> None:
-    """Halls with flat or metal roofs on paved yards, rows of parked cars, a few trees."""
+    """Industrial halls with flat or metal roofs on paved yards, rows of parked cars, a few trees."""
     lots = d.cells(205, 185)
     ground.cover(Material.CONCRETE, lots.draw(1) + d.nature.patch * np.float32(0.05))
     ground.paint(~lots.dry, Material.GRASS, 0.6)
@@ -178,7 +181,7 @@ def works(d: District, ground: GroundCover) -> None:
 
 
 def _park_cars(ground: GroundCover, lots: Cells, where: Mask) -> None:
-    """Rows of stalls of 2.75 m by 5 m on both sides of lanes of 6 m, about half of them taken."""
+    """Paint rows of parking stalls of 2.75 m by 5 m on both sides of lanes of 6 m; about half of them hold a car."""
     at = np.flatnonzero(where)
     ground.paint(at, Material.PARKING, lots.draw(5).take(at))
     row, column = lots.q.take(at) + 400, lots.p.take(at) + 400
@@ -192,7 +195,7 @@ def _park_cars(ground: GroundCover, lots: Cells, where: Mask) -> None:
 
 
 def _roof_hall(ground: GroundCover, lots: Cells, where: Mask, high: Floats, number: int) -> None:
-    """Cover dry `where` by a flat or metal roof with seams."""
+    """Cover the dry pixels of `where` with a flat or a metal roof with seams; `number` numbers the random numbers."""
     at = np.flatnonzero(where & lots.dry)
     seam = np.mod(lots.p.take(at) + 400, 14) < 1.2
     tint = np.maximum(lots.draw(number).take(at) - seam * np.float32(0.25), 0)
@@ -202,7 +205,7 @@ def _roof_hall(ground: GroundCover, lots: Cells, where: Mask, high: Floats, numb
 
 
 def centre(d: District, ground: GroundCover) -> None:
-    """Blocks of a town: houses around courtyards, wide pavements, a square with trees now and then."""
+    """Blocks of a town: houses around courtyards, wide pavements, some squares with trees."""
     lots = d.cells(128, 118)
     ground.cover(Material.PAVING, lots.draw(1))
     edge = lots.edge
@@ -217,12 +220,12 @@ def centre(d: District, ground: GroundCover) -> None:
 
 
 def _build_block(ground: GroundCover, lots: Cells, edge: Floats, allowed: Mask) -> None:
-    """A ring of houses wall to wall, each with its own roof, with a gap here and there."""
+    """Paint a ring of adjacent houses in each cell, each house with its own roof, with some gaps."""
     at = np.flatnonzero((edge > 11) & (edge <= lots.draw(4, 31, 37)) & allowed)
     p, q, rim = lots.p.take(at), lots.q.take(at), edge.take(at)
-    beside = lots.size[0] / 2 - np.abs(p) < lots.size[1] / 2 - np.abs(q)
-    side = np.where(beside, 2 + (p > 0), q > 0)
-    number = np.floor((np.where(beside, q, p) + 64 + 5 * side) / 27)
+    left_or_right = lots.size[0] / 2 - np.abs(p) < lots.size[1] / 2 - np.abs(q)
+    side = np.where(left_or_right, 2 + (p > 0), q > 0)
+    number = np.floor((np.where(left_or_right, q, p) + 64 + 5 * side) / 27)
     house = (number + 8 * side + 32 * lots.index.take(at)).astype(np.int64)
     draw, kind, tint = (uniform(lots.seed, 30 + k, house) for k in range(3))
     high = 15 + 8 * draw + np.float32(0.5) * (12 - np.abs(rim - 22.5))
@@ -232,7 +235,7 @@ def _build_block(ground: GroundCover, lots: Cells, edge: Floats, allowed: Mask) 
 
 
 def _town_streets(d: District, ground: GroundCover, lots: Cells) -> None:
-    """Streets on every border between cells."""
+    """Paint streets on all borders between cells."""
     for offset, side, middle, extent, way in (
         (lots.p, lots.size[0] / 2, d.a, d.width, d.b),
         (lots.q, lots.size[1] / 2, d.b, d.length, d.a),
@@ -271,7 +274,7 @@ def park(d: District, ground: GroundCover) -> None:
 
 
 def quarry(d: District, ground: GroundCover) -> None:
-    """A pit with benches in sand and gravel; scrub has come back at its rim."""
+    """A pit with benches of sand and gravel, and scrub along its rim."""
     patch, grain = d.nature.patch, d.nature.grain
     rim = np.minimum(np.minimum(d.a, d.width - d.a), np.minimum(d.b, d.length - d.b)) + patch * np.float32(14)
     shade = np.clip(0.5 + 0.2 * patch + 0.05 * grain, 0, 0.999).astype(np.float32)
@@ -285,12 +288,12 @@ def quarry(d: District, ground: GroundCover) -> None:
 
 
 def _oval(p: Floats, q: Floats, a: float, b: float) -> Floats:
-    """Below 1 (n,) inside an ellipse with full cheeks."""
-    far: Floats = np.abs(p / np.float32(a)) ** 2.5 + np.abs(q / np.float32(b)) ** 2.5
-    return far
+    """(n,) below 1 inside the superellipse |p / a|^2.5 + |q / b|^2.5 = 1."""
+    level: Floats = np.abs(p / np.float32(a)) ** 2.5 + np.abs(q / np.float32(b)) ** 2.5
+    return level
 
 
 BUILDERS: dict[str, Callable[[District, GroundCover], None]] = {
     "farm": farm, "homes": homes, "works": works, "centre": centre, "forest": forest, "park": park, "quarry": quarry,
 }  # fmt: skip
-"""What lays out each kind of district, by `look.KINDS`."""
+"""Function that paints a district, by its kind (`look.KINDS`)."""

@@ -1,4 +1,4 @@
-"""Which classes a landscape is labelled with: all six, some of them, or some of them joined."""
+"""The classes that a landscape is labelled with: all six, a selection, or some of them joined."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from co2s_cli.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LabelScheme:
-    """Classes, and how the landscape's own ids become theirs."""
+    """The classes of the labels, and the table that maps the landscape's class ids to them."""
 
     classes: ClassMap
     table: NDArray[np.uint8]
-    """New id (256,) of each id of the landscape; `IGNORE` for a class that is left out."""
+    """(256,) class id in the labels for each id of the landscape; `IGNORE` for a class that is left out."""
 
     @classmethod
     def parse(cls, text: str) -> LabelScheme:
-        """Read 'road,building' (these two, the rest unlabelled) or 'built=building+road,water' (joined and renamed).
+        """The scheme of a text: 'road,building' selects two classes, 'built=building+road,water' joins and renames.
 
         Empty text stands for all classes of the landscape.
 
         Raises:
-            ConfigError: a class that the landscape does not have, or one that is used twice.
+            ConfigError: an unknown class, or a class that is used twice.
         """
         table = np.full(256, IGNORE, dtype=np.uint8)
         classes: list[LandClass] = []

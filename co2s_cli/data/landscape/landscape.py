@@ -1,4 +1,4 @@
-"""Any window of a scene, pixels and labels, from its seed alone."""
+"""Pixels and labels of any window of a synthetic scene, computed from its seed alone."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from co2s_cli.data.landscape.surface import Frame, survey
 from co2s_cli.tiling import Window
 
 TILE = 512
-"""The land is made in squares of this size at fixed places, so that no window can change a pixel."""
+"""Scenes are computed in squares of this side at fixed positions, so that a pixel does not depend on the window."""
 GROUND_RESOLUTION = 0.5
-"""Metres that a pixel spans."""
+"""Metres per pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Landscape:
-    """A scene: `block` gives any window of it, the same for the same seed and place; the land goes on around it."""
+    """A synthetic scene; `block` computes any window of it. The landscape continues beyond the scene's edges."""
 
     seed: int
     size: int = 2048
-    """Width and height in pixels; it decides nothing but where a tilted scene ends."""
+    """Width and height in pixels; used only for the footprint of a tilted scene."""
     bands: int = 3
-    """3: red, green, blue; 4: near infrared as well."""
+    """3: red, green, blue; 4: also near infrared."""
     dtype: str = "uint8"
-    """uint8, stretched for the eye, or uint16, reflectance × 10,000."""
+    """uint8: stretched for display; uint16: reflectance × 10,000."""
     tilt: bool = False
-    """Whether the sensor saw a tilted square only; around it pixels are 0 and labels `IGNORE`."""
+    """Whether the footprint is a tilted square, outside of which pixels are 0 and labels `IGNORE`."""
 
     def __post_init__(self) -> None:
         if self.bands not in (3, 4) or self.dtype not in ("uint8", "uint16"):
@@ -42,36 +42,40 @@ class Landscape:
 
     @property
     def look(self) -> Look:
-        """Season, sun, air and the like of this scene."""
+        """Season, sun, haze and other properties of the whole scene."""
         return look(self.seed)
 
     def block(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Pixels (bands, h, w), 0 only where nothing was seen, and class ids (h, w) of `window`."""
+        """Pixels (bands, h, w), 0 only outside the footprint, and class ids (h, w) of `window`."""
         pixels = np.empty((self.bands, window.height, window.width), dtype=self.dtype)
         labels = np.empty((window.height, window.width), dtype=np.uint8)
         for i in range(window.row // TILE, (window.bottom - 1) // TILE + 1):
             for j in range(window.col // TILE, (window.right - 1) // TILE + 1):
                 rows = slice(max(window.row, i * TILE), min(window.bottom, (i + 1) * TILE))
                 cols = slice(max(window.col, j * TILE), min(window.right, (j + 1) * TILE))
-                here = _moved(rows, window.row), _moved(cols, window.col)
-                there = _moved(rows, i * TILE), _moved(cols, j * TILE)
+                in_window = _moved(rows, window.row), _moved(cols, window.col)
+                in_tile = _moved(rows, i * TILE), _moved(cols, j * TILE)
                 tile_pixels, tile_labels = self._tile(i, j)
-                pixels[:, *here], labels[here] = tile_pixels[:, *there], tile_labels[there]
+                pixels[:, *in_window], labels[in_window] = tile_pixels[:, *in_tile], tile_labels[in_tile]
         if self.tilt:
-            unseen = ~footprint(window, self.size, self.look.tilt)
-            pixels[:, unseen], labels[unseen] = 0, IGNORE
+            outside = ~footprint(window, self.size, self.look.tilt)
+            pixels[:, outside], labels[outside] = 0, IGNORE
         return pixels, labels
 
     def _tile(self, i: int, j: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Pixels (bands, TILE, TILE) and class ids (TILE, TILE) of the tile in row `i` and column `j` of tiles."""
         frame = Frame(i * TILE - MARGIN, j * TILE - MARGIN, TILE + 2 * MARGIN)
-        seen = self.look
-        surface = survey(LandscapePlan(self.seed, seen), frame)
-        pixels = sense(surface, frame, seen, self.seed, bands=self.bands, dtype=self.dtype)
+        scene_look = self.look
+        surface = survey(LandscapePlan(self.seed, scene_look), frame)
+        pixels = sense(surface, frame, scene_look, self.seed, bands=self.bands, dtype=self.dtype)
         return pixels, CLASS_OF.take(surface.material[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def footprint(window: Window, size: int, angle: float) -> NDArray[np.bool_]:
-    """True (h, w) for the pixels of `window` inside the largest square, turned by `angle`, in a scene of `size`."""
+    """(h, w) True for pixels of `window` inside the footprint.
+
+    The footprint is the largest square, turned by `angle` in radians, inside a scene of `size` pixels.
+    """
     y = (np.arange(window.row, window.bottom) + 0.5 - size / 2)[:, None]
     x = np.arange(window.col, window.right) + 0.5 - size / 2
     cos, sin = np.cos(angle), np.sin(angle)
@@ -81,4 +85,5 @@ def footprint(window: Window, size: int, angle: float) -> NDArray[np.bool_]:
 
 
 def _moved(span: slice, origin: int) -> slice:
+    """The slice relative to `origin`."""
     return slice(span.start - origin, span.stop - origin)

@@ -1,4 +1,4 @@
-"""What makes one scene differ from the next: season, sun, air, sensor, soil, roofs and how the land is used."""
+"""The properties in which scenes differ: season, sun, haze, sensor, soil, roofs and shares of land use."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from co2s_cli.data.landscape.noise import Floats
 from co2s_cli.data.landscape.palette import SEASONS, palette
 
 KINDS = ("farm", "homes", "works", "centre", "forest", "park", "quarry")
+"""Kinds of districts, by land use."""
 _SHARES = np.array([0.33, 0.21, 0.13, 0.08, 0.12, 0.06, 0.07])
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The draws that hold for a whole scene."""
+    """Random properties that hold for a whole scene."""
 
     season: str
     colors: Floats
-    """Reflectance (materials, shades, 4) at the ground in full sun."""
+    """(materials, shades, 4) reflectance at the ground in full sun."""
     sun: tuple[float, float]
-    """Unit vector (rows, columns) from the ground towards the sun."""
+    """Horizontal unit vector (rows, columns) from the ground towards the sun."""
     shadow_slope: float
-    """How far a shadow sinks per pixel of its length: the tangent of the sun's elevation."""
+    """Tangent of the sun's elevation: decrease of a shadow's upper edge per pixel of distance."""
     ambient: Floats
-    """Share (4,) of each band's light that reaches a shadow."""
+    """(4,) share of each band's light that reaches shadows."""
     haze: Floats
-    """Reflectance (4,) that the air adds where it is of mean thickness."""
+    """(4,) reflectance that the haze adds, where it is of mean thickness."""
     gain: Floats
-    """Response (4,) of the sensor's bands."""
+    """(4,) response of the sensor's bands."""
     blur: float
-    """Weight of each of the two neighbours along an axis."""
+    """Weight of each of the two neighbours along an axis in the blur of the optics."""
     noise: float
-    """Deviation of the sensor's noise in reflectance, in mid-tones."""
+    """Standard deviation of the sensor's noise in reflectance, in mid-tones."""
     turn: float
     """Direction of the main roads in radians."""
     tilt: float
-    """Direction of the satellite's path in radians, for scenes that show it."""
+    """Direction of the satellite's path in radians, which turns the footprint of tilted scenes."""
     kinds: Floats
-    """Share (kinds,) of each use of the land."""
+    """(kinds,) relative frequency of each kind of district."""
 
 
 @lru_cache(maxsize=16)
 def look(seed: int) -> Look:
-    """The look of scene `seed`; seeds that follow each other never share a season."""
+    """The properties of scene `seed`; consecutive seeds have different seasons."""
     rng = np.random.default_rng([seed & 0xFFFFFFFF, 2])
     season = SEASONS[(seed - 1) % len(SEASONS)]
     azimuth, elevation = np.radians(rng.uniform(115, 245)), np.radians(rng.uniform(33, 56))

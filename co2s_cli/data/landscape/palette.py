@@ -1,4 +1,4 @@
-"""What the ground is made of: materials, the class each belongs to, and its colours in a season."""
+"""Materials of the ground, the class of each, and their reflectance by season."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ CLASSES = ClassMap.of(
 
 BANDS = ("red", "green", "blue", "nir")
 TINTS = 16
-"""Shades of each material: neighbours of one material (roofs, fields, crowns) are told apart by them."""
+"""Number of shades per material, so that neighbours of the same material (roofs, fields, crowns) can be told apart."""
 
 
 class Material(IntEnum):
-    """A surface with one look; many materials share a class."""
+    """A kind of surface with its own colours; several materials belong to one class."""
 
     TILE_ROOF = 0
     SLATE_ROOF = 1
@@ -66,11 +66,11 @@ GRAIN: Floats = np.array(
      .10, .16, .10, .16, .06, .10, .07, .07, .10, .07, .09, .03, .03, .02],
     dtype=np.float32,
 )  # fmt: skip
-"""How mottled each material is: deviation of its brightness."""
+"""Standard deviation of the brightness within each material."""
 
 SEASONS = ("summer", "autumn", "spring", "dry")
 
-# reflectance of red, green, blue, near infrared; two ends between which the shades of a material lie
+# reflectance in red, green, blue, near infrared: the darkest and the brightest shade of each material
 _LASTING: dict[Material, tuple[tuple[float, ...], tuple[float, ...]]] = {
     Material.ASPHALT: ((0.105, 0.105, 0.105, 0.125), (0.155, 0.152, 0.148, 0.175)),
     Material.MARKING: ((0.33, 0.33, 0.32, 0.36), (0.40, 0.40, 0.39, 0.42)),
@@ -138,7 +138,7 @@ _CARS = ((0.40, 0.40, 0.40), (0.05, 0.05, 0.055), (0.22, 0.22, 0.23), (0.26, 0.0
 
 
 def palette(rng: np.random.Generator, season: str) -> Floats:
-    """Reflectance (materials, shades, 4) of every material in `season`: one draw is one region of the world."""
+    """(materials, shades, 4) reflectance of all materials in `season`, with random variation as between regions."""
     table = np.empty((len(Material), TINTS, len(BANDS)), dtype=np.float32)
     soil, roof = np.array(_SOILS[rng.integers(4)]), np.array(_ROOFS[rng.integers(4)])
     ends = {m: (np.array(low), np.array(high)) for m, (low, high) in (_LASTING | _LEAF[season]).items()}

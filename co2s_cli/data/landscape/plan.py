@@ -1,4 +1,4 @@
-"""Where the roads, the districts between them and the water lie: the map that the surface is painted on."""
+"""The plan of a landscape: the positions of roads, of the districts between them, and of water."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from co2s_cli.data.landscape.look import KINDS, Look
 from co2s_cli.data.landscape.noise import Field, Floats, Places, chance, uniform
 
 _STRIP, _DISTRICT = 430.0, 480.0
-"""Mean distance in pixels of the roads that run through, and of the borders between two of them."""
+"""Mean distance in pixels of the through roads, and of the borders of districts between two of them."""
 _BEND = 55.0
-"""How far roads leave the straight line."""
+"""Standard deviation in pixels of the roads from straight lines."""
 _BANK = 46.0
-"""Nothing is built nearer to water."""
+"""Least distance of buildings from water, in pixels."""
 _URBAN = ("homes", "works", "centre")
 
 
 class _Draw(IntEnum):
-    """What a draw is for: each has its own stream."""
+    """Streams of random numbers, by their purpose."""
 
     RIVER = 21
     LAKE = 22
@@ -51,15 +51,17 @@ class _Draw(IntEnum):
 
 
 _SPACING = {_Draw.RIVER: 560.0, _Draw.LAKE: 300.0, _Draw.BEND_U: 420.0, _Draw.BEND_V: 420.0, _Draw.TOWN: 3.2}
-"""Size of the forms of each field: of towns in districts, of all others in pixels."""
+"""Spacing of each random field: for towns in districts, for the others in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DistrictBlock:
-    """The land of one district in road coordinates (u across, v along the roads that run through)."""
+    """The extent of one district in road coordinates (u across, v along the through roads)."""
 
     strip: int
+    """Number of the strip between two through roads."""
     number: int
+    """Number of the district in its strip."""
     left: float
     right: float
     top: float
@@ -68,17 +70,17 @@ class DistrictBlock:
 
 @dataclass(frozen=True, slots=True)
 class LandscapePlan:
-    """The map of one seed; all of it a function of place."""
+    """The plan of one seed; every query depends only on the seed, the look and the position."""
 
     seed: int
     look: Look
 
     def water(self, y: Places, x: Places) -> tuple[Floats, Floats]:
-        """Distance in pixels to the nearest river and to the nearest lake, negative on them, at rows `y` × cols `x`."""
+        """Distances (len(y), len(x)) in pixels from the nearest river and from the nearest lake, negative on water."""
         return _river(*self._field(_Draw.RIVER).sloped(y, x)), _lake(*self._field(_Draw.LAKE).sloped(y, x))
 
     def along_roads(self, y: Places, x: Places) -> tuple[Floats, Floats]:
-        """Coordinates (u, v) in which roads run straight, at rows `y` × cols `x`."""
+        """Road coordinates u and v, each (len(y), len(x)), in which roads are straight lines."""
         cos, sin = np.cos(self.look.turn), np.sin(self.look.turn)
         u = self._field(_Draw.BEND_U).grid(y, x) * np.float32(_BEND)
         v = self._field(_Draw.BEND_V).grid(y, x) * np.float32(_BEND)
@@ -87,7 +89,7 @@ class LandscapePlan:
         return u, v
 
     def blocks(self, u: Floats, v: Floats) -> Iterator[tuple[DistrictBlock, Indices]]:
-        """Every district that holds some of the n points (u, v), and the indices of those points."""
+        """Every district that contains some of the n points (u, v), and the indices of those points."""
         lines = self._through_lines(u)
         strip = np.searchsorted(lines[:, 1], u)
         for k in range(1, len(lines)):
@@ -105,7 +107,7 @@ class LandscapePlan:
                     yield DistrictBlock(number, int(borders[j - 1, 0]), left, right, top, bottom), in_block
 
     def build(self, block: DistrictBlock, u: Floats, v: Floats, nature: Nature) -> GroundCover:
-        """The ground of one district with its roads, at n of its points."""
+        """The ground of one district with its roads, at n of its points (u, v)."""
         ground = GroundCover.empty(u.size)
         a, b = u - np.float32(block.left), v - np.float32(block.top)
         seed = int(chance(self.seed, _Draw.DISTRICT, block.strip, block.number) * 2**24)
@@ -127,11 +129,11 @@ class LandscapePlan:
         return ground
 
     def kind(self, strip: int, number: int) -> str:
-        """Use of the land in a district; towns and open country are each about a kilometre wide."""
+        """Kind (land use) of a district; towns and open country are each about a kilometre wide."""
         town = self._field(_Draw.TOWN).points(np.array([float(number)]), np.array([float(strip)]))[0]
         pull = np.array([np.exp((0.5 if kind in _URBAN else -0.3) * town) for kind in KINDS])
         share = np.cumsum(self.look.kinds * pull)
-        # steps of the plastic number spread draws evenly over neighbours, so that small scenes too hold every use
+        # steps from the plastic number make neighbouring districts differ, so that even small scenes have all kinds
         draw = (
             chance(self.seed, _Draw.KIND)
             + 0.7549 * strip
@@ -141,25 +143,26 @@ class LandscapePlan:
         return KINDS[min(int(np.searchsorted(share, draw % 1 * share[-1])), len(KINDS) - 1)]
 
     def _cells(
-        self, block: DistrictBlock, seed: int, place: tuple[Floats, Floats], wanted: tuple[float, float]
+        self, block: DistrictBlock, seed: int, position: tuple[Floats, Floats], cell_size: tuple[float, float]
     ) -> Cells:
+        """The district divided into cells of about `cell_size`; `position` (n,) is across and along the district."""
         size = block.right - block.left, block.bottom - block.top
-        shape = max(round(size[0] / wanted[0]), 1), max(round(size[1] / wanted[1]), 1)
+        shape = max(round(size[0] / cell_size[0]), 1), max(round(size[1] / cell_size[1]), 1)
         width, length = size[0] / shape[0], size[1] / shape[1]
-        i = np.clip(np.floor(place[0] / np.float32(width)), 0, shape[0] - 1)
-        j = np.clip(np.floor(place[1] / np.float32(length)), 0, shape[1] - 1)
-        p = place[0] - (i + np.float32(0.5)) * np.float32(width)
-        q = place[1] - (j + np.float32(0.5)) * np.float32(length)
+        i = np.clip(np.floor(position[0] / np.float32(width)), 0, shape[0] - 1)
+        j = np.clip(np.floor(position[1] / np.float32(length)), 0, shape[1] - 1)
+        p = position[0] - (i + np.float32(0.5)) * np.float32(width)
+        q = position[1] - (j + np.float32(0.5)) * np.float32(length)
         u, v = np.meshgrid((np.arange(shape[0]) + 0.5) * width, (np.arange(shape[1]) + 0.5) * length, indexing="ij")
-        dry = self._dry(block.left + u.ravel(), block.top + v.ravel(), _BANK + 0.42 * max(wanted))
+        dry = self._dry(block.left + u.ravel(), block.top + v.ravel(), _BANK + 0.42 * max(cell_size))
         index = (i * shape[1] + j).astype(np.intp)
         return Cells(seed, (width, length), shape, index, p, q, dry.take(index))
 
     def _dry(self, u: Places, v: Places, distance: float) -> Mask:
-        """True for the points (u, v) farther than `distance` from water."""
+        """(n,) True for points (u, v) farther than `distance` from water."""
         cos, sin = np.cos(self.look.turn), np.sin(self.look.turn)
         x, y = u * cos - v * sin, u * sin + v * cos
-        for _ in range(4):  # undoes the bend: it is gentle, so that putting the result in again converges
+        for _ in range(4):  # inverts `along_roads` by fixed-point iteration, which converges as the bends are gentle
             straight_u = u - self._field(_Draw.BEND_U).points(y, x) * _BEND
             straight_v = v - self._field(_Draw.BEND_V).points(y, x) * _BEND
             x, y = straight_u * cos - straight_v * sin, straight_u * sin + straight_v * cos
@@ -167,13 +170,13 @@ class LandscapePlan:
         return np.minimum(river, _lake(*self._field(_Draw.LAKE).sloped_points(y, x))) > distance
 
     def _through_lines(self, u: Floats) -> Places:
-        """(number, u) of each road that runs through, from left of all `u` to right of them."""
+        """(k, 2): number and u of each through road, from left of all points `u` to right of them."""
         numbers = np.arange(int(np.floor(u.min() / _STRIP)) - 1, int(np.floor(u.max() / _STRIP)) + 3)
         jitter = uniform(self.seed, _Draw.THROUGH, numbers) - 0.5
         return np.stack([numbers, (numbers + 0.6 * jitter) * _STRIP], axis=1)
 
     def _borders(self, strip: int, v: Floats) -> Places:
-        """(number, v) of each border across strip `strip`, from above all `v` to below them."""
+        """(k, 2): number and v of each border of districts in a strip, from above all points `v` to below them."""
         offset = chance(self.seed, _Draw.OFFSET, strip)
         first, last = np.floor(np.array([v.min(), v.max()]) / _DISTRICT - offset).astype(int)
         numbers = np.arange(first - 1, last + 3)
@@ -184,7 +187,7 @@ class LandscapePlan:
         return AVENUE if chance(self.seed, _Draw.AVENUE, line) < 0.35 else ROAD
 
     def _cross_road(self, strip: int, border: int) -> RoadKind | None:
-        """The road on the border above district `border`, if any: only open country lies side by side without."""
+        """The road on the upper border of district number `border`; between rural districts there may be none."""
         if any(self.kind(strip, number) in _URBAN for number in (border - 1, border)):
             return ROAD
         return LANE if chance(self.seed, _Draw.LANE, strip, border) < 0.75 else None
@@ -194,7 +197,7 @@ class LandscapePlan:
 
 
 def _river(value: Floats, steep: Floats) -> Floats:
-    # a level line of a smooth surface: distance = value / slope; the slope is kept from vanishing at saddles
+    # rivers follow a level line of a smooth field: distance = value / slope, with a lower limit of the slope at saddles
     distance: Floats = np.divide(np.abs(value - np.float32(0.35)), np.maximum(steep, np.float32(0.0012)))
     distance -= np.float32(26)
     return distance

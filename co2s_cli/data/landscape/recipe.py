@@ -1,4 +1,4 @@
-"""The data.yaml of a sample: what to train on, and what each line means."""
+"""The commented data.yaml of a synthetic scene."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from co2s_cli.data.landscape.palette import BANDS
 from co2s_cli.tiling import Window
 
 SCALING = {"uint8": (0, 255), "uint16": (0, 4500)}
-"""Digital numbers that become 0 and 1: 45 % reflectance is as bright as a landscape gets, but for a few cars."""
+"""Digital numbers that are scaled to 0 and 1, by sample type; 45 % reflectance is the brightest but for a few cars."""
 
 _TEXT = """\
 # A made-up landscape by `co2s sample`, seed {seed}; paths are relative to this file.
 # The position of a class in this list is its id in the label rasters; 255 is "not labelled".
 {classes}
-# Pixels that a person labelled, here a few percent. Polygons say the same: `labels: few.gpkg` with
-# `attribute: class` (the name of the class) can stand in place of the raster.
+# The labels to train with, a few percent of the pixels. few.gpkg holds the same labels as polygons: `labels: few.gpkg`
+# with `attribute: class` (the name of the class) can replace the raster.
 {labeled}
-# Scenes without labels; their crops keep out of the val windows of the same image.
+# Scenes to learn from without labels; their crops never touch the val windows of the same image.
 {unlabeled}
-# Windows [row, column, height, width] in pixels of the image, and the labels in them. Neither the few labels nor any
-# crop that is trained on touches them.
+# Labels for validation: windows [row, column, height, width] in pixels of the image. No training label or training
+# crop touches them.
 {val}
 # Names of the bands in the order of the file, the digital numbers that become 0 and 1 in each, metres per pixel.
 {sensor}"""
 
 
 def data_yaml(settings: SampleConfig, classes: ClassMap, val: list[Window]) -> str:
-    """The text of the file; `val` are the windows for validation."""
+    """The text of the data.yaml; `val` are the windows for validation."""
     bands = BANDS[: settings.bands]
     low, high = SCALING[settings.dtype]
     windows = [[window.row, window.col, window.height, window.width] for window in val]

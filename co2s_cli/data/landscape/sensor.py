@@ -1,4 +1,4 @@
-"""From a surface to what a sensor delivers: sun and shadow, colour, haze, blur, noise, digital numbers."""
+"""Simulate the sensor: from a surface to digital numbers, by sun and shadow, colour, haze, blur and noise."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from co2s_cli.data.landscape.palette import GRAIN, TINTS
 from co2s_cli.data.landscape.surface import Frame, Surface
 
 MARGIN = 44
-"""Pixels around a frame that its own pixels depend on: the longest shadow, and the blur."""
+"""Width in pixels of the border of a frame that its inner pixels depend on, by the longest shadow and the blur."""
 
 
 def sense(surface: Surface, frame: Frame, look: Look, seed: int, *, bands: int, dtype: str) -> NDArray[Any]:
-    """Digital numbers (bands, h, w) of the frame without its `MARGIN`, never 0."""
+    """Digital numbers (bands, h, w) of a frame without its `MARGIN`, never 0."""
     near, inner = np.s_[MARGIN - 1 : 1 - MARGIN, MARGIN - 1 : 1 - MARGIN], np.s_[1:-1, 1:-1]
     y, x = frame.y[near[0]], frame.x[near[1]]
     material = surface.material[near]
@@ -38,19 +38,19 @@ def sense(surface: Surface, frame: Frame, look: Look, seed: int, *, bands: int, 
 
 
 def shadows(height: Floats, look: Look) -> Mask:
-    """True (h, w) where something towards the sun is higher than the ray that passes here."""
+    """(h, w) True in shadow: where something towards the sun rises above the sun's ray to the pixel."""
     ray = height.copy()
     step = 1
     while step * 2 < MARGIN:
-        # by doubling: after k rounds the ray has met the 2^k nearest pixels on its way
-        met = _shifted(ray, round(look.sun[0] * step), round(look.sun[1] * step))
-        ray = np.maximum(ray, met - np.float32(look.shadow_slope * step))
+        # doubling: after k rounds `ray` is the shadow's height cast by the 2^k nearest pixels towards the sun
+        ahead = _shifted(ray, round(look.sun[0] * step), round(look.sun[1] * step))
+        ray = np.maximum(ray, ahead - np.float32(look.shadow_slope * step))
         step *= 2
     return ray > height + np.float32(0.8)
 
 
 def relief(height: Floats, look: Look) -> Floats:
-    """Brightness (h, w) of the slope at each pixel: 1 on flat ground, more where it faces the sun."""
+    """(h, w) brightness by slope: 1 on flat ground, more where the ground faces the sun."""
     slope = np.zeros_like(height)
     slope[1:-1, 1:-1] = (height[2:, 1:-1] - height[:-2, 1:-1]) * np.float32(-look.sun[0])
     slope[1:-1, 1:-1] += (height[1:-1, 2:] - height[1:-1, :-2]) * np.float32(-look.sun[1])
@@ -61,7 +61,7 @@ def relief(height: Floats, look: Look) -> Floats:
 
 
 def blurred(band: Floats, weight: float) -> Floats:
-    """The band smeared over direct neighbours by the optics; right from one pixel inwards."""
+    """The band blurred by the optics over direct neighbours; the outermost pixels are not valid."""
     middle, side = np.float32(1 - 2 * weight), np.float32(weight)
     rows = band.copy()
     rows[1:-1] = band[1:-1] * middle + (band[:-2] + band[2:]) * side
@@ -79,15 +79,15 @@ def counts(reflectance: Floats, dtype: str) -> NDArray[Any]:
 
 
 def _noise(seed: int, band: int, frame: Frame, size: int) -> Floats:
-    # one table serves everywhere: each frame and band starts at its own place in it, and white noise shows no seam
+    # each frame and band reads one table from its own offset; white noise shows no seams between frames
     row, col = (int(chance(seed, 54 + k, band, frame.row, frame.col) * (white().shape[k] - size)) for k in (0, 1))
     return white()[row : row + size, col : col + size]
 
 
 def _shifted(values: Floats, row: int, col: int) -> Floats:
-    """`values` seen (row, col) further on; 0 from beyond the frame."""
+    """(h, w) array whose pixel (i, j) is `values[i + row, j + col]`, or 0 outside the frame."""
     out = np.zeros_like(values)
     h, w = values.shape
-    onto = np.s_[max(-row, 0) : h - max(row, 0), max(-col, 0) : w - max(col, 0)]
-    out[onto] = values[max(row, 0) : h - max(-row, 0), max(col, 0) : w - max(-col, 0)]
+    target = np.s_[max(-row, 0) : h - max(row, 0), max(-col, 0) : w - max(col, 0)]
+    out[target] = values[max(row, 0) : h - max(-row, 0), max(col, 0) : w - max(-col, 0)]
     return out

@@ -1,4 +1,4 @@
-"""What the materials of a landscape reflect beyond red, green, blue and near infrared: red edge, SWIR, thermal."""
+"""Values of the materials in eight bands: blue, green, red, red edge, near infrared, two SWIR and thermal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPECTRUM = ("blue", "green", "red", "rededge", "nir", "swir1", "swir2", "thermal
 """Bands of a full spectrum, by increasing wavelength."""
 
 _DEFAULT = (0.55, 1.15, 1.05, 0.70)
-# red edge as the share of the way from red to nir; SWIR 1 and SWIR 2 as multiples of nir; warmth, 0 cold … 1 hot
+# red edge: position between red (0) and nir (1); SWIR 1 and SWIR 2: multiples of nir; thermal: 0 cold … 1 hot
 _BEYOND: dict[Material, tuple[float, float, float, float]] = {
     Material.METAL_ROOF: (0.50, 0.95, 0.90, 0.60),
     Material.TILE_ROOF: (0.60, 1.25, 1.15, 0.75),
@@ -34,10 +34,10 @@ _BEYOND: dict[Material, tuple[float, float, float, float]] = {
 
 
 def spectrum(colors: Floats, rng: np.random.Generator) -> Floats:
-    """Values (materials, shades, 8) of every material in the bands of `SPECTRUM`.
+    """(materials, shades, 8) values of all materials in the bands of `SPECTRUM`.
 
-    `colors` (materials, shades, 4) are its reflectances in `palette.BANDS`. The draws vary each material by some
-    percent, as regions of the world differ. Thermal is warmth in [0, 1], scaled to the range of reflectances.
+    `colors` (materials, shades, 4) are reflectances in `palette.BANDS`. Random factors vary each material by some
+    percent, as between regions of the world. Thermal is warmth in [0, 1], scaled to the range of reflectances.
     """
     red, green, blue, nir = (colors[..., BANDS.index(name)] for name in ("red", "green", "blue", "nir"))
     beyond = np.array([_BEYOND.get(material, _DEFAULT) for material in Material])

@@ -1,4 +1,4 @@
-"""The ground of a square of land: districts and roads from the plan, then water, its shores and bridges."""
+"""The surface of a square of the landscape: districts and roads of the plan, then water, shores and bridges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BRIDGE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A square of the plane."""
+    """A square of the plane, in pixels."""
 
     row: int
     col: int
@@ -26,34 +26,35 @@ class Frame:
 
     @property
     def y(self) -> Places:
-        """Middle (size,) of each row."""
+        """(size,) centre of each row."""
         return np.arange(self.row, self.row + self.size, dtype=np.float64) + 0.5
 
     @property
     def x(self) -> Places:
-        """Middle (size,) of each column."""
+        """(size,) centre of each column."""
         return np.arange(self.col, self.col + self.size, dtype=np.float64) + 0.5
 
     def texture(self) -> Floats:
-        """The mottled texture (size, size) that lies on everything here."""
+        """(size, size) mottled texture of all surfaces in the frame."""
         return repeated(grain(), self.row, self.col, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What lies at each pixel (h, w) of a frame."""
+    """Material, tint, height and depth of water at each pixel (h, w) of a frame."""
 
     material: NDArray[np.uint8]
     tint: NDArray[np.uint8]
     height: Floats
+    """Height above the ground in pixels."""
     depth: Floats
-    """0 on land and at the shore, 1 in deep water."""
+    """Depth of water: 0 on land and at the shore, 1 in deep water."""
 
 
 def survey(plan: LandscapePlan, frame: Frame) -> Surface:
-    """The surface of a frame: the same at the same place, whatever the frame."""
+    """The surface of a frame; a pixel's surface depends only on its position in the plane, not on the frame."""
     river, lake = (distance.ravel() for distance in plan.water(frame.y, frame.x))
-    u, v = (way.ravel() for way in plan.along_roads(frame.y, frame.x))
+    u, v = (coordinate.ravel() for coordinate in plan.along_roads(frame.y, frame.x))
     nature = _nature(plan.seed, frame)
     ground = GroundCover.empty(u.size)
     for block, at in plan.blocks(u, v):
@@ -67,7 +68,7 @@ def survey(plan: LandscapePlan, frame: Frame) -> Surface:
 
 
 def _nature(seed: int, frame: Frame) -> Nature:
-    # two forests of different periods, the taller tree wins: together they repeat only after kilometres
+    # the maximum of two periodic forests with different periods, which together repeat only after kilometres
     (fir_table, fir_numbers), (oak_table, oak_numbers) = canopy(512, 37), canopy(448, 24)
     fir = repeated(fir_table, frame.row, frame.col, frame.size)
     oak = repeated(oak_table, frame.row + 191, frame.col + 57, frame.size)
@@ -79,17 +80,20 @@ def _nature(seed: int, frame: Frame) -> Nature:
 
 
 def _flood(ground: GroundCover, river: Floats, lake: Floats, nature: Nature) -> None:
-    """Cover the ground by water, its shore and what grows on its banks; main roads stay, as bridges."""
+    """Paint water, its shores and the plants on its banks; main roads are kept, as bridges.
+
+    `river` and `lake` (n,) are distances in pixels, negative on water.
+    """
     distance = np.minimum(river, lake) + nature.grain * np.float32(0.6)
     near = np.flatnonzero((distance < 46) & ~ground.street)
-    off, bank = distance.take(near), nature.take(near)
+    near_distance, bank = distance.take(near), nature.take(near)
     shore = np.maximum(7 + 6 * bank.patch, 0)
-    green = (off > shore) & (off < 34 + 8 * bank.patch)
+    green = (near_distance > shore) & (near_distance < 34 + 8 * bank.patch)
     ground.paint(near[green], Material.MEADOW, 0.2, 0.2)
-    tree = (off > shore) & (off < 34) & (bank.tree < 0.5) & (bank.crown > 0.3)
+    tree = (near_distance > shore) & (near_distance < 34) & (bank.tree < 0.5) & (bank.crown > 0.3)
     ground.paint(near[tree], Material.CROWN, bank.tree[tree] * np.float32(1.99), bank.crown[tree] * 15)
-    ground.paint(near[(off > 0) & (off <= shore)], Material.SAND, 0.5)
-    wet = off <= 0
+    ground.paint(near[(near_distance > 0) & (near_distance <= shore)], Material.SAND, 0.5)
+    wet = near_distance <= 0
     flowing = river.take(near) < lake.take(near)
     ground.paint(near[wet & flowing], Material.RIVER, 0.5)
     ground.paint(near[wet & ~flowing], Material.LAKE, 0.5)
