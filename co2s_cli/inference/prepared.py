@@ -73,7 +73,7 @@ class PreparedScene:
 
     def shared_blocks(self, limit: int) -> SharedBlocks | None:
         """A cache for up to `limit` bytes of decoded blocks; None if the file's blocks are too large for it."""
-        return SharedBlocks(limit) if self.piece_bytes * KEPT <= limit else None
+        return SharedBlocks(limit) if self.piece_bytes * MIN_PIECES <= limit else None
 
     def facts(self) -> dict[str, Any]:
         """The facts of scene and settings that decide the pixels of a map; key and journal are made of them."""

@@ -74,7 +74,7 @@ class Lattice:
 
     def count(self, area: Window) -> int:
         """Number of windows to read for an area."""
-        rows, cols = self.plan.meeting(area)
+        rows, cols = self.plan.overlapping(area)
         return int(self.may_be_valid[rows.start : rows.stop, cols.start : cols.stop].sum())
 
 

@@ -84,7 +84,7 @@ class SceneJob:
 
     def count_windows(self, units: Sequence[Window]) -> int:
         """Number of windows to read for some units; windows shared by two chains are read, and counted, twice."""
-        return sum(self.scene.lattice.count(tiling.around(chain)) for chain in tiling.chains(units))
+        return sum(self.scene.lattice.count(tiling.bounding_window(chain)) for chain in tiling.chains(units))
 
 
 def engine_of(
@@ -125,7 +125,7 @@ def compute_units(
     ):
         for chain in tiling.chains(units):
             storage = _ChainStorage(job.parts, chain, encoders, count=job.memory.encoders)
-            strips = runner.strips(tiling.around(chain), step=lambda count: step(count, runner.pace))
+            strips = runner.strips(tiling.bounding_window(chain), step=lambda count: step(count, runner.pace))
             with closing(strips):  # even after an error: reader threads would keep the process alive
                 _store(strips, job.product, storage, writer)
     return runner.pace

@@ -39,7 +39,7 @@ class Share:
 
     def of(self, units: Sequence[T]) -> list[T]:
         """The units of this share: consecutive ones, so that few windows are computed twice."""
-        return [units[index] for index in tiling.share(len(units), self.index, self.count)]
+        return [units[index] for index in tiling.worker_share(len(units), self.index, self.count)]
 
 
 class Helpers:

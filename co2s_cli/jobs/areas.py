@@ -80,7 +80,7 @@ def _classes(settings: EvaluateConfig, raster: ClassRaster, totals: ClassTotals)
     if settings.classes is None:
         return map_classes
     listed = read_data(settings.classes).class_map
-    if raster.legend.told:
+    if raster.legend.named_count:
         return map_classes.joined(listed)[0]
     if len(listed) < len(map_classes):
         raise InputError(
@@ -92,7 +92,7 @@ def _classes(settings: EvaluateConfig, raster: ClassRaster, totals: ClassTotals)
 
 def classes_of(raster: ClassRaster, totals: ClassTotals) -> ClassMap:
     """All classes that a map names or that occur in it."""
-    return raster.legend.class_map([*range(raster.legend.told), *totals.occurring])
+    return raster.legend.class_map([*range(raster.legend.named_count), *totals.occurring])
 
 
 def _totals(raster: ClassRaster, progress: Progress) -> ClassTotals:
@@ -119,7 +119,7 @@ def _check_drawn_from_map(
     settings: EvaluateConfig, classes: ClassMap, points: LabelledPoints, map_ids: NDArray[np.uint8]
 ) -> None:
     """Refuse a sample that was drawn from another map: its strata are not this map's classes."""
-    for index, name in enumerate(points.drawn_as or ()):
+    for index, name in enumerate(points.class_when_drawn or ()):
         map_name = "no class" if map_ids[index] == IGNORE else classes.names[map_ids[index]]
         if name is not None and name != map_name:
             raise InputError(
@@ -149,7 +149,7 @@ def _remarks(points: LabelledPoints, map_ids: NDArray[np.uint8], counts: NDArray
         remarks.append(
             f"{unlabelled} of {total} points have no class yet: left out; the others must be a random part of all"
         )
-    if points.drawn_as is None:
+    if points.class_when_drawn is None:
         remarks.append(
             "the points do not say from which map they were drawn: taken as a random sample within this map's classes"
         )

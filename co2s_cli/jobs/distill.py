@@ -36,7 +36,7 @@ def run(settings: DistillConfig, *, progress: Progress = SILENT) -> RunResult:
     return running.run_training(settings, partial(lesson, settings), command="distill", progress=progress)
 
 
-def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
+def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runtime: Runtime) -> TrainingSetup:
     """The student, the distillation method and the trained teachers.
 
     `before` is the manifest of the student of a run that is resumed; None for a new run.
@@ -63,7 +63,7 @@ def lesson(settings: DistillConfig, data: Dataset, before: Manifest | None, runt
         soft=trained_teachers is not None,
         kind=settings.loss,
     )
-    return Lesson(ensemble.to(runtime.device), method, trained_teachers)
+    return TrainingSetup(ensemble.to(runtime.device), method, trained_teachers)
 
 
 def _foundations(settings: DistillConfig, patch: int, device: torch.device) -> list[Teacher]:
@@ -91,7 +91,7 @@ def _student(
     return single(settings, data, spec.model_copy(update=changes), **facts)
 
 
-def _licences(foundations: list[Teacher], trained_teachers: trained.Trained | None) -> list[str]:
+def _licences(foundations: list[Teacher], trained_teachers: trained.TrainedTeachers | None) -> list[str]:
     """Licence remarks for the manifest of a student, by the licences of its teachers."""
     dino = any("dinov3" in teacher.name and not teacher.name.endswith(":none") for teacher in foundations)
     licences = [text for text in (trained_teachers.licences if trained_teachers is not None else ()) if text]

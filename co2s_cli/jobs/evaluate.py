@@ -122,7 +122,7 @@ def _counted(
         pair = streamed.MapAndTruth(
             truth=streamed.Recoded(labels, streamed.recoding(naming.truth_ids)),
             predicted=stack.enter_context(raster.reader()),
-            sure=confidence,
+            confidence=confidence,
             shape=raster.grid.shape,
         )
         return streamed.counts(pair, truth.window, rules, progress)

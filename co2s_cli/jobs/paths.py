@@ -69,7 +69,7 @@ def check_run(settings: RunConfig) -> None:
         return
     has_data_yaml = settings.root is None and settings.labels is None
     data = files_of_data(Path(settings.data)) if has_data_yaml else []
-    check_files(settings, [("--out", settings.out / name) for name in WRITTEN], data)
+    check_files(settings, [("--out", settings.out / name) for name in RUN_FILES], data)
 
 
 def files_of_data(path: Path) -> list[Named]:

@@ -77,7 +77,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     settings.check_classes(manifest.class_map.names)
     if settings.truth is not None and not settings.truth.exists():
         raise InputError(f"{settings.truth}: no such label file or folder")
-    human_labels = Human.read(settings.keep_labels, manifest)
+    human_labels = HumanLabels.read(settings.keep_labels, manifest)
     folder = RoundFolder(settings.out)
     tell_left_out(settings.scenes)
     kinds = [plane.name for plane in product.planes if plane.name != CLASS]
@@ -97,7 +97,7 @@ def run(settings: PseudoLabelConfig, progress: Progress = SILENT) -> PseudoLabel
     # shares are made by several processes at a time: their rasters are locked one by one, not the folder
     with only_writer(settings.out) if settings.shard is None else contextlib.nullcontext():
         folder.check(targets, overwrite=settings.overwrite, resume=settings.resume)
-        folder.make(targets)
+        folder.make_subfolders(targets)
         labelling_round = LabellingRound(
             settings, model, manifest, product.rule, human_labels, folder, progress, single_scene=single_scene
         )
@@ -147,7 +147,7 @@ def _candidates(
     return tuple(made), failed
 
 
-def _check_data(settings: PseudoLabelConfig, human_labels: Human, targets: Sequence[Target]) -> None:
+def _check_data(settings: PseudoLabelConfig, human_labels: HumanLabels, targets: Sequence[Target]) -> None:
     """Refuse bands, sample types and scalings of the scenes that the data.yaml of the next round cannot express."""
     if human_labels.config is not None:
         band_count = len(human_labels.config.bands)

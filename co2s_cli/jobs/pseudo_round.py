@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from co2s_cli import __version__
 from co2s_cli.config.data import ScalingEntry
 from co2s_cli.config.pseudo_label import DEFAULT_THRESHOLD, PseudoLabelConfig
-from co2s_cli.data.rounds import Human, Labelled, next_round, text_of
+from co2s_cli.data.rounds import HumanLabels, PseudoLabelled, next_round, text_of
 from co2s_cli.files import atomic_file
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import Labels, open_labels
@@ -92,7 +92,7 @@ class LabellingRound:
             scenes.append(scene)
             counts.append(scene_counts)
 
-        self.folder.open_again()
+        self.folder.remove_data_yaml()
         thresholds, unread = self._thresholds(targets)
         unread_sources = {failure.source for failure in unread}
         readable = [target for target in targets if target.source not in unread_sources]
@@ -158,10 +158,10 @@ class LabellingRound:
             limit=self._limit,
         )
         self.progress.start("labelling", candidates.grid.height, "row")
-        counts = labeller.write(candidates, self.folder.cut_of(target), self.progress.advance)
+        counts = labeller.write(candidates, self.folder.label_rasters(target), self.progress.advance)
         summary = LabelSummary.of(counts, classes.names, thresholds)
         truth = candidates.truth.source if candidates.truth else None
-        return SceneLabels(target.source, self.folder.all_of(target), truth, summary), counts
+        return SceneLabels(target.source, self.folder.all_rasters(target), truth, summary), counts
 
     def _rule(self, thresholds: NDArray[np.float64]) -> dict[str, Any]:
         """The settings that decide which pixels are labelled, for the report and the tags of the labels."""
@@ -213,7 +213,7 @@ class LabellingRound:
         if not scenes:
             return None
         labelled = [
-            Labelled(
+            PseudoLabelled(
                 image=scene.source,
                 labels=scene.outputs[LABELS],
                 weights=scene.outputs[WEIGHTS],
@@ -269,7 +269,7 @@ class LabellingRound:
 
 def _origin(candidates: Path) -> dict[str, str]:
     """The tags of a candidate map that say how it was made."""
-    return {name: text for name, text in tags_of(candidates).items() if name.startswith("CO2S_") and name != KEY_TAG}
+    return {name: text for name, text in read_tags(candidates).items() if name.startswith("CO2S_") and name != KEY_TAG}
 
 
 def _percent(share: float | None) -> str:

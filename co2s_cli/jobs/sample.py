@@ -104,7 +104,7 @@ def run(settings: SampleConfig, *, progress: Progress = SILENT) -> SampleResult:
         val = task.survey.validation(observed.counts)
         plots = [plot for plot in observed.plots if not any(_touch(plot.window, block) for block in val)]
         polygons = _write_few(task, plots)
-    with appearing(task.path(DATA)) as temporary:  # last: if it exists, all files that it names exist
+    with atomic_file(task.path(DATA)) as temporary:  # last: if it exists, all files that it names exist
         temporary.write_text(data_yaml(settings, task.scheme.classes, val), encoding="utf-8")
     total = np.sum(list(observed.counts.values()), axis=0)
     return SampleResult(

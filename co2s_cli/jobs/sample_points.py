@@ -70,10 +70,10 @@ def run(settings: SamplePointsConfig, progress: Progress = SILENT) -> SamplePoin
     progress.close()
     if not totals.occurring:
         raise InputError(f"{settings.source}: has no class anywhere, all of it is nodata")
-    places = draw.places()  # (n, 3): class id, row, column
+    places = draw.sample()  # (n, 3): class id, row, column
     counts = np.bincount(places[:, 0], minlength=256)
     class_map = classes_of(raster, totals)
-    style = write_points(settings.out, places, grid=raster.grid, classes=class_map, drawn_as=MAP_CLASS)
+    style = write_points(settings.out, places, grid=raster.grid, classes=class_map, map_class_field=MAP_CLASS)
     classes = tuple(
         SampledClass(class_id, class_map.names[class_id], int(totals.pixels[class_id]), int(counts[class_id]))
         for class_id in totals.occurring

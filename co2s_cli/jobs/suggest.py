@@ -158,7 +158,7 @@ def _suggested(
                 disagreement=disagreement,
             )
         )
-    if choice.apart < APART:
+    if choice.distance < MIN_DISTANCE:
         log.warning("some places touch each other: too few free places are left to keep them apart")
     return tuple(suggestions)
 

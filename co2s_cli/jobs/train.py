@@ -25,9 +25,9 @@ def run(settings: TrainConfig, *, progress: Progress = SILENT) -> RunResult:
         InterruptError: Ctrl-C; the last complete state of the run stays.
     """
 
-    def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> Lesson:
-        ensemble = opened(settings, Ensemble(before)) if before else _new_ensemble(settings, data)
-        return Lesson(ensemble.to(runtime.device), METHODS[settings.method])
+    def prepare(data: Dataset, before: Manifest | None, runtime: Runtime) -> TrainingSetup:
+        ensemble = choose_trainable(settings, Ensemble(before)) if before else _new_ensemble(settings, data)
+        return TrainingSetup(ensemble.to(runtime.device), METHODS[settings.method])
 
     check_run(settings)
     return running.run_training(

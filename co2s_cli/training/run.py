@@ -304,7 +304,8 @@ def _log_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Run
     precision = pick_precision(settings.precision, runtime.device)
     log.info(
         "%s on %s in %s: %d steps of %d crops of %d pixels%s",
-        settings.method_name, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop, refit,
+        settings.method_name, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop,
+        refit,
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def _prepared_like_predict(bench: Bench, scene: Path, model: Path) -> tuple[Prep
     settings = PredictConfig.model_validate({**values, "device": str(bench.device), "precision": "bf16"})
     manifest = weights.read_manifest(model)
     context = MapContext.of(settings, ModelFile(model, manifest), product_of(settings, manifest))
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
+    (target,) = targets_of(settings.scenes, settings.out, settings.extra_outputs())
     prepared = prepare_scene(context, target)
     return prepared, set_up_engine(context, prepared, None)[0]
 
@@ -240,7 +240,9 @@ def _loader_rate(path: Path, preset: str, threads: int, changes: dict[str, Any],
     values = {"data": str(path), "preset": preset, "device": "cpu", "workers": threads, **changes}
     settings = train_config.settings_of(None, {**values, "clip_weights": "none", "dino_weights": "none"}, [])
     data = train_job.data_of(settings)
-    batch_loader = loader_of(settings, data, Runtime(torch.device("cpu")), views=METHODS[settings.method].wants.strong)
+    batch_loader = loader_of(
+        settings, data, Runtime(torch.device("cpu")), views=METHODS[settings.method].required.strong
+    )
     with closing(batch_loader.batches(0, count + threads)) as batches:
         for _ in range(threads):
             next(batches)
