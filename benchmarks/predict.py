@@ -154,7 +154,7 @@ def model_alone(folder: Path, arguments: argparse.Namespace) -> None:
         device=arguments.device, precision=arguments.precision,
     )  # fmt: skip
     context = context_of(settings)
-    (target,) = targets_of(settings.scenes, settings.out, settings.beside())
+    (target,) = targets_of(settings.scenes, settings.out, settings.extra_outputs())
     prepared = prepare_scene(context, target)
     engine, _ = set_up_engine(context, prepared, None)
     lanes = cores(1) if engine.device.type == "cpu" else 1
