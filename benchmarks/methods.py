@@ -30,6 +30,7 @@ from co2s_cli.scoring.validation import FUSED, evaluate
 from co2s_cli.training.run import data_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
+from co2s_cli.training.step import StepSums
 
 RELEASED = (
     "stability_grad=false", "stability_in_padding=true", "cutmix_partner=same", "denominators=rank", "clip_norm=0",
@@ -137,7 +138,7 @@ def measured(settings: TrainConfig | DistillConfig) -> Row:
         data.val,
         data.applied_scaling,
         sliding_of(settings),
-        threshold=rules_of(settings, data, result.steps, Runtime(device)).threshold,
+        threshold=rules_of(settings, data, result.steps, StepSums(Runtime(device))).threshold,
         device=device,
     )
     confident = Scores.of(tally.confusions[FUSED]).miou

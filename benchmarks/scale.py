@@ -111,7 +111,7 @@ def stubs(count: int) -> None:
     settings = load(PredictConfig, None, {"scenes": ["-"], "out": Path("-"), "engine": "ray", "workers": 2})
     targets = [Target(f"/scenes/{n}.tif", Path(f"/maps/{n}.tif")) for n in range(count)]
     memory, began = Memory(count), time.monotonic()
-    on_ray.make_maps(stub_context, settings, targets, memory, alone=False)
+    on_ray.make_maps(stub_context, settings, targets, memory, single_scene=False)
     print("scenes: MB of the driver", {done: round(size, 1) for done, size in memory.seen.items()})
     print(f"{(time.monotonic() - began) / count * 1000:.1f} ms a scene")
 
