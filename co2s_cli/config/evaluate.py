@@ -97,8 +97,8 @@ class EvaluateConfig(Settings):
     alone. Default: as the model file says."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
     """Side of the model's windows in pixels. Default: as the model file says."""
-    overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
-    """Share of a window's side that overlaps the next window."""
+    overlap: Annotated[float | None, Flag(panel="Model")] = Field(None, ge=0, le=0.9)
+    """Share of a window's side that overlaps the next window. Default: as the model file says, mostly 0.25."""
     batch: Annotated[int, Flag("--batch", "--batch-size", panel="Speed")] = Field(1, ge=1)
     """Windows per batch."""
     device: Annotated[str, Flag(panel="Speed")] = "auto"

@@ -65,9 +65,9 @@ class ModelRunConfig(Settings):
     model: Annotated[Path | None, Flag("--model", "-m", panel="Model")] = None
     """Model file, as a path or an address. Default: $CO2S_MODEL, else the demonstration model."""
     tile: Annotated[int | None, Flag("--tile", "--patch-size", panel="Model")] = Field(None, ge=16, le=16384)
-    """Side of a window in pixels. Default: as the model file says, mostly 512."""
-    overlap: Annotated[float, Flag(panel="Model")] = Field(0.25, ge=0, le=0.9)
-    """Share of a window's side that overlaps the next window."""
+    """Side of a window in pixels. Default: as the model file says: the size that it learnt."""
+    overlap: Annotated[float | None, Flag(panel="Model")] = Field(None, ge=0, le=0.9)
+    """Share of a window's side that overlaps the next window. Default: as the model file says, mostly 0.25."""
     batch: Annotated[
         int | None, Field(ge=1, le=65_536), BeforeValidator(parse_batch), Flag("--batch", "--batch-size", panel="Speed")
     ] = None

@@ -57,6 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "crop": 96,
         "batch": 4,
         "visits": 24,
+        "eval_overlap": 0.5,  # of windows of 96 px; by a quarter, class borders follow the windows
         "refit": True,  # few labels are all needed: on few-landsat training with a fifth less cost 25 to 30 points
         "lr": 2e-3,
         "schedule": "cycle",

@@ -121,14 +121,15 @@ def assemble(
     unlabeled_pool = Pool(unlabeled, items, _applied(scaling), view) if unlabeled else None
     if with_unlabeled and not unlabeled_pool:
         raise _no_unlabeled(name, unlabeled, view.crop)
-    _warn_of_missing(classes, counts)
+    refits = refit and ratio is None and isinstance(config.val, float)
+    _warn_of_missing(classes, counts, roles.val_blocks if refits else ())
     return Dataset(
         classes=classes,
         bands=config.bands,
         scaling=scaling,
         ground_resolution=config.ground_resolution or _resolution([*labeled, *unlabeled]),
         labeled=make_pool(labeled, blocks, trusted=len(roles.labeled)),
-        whole=_whole_pool(config, trusted, weighted, view.crop, make_pool) if refit and ratio is None else None,
+        whole=_whole_pool(config, trusted, weighted, view.crop, make_pool) if refits else None,
         unlabeled=unlabeled_pool,
         val=tuple(roles.areas),
         counts=counts,
@@ -258,10 +259,17 @@ def _resolution(sources: Sequence[Source]) -> float | None:
     return median(resolutions) if resolutions else None
 
 
-def _warn_of_missing(classes: ClassMap, counts: Sequence[int]) -> None:
-    missing = [name for name, count in zip(classes.names, counts, strict=True) if count == 0]
-    if missing:
-        log.warning("no training label has class %s: the model cannot learn it", ", ".join(missing))
+def _warn_of_missing(classes: ClassMap, counts: Sequence[int], later: Sequence[LabelBlock]) -> None:
+    """Warn of classes without training labels; the labels of the blocks `later` train in the second half of the run."""
+    missing = [class_id for class_id, count in enumerate(counts) if count == 0]
+    validating = [class_id for class_id in missing if any(block.counts[class_id] for block in later)]
+    for class_ids, consequence in (
+        (validating, "all its labels validate, so that only final.safetensors learns it"),
+        ([class_id for class_id in missing if class_id not in validating], "the model cannot learn it"),
+    ):
+        if class_ids:
+            names = ", ".join(classes.names[class_id] for class_id in class_ids)
+            log.warning("no training label has class %s: %s", names, consequence)
 
 
 def _digest(

@@ -69,8 +69,11 @@ class ClassFacts:
             return f"{self.name}: its polygons cover no pixel's centre, draw larger ones"
         if not self.val_pixels:
             return f"{self.name}: cannot be validated, all its labels lie in one place; draw more of it elsewhere"
+        if not self.train_pixels:
+            return f"{self.name}: all its labels lie in one place, which validates; draw more of it elsewhere"
         if places < FEW_PLACES:
-            return f"{self.name}: labelled in {places} places; with {FEW_PLACES} or more its figures mean something"
+            where = f"{places} place{'s' * (places != 1)}"
+            return f"{self.name}: labelled in {where}; with {FEW_PLACES} or more its figures mean something"
         if self.pixels < FEW_PIXELS:
             return f"{self.name}: {self.pixels} pixels are labelled; draw larger polygons, or more of them"
         return None

@@ -228,12 +228,17 @@ def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
 
 
 def _drawable_places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
-    """What may be drawn for validation: blocks around a source's polygons, else the source's blocks."""
+    """What may be drawn for validation: blocks around a source's polygons, else the source's blocks.
+
+    If no class has two such places, whole polygons would take classes from training: parts of them are drawn then.
+    """
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
         polygons = polygon_places(index, source, classes)
         places += polygons or [block for block in blocks if block.source == index]
-    return places
+    if any(sum(place.counts[class_id] > 0 for place in places) > 1 for class_id in range(classes)):
+        return places
+    return list(blocks)
 
 
 def _kept_blocks(

@@ -155,7 +155,8 @@ def _check_windows(scene: Scene, manifest: Manifest, settings: MapConfig) -> Non
 def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
     """Side of a window and overlap of neighbouring windows, both in pixels."""
     tile = settings.tile or manifest.tile
-    return tile, math.floor(tile * settings.overlap)
+    overlap = manifest.overlap if settings.overlap is None else settings.overlap
+    return tile, math.floor(tile * overlap)
 
 
 def targets_in(

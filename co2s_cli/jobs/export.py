@@ -35,9 +35,6 @@ OPSET = 18
 MAX_DIFFERENCE = 1e-4
 """Largest accepted difference of a probability from torch's."""
 
-OVERLAP_PERCENT = 25
-"""Overlap of windows in percent, the default of `co2s predict`."""
-
 _LARGEST = 2**31 - 2**24
 """Bytes of weights that fit into one file: the format is limited to 2 GiB."""
 
@@ -108,7 +105,7 @@ def metadata(manifest: Manifest, tile: int) -> dict[str, str]:
         "model_type": "Segmentor",
         "class_names": {str(index): name for index, name in enumerate(manifest.class_map.names)},
         "tile_size": tile,
-        "tiles_overlap": OVERLAP_PERCENT,
+        "tiles_overlap": round(100 * manifest.overlap),
         "seg_thresh": 0.0,  # every pixel gets its most probable class
         "standardization_mean": [mean / 255 for mean in means],
         "standardization_std": [(span or _EMPTY_SPAN) / 255 for span in spans],

@@ -125,6 +125,7 @@ def assemble(
         classes=tuple(classes.plain()),
         scaling=ModelScaling(dtype="uint8", low=(0, 0, 0), high=(255, 255, 255)),
         tile=tile,
+        overlap=0.25,
         ground_resolution=ground_resolution,
         students={checkpoint.kind: _spec(checkpoint) for checkpoint in checkpoints},
         fusion="mean" if len(kinds) == 2 else kinds[0],

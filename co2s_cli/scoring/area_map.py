@@ -22,6 +22,7 @@ from co2s_cli.inference.products import LandCover
 from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
+from co2s_cli.models.manifest import Manifest
 from co2s_cli.scoring.counts import IDS
 from co2s_cli.scoring.validation import area_probabilities
 from co2s_cli.students import STUDENT_NAMES, Fusion
@@ -85,14 +86,15 @@ def mapper_for(settings: EvaluateConfig, model: Path) -> AreaMapper:
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     ensemble = weights.load(model, device)
-    return AreaMapper(ensemble, windows(settings, manifest.tile), fusion, device, DTYPES[precision])
+    return AreaMapper(ensemble, windows(settings, manifest), fusion, device, DTYPES[precision])
 
 
-def windows(settings: EvaluateConfig, default_tile: int) -> Sliding:
-    """The sliding window of `predict`, or of the published validation; `default_tile`: window size of the model."""
-    tile = settings.tile or default_tile
+def windows(settings: EvaluateConfig, manifest: Manifest) -> Sliding:
+    """The sliding window of `predict`, or of the published validation, of the model's size and overlap by default."""
+    tile = settings.tile or manifest.tile
+    overlap = manifest.overlap if settings.overlap is None else settings.overlap
     if settings.protocol != "published":
-        return Sliding(tile, stride=stride_of(tile, settings.overlap), batch=settings.batch)
+        return Sliding(tile, stride=stride_of(tile, overlap), batch=settings.batch)
     rules = published_rules(settings.published)
     return Sliding(
         tile,

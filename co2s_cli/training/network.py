@@ -157,6 +157,7 @@ def model_manifest(
         bands=data.bands,
         scaling=data.scaling,
         tile=settings.eval_tile or settings.crop,
+        overlap=settings.eval_overlap,
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=fusion,

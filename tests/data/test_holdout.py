@@ -59,6 +59,13 @@ def test_polygons_of_one_class_each_stand_on_both_sides_where_there_are_two(seed
             assert any(block.counts[class_id] for block in out)
 
 
+def test_where_every_block_is_the_only_one_of_a_class_one_alone_validates():
+    counts = np.diag([100, 1, 50, 70]) + np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [30, 0, 0, 0]])
+    for seed in range(10):
+        _, out = draw_held_out(blocks_of(counts), 0.6, seed)
+        assert [block.source for block in out] in ([1], [2])  # of one class, which is no class of another block
+
+
 def test_about_the_share_validates_where_the_classes_allow_it():
     counts = np.random.default_rng(3).integers(1, 100, (200, 4))
     _, out = draw_held_out(blocks_of(counts), 0.3, 1)

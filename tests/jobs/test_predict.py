@@ -485,6 +485,20 @@ def test_a_scene_that_breaks_off_in_the_middle_leaves_no_map(tmp_path, model):
     assert names(tmp_path) == ["scene.tif"]
 
 
+def test_windows_overlap_as_the_model_was_validated(tmp_path, scene):
+    half = save_tiny(tmp_path / "half.safetensors", overlap=0.5)
+    for changes, overlap in (({}, 32), ({"overlap": 0.25}, 16)):
+        (estimate,) = predict.run(settings(scene, tmp_path / "map.tif", half, dry_run=True, **changes)).estimates
+        assert (estimate.tile, estimate.overlap) == (64, overlap)
+
+
+def test_windows_of_another_size_than_the_model_learnt_are_remarked(tmp_path, scene, model, caplog):
+    for tile, remarked in ((96, False), (112, True), (32, True)):
+        caplog.clear()
+        predict.run(settings(scene, tmp_path / "map.tif", model, dry_run=True, tile=tile))
+        assert (f"windows of {tile} px, the model learnt on 64 px" in caplog.text) == remarked
+
+
 def test_a_dry_run_tells_what_would_be_done_and_does_nothing(tmp_path, model, large):
     (estimate,) = predict.run(settings(large, tmp_path / "map.tif", model, dry_run=True)).estimates
     assert (estimate.height, estimate.width, estimate.tile, estimate.overlap) == (1100, 1300, 64, 16)

@@ -1,6 +1,7 @@
 """How a model is run where it is judged: predict's windows, or those of a paper."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,13 +10,19 @@ from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.scoring.area_map import windows
 
 
-def windows_of(source, own=512, **changes):
-    return windows(load(EvaluateConfig, None, {"source": source, "model": Path("m.safetensors"), **changes}), own)
+def windows_of(source, own=512, own_overlap=0.25, **changes):
+    settings = load(EvaluateConfig, None, {"source": source, "model": Path("m.safetensors"), **changes})
+    return windows(settings, SimpleNamespace(tile=own, overlap=own_overlap))
 
 
 def test_without_a_protocol_the_windows_are_those_of_predict():
     found = windows_of("data.yaml", tile=64, overlap=0.5)
     assert (found.tile, found.step, found.blend, found.taper) == (64, 32, "probabilities", "smooth")
+
+
+def test_size_and_overlap_are_the_models_where_nothing_else_is_said():
+    found = windows_of("data.yaml", own=96, own_overlap=0.5)
+    assert (found.tile, found.step) == (96, 48)
 
 
 @pytest.mark.parametrize(
