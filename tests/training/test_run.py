@@ -163,7 +163,7 @@ def test_weights_that_are_no_numbers_are_never_saved(data, tmp_path, monkeypatch
         return found
 
     monkeypatch.setattr(TrainingEngine, "_train_step", breaking)
-    with pytest.raises(ConfigError, match=f"step {stop or 3}: the weights hold"):
+    with pytest.raises(ConfigError, match=f"step {stop or 3}: some weights are NaN"):
         train.run(resumed(out, {"resume": True, **({"stop_after": stop - 1} if stop else {})}, []))
     assert (out / STATE).read_bytes() == before
     assert not (out / BEST).exists()
