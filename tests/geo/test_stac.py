@@ -147,7 +147,7 @@ def test_items_and_assets_in_a_bucket(tmp_path, bands, monkeypatch):
             with scene.reader() as reader:
                 pixels = reader.read(Window(0, 0, 200, 220)).pixels
             np.testing.assert_array_equal(pixels, np.concatenate([bands["B04"], bands["B08"]]))
-        with pytest.raises(InputError, match=r"s3://scenes/2026/none.json: is not there"):
+        with pytest.raises(InputError, match=r"s3://scenes/2026/none.json: does not exist"):
             expand_sources(["s3://scenes/2026/none.json"])
         web = f"{s3.address}/scenes/2026/item.json"
         assert opened(web, "red").grid.shape == (200, 220)

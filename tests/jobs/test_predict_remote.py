@@ -190,7 +190,7 @@ def test_model_and_area_may_be_addresses_and_are_fetched_once(s3, model, tmp_pat
     run(model, tmp_path / "here.tif", scene, aoi=tmp_path / "area.geojson")
     np.testing.assert_array_equal(pixels(tmp_path / "there.tif"), pixels(tmp_path / "here.tif"))
     assert not [line for line in s3.requests() if line.startswith("GET /maps/m/area")]
-    with pytest.raises(InputError, match=r"s3://maps/m/none.safetensors: is not there"):
+    with pytest.raises(InputError, match=r"s3://maps/m/none.safetensors: does not exist"):
         run("s3://maps/m/none.safetensors", tmp_path / "none.tif", scene)
 
 
