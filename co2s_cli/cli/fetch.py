@@ -32,4 +32,4 @@ def _listed(result: FetchResult) -> str:
         (line.name, show_bytes(line.size) if line.size else "?", line.licence, "cached" if line.path else "–")
         for line in result.weights
     ]
-    return "\n".join(table([("name", "size", "licence", "here"), *rows]))
+    return "\n".join(table([("name", "size", "licence", "status"), *rows]))

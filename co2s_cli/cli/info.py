@@ -67,8 +67,8 @@ def _of_model(facts: ModelFacts) -> list[tuple[str, str]]:
         ("samples", f"{facts.dtype}, {_few(_ranges(facts))}"),
         ("resolution", _metres(facts.ground_resolution)),
         ("tile", f"{facts.tile} px"),
-        ("trained on", facts.trained_on or "not said"),
-        ("licence", facts.licence or "not said"),
+        ("trained on", facts.trained_on or "not stated"),
+        ("licence", facts.licence or "not stated"),
         ("file", show_bytes(facts.size)),
     ]
 

@@ -29,8 +29,7 @@ Log = Annotated[
     Literal["text", "json"],
     typer.Option(
         "--log",
-        help="Progress on stderr. text: a bar; json: every 30 seconds a line with host, scene, done, Mpx/s and seconds "
-        "left.",
+        help="Progress on stderr. text: a bar; json: every 30 s a line with host, scene, done, Mpx/s and seconds left.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; options override it.")]

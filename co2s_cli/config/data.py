@@ -38,12 +38,12 @@ class LabeledEntry(Settings):
     attribute: str = "class"
     """Attribute of a vector file that holds class names or ids."""
     values: dict[int | str, int | str | None] = Field(default_factory=dict)
-    """Class of each label value: value: class name or id, or null for "not labelled". Default: values are class ids."""
+    """Class of each label value, by name or id, or null for "not labelled". Default: values are class names or ids."""
     windows: tuple[Box, ...] = ()
     """Parts of the image to use, each [row, column, height, width] in pixels. Default: the whole image."""
     weights: Annotated[float, Field(ge=0)] | Path | None = None
-    """Weight of these labels in the loss: a number, a raster on the image's grid, or a folder of such rasters. Labels
-    with weights never validate: if `val` is a share, it is drawn from the labels without weights."""
+    """Weight of these labels in the loss: a number, a raster on the image's grid, or a folder of such rasters. If `val`
+    is a share, it is drawn from the labels without weights, as long as there are any."""
     bands: Picked = ()
     """The image's bands, by number (from 1) or name, in the order of the top-level `bands`. Default: found by their
     names in the file, or taken in file order if the names are unknown."""

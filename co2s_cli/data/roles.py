@@ -52,7 +52,7 @@ class Roles:
     val_blocks: list[LabelBlock]
     """Validation labels."""
     unlabeled: list[Source]
-    """Images whose labels a ratio has removed."""
+    """Images from which a ratio has removed all labels or, if less than one image keeps its labels, a part of them."""
 
 
 def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ratio: float | None) -> Roles:

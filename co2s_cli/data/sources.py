@@ -199,10 +199,10 @@ def _labeled(entry: LabeledEntry, classes: ClassMap, bands: tuple[str, ...]) -> 
     sources = []
     for image in _images(entry.image, entry.list, entry.columns):
         scene = _open(image, bands, entry)
-        for window in windows:
+        for box, window in zip(entry.windows, windows, strict=True):
             if window.row < 0 or window.col < 0 or window.bottom > scene.height or window.right > scene.width:
                 raise InputError(
-                    f"{image.path}: window {window} is not inside its {scene.height} × {scene.width} pixels"
+                    f"{image.path}: window {list(box)} is not inside the image of {scene.height} × {scene.width} pixels"
                 )
         labels = _labels_of(image, entry.labels, label_of) if image.chip else entry.labels
         opened = open_labels(labels, scene.grid, classes, attribute=entry.attribute, values=entry.values)

@@ -218,7 +218,7 @@ def test_labels_that_validate_by_a_ratio_do_not_train(tmp_path):
         ({"labeled": [{"image": "scene.tif", "labels": "gone.tif"}]}, "no such label file"),
         ({"labeled": [{"image": "gone.tif", "labels": "few.tif"}]}, "no such file"),
         ({"scaling": {"dtype": "uint16", "low": [0, 0, 0], "high": [1, 1, 1]}}, "samples are uint8"),
-        ({"labeled": [{"image": "scene.tif", "labels": "few.tif", "windows": [[0, 0, 300, 10]]}]}, "reaches over"),
+        ({"labeled": [{"image": "scene.tif", "labels": "few.tif", "windows": [[0, 0, 300, 10]]}]}, "is not inside"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, changes, match):
@@ -348,7 +348,7 @@ def test_every_pass_takes_each_item_once_and_no_neighbours_are_equal(count):
 
 
 def test_unlabelled_images_without_a_free_place_are_told_from_none(tmp_path):
-    with pytest.raises(InputError, match=r"scene.tif: .* lies off what validates"):
+    with pytest.raises(InputError, match=r"scene.tif: .* outside the validation areas"):
         dataset(fully_labeled(tmp_path, SIZE, val=0.9))
 
 

@@ -20,7 +20,7 @@ def test_all_ranks_together_compute_each_crop_of_a_step_once(batch, accumulate, 
     share = -(-batch // began)
     plan = BatchPlan(0, batch, 64, ranks=ranks, accumulate=accumulate, share=share, apart=apart)
     if ranks > (len(plan.shares) if apart else batch * accumulate):
-        with pytest.raises(ConfigError, match=f"there are {ranks} processes"):
+        with pytest.raises(ConfigError, match=f"too few for {ranks} processes"):
             plan.passes(0)
         return
     by_rank = [plan.passes(rank) for rank in range(ranks)]

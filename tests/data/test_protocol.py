@@ -91,7 +91,7 @@ def test_the_list_that_is_judged_validates(tmp_path):
     judged = {part: data_of(protocol, tmp_path, lists, judged=part).val[0].list.name for part in ("val", "test")}
     assert judged == {"val": "val.txt", "test": "test.txt"}
     (lists.parent / "test.txt").unlink()
-    with pytest.raises(InputError, match=r"nor the folder around it holds test\.txt"):
+    with pytest.raises(InputError, match=r"test\.txt is neither in this folder nor in its parent"):
         data_of(protocol, tmp_path, lists, judged="test")
 
 

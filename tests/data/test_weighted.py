@@ -128,7 +128,7 @@ def test_chips_that_are_drawn_to_validate_train_nobody_whatever_else_names_them(
 @pytest.mark.slow
 def test_weighted_labels_alone_can_train_and_even_validate(tmp_path):
     assert len(dataset(weighted(tmp_path, human=False, val=0.3)).val) > 0
-    with pytest.raises(InputError, match="nothing is left to learn from"):
+    with pytest.raises(InputError, match="none are left to train on"):
         dataset(weighted(tmp_path, human=False, val=[{"image": "scene.tif", "labels": "labels.tif"}]))
 
 

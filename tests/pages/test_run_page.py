@@ -44,7 +44,7 @@ def rows_of(text, caption):
 
 
 def test_the_table_of_classes_has_pixels_and_a_dash_for_what_nothing_validates(content):
-    rows = rows_of("".join(run_sections(content)), "nothing validates")
+    rows = rows_of("".join(run_sections(content)), "without validation pixels")
     assert rows[1][:2] == [["mean"], ["76.3", "%"]]
     assert rows[2][0] == ["water", "&amp;", "&lt;ice&gt;"]
     assert rows[3][-2:] == [["4,321"], ["400"]]
@@ -95,7 +95,7 @@ def test_a_run_is_shown_from_its_folder_and_without_its_data(co2s, tmp_path):
     best = json.loads((run / "report.json").read_text())["best"]["best.safetensors"]
     assert f"{best['step']:.0f}, mean IoU {100 * best['miou']:.1f} %" in text
     assert text.count("<figcaption>fused</figcaption>") == 3
-    assert rows_of(text, "nothing validates")[1][3] == [f"{100 * best['miou']:.1f}", "%"]
+    assert rows_of(text, "without validation pixels")[1][3] == [f"{100 * best['miou']:.1f}", "%"]
     assert re.search(r"<dt>Device</dt><dd>CPU, \d", text)
     assert not re.findall(r'(?:src|href)="(?!data:)[^"#]', text)
     _, console = opened(out, "if (document.querySelector('main').scrollWidth > innerWidth) console.error('too wide');")
