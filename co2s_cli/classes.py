@@ -19,11 +19,11 @@ Color = tuple[int, int, int]
 """Red, green, blue, each 0 … 255."""
 
 PALETTE: tuple[Color, ...] = (
-    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75),
-    (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (174, 199, 232), (255, 187, 120),
-    (152, 223, 138), (255, 152, 150), (197, 176, 213), (196, 156, 148),
+    (255, 127, 14), (148, 103, 189), (214, 39, 40), (188, 189, 34), (140, 86, 75), (227, 119, 194),
+    (127, 127, 127), (23, 190, 207), (44, 160, 44), (31, 119, 180), (255, 187, 120), (197, 176, 213),
+    (255, 152, 150), (196, 156, 148), (152, 223, 138), (174, 199, 232),
 )  # fmt: skip
-"""Default colours of classes by id, repeated after the last one."""
+"""Default colours of classes by id, repeated after the last one; green and blue, which mean plants and water, late."""
 
 
 @dataclass(frozen=True, slots=True)

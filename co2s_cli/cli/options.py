@@ -64,13 +64,18 @@ def command(app: typer.Typer, name: str, kind: type[Settings] | None = None, *, 
         signature = inspect.signature(function, eval_str=True)
         further = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
         verbosity = [_keyword(label, annotation, 0) for label, annotation in (("verbose", Verbose), ("quiet", Quiet))]
-        entries = all_on_command_line(kind) if kind else ()
+        entries = list(all_on_command_line(kind)) if kind else []
         run.alone = {  # type: ignore[attr-defined]
             spelling: (entry.alone, str(entry.metavar).strip("[]"))
             for field, entry in entries
             if isinstance(entry, Flag) and entry.alone
             for spelling in entry.spelled(field)
         }
+        run.files = [  # type: ignore[attr-defined]
+            entry.spelled(field)
+            for field, entry in entries
+            if kind and isinstance(entry, Flag) and not entry.repeats and _takes_path(kind, field)
+        ]
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[
                 *generated,
@@ -89,7 +94,16 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; an option without its value gets one, so that it does not take the next argument."""
+        self._refuse_repeated_files(ctx, args)
         return super().parse_args(ctx, list(_with_values(args, self.alone)))
+
+    def _refuse_repeated_files(self, ctx: Any, args: list[str]) -> None:
+        """Refuse an option for one file that is given twice: the last file would be taken without a word."""
+        options = [arg.partition("=")[0] for arg in args[: args.index("--") if "--" in args else None]]
+        for spellings in getattr(self.callback, "files", ()):
+            times = sum(option in spellings for option in options)
+            if times > 1:
+                raise typer.BadParameter(f"given {times} times, takes one file or folder", ctx, param_hint=spellings[0])
 
     @property
     def alone(self) -> dict[str, tuple[str, str]]:
@@ -114,6 +128,10 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _parameters(kind: type[Settings]) -> list[inspect.Parameter]:
     """A parameter for each field that the command line can set, by default None: the user did not give it."""
     return [_keyword(name, _annotation(kind, name, entry), None) for name, entry in all_on_command_line(kind)]
+
+
+def _takes_path(kind: type[Settings], name: str) -> bool:
+    return _single_type(kind.model_fields[name].annotation) is Path
 
 
 def _annotation(kind: type[Settings], name: str, entry: Flag | Argument) -> Any:

@@ -114,6 +114,7 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     polygons = _open_polygons(settings)
     tell_left_out(settings.scenes)
     scenes = [Scene.open(source) for source in scene_sources(settings.scenes)]
+    _refuse_band_files(scenes)
     lines = [_scene_line(scene, polygons) for scene in scenes]
     if not any(line.polygons for line in lines):
         raise _no_polygon_on_scenes(polygons, scenes)
@@ -219,6 +220,18 @@ def _class_attribute(path: Path, frame: Any, requested: str | None) -> Attribute
             hint=no_attribute(path, frame, name).hint,
         )
     return attribute
+
+
+def _refuse_band_files(scenes: Sequence[Scene]) -> None:
+    """Refuse files of one band each on one grid, as Sentinel-2 and Landsat come: they are bands, not scenes."""
+    if len(scenes) < 2 or any(len(scene.bands) > 1 or scene.grid != scenes[0].grid for scene in scenes):
+        return
+    files = " ".join(scene.source for scene in scenes[:3]) + (" …" if len(scenes) > 3 else "")
+    raise InputError(
+        f"{scenes[0].source} and {len(scenes) - 1} more: files of one band each on the same grid, which would be learnt "
+        "as scenes of one band",
+        hint=f"stack the bands of a scene into one file: rio stack {files} --output scene.tif (rio comes with rasterio)",
+    )
 
 
 def _scene_line(scene: Scene, polygons: _Polygons) -> SceneLine:

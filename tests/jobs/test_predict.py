@@ -147,7 +147,7 @@ def test_the_map_has_the_grid_of_the_scene_and_names_and_colours_of_the_model(tm
         assert (after.shape, after.transform, after.crs) == (before.shape, before.transform, before.crs)
         assert (after.dtypes, after.nodata) == (("uint8",), 255)
         assert set(np.unique(after.read())) <= set(range(len(NAMES)))
-        assert after.colormap(1)[0][:3] == (31, 119, 180)
+        assert after.colormap(1)[0][:3] == (255, 127, 14)
         tags = after.tags()
     assert tags["CO2S_VERSION"]
     assert json.loads(tags["CO2S_SETTINGS"])["tile"] == 64
