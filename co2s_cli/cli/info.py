@@ -78,7 +78,7 @@ def _ranges(facts: ModelFacts) -> list[str]:
 
 
 def _metres(resolution: float | None) -> str:
-    return "not known" if resolution is None else f"{resolution:.4g} m per pixel"
+    return "not known" if resolution is None else f"{resolution:.3g} m per pixel"
 
 
 def _few(items: Iterable[str]) -> str:

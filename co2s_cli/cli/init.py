@@ -39,7 +39,7 @@ def described(result: InitResult) -> str:
 
 def _of_scene(scene: SceneLine) -> str:
     size = f"{scene.width} × {scene.height} px"
-    resolution = f" of {scene.ground_resolution:.4g} m" if scene.ground_resolution else ""
+    resolution = f" of {scene.ground_resolution:.3g} m" if scene.ground_resolution else ""
     bands = f"{len(scene.bands)} band{'s' * (len(scene.bands) != 1)} ({', '.join(scene.bands)})"
     return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} polygons"
 

@@ -120,7 +120,7 @@ def assemble(
     items = survey.unlabeled_items(unlabeled, view.crop)
     unlabeled_pool = Pool(unlabeled, items, _applied(scaling), view) if unlabeled else None
     if with_unlabeled and not unlabeled_pool:
-        raise _no_unlabeled(name, unlabeled, view.crop)
+        raise _no_unlabeled(name, unlabeled, view.crop, listed=bool(config.unlabeled))
     refits = refit and ratio is None and isinstance(config.val, float)
     _warn_of_missing(classes, counts, roles.val_blocks if refits else ())
     return Dataset(
@@ -205,7 +205,7 @@ def _unlabeled_sources(config: DataConfig, labeled: Sequence[Source], roles: Rol
     return [source for source in sources if not _is_all_held_out(source)]
 
 
-def _no_unlabeled(name: str, sources: Sequence[Source], crop: int) -> InputError:
+def _no_unlabeled(name: str, sources: Sequence[Source], crop: int, *, listed: bool) -> InputError:
     """The error that there is nothing to draw unlabelled crops from."""
     if sources:
         return InputError(
@@ -217,8 +217,9 @@ def _no_unlabeled(name: str, sources: Sequence[Source], crop: int) -> InputError
         advice = "take labels away with --labeled-ratio 1/16, or name the folder of published lists with --splits"
     else:
         advice = "name some with unlabeled:"
+    found = ", those under unlabeled: have labels" if listed else ""
     return InputError(
-        f"{name}: no unlabelled images", hint=f"{advice}, or learn from labels alone: --method supervised"
+        f"{name}: no unlabelled images{found}", hint=f"{advice}, or learn from labels alone: --method supervised"
     )
 
 

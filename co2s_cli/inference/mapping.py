@@ -289,7 +289,7 @@ def _plan_job(
 def _log_plan(job: SceneJob) -> None:
     """Log, for `-v`, the scene, its scaling, its windows and units, and how memory is used."""
     scene, plan, memory = job.scene.scene, job.scene.lattice.plan, job.memory
-    resolution = f" of {scene.ground_resolution:.4g} m" if scene.ground_resolution else ""
+    resolution = f" of {scene.ground_resolution:.3g} m" if scene.ground_resolution else ""
     log.debug(
         "%s: %d × %d px%s, %s, bands %s, masked by %s",
         scene.source, scene.width, scene.height, resolution, scene.dtype, ", ".join(scene.names),

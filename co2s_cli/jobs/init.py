@@ -228,9 +228,9 @@ def _refuse_band_files(scenes: Sequence[Scene]) -> None:
         return
     files = " ".join(scene.source for scene in scenes[:3]) + (" …" if len(scenes) > 3 else "")
     raise InputError(
-        f"{scenes[0].source} and {len(scenes) - 1} more: files of one band each on the same grid, which would be learnt "
-        "as scenes of one band",
-        hint=f"stack the bands of a scene into one file: rio stack {files} --output scene.tif (rio comes with rasterio)",
+        f"{scenes[0].source} and {len(scenes) - 1} more: files of one band each on the same grid, which would be "
+        "learnt as scenes of one band",
+        hint=f"stack them into one file with rio, which is installed: rio stack {files} --output scene.tif",
     )
 
 
@@ -253,10 +253,13 @@ def _no_polygon_on_scenes(polygons: _Polygons, scenes: Sequence[Scene]) -> Input
     boxes = [" ".join(f"{value:.6g}" for value in box) for box in (frame.total_bounds, first.grid.bounds())]
     crs_names = [crs.to_string() if crs else "no CRS" for crs in (polygons.frame.crs, first.crs)]
     more = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
+    hint = f"is the CRS of one of the two files wrong? (polygons: {crs_names[0]}, scene: {crs_names[1]})"
+    if first.crs is None:
+        hint += "; a scene without a CRS wants polygons in pixels: x = column, y = row from the top"
     return InputError(
         f"{polygons.path}: none of its {len(frame)} polygons lies on {first.source}{more} "
         f"(polygons at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
-        hint=f"is the CRS of one of the two files wrong? (polygons: {crs_names[0]}, scene: {crs_names[1]})",
+        hint=hint,
     )
 
 

@@ -195,6 +195,6 @@ def _log_summary(settings: SuggestConfig, places: Sequence[Suggestion]) -> None:
         log.warning("%d of %d places: no other place is all data and without labels", len(places), settings.count)
     by_class = Counter(place.map_class for place in places)
     log.info(
-        "%d places (%s): fill in `class`, or draw polygons in them, then train also on %s",
+        "%d places (%s): fill in `class`, or draw polygons in them, then merge them with your polygons to train on: %s",
         len(places), ", ".join(f"{name} {number}" for name, number in by_class.most_common()), settings.out,
     )  # fmt: skip

@@ -19,6 +19,9 @@ from co2s_cli.scoring.strata import ClassTotals
 PLACES = 12
 """Most least sure places that are listed."""
 
+HECTARE = 10_000.0
+"""Square metres."""
+
 _MAX_AMOUNT_SIDE = 1200
 """About the longest side in pixels of the pictures of confidence and disagreement, which are smooth."""
 
@@ -138,22 +141,21 @@ def _controls(content: MapContent) -> str:
 def _legend(content: MapContent, colors: tuple[tuple[int, int, int], ...]) -> str:
     in_metres = content.totals.row_areas is not None
     whole = float(content.totals.ground.sum()) or 1.0
+    unit, size = ("pixels", 1) if not in_metres else ("m²", 1) if whole < HECTARE else ("ha", HECTARE)
     rows = []
     for class_id in content.totals.occurring:
         ground = float(content.totals.ground[class_id])
         name = escaped(content.classes.names[class_id])
         swatch = f'<span class="swatch" style="background:rgb{colors[class_id]}"></span>'
         box = f'<label><input type="checkbox" id="class-{class_id}" checked> {swatch}{name}</label>'
-        rows.append((box, show_hectares(ground) if in_metres else f"{ground:,.0f}", f"{100 * ground / whole:.1f}"))
-    unit = "ha" if in_metres else "pixels"
+        rows.append((box, three_digits(ground / size), f"{100 * ground / whole:.1f}"))
     caption = "Areas counted on the map; for estimates from sample points see co2s evaluate --areas."
     return f"<h2>Classes</h2>{table(('class', unit, '%'), rows, caption)}"
 
 
-def show_hectares(square_metres: float) -> str:
-    """An area in hectares, with at least three digits."""
-    hectares = square_metres / 10_000
-    return f"{hectares:,.0f}" if hectares >= 100 else f"{hectares:,.3g}"
+def three_digits(area: float) -> str:
+    """An area with at least three significant digits."""
+    return f"{area:,.0f}" if area >= 100 else f"{area:,.3g}"
 
 
 def _ramp_key(item: Amounts) -> str:

@@ -1,12 +1,16 @@
 """`co2s init` from the command line: the data.yaml that it writes, what it tells, and its refusals."""
 
 import json
+import re
 
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import yaml
+from click.testing import CliRunner
+from rasterio.rio.main import main_group
 from support.polygons import BOXES, frame, landcover, polygon
 from support.rasters import UTM, write_raster
 
@@ -180,6 +184,21 @@ def test_refusals(co2s, folder, words, code, said):
     result = co2s(*words)
     assert result.exit_code == code, result.output
     assert said in result.stderr
+
+
+def test_bands_in_files_of_their_own_are_refused_as_scenes(co2s, folder):
+    with rasterio.open("scene.tif") as scene:
+        profile, pixels = {**scene.profile, "count": 1}, scene.read()
+    for band, values in zip(("B02", "B03", "B04"), pixels, strict=True):
+        with rasterio.open(f"{band}.tif", "w", **profile) as file:
+            file.write(values, 1)
+    result = co2s("init", "B02.tif", "B03.tif", "B04.tif", "--labels", "polygons.gpkg")
+    assert result.exit_code == 3
+    assert "B02.tif and 2 more: files of one band each on the same grid" in result.stderr
+    words = re.search(r"rio (stack .* --output scene.tif)", result.stderr)[1].replace("scene.tif", "stack.tif").split()
+    assert CliRunner().invoke(main_group, words).exit_code == 0
+    assert co2s("init", "stack.tif", "--labels", "polygons.gpkg").exit_code == 0
+    assert len(yaml.safe_load((folder / "data.yaml").read_text())["bands"]) == 3
 
 
 def test_a_file_that_exists_is_kept(co2s, folder):

@@ -56,6 +56,14 @@ def run(*arguments: str) -> tuple[str, dict[str, object]]:
     return result.stdout + result.stderr, seen
 
 
+def test_an_option_for_one_file_is_not_given_twice():
+    for words in (["--out", "b", "--output=c"], ["-o", "b", "-o", "b"]):
+        text, seen = run("a.tif", *words)
+        assert "--out: given 2 times, takes one file or folder" in text
+        assert not seen
+    assert run("a.tif", "-o", "b", "--size", "1", "-s", "2")[1]["size"] == "2"
+
+
 def test_only_what_is_given_reaches_the_settings():
     assert run("a.tif", "--output", "b", "--names", "x", "--names", "y", "--no-fuse", "-s", "9")[1] == {
         "scene": "a.tif", "out": Path("b"), "names": ["x", "y"], "fuse": False, "size": "9", "as_json": False

@@ -10,11 +10,11 @@ import pytest
 import rasterio
 import torch
 import yaml
-from support.rasters import write_raster
+from support.rasters import noise, write_raster
 from support.training import SIZE, VAL, chips, landscape
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.config.data import read_data
+from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, read_data
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import CLASSES, Landscape
 from co2s_cli.data.loader import BatchPlan, Loader, item_at
@@ -356,6 +356,18 @@ def test_one_of_several_images_may_have_no_labels_to_validate_with(tmp_path):
     write_raster(tmp_path / "empty.tif", np.full((SIZE, SIZE), IGNORE, np.uint8))
     val = [{**WHOLE, "windows": [VAL]}, {"image": "scene.tif", "labels": "empty.tif", "windows": [[200, 0, 40, 40]]}]
     assert len(dataset(landscape(tmp_path, val=val)).val) == 2
+
+
+def test_images_with_labels_are_no_unlabelled_ones(tmp_path):
+    folder = tmp_path / "chips"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_raster(folder / f"{name}.tif", noise((3, 64, 64)))
+    write_raster(tmp_path / "labels.tif", np.zeros((64, 64), np.uint8))
+    labeled = [LabeledEntry(image=str(folder / f"{name}.tif"), labels=tmp_path / "labels.tif") for name in ("a", "b")]
+    config = DataConfig(classes=("x", "y"), labeled=labeled, unlabeled=[UnlabeledEntry(image=str(folder))], val=0.5)
+    with pytest.raises(InputError, match="no unlabelled images, those under unlabeled: have labels"):
+        assemble(config, view=VIEW, seed=0)
 
 
 def test_published_data_without_unlabelled_images_name_the_ways_to_some(tmp_path):

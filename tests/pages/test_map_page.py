@@ -53,6 +53,15 @@ def page(co2s, rasters):
     return out
 
 
+def test_small_maps_tell_square_metres(co2s, rasters):
+    with rasterio.open(rasters / "map.tif", "r+") as dataset:
+        dataset.transform = Affine(0.1, 0, 500_000, 0, -0.1, 5_500_000)  # 12 m × 20 m
+    assert co2s("report", rasters / "map.tif", "--out", rasters / "small.html").exit_code == 0
+    text = (rasters / "small.html").read_text()
+    assert "m²" in text
+    assert ">88" in text.replace("\n", "")  # 110 rows × 80 columns of water, 0.01 m² each
+
+
 def data_of(page):
     return json.loads(re.search(r'id="page-data">(.*?)</script>', page.read_text(), re.DOTALL)[1])["map"]
 
@@ -129,7 +138,8 @@ def test_a_map_alone_has_a_page_too_south_up_and_without_crs(co2s, tmp_path):
 def test_what_does_not_fit_is_refused(co2s, rasters, monkeypatch, arguments, code, words):
     monkeypatch.chdir(rasters)
     write_raster("small.tif", noise((3, 10, 10)))
-    result = co2s("report", "map.tif", "--out", "page.html", *arguments)
+    out = [] if "--out" in arguments else ["--out", "page.html"]
+    result = co2s("report", "map.tif", *out, *arguments)
     assert result.exit_code == code
     assert words in result.stderr
     assert not (rasters / "page.html").exists()
