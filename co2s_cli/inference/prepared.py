@@ -24,12 +24,6 @@ from co2s_cli.inference.targets import open_scene, window_of
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.tiling import TilePlan, Window
 
-MAX_TILE_RATIO = 1.5
-"""Ratio of the window's side to the model's from which a map may suffer.
-
-A model that learnt on 96 px fell from 85.8 to 65.5 mIoU with windows of 256 px (one aerial scene).
-"""
-
 _OVERVIEW_SIDE = 2048
 """Longer side, in pixels, of the overview in which an estimate looks for blank windows."""
 
@@ -99,13 +93,8 @@ class PreparedScene:
         """What a user should know before the map is made, one line each."""
         gap = self.scene.resolution_gap(manifest.ground_resolution)
         remarks = [*self.scene.remarks(), *([f"{self.scene.source}: {gap}"] if gap else [])]
-        tile = self.lattice.plan.tile
-        if max(tile, manifest.tile) > MAX_TILE_RATIO * min(tile, manifest.tile):
-            remarks.append(
-                f"{self.scene.source}: windows of {tile} px, the model learnt on {manifest.tile} px: "
-                "its map may be much worse; smoother borders come with a larger --overlap"
-            )
-        return remarks
+        tile_gap = manifest.tile_gap(self.lattice.plan.tile)
+        return [*remarks, *([f"{self.scene.source}: {tile_gap}"] if tile_gap else [])]
 
     def probably_blank(self) -> int:
         """Number of windows that may hold a valid pixel, but hold none in an overview of the scene."""

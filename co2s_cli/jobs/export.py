@@ -79,6 +79,8 @@ def run(settings: ExportConfig) -> ExportResult:
     model = weights.load(settings.model).eval().requires_grad_(False)
     _check_size(settings.model, model)
     manifest, tile = model.manifest, settings.tile or model.manifest.tile
+    if tile_gap := manifest.tile_gap(tile):
+        log.warning("%s: %s", settings.onnx, tile_gap)
     facts = {**metadata(manifest, tile), "co2s_model": json.dumps(model.digest)}
     probabilities = _Probabilities(model)
     with atomic_file(settings.onnx) as temporary:

@@ -263,6 +263,13 @@ _KINDS: dict[str, type] = {
 }  # fmt: skip
 
 
+MAX_TILE_RATIO = 1.5
+"""Ratio of the sides of two windows up to which they count as about as large.
+
+A model that learnt on 96 px fell from 85.8 to 65.5 mIoU with windows of 256 px (one aerial scene).
+"""
+
+
 class Manifest(_Frozen):
     """Everything that a model file says about its model, but the weights."""
 
@@ -285,6 +292,12 @@ class Manifest(_Frozen):
     """Facts about the training run: method, seed, steps, validation scores and so on."""
     licence: str = ""
     """Licence of the weights."""
+
+    def tile_gap(self, tile: int) -> str | None:
+        """What a user should know of windows of `tile` pixels; None if they are about as large as the model's own."""
+        if max(tile, self.tile) <= MAX_TILE_RATIO * min(tile, self.tile):
+            return None
+        return f"windows of {tile} px, the model learnt on {self.tile} px: its map may be much worse"
 
     @field_validator("classes")
     @classmethod
