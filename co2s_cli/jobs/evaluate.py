@@ -214,7 +214,7 @@ def _check_not_empty(counts: MapCounts, truth: str, settings: EvaluateConfig) ->
     """Refuse a truth without a labelled pixel on the map, and a map without a class on any labelled pixel."""
     labelled = int(counts.matrix.sum() + counts.missing.sum())
     if not labelled:
-        raise InputError(f"{truth}: labels no pixel of {settings.source}, all are {IGNORE} or nodata there")
+        raise InputError(f"{truth}: nothing is labelled on {settings.source}, all of it is {IGNORE} or nodata there")
     if not counts.matrix.any() and settings.missing == "skip":
         raise InputError(
             f"{settings.source}: has no class on any of the {labelled} pixels that {truth} labels",
