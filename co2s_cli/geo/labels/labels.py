@@ -148,7 +148,7 @@ class RasterLabels:
                 is_known |= matches
             is_known |= raw == IGNORE
         else:
-            is_id = (raw >= 0) & (raw < self.classes)
+            is_id = (raw >= 0) & (raw < self.classes) & (raw == np.floor(raw))
             class_ids[is_id] = raw[is_id].astype(np.uint8)
             is_known |= is_id | (raw == IGNORE)
         class_ids[void] = IGNORE
@@ -171,12 +171,12 @@ class _LabelRasterReader:
         return self.labels.ids(raw, self._void(raw, window))
 
     def _void(self, raw: NDArray[Any], window: Window) -> NDArray[np.bool_]:
-        """(h, w) True where nothing can be labelled: nodata, or outside a raster that is resampled."""
+        """(h, w) True where nothing can be labelled: nodata, NaN, or outside a raster that is resampled."""
+        void = np.isnan(raw)
         if self.labels.target_grid is not None:
-            return np.asarray(self.band.read(window, band=2) == 0)
+            return np.asarray(void | (self.band.read(window, band=2) == 0))
         nodata = self.band.dataset.nodata
-        void: NDArray[np.bool_] = np.zeros(raw.shape, np.bool_) if nodata is None else raw == nodata
-        return void
+        return void if nodata is None else np.asarray(void | (raw == nodata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,10 +326,10 @@ def label_grid(path: Path) -> Grid:
     """The grid of a label raster.
 
     Raises:
-        InputError: the raster cannot be read, or its samples are not whole numbers.
+        InputError: the raster cannot be read, or its samples are complex numbers.
     """
     with reading(str(path)) as dataset:
-        if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
+        if np.issubdtype(np.dtype(dataset.dtypes[0]), np.complexfloating):
             raise InputError(f"{path}: labels are whole numbers, found {dataset.dtypes[0]} samples")
         return Grid.of(dataset)
 

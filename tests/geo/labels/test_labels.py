@@ -34,6 +34,15 @@ def test_a_raster_gives_its_ids(tmp_path, grid):
     np.testing.assert_array_equal(read(path, grid), ids[WINDOW.slices])
 
 
+@pytest.mark.parametrize("nodata", [None, float("nan"), -9999])
+def test_whole_numbers_in_floats_are_labels_and_nan_is_none(tmp_path, grid, nodata):
+    ids = np.random.default_rng(0).choice([0, 1, 2, IGNORE], (30, 40)).astype(np.uint8)
+    void = -9999 if nodata == -9999 else np.nan
+    path = write_raster(tmp_path / "labels.tif", np.where(ids == IGNORE, np.float32(void), ids), nodata=nodata)
+    np.testing.assert_array_equal(read(path, grid), ids[WINDOW.slices])
+    np.testing.assert_array_equal(read(path, grid, values={0: 0, 1: 1, 2: 2}), ids[WINDOW.slices])
+
+
 def test_values_may_mean_classes_by_id_name_or_nothing(tmp_path, grid):
     raw = np.random.default_rng(0).choice([0, 1, 6, 255], (30, 40)).astype(np.uint8)
     path = write_raster(tmp_path / "labels.tif", raw)
@@ -60,7 +69,8 @@ def test_nodata_is_not_labelled(tmp_path, grid):
     [
         (np.full((30, 40), 7, np.uint8), {}, r"value 7 is no class; known are 0 to 2 \(water, road, roof\) and 255"),
         (np.zeros((30, 41), np.uint8), {}, "41 × 30 pixels, its image 40 × 30"),
-        (np.zeros((30, 40), np.float32), {}, "whole numbers"),
+        (np.zeros((30, 40), np.complex64), {}, "whole numbers"),
+        (np.full((30, 40), 1.5, np.float32), {}, "value 1.5 is no class"),
         (
             np.zeros((30, 40), np.uint8),
             {"transform": UTM["transform"] @ UTM["transform"].translation(2, 0)},
