@@ -88,4 +88,4 @@ class _LabelledRaster:
         with reading(self.source) as dataset:
             values = BandReader(self.source, dataset).read(window)
             nodata = [] if dataset.nodata is None else [dataset.nodata]
-        return ~(np.isin(values, [IGNORE, *nodata, *self.unlabelled]) | np.isnan(values))
+        return np.asarray(~(np.isin(values, [IGNORE, *nodata, *self.unlabelled]) | np.isnan(values)))
