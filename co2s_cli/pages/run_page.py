@@ -15,7 +15,7 @@ from co2s_cli.pages.pictures import class_picture, photo
 from co2s_cli.scoring.matrix import Confusion, Scores, labelled_classes
 from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
-from co2s_cli.scoring.validation import FUSED, ValidationCounts
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, lagging
 
 _PSEUDO_LABEL_TERMS = ("coverage", "precision", "taught", "agreement")
 """Terms of a validation record that are about pseudo-labels."""
@@ -76,7 +76,9 @@ def _classes(content: RunContent, best: ValidationCounts) -> str:
         labelled = f"{content.labeled_pixels.get(item.name, 0):,}"
         rows.append([swatch, *figures, labelled, f"{int(truth[index]):,}"])
     head = ["class", *(f"IoU, {escaped(name)}" for name in scored), "labelled pixels", "validated pixels"]
-    return table(head, rows, "A class without validation pixels has no score (–) and is left out of the means.")
+    remark = lagging({name: scores.miou for name, scores in scored.items()})
+    caption = "A class without validation pixels has no score (–) and is left out of the means."
+    return table(head, rows, caption) + (f"<p>{escaped(remark)}.</p>" if remark else "")
 
 
 def _confusion(classes: ClassMap, matrix: Confusion) -> str:

@@ -20,12 +20,35 @@ from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.inference.sliding import Sliding
 from co2s_cli.models.ensemble import Ensemble, fuse, learns_from_peer
 from co2s_cli.scoring.matrix import Confusion, Scores, confusion, labelled_classes
+from co2s_cli.students import STUDENT_NAMES
 from co2s_cli.tiling import Window, spans
 
 FUSED = "fused"
 
 PART_SIDE = 2048
 """Side in pixels of the parts that a large area is split into, one of which is in memory at a time."""
+
+
+MAX_GAP = 0.2
+"""Largest difference in mean IoU of two students that is not remarked."""
+
+
+def lagging(mious: Mapping[str, float]) -> str | None:
+    """A remark on the worst student if the best one is more than `MAX_GAP` better; None if it is not.
+
+    `mious`: mean IoU by name; other names than those of students do not count.
+    """
+    students = {name: miou for name, miou in mious.items() if name in STUDENT_NAMES}
+    if not students:
+        return None
+    best, worst = max(students, key=students.__getitem__), min(students, key=students.__getitem__)
+    gap = students[best] - students[worst]
+    if gap <= MAX_GAP:
+        return None
+    return (
+        f"{worst} is {100 * gap:.0f} points of mean IoU behind {best}: it has learnt too little, and the mean of the "
+        f"students suffers from it; compare a map of the better one (--fusion {best})"
+    )
 
 
 @dataclass(frozen=True, slots=True)

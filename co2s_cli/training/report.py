@@ -13,7 +13,7 @@ from co2s_cli.models.manifest import SINGLE
 from co2s_cli.scoring.matrix import Scores, labelled_classes
 from co2s_cli.scoring.plots import draw, draw_confusion, figure
 from co2s_cli.scoring.report import md_row
-from co2s_cli.scoring.validation import FUSED, ValidationCounts
+from co2s_cli.scoring.validation import FUSED, ValidationCounts, lagging
 from co2s_cli.training.model_files import BestFile
 from co2s_cli.training.names import EMA
 from co2s_cli.training.records import about_labels, read, validation_figures
@@ -107,6 +107,8 @@ def _markdown(content: Mapping[str, Any], names: Sequence[str]) -> str:
     filled = [(title, scores) for title, scores in tables if scores]
     for title, scores in filled:
         lines += ["", f"## {title}", "", *_table(scores, names, content.get("labeled_pixels", {}))]
+        remark = lagging({name: column["miou"] for name, column in scores.items()})
+        lines += ["", f"{remark}."] if remark else []
     if not filled:
         return "\n".join([*lines, "", "Not validated in this call.", ""])
     return "\n".join([*lines, "", "![curves](curves.png)", "", "![confusion](confusion.png)", ""])

@@ -30,7 +30,7 @@ from co2s_cli.locks import only_writer
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
 from co2s_cli.progress import Progress
-from co2s_cli.scoring.validation import FUSED
+from co2s_cli.scoring.validation import FUSED, lagging
 from co2s_cli.training import report
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, RUN_FILES, STATE, check_new, result_files_in
@@ -310,7 +310,9 @@ def _log_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Run
 
 
 def _log_end(result: RunResult, engine: TrainingEngine) -> None:
-    """Log what each model file holds."""
+    """Log what each model file holds, and a student that is far behind."""
+    if remark := lagging(result.miou):
+        log.warning("%s", remark)
     if result.best is not None:
         miou, step = engine.best["miou"], engine.best["step"]
         log.info("%s: best validation, mIoU %.3f at step %d", result.best.name, miou, step)

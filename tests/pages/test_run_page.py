@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,15 @@ def test_the_table_of_classes_has_pixels_and_a_dash_for_what_nothing_validates(c
     assert rows[2][0] == ["water", "&amp;", "&lt;ice&gt;"]
     assert rows[3][-2:] == [["4,321"], ["400"]]
     assert rows[4][1:] == [["–"], ["–"], ["–"], ["0"], ["0"]]
+
+
+def test_a_student_far_behind_is_told(content):
+    assert "points of mean IoU behind" not in "".join(run_sections(content))
+    worse = {"clip": MATRIX[::-1].copy(), "dino": MATRIX, FUSED: MATRIX}
+    counts = ValidationCounts(worse, {}, {}, {}, 0, 1700)
+    assert (
+        "clip is" in "".join(run_sections(replace(content, best=counts))).partition("points of mean IoU behind dino")[0]
+    )
 
 
 def test_the_confusion_matrix_has_counts_and_shares(content):

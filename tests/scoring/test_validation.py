@@ -18,7 +18,7 @@ from co2s_cli.geo.read.scene import Scene
 from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
-from co2s_cli.scoring.validation import area_probabilities, evaluate
+from co2s_cli.scoring.validation import area_probabilities, evaluate, lagging
 from co2s_cli.tiling import TilePlan, Window
 from co2s_cli.training.setup import sliding_of
 
@@ -124,6 +124,12 @@ def test_counts_equal_a_plain_reading(pair, tmp_path):
     assert tally.agreed == pytest.approx((clip.argmax(dim=0) == dino.argmax(dim=0)).sum(), abs=3)
     assert np.diag(tally.confusions["clip"]).sum() == pytest.approx(right.sum(), abs=3)
     assert tally.with_vector(tally.vector()).facts() == tally.facts()
+
+
+def test_a_student_far_behind_is_remarked():
+    assert "local2 is 45 points of mean IoU behind local:" in lagging({"local": 0.618, "local2": 0.166, "fused": 0.43})
+    assert lagging({"clip": 0.5, "dino": 0.3, "fused": 0.9, "ema-dino": 0.1}) is None
+    assert lagging({"student": 0.1, "fused": 0.9}) is None
 
 
 def test_of_three_students_all_must_agree_and_a_pixel_is_taught_once():

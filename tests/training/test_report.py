@@ -54,6 +54,14 @@ def test_no_two_curves_look_the_same(drawn, students, parts):
         assert len(looks) == len(panel), number
 
 
+def test_a_student_far_behind_is_told_below_the_table(tmp_path):
+    good, bad = np.array([[8, 0], [0, 8]]), np.array([[8, 0], [8, 0]])
+    report.write(
+        tmp_path, ValidationCounts({"clip": bad, "dino": good, FUSED: good}, {}, {}, {}, 0, 16), ["a", "b"], {}
+    )
+    assert "clip is 75 points of mean IoU behind dino" in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.slow
 def test_a_class_without_validation_labels_is_not_scored(tmp_path):
     matrix = np.array([[6, 2, 0], [1, 3, 4], [0, 0, 0]])
