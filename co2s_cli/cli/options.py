@@ -99,6 +99,8 @@ class _Command(TyperCommand):
 
     def _refuse_repeated_files(self, ctx: Any, args: list[str]) -> None:
         """Refuse an option for one file that is given twice: the last file would be taken without a word."""
+        if ctx.resilient_parsing:  # completion in a shell: nothing is refused
+            return
         options = [arg.partition("=")[0] for arg in args[: args.index("--") if "--" in args else None]]
         for spellings in getattr(self.callback, "files", ()):
             times = sum(option in spellings for option in options)

@@ -260,10 +260,9 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _lengths_fit(self) -> RunConfig:
         lengths = [name for name in ("steps", "epochs", "visits", "minutes") if getattr(self, name) is not None]
-        if len(lengths) > 1 and self.resume:
-            raise ValueError(f"a resumed run keeps the length that it began with ({lengths[0]}): leave out the other")
         if len(lengths) > 1:
-            raise ValueError(f"{' and '.join(lengths)} exclude each other")
+            kept = "; a resumed run keeps the length that it began with" if self.resume else ""
+            raise ValueError(f"{' and '.join(lengths)} exclude each other{kept}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale wants 0 < smallest <= largest, found {self.scale}")
         if self.labels is not None and self.root is not None:

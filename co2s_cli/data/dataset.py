@@ -217,7 +217,7 @@ def _no_unlabeled(name: str, sources: Sequence[Source], crop: int, *, listed: bo
         advice = "take labels away with --labeled-ratio 1/16, or name the folder of published lists with --splits"
     else:
         advice = "name some with unlabeled:"
-    found = ", those under unlabeled: have labels" if listed else ""
+    found = ", those under unlabeled: have labels or validate" if listed else ""
     return InputError(
         f"{name}: no unlabelled images{found}", hint=f"{advice}, or learn from labels alone: --method supervised"
     )

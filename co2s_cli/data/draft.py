@@ -130,7 +130,7 @@ classes:
 {labeled}
 # Images to learn from without labels; add more scenes of the same sensor here.
 {unlabeled}
-# Share of the labels held back for validation, drawn as whole polygons; or files: [{{image: …, labels: …}}]
+# Share of the labels that validates, whole polygons of classes with several; or files: [{{image: …, labels: …}}]
 {val}
 # Bands that the model sees, by their names in the file{known}. Delete those that it does not need.
 # Scenes that it maps must have all bands of this list.

@@ -76,7 +76,8 @@ def _draw(
 
     Blocks with classes that the drawn ones lack are drawn first, so that a small share contains rare classes.
     `both_sides`: each class that occurs in two blocks is in a drawn and in a remaining block, even if that exceeds the
-    share. Where every block has the only labels of a class, one block is drawn all the same, with few classes.
+    share. Where every block has the only labels of a class, the one with the
+    fewest classes and pixels is drawn all the same.
     """
     counts = np.array([block.counts for block in blocks])
     order = eligible[np.random.default_rng([seed, len(eligible)]).permutation(len(eligible))]
@@ -86,7 +87,8 @@ def _draw(
         remaining = np.asarray(in_ineligible.any(axis=0))
         drawn[order] = _draw_both_sides(counts[order], remaining, share * counts.sum(), most)
         if not drawn.any():
-            drawn[order[(counts[order] > 0).sum(axis=1).argmin()]] = True
+            sizes, class_counts = counts[order].sum(axis=1), (counts[order] > 0).sum(axis=1)
+            drawn[order[np.lexsort((sizes, class_counts))[0]]] = True
     else:
         drawn[order] = _draw_rare_first(counts[order], share * counts.sum(), most)
     return drawn

@@ -230,15 +230,19 @@ def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
 def _drawable_places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
     """What may be drawn for validation: blocks around a source's polygons, else the source's blocks.
 
-    If no class has two such places, whole polygons would take classes from training: parts of them are drawn then.
+    If no class has two such places, whole polygons would take classes from training: blocks are drawn then, if that
+    brings a class into two of them.
     """
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
         polygons = polygon_places(index, source, classes)
         places += polygons or [block for block in blocks if block.source == index]
-    if any(sum(place.counts[class_id] > 0 for place in places) > 1 for class_id in range(classes)):
-        return places
-    return list(blocks)
+    return list(blocks) if _all_single(places, classes) and not _all_single(blocks, classes) else places
+
+
+def _all_single(blocks: Sequence[LabelBlock], classes: int) -> bool:
+    """Whether no class is in two blocks."""
+    return all(sum(block.counts[class_id] > 0 for block in blocks) < 2 for class_id in range(classes))
 
 
 def _kept_blocks(

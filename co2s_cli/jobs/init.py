@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,11 +227,12 @@ def _refuse_band_files(scenes: Sequence[Scene]) -> None:
     """Refuse files of one band each on one grid, as Sentinel-2 and Landsat come: they are bands, not scenes."""
     if len(scenes) < 2 or any(len(scene.bands) > 1 or scene.grid != scenes[0].grid for scene in scenes):
         return
-    files = " ".join(scene.source for scene in scenes[:3]) + (" …" if len(scenes) > 3 else "")
+    files = shlex.join(scene.source for scene in scenes[:3]) + (" …" if len(scenes) > 3 else "")
     raise InputError(
         f"{scenes[0].source} and {len(scenes) - 1} more: files of one band each on the same grid, which would be "
         "learnt as scenes of one band",
-        hint=f"stack them into one file with rio, which is installed: rio stack {files} --output scene.tif",
+        hint=f"bands of one scene become one file with rio, which is installed: rio stack {files} --output scene.tif; "
+        "scenes of one band are listed in a data.yaml by hand",
     )
 
 

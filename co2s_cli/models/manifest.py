@@ -280,7 +280,7 @@ class Manifest(_Frozen):
     tile: int = Field(512, gt=0, le=16_384)
     """Side in pixels of the windows that the model was validated with, the default for maps."""
     overlap: float = Field(0.25, ge=0, le=0.9)
-    """Share of a window's side that overlapped the next window in validation, the default for maps."""
+    """Share of a window's side that overlaps the next window: the default for maps, as validation had it."""
     ground_resolution: float | None = Field(None, gt=0)
     """Metres per pixel of the training imagery, where known."""
     students: dict[StudentName | Literal["student"], _AnyStudent] = Field(min_length=1)

@@ -46,8 +46,8 @@ def lagging(mious: Mapping[str, float]) -> str | None:
     if gap <= MAX_GAP:
         return None
     return (
-        f"{worst} is {100 * gap:.0f} points of mean IoU behind {best}: it has learnt too little, and the mean of the "
-        f"students suffers from it; compare a map of the better one (--fusion {best})"
+        f"{worst} is {100 * gap:.0f} points of mean IoU behind {best}, and the mean of the students may suffer: "
+        f"compare a map of {best} alone (co2s predict --fusion {best})"
     )
 
 

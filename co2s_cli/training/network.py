@@ -157,7 +157,8 @@ def model_manifest(
         bands=data.bands,
         scaling=data.scaling,
         tile=settings.eval_tile or settings.crop,
-        overlap=settings.eval_overlap,
+        # validation that resizes whole images, as published, says nothing of the windows of maps
+        overlap=Manifest.model_fields["overlap"].default if settings.eval_resize else settings.eval_overlap,
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=fusion,

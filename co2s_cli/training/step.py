@@ -65,7 +65,7 @@ class StudentOutputs:
     """(b, N, S, S) for the labelled crops."""
     weak: Tensor
     """(b, N, S, S) for the weak view of the b unlabelled crops; (0, N, S, S) where the method needs nothing but their
-    pseudo-labels and a guide makes those."""
+    pseudo-labels and a guide makes those, or where they have no weight yet."""
     strong: tuple[Tensor, ...]
     """(b, N, S, S) for each strong view."""
     feature: Tensor | None

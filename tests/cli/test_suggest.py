@@ -5,6 +5,7 @@ import json
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from support.models import NAMES, save_tiny
 from support.rasters import noise, write_raster
@@ -35,8 +36,9 @@ def scene(tmp_path):
 
 def suggest(co2s, scene, model, out, *extra):
     return co2s(
-        "suggest", scene, "--model", model, "--out", out, "--count", 6, "--size", SIDE, "--precision", "fp32", *extra
-    )
+        "suggest", scene, "--model", model, *([] if "--out" in extra else ["--out", out]),
+        "--count", 6, "--size", SIDE, "--precision", "fp32", *extra,
+    )  # fmt: skip
 
 
 def pixels_of(boxes, grid):
@@ -138,3 +140,14 @@ def test_what_a_polygon_touches_is_labelled(tmp_path, scene):
     assert (
         not open_mask(tmp_path / "speck.gpkg", grid, attribute="kind", values={7: None}).read(Window(0, 0, 4, 4)).any()
     )
+
+
+def test_nan_is_no_label(tmp_path, scene):
+    with rasterio.open(scene) as file:
+        profile = {**file.profile, "count": 1, "dtype": "float32", "nodata": None}
+    values = np.full((profile["height"], profile["width"]), np.nan, np.float32)
+    values[1, 2] = 3
+    with rasterio.open(tmp_path / "labels.tif", "w", **profile) as file:
+        file.write(values, 1)
+    mask = open_mask(tmp_path / "labels.tif", Scene.open(str(scene)).original, attribute="class", values={})
+    assert np.argwhere(mask.read(Window(0, 0, 4, 4))).tolist() == [[1, 2]]

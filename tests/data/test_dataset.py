@@ -366,7 +366,7 @@ def test_images_with_labels_are_no_unlabelled_ones(tmp_path):
     write_raster(tmp_path / "labels.tif", np.zeros((64, 64), np.uint8))
     labeled = [LabeledEntry(image=str(folder / f"{name}.tif"), labels=tmp_path / "labels.tif") for name in ("a", "b")]
     config = DataConfig(classes=("x", "y"), labeled=labeled, unlabeled=[UnlabeledEntry(image=str(folder))], val=0.5)
-    with pytest.raises(InputError, match="no unlabelled images, those under unlabeled: have labels"):
+    with pytest.raises(InputError, match="no unlabelled images, those under unlabeled: have labels or validate"):
         assemble(config, view=VIEW, seed=0)
 
 

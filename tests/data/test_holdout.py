@@ -63,7 +63,7 @@ def test_where_every_block_is_the_only_one_of_a_class_one_alone_validates():
     counts = np.array([[100, 20, 0, 0], [0, 0, 1, 0], [0, 0, 0, 50]])
     for seed in range(10):
         _, out = draw_held_out(blocks_of(counts), 0.6, seed)
-        assert [block.source for block in out] in ([1], [2])  # not the one that two classes would miss
+        assert [block.source for block in out] == [1]  # one class, few pixels
 
 
 def test_about_the_share_validates_where_the_classes_allow_it():
@@ -130,6 +130,19 @@ def test_polygons_validate_whole_and_every_class_is_on_both_sides(tmp_path, capl
         crop = data.labeled.draw(int(rng.integers(len(data.labeled))), rng)
         assert (crop.labels != 255).any()
     data.labeled.release()
+
+
+@pytest.mark.parametrize("crop", [48, 256])
+def test_a_scene_of_one_block_holds_one_polygon_back(tmp_path, crop):
+    write_raster(tmp_path / "scene.tif", noise((3, 90, 90)))
+    frame = geopandas.GeoDataFrame(
+        {"class": ["a", "b", "c"]}, geometry=[square(2, 2, 12), square(40, 40, 20), square(70, 4, 15)], crs=UTM["crs"]
+    )
+    frame.to_file(tmp_path / "labels.gpkg")
+    entry = LabeledEntry(image=str(tmp_path / "scene.tif"), labels=tmp_path / "labels.gpkg")
+    config = DataConfig(classes=("a", "b", "c"), labeled=(entry,), val=0.2)
+    data = assemble(config, view=View(crop, (1.0, 1.0), "own"), seed=0, with_unlabeled=False)
+    assert sorted(data.counts) == [0, 225, 400]  # the smallest of three classes validates
 
 
 def test_of_one_polygon_a_class_parts_validate_so_that_no_class_is_lost(tmp_path):

@@ -127,7 +127,7 @@ def test_counts_equal_a_plain_reading(pair, tmp_path):
 
 
 def test_a_student_far_behind_is_remarked():
-    assert "local2 is 45 points of mean IoU behind local:" in lagging({"local": 0.618, "local2": 0.166, "fused": 0.43})
+    assert "local2 is 45 points of mean IoU behind local," in lagging({"local": 0.618, "local2": 0.166, "fused": 0.43})
     assert lagging({"clip": 0.5, "dino": 0.3, "fused": 0.9, "ema-dino": 0.1}) is None
     assert lagging({"student": 0.1, "fused": 0.9}) is None
 

@@ -85,3 +85,12 @@ def test_a_model_file_needs_no_weights_from_elsewhere(weights, tmp_path, monkeyp
     after = load(tmp_path / "mill" / LAST).students["clip"].guidance.vectors
     assert not torch.allclose(after[0], before[0])
     torch.testing.assert_close(after[1:], before[1:])
+
+
+@pytest.mark.parametrize(
+    ("flags", "overlap"),
+    [({}, 0.25), ({"eval_overlap": 0.5}, 0.5), ({"eval_overlap": 0.5, "eval_resize": 64}, 0.25)],
+)
+def test_the_model_overlaps_windows_as_its_validation_did_but_not_where_that_resized(tmp_path, flags, overlap):
+    train.run(quick(landscape(tmp_path), tmp_path / "run", **{"steps": 1, **flags}))
+    assert load(tmp_path / "run" / LAST).manifest.overlap == overlap

@@ -35,7 +35,7 @@ def open_mask(path: Path, grid: Grid, *, attribute: str, values: Mapping[int | s
     """The mask of the labelled pixels in the file `path` for a scene on `grid`.
 
     Args:
-        path: Polygons in any CRS, or a raster on `grid`, whose nodata and 255 are not labelled.
+        path: Polygons in any CRS, or a raster on `grid`, whose nodata, NaN and 255 are not labelled.
         grid: Grid of the scene.
         attribute: Polygons with no value in it are not labelled; if the file lacks it, all polygons are labelled.
         values: Value → class, as in data.yaml; values that map to None are not labelled.
@@ -81,7 +81,7 @@ class _LabelledPolygons:
 class _LabelledRaster:
     source: str
     unlabelled: tuple[int, ...]
-    """Values, besides nodata and 255, that mean "not labelled"."""
+    """Values, besides nodata, NaN and 255, that mean "not labelled"."""
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """(h, w) True where the raster has a value that is labelled."""
