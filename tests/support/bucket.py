@@ -65,8 +65,10 @@ class Server:
 def running() -> Iterator[Server]:
     """A server that runs as long as the block."""
     with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as process:
-        yield Server(f"http://127.0.0.1:{process.stdout.readline().strip()}")
-        process.kill()
+        try:
+            yield Server(f"http://127.0.0.1:{process.stdout.readline().strip()}")
+        finally:
+            process.kill()  # else a failing test would wait for it for ever
 
 
 def faulty(app):
