@@ -76,8 +76,8 @@ def _draw(
 
     Blocks with classes that the drawn ones lack are drawn first, so that a small share contains rare classes.
     `both_sides`: each class that occurs in two blocks is in a drawn and in a remaining block, even if that exceeds the
-    share. Where every block has the only labels of a class, the one with the
-    fewest classes and pixels is drawn all the same.
+    share. Where every block has the only labels of a class, the one with the fewest classes and pixels is drawn all
+    the same.
     """
     counts = np.array([block.counts for block in blocks])
     order = eligible[np.random.default_rng([seed, len(eligible)]).permutation(len(eligible))]

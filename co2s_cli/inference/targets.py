@@ -154,8 +154,7 @@ def _check_windows(scene: Scene, manifest: Manifest, settings: MapConfig) -> Non
 
 def window_of(settings: MapConfig, manifest: Manifest) -> tuple[int, int]:
     """Side of a window and overlap of neighbouring windows, both in pixels."""
-    tile = settings.tile or manifest.tile
-    overlap = manifest.overlap if settings.overlap is None else settings.overlap
+    tile, overlap = manifest.window(settings.tile, settings.overlap)
     return tile, math.floor(tile * overlap)
 
 

@@ -263,6 +263,9 @@ _KINDS: dict[str, type] = {
 }  # fmt: skip
 
 
+USUAL_OVERLAP = 0.25
+"""Share of a window's side that overlaps the next window where a model says nothing else."""
+
 MAX_TILE_RATIO = 1.5
 """Ratio of the sides of two windows up to which they count as about as large.
 
@@ -279,7 +282,7 @@ class Manifest(_Frozen):
     scaling: ModelScaling
     tile: int = Field(512, gt=0, le=16_384)
     """Side in pixels of the windows that the model was validated with, the default for maps."""
-    overlap: float = Field(0.25, ge=0, le=0.9)
+    overlap: float = Field(USUAL_OVERLAP, ge=0, le=0.9)
     """Share of a window's side that overlaps the next window: the default for maps, as validation had it."""
     ground_resolution: float | None = Field(None, gt=0)
     """Metres per pixel of the training imagery, where known."""
@@ -292,6 +295,10 @@ class Manifest(_Frozen):
     """Facts about the training run: method, seed, steps, validation scores and so on."""
     licence: str = ""
     """Licence of the weights."""
+
+    def window(self, tile: int | None, overlap: float | None) -> tuple[int, float]:
+        """Side of a window in pixels and the overlapping share of it: those wanted, else the model's own."""
+        return tile or self.tile, self.overlap if overlap is None else overlap
 
     def tile_gap(self, tile: int) -> str | None:
         """What a user should know of windows of `tile` pixels; None if they are about as large as the model's own."""

@@ -20,7 +20,15 @@ from torch import Tensor
 from co2s_cli.classes import ClassMap
 from co2s_cli.errors import InputError, ModelError, one_line
 from co2s_cli.models.ensemble import Ensemble
-from co2s_cli.models.manifest import IMAGENET, BackboneSpec, DecoderSpec, GuidedSpec, Manifest, ModelScaling
+from co2s_cli.models.manifest import (
+    IMAGENET,
+    USUAL_OVERLAP,
+    BackboneSpec,
+    DecoderSpec,
+    GuidedSpec,
+    Manifest,
+    ModelScaling,
+)
 from co2s_cli.models.rope import Bfloat16Rope
 from co2s_cli.models.weight_files import check_finite, check_stored
 
@@ -125,7 +133,7 @@ def assemble(
         classes=tuple(classes.plain()),
         scaling=ModelScaling(dtype="uint8", low=(0, 0, 0), high=(255, 255, 255)),
         tile=tile,
-        overlap=0.25,
+        overlap=USUAL_OVERLAP,
         ground_resolution=ground_resolution,
         students={checkpoint.kind: _spec(checkpoint) for checkpoint in checkpoints},
         fusion="mean" if len(kinds) == 2 else kinds[0],

@@ -91,8 +91,7 @@ def mapper_for(settings: EvaluateConfig, model: Path) -> AreaMapper:
 
 def windows(settings: EvaluateConfig, manifest: Manifest) -> Sliding:
     """The sliding window of `predict`, or of the published validation, of the model's size and overlap by default."""
-    tile = settings.tile or manifest.tile
-    overlap = manifest.overlap if settings.overlap is None else settings.overlap
+    tile, overlap = manifest.window(settings.tile, settings.overlap)
     if settings.protocol != "published":
         return Sliding(tile, stride=stride_of(tile, overlap), batch=settings.batch)
     rules = published_rules(settings.published)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from co2s_cli.classes import IGNORE
 from co2s_cli.geo.labels.labelled_mask import LabelledMask
 from co2s_cli.geo.legend import STEPS
-from co2s_cli.geo.polygons.class_raster import ByteReader, byte_reader
+from co2s_cli.geo.polygons.class_raster import ByteRasterReader, byte_reader
 from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT
 from co2s_cli.progress import Progress
 from co2s_cli.suggestions.places import PlaceLattice
@@ -123,7 +123,7 @@ class _PlaceRow:
 
 
 def _score_row(
-    readers: Mapping[str, ByteReader], top: int, place_row: _PlaceRow, labelled: LabelledMask | None
+    readers: Mapping[str, ByteRasterReader], top: int, place_row: _PlaceRow, labelled: LabelledMask | None
 ) -> _PlaceRow:
     """Fill `place_row`, the row of places that begins at pixel row `top`, reading some rows of pixels at a time."""
     side, width = place_row.side, place_row.side * len(place_row.pixels)

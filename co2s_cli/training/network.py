@@ -18,7 +18,7 @@ from co2s_cli.errors import ModelError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.fresh import new_ensemble, read_prompts
-from co2s_cli.models.manifest import IMAGENET, SINGLE, GuidedSpec, LocalSpec, Manifest, StudentSpec
+from co2s_cli.models.manifest import IMAGENET, SINGLE, USUAL_OVERLAP, GuidedSpec, LocalSpec, Manifest, StudentSpec
 from co2s_cli.students import DEFAULT_STUDENTS, LOCAL_NAMES, Fusion, StudentName
 from co2s_cli.training.transfer import transfer
 
@@ -158,7 +158,7 @@ def model_manifest(
         scaling=data.scaling,
         tile=settings.eval_tile or settings.crop,
         # validation that resizes whole images, as published, says nothing of the windows of maps
-        overlap=Manifest.model_fields["overlap"].default if settings.eval_resize else settings.eval_overlap,
+        overlap=USUAL_OVERLAP if settings.eval_resize else settings.eval_overlap,
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=fusion,

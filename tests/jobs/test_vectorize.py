@@ -375,7 +375,7 @@ def test_nothing_is_left_behind_when_reading_fails(raster, tmp_path, monkeypatch
     def fail(*_):
         raise InputError("torn")
 
-    monkeypatch.setattr("co2s_cli.geo.polygons.class_raster.ByteReader.values", fail)
+    monkeypatch.setattr("co2s_cli.geo.polygons.class_raster.ByteRasterReader.values", fail)
     for suffix in vector.FORMATS:
         with pytest.raises(InputError, match="torn"):
             run(raster, tmp_path / f"out{suffix}", min_area="4px")

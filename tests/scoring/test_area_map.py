@@ -1,18 +1,18 @@
 """How a model is run where it is judged: predict's windows, or those of a paper."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from co2s_cli.config import load
 from co2s_cli.config.evaluate import EvaluateConfig
+from co2s_cli.models.manifest import Manifest
 from co2s_cli.scoring.area_map import windows
 
 
 def windows_of(source, own=512, own_overlap=0.25, **changes):
     settings = load(EvaluateConfig, None, {"source": source, "model": Path("m.safetensors"), **changes})
-    return windows(settings, SimpleNamespace(tile=own, overlap=own_overlap))
+    return windows(settings, Manifest.model_construct(tile=own, overlap=own_overlap))
 
 
 def test_without_a_protocol_the_windows_are_those_of_predict():

@@ -53,20 +53,20 @@ class ClassRaster:
             _check_classes(source, dataset, legend)
             return cls(source, Grid.of(dataset), legend)
 
-    def reader(self) -> contextlib.AbstractContextManager[ByteReader]:
+    def reader(self) -> contextlib.AbstractContextManager[ByteRasterReader]:
         """A reader with a GDAL handle of its own."""
         return byte_reader(self.source)
 
 
 @contextlib.contextmanager
-def byte_reader(source: str) -> Iterator[ByteReader]:
+def byte_reader(source: str) -> Iterator[ByteRasterReader]:
     """A reader of a raster of one byte band, with a GDAL handle of its own."""
     with reading(source) as dataset:
-        yield ByteReader(dataset, source)
+        yield ByteRasterReader(dataset, source)
 
 
 @dataclass(frozen=True, slots=True)
-class ByteReader:
+class ByteRasterReader:
     """Reads windows of an open raster of one byte band, or of one float32 band of fractions, which become bytes."""
 
     dataset: Any
@@ -164,7 +164,7 @@ def check_one_band(source: str, dataset: Any, kind: str) -> None:
 
 
 def confidence_scale(source: str, grid: Grid) -> float:
-    """Factor that turns the values that `ByteReader` reads of a confidence raster into confidences from 0 to 1.
+    """Factor that turns the values that `ByteRasterReader` reads of a confidence raster into confidences from 0 to 1.
 
     Raises:
         InputError: the raster cannot be read, is neither one band of bytes nor of float32 fractions, or does not lie on

@@ -45,7 +45,7 @@ class VectorPlan:
     confidence: str | None
     """Path of the confidence raster."""
     confidence_scale: float
-    """Factor from bytes of the confidence raster, as `ByteReader` reads them, to confidences from 0 to 1."""
+    """Factor from bytes of the confidence raster, as `ByteRasterReader` reads them, to confidences from 0 to 1."""
     open_bytes: int
     """Memory limit of the regions that are still open at the lower edge of a band of blocks."""
 

@@ -21,7 +21,7 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import OutputError
 from co2s_cli.geo.gdal import environment, reading
-from co2s_cli.geo.polygons.class_raster import CACHE_BYTES, ByteReader, ClassRaster
+from co2s_cli.geo.polygons.class_raster import CACHE_BYTES, ByteRasterReader, ClassRaster
 from co2s_cli.geo.polygons.regions import find
 
 _ARRAYS = 3
@@ -87,7 +87,7 @@ def sieve_to_file(
 def _read(source: str, classes: ByteArray, mask: ByteArray, advance: Callable[[int], None]) -> None:
     """Fill `classes` (rows, columns) from the raster, and `mask` with 1 where there is a class."""
     with environment(CACHE_BYTES), reading(source) as dataset:
-        reader = ByteReader(dataset, source)
+        reader = ByteRasterReader(dataset, source)
         for rows in _chunks(classes.shape):
             classes[rows] = reader.strip(rows.start, rows.stop)
             np.not_equal(classes[rows], IGNORE, out=mask[rows].view(bool))

@@ -17,7 +17,7 @@ from co2s_cli.config.units import show_bytes
 from co2s_cli.errors import ResourceError
 from co2s_cli.geo.gdal import environment, reading
 from co2s_cli.geo.polygons.assemble import OpenRegions, SeamJoiner, no_open_regions, split
-from co2s_cli.geo.polygons.class_raster import CACHE_BYTES, ByteReader
+from co2s_cli.geo.polygons.class_raster import CACHE_BYTES, ByteRasterReader
 from co2s_cli.geo.polygons.features import Features, describe
 from co2s_cli.geo.polygons.plan import VectorPlan
 from co2s_cli.geo.polygons.regions import Regions, ValueCounts
@@ -83,7 +83,7 @@ class _BlockTracer:
     def __call__(self, block: Window) -> tuple[Features, OpenRegions]:
         plan = self.plan
         with environment(CACHE_BYTES), reading(plan.source) as dataset:
-            pixels = ByteReader(dataset, plan.source).values(block)
+            pixels = ByteRasterReader(dataset, plan.source).values(block)
         if not plan.wanted[pixels].any():  # nodata, as most of a large mosaic may be
             return Features.none(), no_open_regions(pixels, block, width=plan.width)
         traced = trace(pixels, block, width=plan.width, joints_every=JOINTS_EVERY if plan.tolerance else 0)
@@ -98,7 +98,7 @@ class _BlockTracer:
 def _count(confidence: str, block: Window, regions: Regions) -> ValueCounts:
     """Histogram of the confidences in the regions of a block, without the row above and the column left of it."""
     with environment(CACHE_BYTES), reading(confidence) as dataset:
-        values, valid = ByteReader(dataset, confidence).valid_values(block)
+        values, valid = ByteRasterReader(dataset, confidence).valid_values(block)
     valid[0] = valid[:, 0] = False
     pixels = np.flatnonzero(valid[:-1, :-1])
     return ValueCounts.of(regions.at(pixels), values[:-1, :-1].ravel()[pixels])

@@ -10,7 +10,7 @@ from support.rasters import noise, write_raster
 from co2s_cli.classes import IGNORE
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.polygons.class_raster import ByteReader, ClassRaster, confidence_scale
+from co2s_cli.geo.polygons.class_raster import ByteRasterReader, ClassRaster, confidence_scale
 from co2s_cli.tiling import Window
 
 
@@ -52,7 +52,7 @@ def test_a_confidence_in_floats_reads_as_predicts_bytes_do(tmp_path):
     found = []
     for name in ("bytes.tif", "floats.tif"):
         with rasterio.open(tmp_path / name) as dataset:
-            grid, rows = Grid.of(dataset), ByteReader(dataset, name)
+            grid, rows = Grid.of(dataset), ByteRasterReader(dataset, name)
             scale = confidence_scale(str(tmp_path / name), grid)
             found.append((scale, rows.read(Window(3, 5, 20, 30)), *rows.valid_values(Window(10, 0, 10, 40))))
     assert found[0][0] == pytest.approx(found[1][0])
