@@ -1,4 +1,4 @@
-"""Geometry of weak views, and CutMix boxes; random numbers come from a generator that is passed in.
+"""Geometry of weak views, CutMix boxes and irregular pieces; random numbers come from a generator that is passed in.
 
 Images are float tensors (bands, h, w) in [0, 1]. Sizes and probabilities are the published ones.
 """
@@ -25,6 +25,11 @@ BOX_CHANCE = 0.5
 """Probability that a crop gets no CutMix box."""
 BOX_AREA, BOX_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)
 """Ranges of a CutMix box: area as a share of the crop, and height / width."""
+
+PIECE_SCALES = 0.7, 6.0
+"""Range of the standard deviation, in pixels, to which noise is smoothed for pieces: they are 2 to 20 pixels wide."""
+PIECE_AREA = 0.1, 0.6
+"""Range of the area of all pieces together, as a share of the crop."""
 
 ScaleRule = Literal["own", "fitted", "long"]
 """What the random factor multiplies: the image's own size, that size fitted into `BASE`, or the long side, in whole
@@ -185,3 +190,17 @@ def cutmix_box(crop: int, rng: np.random.Generator) -> Box:
         row, col = (int(value) for value in rng.integers(0, crop, 2))
         if row + height <= crop and col + width <= crop:
             return row, col, height, width
+
+
+def pieces(crop: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask (crop, crop) of irregular pieces of random width: where smoothed white noise is highest.
+
+    Such masks are those of CowMask (French et al., 2020); here the width varies from crop to crop.
+    """
+    scale = math.exp(rng.uniform(*np.log(PIECE_SCALES)))
+    area = rng.uniform(*PIECE_AREA)
+    noise = np.fft.rfft2(rng.standard_normal((crop, crop)))
+    squares = np.fft.fftfreq(crop)[:, None] ** 2 + np.fft.rfftfreq(crop) ** 2
+    smooth = np.fft.irfft2(noise * np.exp(-2 * (math.pi * scale) ** 2 * squares), s=(crop, crop))
+    mask: NDArray[np.bool_] = smooth > np.quantile(smooth, 1 - area)
+    return mask

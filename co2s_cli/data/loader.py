@@ -19,18 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli.data.augment import Box, cutmix_box
+from co2s_cli.data.augment import Box, cutmix_box, pieces
 from co2s_cli.data.batch import DrawnBatch, compact
-from co2s_cli.data.samples import Crop, Pool
+from co2s_cli.data.samples import Crop, Pool, pasted, shows_borders
 from co2s_cli.data.strong import NO_NOISE, PUBLISHED, BandChange, BandNoise, Strength, StrongParams
 from co2s_cli.errors import ConfigError
 
 LABELED, UNLABELED, PARTNER = 0, 1, 2
 """Streams of random numbers for crops; `PARTNER` draws a second view of an unlabelled image."""
 
-BOXES, ORDER = 3, 1000
-"""Streams of random numbers: `BOXES` + number of the strong view for CutMix boxes; `ORDER` + a stream of crops for the
-order in which its items are drawn."""
+BOXES, PIECES, ORDER = 3, 100, 1000
+"""Streams of random numbers: `BOXES` + number of the strong view for CutMix boxes; `PIECES` for what is pasted into
+labelled crops; `ORDER` + a stream of crops for the order in which its items are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class BatchPlan:
     """Limits of the changes in strong views."""
     labeled_bands: BandNoise = NO_NOISE
     """Limits of the change of each band in labelled crops."""
+    labeled_paste: float = 0.0
+    """Probability that pieces of another labelled crop are pasted into a labelled one that shows few borders."""
     rgb: tuple[int, int, int] | None = (0, 1, 2)
     """Indices of the red, green and blue bands; None if one of them is missing."""
 
@@ -213,7 +215,7 @@ class Loader:
         step, current = number // self.passes, self._passes[number % self.passes]
         pool = self._whole if step >= self._whole_from else self._labeled
         step, slots = step * plan.accumulate + current.batch, current.slots  # from here on, `step` counts batches
-        labeled = [self._crop(pool, LABELED, step, slot) for slot in slots]
+        labeled = [self._labeled_crop(pool, step, slot) for slot in slots]
         crops, partner = self._unlabeled_crops(step, slots)
         views = range(plan.views if crops else 0)
         bands = labeled[0][0].image.shape[0]
@@ -261,13 +263,23 @@ class Loader:
                 crops.append(self._crop(self._unlabeled, UNLABELED, step, partner))
         return crops, [crop_of_slot[partner] for partner in partners]
 
+    def _labeled_crop(self, pool: Pool, step: int, slot: int) -> tuple[Crop, np.random.Generator]:
+        """A labelled crop, perhaps with pieces of another one, and the generator that draws the change of its bands."""
+        crop, rng = self._crop(pool, LABELED, step, slot)
+        pieces_rng = np.random.default_rng([self._plan.seed, PIECES, step, slot])
+        if pieces_rng.random() < self._plan.labeled_paste and not shows_borders(crop):
+            other = pool.draw(self._item(pool, PIECES, step, slot), pieces_rng)
+            crop = pasted(crop, other, pieces(self._plan.crop, pieces_rng))
+        return crop, rng
+
     def _crop(self, pool: Pool, stream: int, step: int, slot: int) -> tuple[Crop, np.random.Generator]:
         """A crop, and the generator that has drawn it, from which its strong views are drawn next."""
-        seed = self._plan.seed
-        rng = np.random.default_rng([seed, stream, step, slot])
-        series = UNLABELED if stream == PARTNER else stream
-        index = item_at(len(pool), step * self._plan.batch + slot, seed=seed, stream=series)
-        return pool.draw(index, rng), rng
+        rng = np.random.default_rng([self._plan.seed, stream, step, slot])
+        return pool.draw(self._item(pool, UNLABELED if stream == PARTNER else stream, step, slot), rng), rng
+
+    def _item(self, pool: Pool, stream: int, step: int, slot: int) -> int:
+        """Index of the item that a slot draws in a stream."""
+        return item_at(len(pool), step * self._plan.batch + slot, seed=self._plan.seed, stream=stream)
 
 
 def _weights(crops: Sequence[Crop]) -> Tensor | None:

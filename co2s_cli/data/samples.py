@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.features import sieve
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
@@ -38,6 +40,9 @@ _ATTEMPTS = 8
 _MAX_OPEN = 16
 """Most sources that a thread keeps open."""
 
+SMALLEST_SOURCE = 64
+"""Least area in pixels of a labelled area that pieces are cut from: smaller ones are known by what surrounds them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crop:
@@ -51,6 +56,30 @@ class Crop:
     """(crop, crop) bool, False in padding, nodata and held-out parts."""
     weights: Tensor | None = None
     """(crop, crop) weights of the labels; None if all labels of the pool weigh 1."""
+
+
+def shows_borders(crop: Crop) -> bool:
+    """Whether borders of labelled classes in the crop are as long as a side of the square of all labelled pixels."""
+    labels = crop.labels
+    known = labels != IGNORE
+    down = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
+    right = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
+    return int(down.sum() + right.sum()) >= math.sqrt(max(1, int(known.sum())))
+
+
+def pasted(crop: Crop, other: Crop, mask: NDArray[np.bool_]) -> Crop:
+    """`crop` with the pixels and labels of `other` where `mask` is True, as far as `other` is labelled there.
+
+    Labelled areas of less than `SMALLEST_SOURCE` pixels are not pasted, nor is anything onto invalid pixels.
+    """
+    labels = other.labels.numpy()
+    large = (sieve(labels, SMALLEST_SOURCE) == labels) & (labels != IGNORE)
+    chosen = torch.from_numpy(mask & large) & crop.valid
+    weights = None
+    if crop.weights is not None and other.weights is not None:
+        weights = torch.where(chosen, other.weights, crop.weights)
+    image = torch.where(chosen, other.image, crop.image)
+    return Crop(image, torch.where(chosen, other.labels, crop.labels), crop.valid, weights)
 
 
 @dataclass(frozen=True, slots=True)

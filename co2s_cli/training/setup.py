@@ -145,6 +145,7 @@ def loader_of(
         partner=settings.cutmix_partner,
         strength=strength_of(settings, data.bands),
         labeled_bands=BandNoise(settings.labeled_gain, settings.labeled_offset, settings.labeled_noise),
+        labeled_paste=settings.labeled_paste,
         rgb=rgb_places(data.bands),
     )
     pinned = runtime.device.type == "cuda"

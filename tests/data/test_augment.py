@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import (
     BOX_AREA,
+    PIECE_AREA,
     Geometry,
     Symmetry,
     cutmix_box,
     labels_view,
+    pieces,
     scale_of,
     view_image,
     view_mask,
@@ -133,3 +135,21 @@ def test_the_papers_only_mirror_left_to_right():
     generator = rng()
     drawn = [weak_geometry(64, 64, crop=CROP, scale=1.0, rng=generator) for _ in range(100)]
     assert not any(geometry.flip_rows or geometry.turns for geometry in drawn)
+
+
+@given(st.integers(0, 10**6))
+def test_pieces_cover_a_share_within_their_range(seed):
+    mask = pieces(64, rng(seed))
+    assert mask.shape == (64, 64)
+    assert PIECE_AREA[0] - 0.001 <= mask.mean() <= PIECE_AREA[1] + 0.001
+
+
+def test_pieces_are_one_to_twenty_pixels_wide_and_lie_everywhere():
+    masks = [pieces(96, rng(seed)) for seed in range(300)]
+    # the mean run of pixels along a row is about as long as a piece is wide
+    widths = [mask.sum() / max(1, np.diff(mask.astype(int), axis=1).clip(0).sum()) for mask in masks]
+    assert 1 < min(widths) < 3
+    assert 8 < max(widths) < 50
+    often = np.mean(masks, axis=0)
+    assert often.min() > 0.2
+    assert often.max() < 0.5

@@ -331,6 +331,58 @@ def test_the_order_of_the_items_and_the_first_crops_are_drawn_from_other_numbers
     assert len(states) == len(set(drawn)) > 20
 
 
+SMALL = 3
+"""The class whose squares are too small for pieces."""
+
+
+def polygons(folder, *, dense=False):
+    """A data set of squares of single classes that do not touch, large ones and small ones; or with a label everywhere.
+
+    The value of a pixel tells its label.
+    """
+    path = landscape(folder, val=None)
+    labels = np.full((SIZE, SIZE), IGNORE, np.uint8)
+    for number, (row, col) in enumerate(itertools.product(range(0, SIZE - 16, 16), repeat=2)):
+        side = 4 if number % 5 == SMALL else 12
+        labels[row : row + side, col : col + side] = number % 5
+    if dense:
+        labels = np.kron(np.indices((SIZE // 8, SIZE // 8)).sum(axis=0) % 5, np.ones((8, 8))).astype(np.uint8)
+    write_raster(folder / "few.tif", labels)
+    values = np.where(labels == IGNORE, 255, labels * 20 + 10).astype(np.uint8)
+    write_raster(folder / "scene.tif", np.stack([values] * 3))
+    return assemble(read_data(path), view=View(64, (1.0, 1.0), "own"), seed=0)
+
+
+def labeled_batch(data, **plan):
+    loader = Loader(data.labeled, None, BatchPlan(seed=0, batch=4, crop=64, **plan))
+    batch = loader.batch(3)
+    loader.release()
+    return batch
+
+
+def test_pieces_of_another_labelled_crop_are_pasted_with_their_labels(tmp_path):
+    data = polygons(tmp_path)
+    plain, some, every = (labeled_batch(data, labeled_paste=share) for share in (0.0, 0.5, 1.0))
+    for batch in (plain, some, every):
+        known = batch.labels != IGNORE
+        assert torch.equal((batch.images[:, 0][known] - 10) // 20, batch.labels[known])
+    changed = (every.images != plain.images).any(dim=1)
+    assert changed.flatten(1).any(dim=1).all()
+    assert set(every.labels[changed].tolist()) == {0, 1, 2, 4}, "only what is labelled is pasted, and no small squares"
+    touched = [not torch.equal(one, other) for one, other in zip(some.images, plain.images, strict=True)]
+    assert 0 < sum(touched) < 4
+    part = labeled_batch(data, labeled_paste=1.0, rank=1, ranks=2)
+    assert torch.equal(part.images, every.images[2:])
+    assert torch.equal(part.labels, every.labels[2:])
+
+
+def test_nothing_is_pasted_where_labels_show_borders_anyway(tmp_path):
+    data = polygons(tmp_path, dense=True)
+    plain, every = (labeled_batch(data, labeled_paste=share) for share in (0.0, 1.0))
+    assert torch.equal(plain.images, every.images)
+    assert torch.equal(plain.labels, every.labels)
+
+
 def test_without_strong_views_no_unlabelled_image_is_read(data):
     loader = Loader(data.labeled, data.unlabeled, BatchPlan(seed=0, batch=2, crop=64, views=0))
     batch = loader.batch(0).to(CPU)
