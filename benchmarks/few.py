@@ -1,10 +1,11 @@
 """Few labels: what a user would pick instead beside what `co2s train --preset small` makes of the same labels.
 
-Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same batches, with
-the same balanced crops, rate, schedule and steps; the `local` student alone; the preset's students from
+Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same balanced crops,
+without pieces of others, with the same rate, schedule and steps; the `local` student alone; the preset's students from
 labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8
-bands), a sixteenth and an eighth of the labels of india-s2, and made-up landscapes, each with several seeds. What is
-scored are places that no row has seen a label of, by the last model of a run; nothing is chosen on them.
+bands), a sixteenth and an eighth of the labels of india-s2, made-up landscapes, and these with polygons inside things
+for labels, each with several seeds. What is scored are places that no row has seen a label of, by the last model of a
+run; nothing is chosen on them.
 
     python benchmarks/few.py --shared ../shared/data --columns landsat india_1_8 --rows forest unet co2s
 
@@ -28,8 +29,10 @@ import numpy as np
 import rasterio
 import torch
 import torch.nn.functional as F
+import yaml
 from methods import india, landscape
 from rasterio.features import rasterize
+from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
@@ -60,6 +63,8 @@ ROWS = {
 LANDSAT_CLASSES = ("forest", "water", "herbaceous", "barren", "urban")
 FOLDS = range(5)
 FOREST_PIXELS = 50_000
+SMALLEST_THING = 30
+"""Pixels of a made-up thing in which a polygon may be drawn."""
 NEVER = 1_000_000
 """Steps between validations: there is one at the end in any case."""
 
@@ -180,6 +185,35 @@ def landsat(folder: Path, source: Path) -> list[Path]:
     return made
 
 
+def inside(folder: Path, seed: int) -> Path:
+    """The made-up landscape, of which parts of single things are labelled, as polygons drawn inside things are.
+
+    Six of each class and scene, which end a pixel before the border of what they lie in.
+    """
+    content = yaml.safe_load(landscape(folder, 1024)[""].read_text())
+    rng = np.random.default_rng(seed)
+    for entry in content["labeled"]:
+        with rasterio.open((folder / entry["labels"]).with_name("labels.tif")) as source:
+            truth, profile = source.read(1), source.profile
+        labels = np.full_like(truth, IGNORE)
+        for class_id in np.unique(truth[truth != IGNORE]):
+            things, count = ndimage.label(ndimage.binary_erosion(truth == class_id))
+            sizes = np.bincount(things.ravel())
+            large = [thing for thing in range(1, count + 1) if sizes[thing] >= SMALLEST_THING]
+            rng.shuffle(large)
+            for thing in large[:6]:
+                rows, cols = np.nonzero(things == thing)
+                centre, reach = rng.integers(len(rows)), int(rng.integers(6, 16))
+                near = (abs(rows - rows[centre]) <= reach) & (abs(cols - cols[centre]) <= reach)
+                labels[rows[near], cols[near]] = class_id
+        entry["labels"] = str(Path(entry["image"]).with_name(f"inside{seed}.tif"))
+        with rasterio.open(folder / entry["labels"], "w", **{**profile, "nodata": IGNORE}) as made:
+            made.write(labels, 1)
+    path = folder / f"inside{seed}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
 def cases(columns: Sequence[str], folder: Path, shared: Path, seeds: list[int]) -> Iterator[Case]:
     """Everything that is learnt from, seeds outside, so that a run cut short still compares like with like."""
     made: dict[str, list[list[Path]]] = {}
@@ -187,6 +221,8 @@ def cases(columns: Sequence[str], folder: Path, shared: Path, seeds: list[int]) 
         if column == "landsat":
             folds = landsat(folder, shared / "few-landsat")
             made[column] = [folds] * len(seeds)
+        elif column == "inside":
+            made[column] = [[inside(folder, seed)] for seed in seeds]
         elif column == "landscape":
             whole = landscape(folder, 1024)[""]
             made[column] = [[whole]] * len(seeds)
@@ -357,7 +393,7 @@ def main() -> None:
         "--shared", type=Path, default=Path("../shared/data"), help="folder of the real labelled imagery"
     )
     parser.add_argument("--folder", type=Path, default=Path("build/few"), help="where scenes, runs and cells go")
-    columns = ["landsat", "india_1_16", "india_1_8", "landscape"]
+    columns = ["landsat", "india_1_16", "india_1_8", "landscape", "inside"]
     parser.add_argument("--columns", nargs="+", choices=columns, default=columns)
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

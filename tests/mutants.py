@@ -403,8 +403,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "data/samples.py",
-        "large = (sieve(labels, SMALLEST_SOURCE) == labels) & (labels != IGNORE)",
-        "large = labels != IGNORE",
+        "& in_squares(other.labels) & crop.valid",
+        "& (other.labels != IGNORE) & crop.valid",
         "data/test_dataset.py",
         "pieces are cut from labelled areas of any size",
     ),

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from rasterio.features import sieve
 from torch import Tensor
 
 from co2s_cli.classes import IGNORE
@@ -40,8 +40,8 @@ _ATTEMPTS = 8
 _MAX_OPEN = 16
 """Most sources that a thread keeps open."""
 
-SMALLEST_SOURCE = 64
-"""Least area in pixels of a labelled area that pieces are cut from: smaller ones are known by what surrounds them."""
+SOURCE_SIDE = 8
+"""Side in pixels of the smallest labelled square that pieces are cut from: less is known only by what surrounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,21 @@ def shows_borders(crop: Crop) -> bool:
     return int(down.sum() + right.sum()) >= math.sqrt(max(1, int(known.sum())))
 
 
-def pasted(crop: Crop, other: Crop, mask: NDArray[np.bool_]) -> Crop:
-    """`crop` with the pixels and labels of `other` where `mask` is True, as far as `other` is labelled there.
+def in_squares(labels: Tensor) -> Tensor:
+    """Where labels (h, w) lie in a square of `SOURCE_SIDE` pixels of one class: a morphological opening by class."""
+    values, margin = labels[None].float(), SOURCE_SIDE - 1
+    highest, lowest = F.max_pool2d(values, SOURCE_SIDE, 1), -F.max_pool2d(-values, SOURCE_SIDE, 1)
+    corners = (highest == lowest) & (highest != IGNORE)
+    inside: Tensor = F.max_pool2d(F.pad(corners.float(), (margin,) * 4), SOURCE_SIDE, 1)[0] > 0
+    return inside
 
-    Labelled areas of less than `SMALLEST_SOURCE` pixels are not pasted, nor is anything onto invalid pixels.
+
+def pasted(crop: Crop, other: Crop, mask: NDArray[np.bool_]) -> Crop:
+    """`crop` with the pixels and labels of `other` where `mask` is True and `other` is labelled in whole squares.
+
+    Nothing is pasted onto invalid pixels.
     """
-    labels = other.labels.numpy()
-    large = (sieve(labels, SMALLEST_SOURCE) == labels) & (labels != IGNORE)
-    chosen = torch.from_numpy(mask & large) & crop.valid
+    chosen = torch.from_numpy(mask) & in_squares(other.labels) & crop.valid
     weights = None
     if crop.weights is not None and other.weights is not None:
         weights = torch.where(chosen, other.weights, crop.weights)

@@ -10,6 +10,9 @@ import pytest
 import rasterio
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
 from support.rasters import noise, write_raster
 from support.training import SIZE, VAL, chips, landscape
 
@@ -18,7 +21,7 @@ from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, read_
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import CLASSES, Landscape
 from co2s_cli.data.loader import BatchPlan, Loader, item_at
-from co2s_cli.data.samples import View
+from co2s_cli.data.samples import SOURCE_SIDE, View, in_squares
 from co2s_cli.data.sources import touch
 from co2s_cli.data.splits import draw
 from co2s_cli.errors import ConfigError, InputError
@@ -351,6 +354,17 @@ def polygons(folder, *, dense=False):
     values = np.where(labels == IGNORE, 255, labels * 20 + 10).astype(np.uint8)
     write_raster(folder / "scene.tif", np.stack([values] * 3))
     return assemble(read_data(path), view=View(64, (1.0, 1.0), "own"), seed=0)
+
+
+@given(st.integers(0, 10**6))
+def test_squares_are_what_scipy_opens(seed):
+    generator = np.random.default_rng(seed)
+    side = int(generator.integers(1, 14))
+    coarse = generator.choice([0, 1, IGNORE], (-(-40 // side), -(-52 // side)))
+    labels = np.kron(coarse, np.ones((side, side))).astype(np.uint8)[:40, :52]
+    square = np.ones((SOURCE_SIDE, SOURCE_SIDE))
+    expected = [ndimage.binary_opening(labels == class_id, square) for class_id in (0, 1)]
+    np.testing.assert_array_equal(in_squares(torch.from_numpy(labels)), np.logical_or(*expected))
 
 
 def labeled_batch(data, **plan):
