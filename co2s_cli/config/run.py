@@ -215,8 +215,9 @@ class RunConfig(Settings):
     labeled_noise: float = Field(0.0, ge=0, le=1)
     """Labelled crops: largest standard deviation of noise, as a share of the range."""
     labeled_paste: float = Field(0.0, ge=0, le=1)
-    """Labelled crops that show few borders of classes: probability that irregular pieces of another labelled crop are
-    pasted in, with their labels. Polygons drawn inside things leave out borders and narrow things; pieces show some."""
+    """Labelled crops that show few borders of classes: probability that irregular parts of another crop's labelled
+    areas (of 64 pixels and more) are pasted in, with their labels. They make borders and narrow shapes, which polygons
+    drawn inside things leave out."""
 
     val_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
     """Steps between validations, or epoch: after each pass over the unlabelled images. Default: a tenth of the run."""

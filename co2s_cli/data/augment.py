@@ -1,6 +1,6 @@
-"""Geometry of weak views, CutMix boxes and irregular pieces; random numbers come from a generator that is passed in.
+"""Geometry of weak views, and masks by which crops are mixed; random numbers come from a generator that is passed in.
 
-Images are float tensors (bands, h, w) in [0, 1]. Sizes and probabilities are the published ones.
+Images are float tensors (bands, h, w) in [0, 1]. Sizes and probabilities of views and boxes are the published ones.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BOX_CHANCE = 0.5
 BOX_AREA, BOX_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)
 """Ranges of a CutMix box: area as a share of the crop, and height / width."""
 
-PIECE_SCALES = 0.7, 6.0
-"""Range of the standard deviation, in pixels, to which noise is smoothed for pieces: they are 2 to 20 pixels wide."""
-PIECE_AREA = 0.1, 0.6
-"""Range of the area of all pieces together, as a share of the crop."""
+MASK_SIGMAS = 0.7, 6.0
+"""Range of the standard deviation, in pixels, to which the noise of irregular masks is smoothed."""
+MASK_AREA = 0.1, 0.6
+"""Range of the share of the crop where an irregular mask is True."""
 
 ScaleRule = Literal["own", "fitted", "long"]
 """What the random factor multiplies: the image's own size, that size fitted into `BASE`, or the long side, in whole
@@ -192,15 +192,15 @@ def cutmix_box(crop: int, rng: np.random.Generator) -> Box:
             return row, col, height, width
 
 
-def pieces(crop: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask (crop, crop) of irregular pieces of random width: where smoothed white noise is highest.
+def irregular_mask(crop: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask (crop, crop), True in irregular patches, mostly 2 to 20 px wide, by crop: where smoothed noise is highest.
 
-    Such masks are those of CowMask (French et al., 2020); here the width varies from crop to crop.
+    Such masks are those of CowMask (French et al., 2020), here with an exact share of the crop.
     """
-    scale = math.exp(rng.uniform(*np.log(PIECE_SCALES)))
-    area = rng.uniform(*PIECE_AREA)
+    sigma = math.exp(rng.uniform(*np.log(MASK_SIGMAS)))
+    area = rng.uniform(*MASK_AREA)
     noise = np.fft.rfft2(rng.standard_normal((crop, crop)))
     squares = np.fft.fftfreq(crop)[:, None] ** 2 + np.fft.rfftfreq(crop) ** 2
-    smooth = np.fft.irfft2(noise * np.exp(-2 * (math.pi * scale) ** 2 * squares), s=(crop, crop))
+    smooth = np.fft.irfft2(noise * np.exp(-2 * (math.pi * sigma) ** 2 * squares), s=(crop, crop))
     mask: NDArray[np.bool_] = smooth > np.quantile(smooth, 1 - area)
     return mask

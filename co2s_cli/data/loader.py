@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli.data.augment import Box, cutmix_box, pieces
+from co2s_cli.data.augment import Box, cutmix_box, irregular_mask
 from co2s_cli.data.batch import DrawnBatch, compact
 from co2s_cli.data.samples import Crop, Pool, pasted, shows_borders
 from co2s_cli.data.strong import NO_NOISE, PUBLISHED, BandChange, BandNoise, Strength, StrongParams
@@ -28,8 +28,8 @@ from co2s_cli.errors import ConfigError
 LABELED, UNLABELED, PARTNER = 0, 1, 2
 """Streams of random numbers for crops; `PARTNER` draws a second view of an unlabelled image."""
 
-BOXES, PIECES, ORDER = 3, 100, 1000
-"""Streams of random numbers: `BOXES` + number of the strong view for CutMix boxes; `PIECES` for what is pasted into
+BOXES, PASTED, ORDER = 3, 100, 1000
+"""Streams of random numbers: `BOXES` + number of the strong view for CutMix boxes; `PASTED` for what is pasted into
 labelled crops; `ORDER` + a stream of crops for the order in which its items are drawn."""
 
 
@@ -69,7 +69,7 @@ class BatchPlan:
     labeled_bands: BandNoise = NO_NOISE
     """Limits of the change of each band in labelled crops."""
     labeled_paste: float = 0.0
-    """Probability that pieces of another labelled crop are pasted into a labelled one that shows few borders."""
+    """Probability that parts of another labelled crop are pasted into a labelled one that shows few borders."""
     rgb: tuple[int, int, int] | None = (0, 1, 2)
     """Indices of the red, green and blue bands; None if one of them is missing."""
 
@@ -264,12 +264,12 @@ class Loader:
         return crops, [crop_of_slot[partner] for partner in partners]
 
     def _labeled_crop(self, pool: Pool, step: int, slot: int) -> tuple[Crop, np.random.Generator]:
-        """A labelled crop, perhaps with pieces of another one, and the generator that draws the change of its bands."""
+        """A labelled crop, perhaps with parts of another one, and the generator that draws the change of its bands."""
         crop, rng = self._crop(pool, LABELED, step, slot)
-        pieces_rng = np.random.default_rng([self._plan.seed, PIECES, step, slot])
-        if pieces_rng.random() < self._plan.labeled_paste and not shows_borders(crop):
-            other = pool.draw(self._item(pool, PIECES, step, slot), pieces_rng)
-            crop = pasted(crop, other, pieces(self._plan.crop, pieces_rng))
+        paste_rng = np.random.default_rng([self._plan.seed, PASTED, step, slot])
+        if paste_rng.random() < self._plan.labeled_paste and not shows_borders(crop):
+            other = pool.draw(self._item(pool, PASTED, step, slot), paste_rng)
+            crop = pasted(crop, other, irregular_mask(self._plan.crop, paste_rng))
         return crop, rng
 
     def _crop(self, pool: Pool, stream: int, step: int, slot: int) -> tuple[Crop, np.random.Generator]:

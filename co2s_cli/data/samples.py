@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from co2s_cli.data.augment import (
 from co2s_cli.data.balance import ClassIndex
 from co2s_cli.data.sources import Source, inside, touch
 from co2s_cli.data.survey import Item, without
+from co2s_cli.geo.polygons.regions import find
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.tiling import Window
 
@@ -40,8 +40,9 @@ _ATTEMPTS = 8
 _MAX_OPEN = 16
 """Most sources that a thread keeps open."""
 
-SOURCE_SIDE = 8
-"""Side in pixels of the smallest labelled square that pieces are cut from: less is known only by what surrounds it."""
+SMALLEST_SOURCE = 64
+"""Least pixels of a labelled area that is pasted into other crops. Networks recognise smaller ones by their
+surroundings; pasted elsewhere, those would teach colour alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +60,28 @@ class Crop:
 
 
 def shows_borders(crop: Crop) -> bool:
-    """Whether borders of labelled classes in the crop are as long as a side of the square of all labelled pixels."""
+    """Whether at least √n neighbouring pixels are labelled as two classes, of n labelled pixels."""
     labels = crop.labels
-    known = labels != IGNORE
-    down = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
-    right = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
-    return int(down.sum() + right.sum()) >= math.sqrt(max(1, int(known.sum())))
+    labelled = labels != IGNORE
+    down = (labels[1:] != labels[:-1]) & labelled[1:] & labelled[:-1]
+    right = (labels[:, 1:] != labels[:, :-1]) & labelled[:, 1:] & labelled[:, :-1]
+    return int(down.sum() + right.sum()) >= math.sqrt(max(1, int(labelled.sum())))
 
 
-def in_squares(labels: Tensor) -> Tensor:
-    """Where labels (h, w) lie in a square of `SOURCE_SIDE` pixels of one class: a morphological opening by class."""
-    values, margin = labels[None].float(), SOURCE_SIDE - 1
-    highest, lowest = F.max_pool2d(values, SOURCE_SIDE, 1), -F.max_pool2d(-values, SOURCE_SIDE, 1)
-    corners = (highest == lowest) & (highest != IGNORE)
-    inside: Tensor = F.max_pool2d(F.pad(corners.float(), (margin,) * 4), SOURCE_SIDE, 1)[0] > 0
-    return inside
+def large_areas(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where labels (h, w) are of a connected area of one class with at least `SMALLEST_SOURCE` pixels."""
+    regions = find(labels)
+    area = regions.label[regions.run_of].reshape(labels.shape)
+    large: NDArray[np.bool_] = (np.bincount(area.ravel())[area] >= SMALLEST_SOURCE) & (labels != IGNORE)
+    return large
 
 
 def pasted(crop: Crop, other: Crop, mask: NDArray[np.bool_]) -> Crop:
-    """`crop` with the pixels and labels of `other` where `mask` is True and `other` is labelled in whole squares.
+    """`crop` with the pixels and labels of `other` where `mask` is True and `other` has a large labelled area.
 
     Nothing is pasted onto invalid pixels.
     """
-    chosen = torch.from_numpy(mask) & in_squares(other.labels) & crop.valid
+    chosen = torch.from_numpy(mask & large_areas(other.labels.numpy())) & crop.valid
     weights = None
     if crop.weights is not None and other.weights is not None:
         weights = torch.where(chosen, other.weights, crop.weights)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import (
     BOX_AREA,
-    PIECE_AREA,
+    MASK_AREA,
     Geometry,
     Symmetry,
     cutmix_box,
+    irregular_mask,
     labels_view,
-    pieces,
     scale_of,
     view_image,
     view_mask,
@@ -138,15 +138,15 @@ def test_the_papers_only_mirror_left_to_right():
 
 
 @given(st.integers(0, 10**6))
-def test_pieces_cover_a_share_within_their_range(seed):
-    mask = pieces(64, rng(seed))
+def test_an_irregular_mask_covers_a_share_within_its_range(seed):
+    mask = irregular_mask(64, rng(seed))
     assert mask.shape == (64, 64)
-    assert PIECE_AREA[0] - 0.001 <= mask.mean() <= PIECE_AREA[1] + 0.001
+    assert MASK_AREA[0] - 0.001 <= mask.mean() <= MASK_AREA[1] + 0.001
 
 
-def test_pieces_are_one_to_twenty_pixels_wide_and_lie_everywhere():
-    masks = [pieces(96, rng(seed)) for seed in range(300)]
-    # the mean run of pixels along a row is about as long as a piece is wide
+def test_irregular_masks_are_narrow_and_wide_and_lie_everywhere():
+    masks = [irregular_mask(96, rng(seed)) for seed in range(300)]
+    # the mean run of pixels along a row is about as long as a patch is wide
     widths = [mask.sum() / max(1, np.diff(mask.astype(int), axis=1).clip(0).sum()) for mask in masks]
     assert 1 < min(widths) < 3
     assert 8 < max(widths) < 50

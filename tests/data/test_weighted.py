@@ -70,7 +70,7 @@ def test_a_batch_has_weights_only_where_some_labels_have_some(tmp_path):
     some.release()
 
 
-def test_weights_travel_with_the_pieces_that_are_pasted():
+def test_weights_are_pasted_with_their_labels():
     def crop(value):
         shape = (16, 16)
         labels = torch.full(shape, value, dtype=torch.uint8)

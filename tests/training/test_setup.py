@@ -46,6 +46,14 @@ def test_when_unlabelled_pixels_begin_to_count_reaches_the_method():
     assert [method.unlabeled_weight(step) > 0 for step in range(8)] == [False] * 7 + [True]
 
 
+@pytest.mark.parametrize(("extra", "share"), [(["preset=small"], 0.5), (["preset=published"], 0.0), ([], 0.0)])
+def test_how_often_parts_are_pasted_reaches_the_loader(monkeypatch, extra, share):
+    monkeypatch.setattr(setup, "Loader", lambda labeled, unlabeled, plan, **rest: plan)
+    data = SimpleNamespace(**vars(DATA), labeled=None, unlabeled=None, whole=None)
+    plan = setup.loader_of(settings_of(None, {}, extra), data, Runtime(torch.device("cpu")), views=0)
+    assert plan.labeled_paste == share
+
+
 def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):
     monkeypatch.setattr(setup, "cores", lambda processes: 24 // processes)
     assert setup.crop_threads(Runtime(torch.device("cpu"))) == 2
