@@ -193,7 +193,7 @@ def cutmix_box(crop: int, rng: np.random.Generator) -> Box:
 
 
 def irregular_mask(crop: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask (crop, crop), True in irregular patches, mostly 2 to 20 px wide, by crop: where smoothed noise is highest.
+    """A mask (crop, crop), True in irregular patches, mostly 3 to 23 px wide: where smoothed noise is highest.
 
     Such masks are those of CowMask (French et al., 2020), here with an exact share of the crop.
     """
