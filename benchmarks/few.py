@@ -188,7 +188,7 @@ def landsat(folder: Path, source: Path) -> list[Path]:
 def inside(folder: Path, seed: int) -> Path:
     """The made-up landscape, of which parts of single things are labelled, as polygons drawn inside things are.
 
-    Six of each class and scene, which end a pixel before the border of what they lie in.
+    At most six of each class and scene, which end a pixel before the border of what they lie in.
     """
     content = yaml.safe_load(landscape(folder, 1024)[""].read_text())
     rng = np.random.default_rng(seed)

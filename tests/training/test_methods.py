@@ -1,5 +1,6 @@
 """Who learns from what: gradients of each method's parts on tiny students."""
 
+import itertools
 import math
 
 import pytest
@@ -33,8 +34,8 @@ N, SIDE = 6, 64
 CPU = torch.device("cpu")
 
 
-def new():
-    torch.manual_seed(0)
+def new(seed=0):
+    torch.manual_seed(seed)
     manifest = Manifest(
         classes=tuple(ClassMap.of([str(i) for i in range(N)]).plain()),
         scaling=ModelScaling(low=(0, 0, 0), high=(255, 255, 255)),
@@ -372,10 +373,14 @@ def test_two_labelled_images_are_learnt_by_heart():
 
 @pytest.mark.slow
 def test_students_that_teach_each_other_agree_sooner():
-    """Where one of them is sure: the mean of L_sta over both, with the published weight and from the same seed."""
-    left = {}
-    for teaches in (False, True):
-        pair = new()
+    """Where one of them is sure: the mean of L_sta over both, with the published weight and from the same seeds.
+
+    Of two seeds with which the students part far by themselves: by seed and machine they may part eight times less, and
+    then there is little to teach.
+    """
+    left = {False: 0.0, True: 0.0}
+    for seed, teaches in itertools.product((4, 5), left):
+        pair = new(seed)
         optimizer = torch.optim.AdamW(parameter_groups(pair, 1e-3, backbone=1, decoder=1, queries=1))
         trainees = trainees_of("co2s", pair, threshold=torch.full((N,), 0.4), stability_grad=teaches)
         for _ in range(40):
@@ -384,8 +389,8 @@ def test_students_that_teach_each_other_agree_sooner():
             optimizer.step()
         after = [terms["stability"] for _, terms in run_students(trainees, batch(), 50)]
         assert any(term.count > 0 for term in after)  # without teaching one of them may be the surer one everywhere
-        left[teaches] = sum(term.value.item() for term in after) / 2
-    assert 0 < left[True] < left[False] / 3  # 5 to 118 times less, by seed and machine
+        left[teaches] += sum(term.value.item() for term in after) / 2
+    assert 0 < left[True] < left[False] / 10
 
 
 def test_each_student_is_told_what_the_other_one_says_of_the_weak_view():
