@@ -1,4 +1,4 @@
-"""Geometry of weak views, and masks by which crops are mixed; random numbers come from a generator that is passed in.
+"""Geometry of weak views, and boxes of CutMix; random numbers come from a generator that is passed in.
 
 Images are float tensors (bands, h, w) in [0, 1]. Sizes and probabilities of views and boxes are the published ones.
 """
@@ -25,11 +25,6 @@ BOX_CHANCE = 0.5
 """Probability that a crop gets no CutMix box."""
 BOX_AREA, BOX_RATIO = (0.02, 0.4), (0.3, 1 / 0.3)
 """Ranges of a CutMix box: area as a share of the crop, and height / width."""
-
-MASK_SIGMAS = 0.7, 6.0
-"""Range of the standard deviation, in pixels, to which the noise of irregular masks is smoothed."""
-MASK_AREA = 0.1, 0.6
-"""Range of the share of the crop where an irregular mask is True."""
 
 ScaleRule = Literal["own", "fitted", "long"]
 """What the random factor multiplies: the image's own size, that size fitted into `BASE`, or the long side, in whole
@@ -190,17 +185,3 @@ def cutmix_box(crop: int, rng: np.random.Generator) -> Box:
         row, col = (int(value) for value in rng.integers(0, crop, 2))
         if row + height <= crop and col + width <= crop:
             return row, col, height, width
-
-
-def irregular_mask(crop: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask (crop, crop), True in irregular patches, mostly 3 to 23 px wide: where smoothed noise is highest.
-
-    Such masks are those of CowMask (French et al., 2020), here with an exact share of the crop.
-    """
-    sigma = math.exp(rng.uniform(*np.log(MASK_SIGMAS)))
-    area = rng.uniform(*MASK_AREA)
-    noise = np.fft.rfft2(rng.standard_normal((crop, crop)))
-    squares = np.fft.fftfreq(crop)[:, None] ** 2 + np.fft.rfftfreq(crop) ** 2
-    smooth = np.fft.irfft2(noise * np.exp(-2 * (math.pi * sigma) ** 2 * squares), s=(crop, crop))
-    mask: NDArray[np.bool_] = smooth > np.quantile(smooth, 1 - area)
-    return mask

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from co2s_cli.data.augment import Box, cutmix_box, irregular_mask
+from co2s_cli.data.augment import Box, cutmix_box
 from co2s_cli.data.batch import DrawnBatch, compact
-from co2s_cli.data.samples import Crop, Pool, pasted, shows_borders
+from co2s_cli.data.paste import irregular_mask, pasted, shows_borders
+from co2s_cli.data.samples import Crop, Pool
 from co2s_cli.data.strong import NO_NOISE, PUBLISHED, BandChange, BandNoise, Strength, StrongParams
 from co2s_cli.errors import ConfigError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ from co2s_cli.data.augment import (
 from co2s_cli.data.balance import ClassIndex
 from co2s_cli.data.sources import Source, inside, touch
 from co2s_cli.data.survey import Item, without
-from co2s_cli.geo.polygons.regions import find
 from co2s_cli.geo.read.scaling import Scaling
 from co2s_cli.tiling import Window
 
@@ -39,10 +37,6 @@ _ATTEMPTS = 8
 
 _MAX_OPEN = 16
 """Most sources that a thread keeps open."""
-
-SMALLEST_SOURCE = 64
-"""Least pixels of a labelled area that is pasted into other crops. Networks recognise smaller ones by their
-surroundings; pasted elsewhere, those would teach colour alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +51,6 @@ class Crop:
     """(crop, crop) bool, False in padding, nodata and held-out parts."""
     weights: Tensor | None = None
     """(crop, crop) weights of the labels; None if all labels of the pool weigh 1."""
-
-
-def shows_borders(crop: Crop) -> bool:
-    """Whether at least √n neighbouring pixels are labelled as two classes, of n labelled pixels."""
-    labels = crop.labels
-    labelled = labels != IGNORE
-    down = (labels[1:] != labels[:-1]) & labelled[1:] & labelled[:-1]
-    right = (labels[:, 1:] != labels[:, :-1]) & labelled[:, 1:] & labelled[:, :-1]
-    return int(down.sum() + right.sum()) >= math.sqrt(max(1, int(labelled.sum())))
-
-
-def large_areas(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where labels (h, w) are of a connected area of one class with at least `SMALLEST_SOURCE` pixels."""
-    regions = find(labels)
-    area = regions.label[regions.run_of].reshape(labels.shape)
-    large: NDArray[np.bool_] = (np.bincount(area.ravel())[area] >= SMALLEST_SOURCE) & (labels != IGNORE)
-    return large
-
-
-def pasted(crop: Crop, other: Crop, mask: NDArray[np.bool_]) -> Crop:
-    """`crop` with the pixels and labels of `other` where `mask` is True and `other` has a large labelled area.
-
-    Nothing is pasted onto invalid pixels.
-    """
-    chosen = torch.from_numpy(mask & large_areas(other.labels.numpy())) & crop.valid
-    weights = None
-    if crop.weights is not None and other.weights is not None:
-        weights = torch.where(chosen, other.weights, crop.weights)
-    image = torch.where(chosen, other.image, crop.image)
-    return Crop(image, torch.where(chosen, other.labels, crop.labels), crop.valid, weights)
 
 
 @dataclass(frozen=True, slots=True)

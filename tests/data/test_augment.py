@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.augment import (
     BOX_AREA,
-    MASK_AREA,
     Geometry,
     Symmetry,
     cutmix_box,
-    irregular_mask,
     labels_view,
     scale_of,
     view_image,
@@ -135,21 +133,3 @@ def test_the_papers_only_mirror_left_to_right():
     generator = rng()
     drawn = [weak_geometry(64, 64, crop=CROP, scale=1.0, rng=generator) for _ in range(100)]
     assert not any(geometry.flip_rows or geometry.turns for geometry in drawn)
-
-
-@given(st.integers(0, 10**6))
-def test_an_irregular_mask_covers_a_share_within_its_range(seed):
-    mask = irregular_mask(64, rng(seed))
-    assert mask.shape == (64, 64)
-    assert MASK_AREA[0] - 0.001 <= mask.mean() <= MASK_AREA[1] + 0.001
-
-
-def test_irregular_masks_are_narrow_and_wide_and_lie_everywhere():
-    masks = [irregular_mask(96, rng(seed)) for seed in range(300)]
-    # the mean run of pixels along a row is about as long as a patch is wide
-    widths = [mask.sum() / max(1, np.diff(mask.astype(int), axis=1).clip(0).sum()) for mask in masks]
-    assert 1 < min(widths) < 3
-    assert 8 < max(widths) < 50
-    often = np.mean(masks, axis=0)
-    assert often.min() > 0.2
-    assert often.max() < 0.5

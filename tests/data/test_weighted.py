@@ -14,7 +14,7 @@ from co2s_cli.config.data import DataConfig, read_data, relative
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import Landscape
 from co2s_cli.data.loader import BatchPlan, Loader
-from co2s_cli.data.samples import Crop, View, pasted
+from co2s_cli.data.samples import View
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.tiling import Window
 
@@ -68,18 +68,6 @@ def test_a_batch_has_weights_only_where_some_labels_have_some(tmp_path):
     assert set(batch.weights.unique().tolist()) <= {0.0, 0.5, 1.0}
     assert torch.equal(batch.to(torch.device("cpu")).weights, batch.weights)
     some.release()
-
-
-def test_weights_are_pasted_with_their_labels():
-    def crop(value):
-        shape = (16, 16)
-        labels = torch.full(shape, value, dtype=torch.uint8)
-        return Crop(torch.full((3, *shape), float(value)), labels, torch.ones(shape, dtype=torch.bool), labels / 4)
-
-    mask = np.random.default_rng(0).random((16, 16)) < 0.5
-    made = pasted(crop(1), crop(2), mask)
-    assert torch.equal(made.weights, made.labels / 4)
-    np.testing.assert_array_equal(made.labels, 1 + mask)
 
 
 def test_a_share_that_validates_is_drawn_as_if_weighted_labels_were_not_there(tmp_path):
