@@ -1,7 +1,7 @@
 """Few labels: what a user would pick instead beside what `co2s train --preset small` makes of the same labels.
 
 Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same balanced crops,
-without pieces of others, with the same rate, schedule and steps; the `local` student alone; the preset's students from
+without parts of others, with the same rate, schedule and steps; the `local` student alone; the preset's students from
 labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8
 bands), a sixteenth and an eighth of the labels of india-s2, made-up landscapes, and these with polygons inside things
 for labels, each with several seeds. What is scored are places that no row has seen a label of, by the last model of a
