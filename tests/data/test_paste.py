@@ -87,14 +87,16 @@ def test_nothing_is_pasted_where_labels_show_borders_anyway_nor_of_small_areas(t
     assert torch.equal(plain.labels, every.labels)
 
 
-def test_nothing_is_pasted_onto_pixels_without_data():
-    def crop(value):
-        labels = torch.full((16, 16), value, dtype=torch.uint8)
-        valid = torch.zeros((16, 16), dtype=torch.bool)
-        valid[:, :8] = value == 1
-        return Crop(labels.expand(3, 16, 16).float(), labels, valid | (value == 2))
+def uniform(value):
+    """A crop of one class, of which pixels and weights tell it."""
+    labels = torch.full((16, 16), value, dtype=torch.uint8)
+    return Crop(labels.expand(3, 16, 16).float(), labels, torch.ones(16, 16, dtype=torch.bool), labels / 4)
 
-    made = pasted(crop(1), crop(2), np.ones((16, 16), bool))
+
+def test_nothing_is_pasted_onto_pixels_without_data():
+    crop = uniform(1)
+    crop.valid[:, 8:] = False
+    made = pasted(crop, uniform(2), np.ones((16, 16), bool))
     assert (made.labels[:, :8] == 2).all()
     assert (made.labels[:, 8:] == 1).all()
     assert torch.equal(made.image[0], made.labels.float())
@@ -122,13 +124,8 @@ def test_what_is_pasted_is_drawn_anew_for_each_crop(monkeypatch, tmp_path):
 
 
 def test_weights_are_pasted_with_their_labels():
-    def crop(value):
-        shape = (16, 16)
-        labels = torch.full(shape, value, dtype=torch.uint8)
-        return Crop(torch.full((3, *shape), float(value)), labels, torch.ones(shape, dtype=torch.bool), labels / 4)
-
     mask = np.random.default_rng(0).random((16, 16)) < 0.5
-    made = pasted(crop(1), crop(2), mask)
+    made = pasted(uniform(1), uniform(2), mask)
     assert torch.equal(made.weights, made.labels / 4)
     np.testing.assert_array_equal(made.labels, 1 + mask)
 
