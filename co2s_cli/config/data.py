@@ -98,9 +98,10 @@ class DataConfig(Settings):
     val: tuple[LabeledEntry, ...] | float = 0.2
     """Validation labels: a list of images with labels, or the share of the labelled pixels to hold back, drawn as whole
     polygons, blocks or chips."""
-    bands: tuple[str, ...] = ()
-    """Names of the bands that the model sees; each image's bands are picked by these names. Default: all bands that the
-    labelled images share, without alpha; three bands without names are red, green, blue."""
+    bands: Picked = ()
+    """Bands that the model sees, by name or by number (from 1) in the first labelled image; those of other images are
+    found by the same names, or have the same numbers if bands have no names. Default: all bands that the labelled
+    images share, without alpha; three bands without names are red, green, blue."""
     scaling: ScalingEntry | None = None
     """Digital numbers that are scaled to 0 and 1. Default: measured on the images."""
     split_by: Literal["chip", "tile"] = "chip"
@@ -139,7 +140,7 @@ class DataConfig(Settings):
             raise ValueError(problem)
         return self
 
-    def band_conflict(self, bands: tuple[str, ...]) -> str | None:
+    def band_conflict(self, bands: Picked) -> str | None:
         """Error message if scaling or an entry has another number of bands than `bands`; None if all fit."""
         if self.scaling is not None and len(self.scaling.low) != len(bands):
             return f"scaling has {len(self.scaling.low)} ranges for {len(bands)} bands"
@@ -157,6 +158,13 @@ class DataConfig(Settings):
         label_paths = [path for entry in labeled for path in (entry.labels, entry.weights) if isinstance(path, Path)]
         entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *self.unlabeled]
         return [*(entry.image for entry in entries), *label_paths, *(entry.list for entry in entries if entry.list)]
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """The names in `bands`, after `data.sources.with_bands` has put names in place of numbers."""
+        if any(isinstance(band, int) for band in self.bands):
+            raise ValueError(f"bands by number have no names yet: {self.bands}")
+        return tuple(map(str, self.bands))
 
     @property
     def class_map(self) -> ClassMap:

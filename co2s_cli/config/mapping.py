@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,28 +10,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from co2s_cli.config.base import Settings
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.shard import ShardOf
-from co2s_cli.config.units import Bytes, Nodata
-from co2s_cli.limits import MAX_BANDS
-
-_MAX_DIGITS = 9
-"""Most digits of a band's number; text with more digits is taken as a name."""
-
-
-def parse_bands(value: Any) -> Any:
-    """List of band numbers (int) and names (str), from '3,2,1', 'red,green,blue', '1..3' or a list of such texts."""
-    texts = value if isinstance(value, list | tuple) else [value]
-    return [band for text in texts for part in str(text).split(",") if part.strip() for band in _band(part.strip())]
-
-
-def _band(text: str) -> list[int | str]:
-    span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
-    if span is None:
-        return [int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else text]
-    first, last = (int(end[:_MAX_DIGITS]) for end in span.groups())
-    if abs(last - first) >= MAX_BANDS:
-        raise ValueError(f"wants at most {MAX_BANDS} bands")
-    step = 1 if last >= first else -1
-    return list(range(first, last + step, step))
+from co2s_cli.config.units import Bands, Bytes, Nodata
 
 
 def parse_bounds(value: Any) -> Any:
@@ -81,11 +59,7 @@ class ModelRunConfig(Settings):
     tta: Annotated[Literal["none", "flips", "d4"], Flag(panel="Model")] = "none"
     """Test-time augmentation: average over 4 flipped views (flips) or 8 flipped and turned views (d4) of each
     window."""
-    bands: Annotated[
-        list[int | str],
-        BeforeValidator(parse_bands),
-        Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True),
-    ] = Field([])
+    bands: Annotated[Bands, Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)] = Field([])
     """Bands of the scene in the model's order: 3,2,1 or red,green,blue or 1..3. Default: all but alpha."""
     scale: Annotated[str, Flag(panel="Input")] = "model"
     """Scaling of the scene's values to [0, 1]: model (as the model file says), auto (by sample type and statistics of

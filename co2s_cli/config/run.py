@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from co2s_cli.config.base import Settings, checked, read_yaml
 from co2s_cli.config.flags import Argument, Flag
 from co2s_cli.config.protocol import published_names
+from co2s_cli.config.units import Bands
 from co2s_cli.errors import ConfigError, OutputError
 
 
@@ -55,6 +56,8 @@ class RunConfig(Settings):
     """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
+    bands: Annotated[Bands, Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)] = Field([])
+    """With --labels: bands of the scene that the model sees, 8,4,3 or nir,red,green or 1..4. Default: all but alpha."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
     """Folder of a published data set; it holds the folders of images and labels."""
     splits: Annotated[Path | None, Flag(panel="Input")] = None
@@ -275,6 +278,8 @@ class RunConfig(Settings):
             raise ValueError("--labels wants --out, the folder of the run: data.yaml is written into it")
         if self.labels is None and (self.attribute is not None or self.overlaps != "refuse"):
             raise ValueError("--attribute and --overlaps belong to --labels, polygons for a scene")
+        if self.labels is None and self.bands:
+            raise ValueError("--bands belongs to --labels, polygons for a scene; a data.yaml names them with bands:")
         if self.data in published_names() and self.root is None:
             raise ValueError(f"data set {self.data} wants --root, the folder with its images and labels")
         return self

@@ -1,11 +1,16 @@
-"""Parsers for quantities on the command line: sizes in bytes, nodata values, whole numbers."""
+"""Parsers for values on the command line: sizes in bytes, nodata values, whole numbers, bands of a file."""
 
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AllowInfNan, BeforeValidator
 
+from co2s_cli.limits import MAX_BANDS
+
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+_MAX_DIGITS = 9
+"""Most digits of a band's number; text with more digits is taken as a name."""
 
 
 def parse_bytes(text: str | int) -> int:
@@ -45,5 +50,24 @@ def parse_whole(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def parse_bands(value: Any) -> Any:
+    """List of band numbers (int) and names (str), from '3,2,1', 'red,green,blue', '1..3' or a list of such texts."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    return [band for text in texts for part in str(text).split(",") if part.strip() for band in _band(part.strip())]
+
+
+def _band(text: str) -> list[int | str]:
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    if span is None:
+        return [int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else text]
+    first, last = (int(end[:_MAX_DIGITS]) for end in span.groups())
+    if abs(last - first) >= MAX_BANDS:
+        raise ValueError(f"wants at most {MAX_BANDS} bands")
+    step = 1 if last >= first else -1
+    return list(range(first, last + step, step))
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Nodata = Annotated[Annotated[float, AllowInfNan()] | Literal["none"] | None, BeforeValidator(parse_nodata)]
+Bands = Annotated[list[int | str], BeforeValidator(parse_bands)]
+"""Bands of a file, by number (from 1) or by name."""

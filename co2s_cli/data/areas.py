@@ -50,11 +50,12 @@ def areas_of(
     Raises:
         InputError: unreadable or unfit images and labels.
     """
+    data = with_bands(data)
     entries = data.labeled if split == "labeled" else data.val
     if isinstance(entries, float):
         val_areas = _drawn_areas(data, View(crop, (1.0, 1.0), "own"), seed, ratio)
         return Areas(val_areas, digest_of(val_areas))
-    sources = labeled_sources(entries, data.class_map, with_bands(data).bands)
+    sources = labeled_sources(entries, data.class_map, data.band_names)
     return Areas(tuple(area for source in sources for area in _source_areas(source)), None)
 
 

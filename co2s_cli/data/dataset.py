@@ -104,7 +104,7 @@ def assemble(
             train.
     """
     config, classes = with_bands(config), config.class_map
-    trusted, weighted = by_trust(labeled_sources(config.labeled, classes, config.bands), config.val)
+    trusted, weighted = by_trust(labeled_sources(config.labeled, classes, config.band_names), config.val)
     roles = roles_of(config, trusted, view.crop, seed, ratio)
     if roles.train_blocks:
         log_split(classes, roles.train_blocks, roles.val_blocks)
@@ -125,7 +125,7 @@ def assemble(
     _warn_of_missing(classes, counts, roles.val_blocks if refits else ())
     return Dataset(
         classes=classes,
-        bands=config.bands,
+        bands=config.band_names,
         scaling=scaling,
         ground_resolution=config.ground_resolution or _resolution([*labeled, *unlabeled]),
         labeled=make_pool(labeled, blocks, trusted=len(roles.labeled)),
@@ -135,7 +135,7 @@ def assemble(
         counts=counts,
         places=sum(max(1, round(sum(block.counts) / view.crop**2)) for block in blocks),
         digest=_digest(
-            [config.bands, scaling, *((item.name, item.prompts) for item in classes.classes)],
+            [config.band_names, scaling, *((item.name, item.prompts) for item in classes.classes)],
             [*labeled, *unlabeled],
             roles.areas,
             [*blocks, *roles.val_blocks],
@@ -190,7 +190,7 @@ def _unlabeled_sources(config: DataConfig, labeled: Sequence[Source], roles: Rol
     """The unlabelled images and those whose labels a ratio has removed, without images that validate as a whole."""
     scenes = [source.scene for source in (*labeled, *roles.unlabeled)]
     labeled_images = {resolved(scene.source) for scene in (*scenes, *(area.scene for area in roles.areas))}
-    listed = unlabeled_sources(config.unlabeled, config.bands, known=labeled_images)
+    listed = unlabeled_sources(config.unlabeled, config.band_names, known=labeled_images)
     sources = with_holdout(listed, roles.held_out)
     val_only = [source for source in sources if _is_all_held_out(source)]
     if val_only and isinstance(config.val, tuple):

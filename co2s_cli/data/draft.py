@@ -132,7 +132,7 @@ classes:
 {unlabeled}
 # Share of the labels that validates, whole polygons of classes with several; or files: [{{image: …, labels: …}}]
 {val}
-# Bands that the model sees, by their names in the file{known}. Delete those that it does not need.
+# Bands that the model sees, by name or number in the file{known}. Delete those that it does not need.
 # Scenes that it maps must have all bands of this list.
 {bands}"""
 

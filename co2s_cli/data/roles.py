@@ -61,7 +61,7 @@ def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ra
     `crop`, `seed` and `ratio` are as for `assemble`.
     """
     classes = config.class_map
-    val = labeled_sources(config.val, classes, config.bands) if isinstance(config.val, tuple) else []
+    val = labeled_sources(config.val, classes, config.band_names) if isinstance(config.val, tuple) else []
     if isinstance(config.val, float) and all(source.chip for source in labeled):
         val, labeled = _draw_val_chips(config, labeled, config.val, seed)
     val_blocks = _val_blocks(val, classes, crop)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.config.data import DataConfig, LabeledEntry, Picked, ScalingEntry, UnlabeledEntry, read_data, relative
-from co2s_cli.data.sources import Source, inside, labeled_sources, resolved
+from co2s_cli.data.sources import Source, inside, labeled_sources, resolved, with_bands
 from co2s_cli.errors import ModelError
 from co2s_cli.geo.labels.labels import LabelReader, Labels
 from co2s_cli.geo.read.scene import Nodata
@@ -80,7 +80,7 @@ class HumanLabels:
         if path is None:
             return cls()
         config = read_data(path)
-        config = config if config.bands else config.model_copy(update={"bands": manifest.bands})
+        config = with_bands(config) if config.bands else config.model_copy(update={"bands": manifest.bands})
         classes = config.class_map
         if classes.names != manifest.class_map.names:
             raise ModelError(
@@ -92,8 +92,8 @@ class HumanLabels:
         val = config.val if isinstance(config.val, tuple) else ()
         return cls(
             config,
-            tuple(labeled_sources(trusted, classes, config.bands)),
-            tuple(labeled_sources(val, classes, config.bands)),
+            tuple(labeled_sources(trusted, classes, config.band_names)),
+            tuple(labeled_sources(val, classes, config.band_names)),
         )
 
     @property

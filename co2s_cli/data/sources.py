@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,15 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.labels.labels import Labels, open_labels
 from co2s_cli.geo.labels.weights import LabelWeights, open_weights
-from co2s_cli.geo.read.bands import RGB, band_names, find_bands, match_bands, training_names
+from co2s_cli.geo.read.bands import RGB, band_names, find_bands, is_numbered, match_bands, training_names
 from co2s_cli.geo.read.checks import alpha_band, check_exists, color_kind, pick_bands
 from co2s_cli.geo.read.scene import Nodata, Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.tiling import Window
 
 log = logging.getLogger(__name__)
+
+E = TypeVar("E", LabeledEntry, UnlabeledEntry)
 
 _EXPAND_PALETTE = "?expand=rgb"
 """Suffix of the name under which GDAL opens a file with a palette as RGB."""
@@ -96,12 +98,15 @@ def with_bands(config: DataConfig) -> DataConfig:
     Of a folder of chips only the first one is read.
 
     Raises:
-        InputError: the labelled images have different bands, or one has two bands of the same name.
+        InputError: the labelled images have different bands, or one has two bands of the same name, or not a band that
+            is picked by number.
     """
     if config.bands:
-        return config
+        return (
+            _with_names(config) if any(isinstance(band, int) or is_numbered(band) for band in config.bands) else config
+        )
     entries = (*config.labeled, *(config.val if isinstance(config.val, tuple) else ()))
-    images = [_images(entry.image, entry.list, entry.columns)[0] for entry in entries]
+    images = [_first_image(entry) for entry in entries]
     names_of = [_names_of(image, entry) for image, entry in zip(images, entries, strict=True)]
     first, names = images[0].path, names_of[0]
     if not all(find_bands(names, names)):
@@ -122,14 +127,58 @@ def with_bands(config: DataConfig) -> DataConfig:
     return config.model_copy(update={"bands": names})
 
 
+def _with_names(config: DataConfig) -> DataConfig:
+    """`config` with the names that its bands have in the first labelled image.
+
+    A name such as `band_8` finds no band in a file of more. So entries whose images cannot be read by the names, but
+    name all their bands as the first labelled image does, pick its numbers.
+    """
+    first = _first_image(config.labeled[0]).path
+    in_file, alpha = _bands_in(first)
+    by_name = [band for band in config.bands if isinstance(band, str)]
+    if len(by_name) == len(config.bands) and not all(find_bands(in_file, by_name)):
+        return config  # names of a model that was trained on other files
+    numbers = pick_bands(first, in_file, alpha, config.bands)
+    names = tuple(in_file[number - 1] for number in numbers)
+    if not all(find_bands(names, names)):
+        raise InputError(f"{first}: bands: names the same band twice, or two of the same name ({', '.join(names)})")
+
+    def picked(entry: E) -> E:
+        if entry.bands:
+            return entry
+        own, own_alpha = _bands_in(_first_image(entry).path)
+        usable = [name for number, name in enumerate(own, 1) if number != own_alpha]
+        by_number = own == in_file and match_bands(usable, names) is None
+        return entry.model_copy(update={"bands": numbers}) if by_number else entry
+
+    return config.model_copy(
+        update={
+            "bands": names,
+            "labeled": tuple(map(picked, config.labeled)),
+            "unlabeled": tuple(map(picked, config.unlabeled)),
+            "val": tuple(map(picked, config.val)) if isinstance(config.val, tuple) else config.val,
+        }
+    )
+
+
+def _first_image(entry: LabeledEntry | UnlabeledEntry) -> _Image:
+    columns = entry.columns if isinstance(entry, LabeledEntry) else ("image",)
+    return _images(entry.image, entry.list, columns)[0]
+
+
+def _bands_in(path: str) -> tuple[tuple[str, ...], int | None]:
+    """The names of all bands of a raster, and the number of its alpha band, if there is one."""
+    check_exists(path)
+    with reading(path) as dataset:
+        return band_names(dataset), alpha_band(dataset)
+
+
 def _names_of(image: _Image, entry: LabeledEntry) -> tuple[str, ...]:
     """Names of the bands of a labelled image: of those that its entry picks, else of all."""
     if image.chip and not entry.bands and color_kind(image.path) != "bands":
         return RGB
-    check_exists(image.path)
-    with reading(image.path) as dataset:
-        names = band_names(dataset)
-        numbers = pick_bands(image.path, names, alpha_band(dataset), entry.bands or None)
+    names, alpha = _bands_in(image.path)
+    numbers = pick_bands(image.path, names, alpha, entry.bands or None)
     picked = tuple(names[number - 1] for number in numbers)
     return picked if entry.bands else training_names(picked)
 

@@ -13,7 +13,7 @@ from co2s_cli.training.names import CONFIG, LAST, STATE
 
 R = TypeVar("R", bound=RunConfig)
 
-DRAFTED = ("data", "labels", "attribute", "overlaps")
+DRAFTED = ("data", "labels", "attribute", "overlaps", "bands")
 """Flags that a run on a scene and polygons replaces by the data.yaml drafted from them."""
 
 

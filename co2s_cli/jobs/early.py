@@ -194,7 +194,7 @@ def _check_data(path: Path) -> None:
     entries: list[LabeledEntry | UnlabeledEntry] = [*labeled, *data.unlabeled]
     for entry in entries:
         if is_local(entry.image) and not Path(entry.image).is_dir():
-            open_image(entry.image, data.bands, entry.bands, entry.nodata)
+            open_image(entry.image, data.band_names, entry.bands, entry.nodata)
     for entry in labeled:
         for file in (entry.labels, entry.weights):
             if isinstance(file, Path):

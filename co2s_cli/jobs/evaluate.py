@@ -130,6 +130,7 @@ def _counted(
 
 def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     from co2s_cli.data.areas import areas_of  # these import torch, which evaluating a map does not need
+    from co2s_cli.data.sources import with_bands
     from co2s_cli.scoring.area_map import mapper_for
     from co2s_cli.scoring.model import count_model
 
@@ -145,8 +146,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
             "of that run has not seen the validation labels",
             settings.model,
         )
-    if not data.bands:
-        data = data.model_copy(update={"bands": manifest.bands})
+    data = with_bands(data) if data.bands else data.model_copy(update={"bands": manifest.bands})
     labelled_areas = areas_of(
         data,
         "labeled" if settings.split == "labeled" else "val",
@@ -154,9 +154,10 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
         seed=training.get("seed", 0),
         ratio=training.get("labeled_ratio"),
     )
-    if find_bands(data.bands, manifest.bands) != tuple(range(1, len(data.bands) + 1)):
+    bands = data.band_names
+    if find_bands(bands, manifest.bands) != tuple(range(1, len(bands) + 1)):
         raise InputError(
-            f"{settings.source}: bands are {', '.join(data.bands)}, the model's {', '.join(manifest.bands)}",
+            f"{settings.source}: bands are {', '.join(bands)}, the model's {', '.join(manifest.bands)}",
             hint="name the model's bands, in its order, with bands:",
         )
     remarks = _logged(*naming.remarks()) + _unlike_training(labelled_areas.digest, training)

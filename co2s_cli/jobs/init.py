@@ -119,20 +119,23 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     lines = [_scene_line(scene, polygons) for scene in scenes]
     if not any(line.polygons for line in lines):
         raise _no_polygon_on_scenes(polygons, scenes)
-    config = _config(scenes, lines, polygons)
-    sources = labeled_sources(config.labeled, config.class_map, config.bands)
+    written = _config(scenes, lines, polygons, settings.bands)
+    config = with_bands(written)
+    if not any(entry.bands for entry in config.labeled):  # the names are enough to find the bands again
+        written = written.model_copy(update={"bands": config.bands})
+    sources = labeled_sources(config.labeled, config.class_map, config.band_names)
     remarks = [*_remarks(polygons, scenes, lines), *_check_overlaps(polygons, sources, settings)]
     facts = class_facts(polygons.legend, *_polygons_and_blocks(config, sources))
     text = data_yaml(
-        portable(config, settings.out.parent),
+        portable(written, settings.out.parent),
         facts,
         name=settings.out.name,
         origin=f"By co2s init {__version__}: {settings.labels.name}, attribute {polygons.attribute.name}.",
-        known=_common_names(config.bands),
+        known=_common_names(config.band_names),
     )
     thin = tuple(line for item in facts if (line := item.thin()))
     result = InitResult(
-        settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.bands, tuple(remarks), thin
+        settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.band_names, tuple(remarks), thin
     )
     return result, text
 
@@ -150,6 +153,7 @@ def draft_for_run(settings: RunConfig) -> RunDraft | None:
         labels=settings.labels,
         attribute=settings.attribute,
         overlaps=settings.overlaps,
+        bands=settings.bands,
         out=settings.out / "data.yaml",
     )
     check_outputs(init_settings)
@@ -177,7 +181,9 @@ def with_draft(settings: R, draft: RunDraft | None) -> R:
         log.info("%s", remark)
     for thin in draft.result.thin:
         log.warning("thin: %s", thin)
-    return settings.model_copy(update={"data": str(out), "labels": None, "attribute": None, "overlaps": "refuse"})
+    return settings.model_copy(
+        update={"data": str(out), "labels": None, "attribute": None, "overlaps": "refuse", "bands": []}
+    )
 
 
 def checked_run(settings: R) -> R:
@@ -265,8 +271,10 @@ def _no_polygon_on_scenes(polygons: _Polygons, scenes: Sequence[Scene]) -> Input
     )
 
 
-def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Polygons) -> DataConfig:
-    """The content of the data.yaml, with paths as the user gave them."""
+def _config(
+    scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Polygons, bands: Sequence[int | str]
+) -> DataConfig:
+    """The content of the data.yaml, with paths and bands as the user gave them."""
     labeled = [
         LabeledEntry(
             image=scene.source,
@@ -278,12 +286,11 @@ def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Poly
         if line.polygons
     ]
     classes = class_facts(polygons.legend, [0] * len(polygons.legend.names), (), ())
-    return with_bands(
-        DataConfig(
-            classes=tuple({"name": item.name, "color": item.color} for item in classes),
-            labeled=tuple(labeled),
-            unlabeled=tuple(UnlabeledEntry(image=scene.source) for scene in scenes),
-        )
+    return DataConfig(
+        classes=tuple({"name": item.name, "color": item.color} for item in classes),
+        labeled=tuple(labeled),
+        unlabeled=tuple(UnlabeledEntry(image=scene.source) for scene in scenes),
+        bands=tuple(bands),
     )
 
 

@@ -52,6 +52,21 @@ def test_a_data_yaml_is_written_that_says_what_is_there(co2s, folder):
     assert read_data(folder / "data.yaml").class_map.names == ("Forest", "built-up", "water")
 
 
+@pytest.mark.parametrize(("flag", "written"), [("3,red", ["blue", "red"]), ("2..3", ["green", "blue"])])
+def test_the_bands_that_are_asked_for_are_written_by_their_names(co2s, folder, flag, written):
+    assert co2s("init", "scene.tif", "--labels", "polygons.gpkg", "-b", flag).exit_code == 0
+    assert yaml.safe_load((folder / "data.yaml").read_text())["bands"] == written
+
+
+def test_bands_without_names_are_written_by_their_numbers(co2s, folder):
+    with rasterio.open("scene.tif") as scene:
+        profile, pixels = {**scene.profile, "count": 4, "photometric": "minisblack"}, scene.read()
+    with rasterio.open("four.tif", "w", **profile) as file:
+        file.write(pixels[[0, 1, 2, 2]])
+    assert co2s("init", "four.tif", "--labels", "polygons.gpkg", "-b", "4,1").exit_code == 0
+    assert yaml.safe_load((folder / "data.yaml").read_text())["bands"] == [4, 1]
+
+
 def test_people_read_a_table_and_the_next_command(co2s, folder):
     lines = co2s("init", "scene.tif", "--labels", "polygons.gpkg").stdout.splitlines()
     assert lines[0] == "scene.tif: 128 × 128 px of 10 m, 3 bands (red, green, blue); 17 polygons"
@@ -177,6 +192,8 @@ def test_a_slip_along_a_border_is_no_overlap(co2s, folder):
         (["train", "scene.tif"], 2, "scene.tif: is a scene, a data.yaml is wanted"),
         (["train", "scene.tif", "--labels", "polygons.gpkg"], 2, "--labels wants --out"),
         (["train", "scene.tif", "--attribute", "class", "--out", "run"], 2, "belong to --labels"),
+        (["train", "data.yaml", "-b", "1,2", "--out", "run"], 2, "a data.yaml names them with bands:"),
+        (["init", "scene.tif", "--labels", "polygons.gpkg", "-b", "4"], 3, "band 4 was asked for"),
         (["train", "whdld", "--labels", "polygons.gpkg", "--root", ".", "--out", "run"], 2, "--root with a published"),
     ],
 )
@@ -225,7 +242,8 @@ TINY = ("--preset", "tiny", "--steps", 2, *(w for t in ("crop=32", "batch=1", "w
 @pytest.mark.parametrize("at_once", [False, True])
 def test_from_a_scene_and_polygons_to_a_map(co2s, folder, at_once):
     if at_once:
-        words = ("train", "scene.tif", "--labels", "polygons.gpkg", "--out", "runs/a", "--resume", "auto", *TINY)
+        scene = ("scene.tif", "--labels", "polygons.gpkg", "--bands", "3,red")
+        words = ("train", *scene, "--out", "runs/a", "--resume", "auto", *TINY)
         result = co2s(*words, "--stop-after", 1)
         for again in (words, ("train", "--resume", "--out", "runs/a")):
             went_on = co2s(*again)
@@ -238,6 +256,7 @@ def test_from_a_scene_and_polygons_to_a_map(co2s, folder, at_once):
         result = co2s("train", "data.yaml", "--out", "runs/a", *TINY)
     assert result.exit_code == 0, result.output
     data = "runs/a/data.yaml" if at_once else "data.yaml"
+    assert read_data(folder / data).bands == (("blue", "red") if at_once else ("red", "green", "blue"))
     assert read_data(folder / data).unlabeled[0].image == str(
         (folder / data).parent / ("../../" * at_once) / "scene.tif"
     )

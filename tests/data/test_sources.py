@@ -94,6 +94,47 @@ def test_unlabelled_scenes_are_matched_by_name(tmp_path):
     assert source.scene.bands == (5, 4, 3, 2)
 
 
+def test_bands_of_a_data_yaml_are_numbers_or_names_in_any_mix(tmp_path):
+    first = image(tmp_path, "a.tif", ("B2", "B3", "B4", "B8A", "B12"))
+    other = image(tmp_path, "b.tif", ("B12", "B4", "B8A", "B2"))
+    data = with_bands(config(tmp_path, first, bands=[5, "NIR08", 3], unlabeled=[other]))
+    assert data.band_names == ("B12", "B8A", "B4")
+    (labeled,) = labeled_sources(data.labeled, data.class_map, data.band_names)
+    assert labeled.scene.bands == (5, 4, 3)
+    (unlabeled,) = unlabeled_sources(data.unlabeled, data.band_names, known=set())
+    assert unlabeled.scene.bands == (1, 3, 2)  # by its names, not by the numbers of the first
+
+
+@pytest.mark.parametrize("bands", [[5, 1], ["band_5", 1], ["band_5", "band_1"]])
+def test_bands_without_names_have_the_numbers_of_the_first_image_in_all_images_that_name_none(tmp_path, bands):
+    first, other = (image(tmp_path, name, count=6, photometric="minisblack") for name in ("a.tif", "b.tif"))
+    data = with_bands(config(tmp_path, first, bands=bands, unlabeled=[other]))
+    assert data.band_names == ("band_5", "band_1")
+    (labeled,) = labeled_sources(data.labeled, data.class_map, data.band_names)
+    (unlabeled,) = unlabeled_sources(data.unlabeled, data.band_names, known=set())
+    assert labeled.scene.bands == unlabeled.scene.bands == (5, 1)
+    shorter = image(tmp_path, "c.tif", count=5, photometric="minisblack")  # another sensor: which band is the fifth?
+    data = with_bands(config(tmp_path, first, bands=bands, unlabeled=[shorter]))
+    with pytest.raises(InputError, match=r"5 bands found .* wanted are band_5, band_1"):
+        unlabeled_sources(data.unlabeled, data.band_names, known=set())
+
+
+def test_an_entry_keeps_its_own_bands_where_others_have_those_of_all(tmp_path):
+    first, other = (image(tmp_path, name, count=4, photometric="minisblack") for name in ("a.tif", "b.tif"))
+    data = with_bands(config(tmp_path, first, {"image": other, "bands": [4, 3]}, bands=[1, 2]))
+    sources = labeled_sources(data.labeled, data.class_map, data.band_names)
+    assert [source.scene.bands for source in sources] == [(1, 2), (4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("bands", "said"),
+    [([1, 9], "has 4 bands .* band 9 was asked for"), ([2, 2], "the same band twice"), ([1, "haze"], "called 'haze'")],
+)
+def test_bands_by_number_that_are_not_there_or_twice_are_refused(tmp_path, bands, said):
+    with pytest.raises(InputError, match=said):
+        bands_of(tmp_path, image(tmp_path, "a.tif", ("red", "green", "blue", "nir")), bands=bands)
+
+
 def test_bands_with_other_known_names_are_refused_and_never_taken_in_order(tmp_path):
     path = image(tmp_path, "a.tif", ("red", "green", "blue"))
     with pytest.raises(InputError, match=r"3 bands found .* wanted are nir, red, green") as caught:

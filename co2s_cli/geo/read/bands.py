@@ -86,6 +86,11 @@ def training_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def is_numbered(name: str) -> bool:
+    """Whether a name is that of a band without description and colour, which says only where it is in its file."""
+    return _NUMBERED.fullmatch(name) is not None
+
+
 def common_names(names: Sequence[str]) -> tuple[str | None, ...]:
     """(bands) the common name of each band of a file or a model; None if the name is unknown or ambiguous.
 
@@ -122,7 +127,7 @@ def match_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] 
     """
     positions = tuple(number for number in find_bands(names, wanted) if number is not None)
     as_many = len(names) == len(wanted)
-    if len(positions) == len(wanted) and (as_many or not any(_NUMBERED.fullmatch(name) for name in wanted)):
+    if len(positions) == len(wanted) and (as_many or not any(map(is_numbered, wanted))):
         return positions
     return tuple(range(1, len(names) + 1)) if as_many and not any(common_names(names)) else None
 
@@ -145,7 +150,7 @@ def bands_of_model(source: str, names: Sequence[str], in_use: Sequence[int], wan
         numbers = list(usable)
         return tuple(numbers[position - 1] for position in positions)
     numbers_by_name = zip(wanted, find_bands(list(usable.values()), wanted), strict=True)
-    missing = [name for name, number in numbers_by_name if number is None or _NUMBERED.fullmatch(name)]
+    missing = [name for name, number in numbers_by_name if number is None or is_numbered(name)]
     raise InputError(
         f"{source}: {_counted(list(usable.values()))} found, the model wants {_counted(wanted)}",
         hint=f"no band is known to be {', '.join(missing)}: pick all with -b, by number or name, in the model's order"
