@@ -395,6 +395,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "labels are mirrored against the image",
     ),
     Mutant(
+        "data/sources.py",
+        "by_number = own == in_file and match_bands(usable, names) is None",
+        "by_number = match_bands(usable, names) is None",
+        "data/test_sources.py",
+        "numbers of the first image pick bands of another sensor",
+    ),
+    Mutant(
+        "data/sources.py",
+        "        if entry.bands:\n            return entry\n",
+        "",
+        "data/test_sources.py",
+        "bands of a data.yaml take the place of those of an entry",
+    ),
+    Mutant(
         "data/paste.py",
         "mask: NDArray[np.bool_] = smooth > np.quantile(smooth, 1 - area)",
         "mask: NDArray[np.bool_] = smooth > np.quantile(smooth, area)",
