@@ -30,6 +30,7 @@ from co2s_cli.training.ema import Ema
 from co2s_cli.training.model_files import BestFile, best_files, check_kept
 from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
+from co2s_cli.training.pace import Pace
 from co2s_cli.training.records import (
     Records,
     drifting,
@@ -169,6 +170,7 @@ class TrainingEngine:
         """Number of steps done."""
         self._wait_seconds = 0.0
         """Total time for which the loop waited for the loader."""
+        self._pace = Pace(plan.schedule_steps, self._light_steps())
         self.best_files = best_files(
             tuple(ensemble.students), select_students=plan.select_students, averaged=ema is not None
         )
@@ -232,10 +234,27 @@ class TrainingEngine:
             if records is not None:
                 records.close()
 
-    def seconds_per_step(self, tries: int = 2) -> float:
-        """Mean time of `tries` steps with all losses, after one that is not timed. The weights do not change."""
-        plan = self._plan
-        self.step = plan.schedule_steps - 1  # a step in which the unlabelled losses count
+    def measure_pace(self) -> float:
+        """Measure the time of a light and of a full step; the expected time of all steps. The weights do not change."""
+        schedule_steps, light_steps = self._plan.schedule_steps, self._light_steps()
+        full = self._runtime.mean(self.seconds_per_step(tries=1))
+        both = 0 < light_steps < schedule_steps
+        light = self._runtime.mean(self.seconds_per_step(0, tries=1)) if both else full
+        self._pace = Pace(schedule_steps, light_steps, light, full)
+        return self._pace.seconds(self._plan.steps)
+
+    def _light_steps(self) -> int:
+        """Number of steps at the beginning of the schedule in which only labels count."""
+        students, steps = self._students.values(), self._plan.schedule_steps
+        full = (step for step in range(steps) if any(student.required_at(step).unlabeled for student in students))
+        return next(full, steps)
+
+    def seconds_per_step(self, step: int | None = None, tries: int = 2) -> float:
+        """Mean time of `tries` steps after one that is not timed, each like `step`, or with all losses.
+
+        The weights do not change.
+        """
+        self.step = self._plan.schedule_steps - 1 if step is None else step
         batches = self._loader.batches(self.step, self.step + tries + 1)
         self._ensemble.train()
         start = time.perf_counter()
@@ -402,7 +421,7 @@ class TrainingEngine:
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
         timing = {"images_per_second": images, "seconds": seconds, "waited": self._wait_seconds, "gpu_gb": memory}
         records.add_timing(self.step, timing)
-        remaining = duration((last - self.step) / max(speed, 1e-9))
+        remaining = duration(self._pace.left(self.step - done, self.step, last, seconds))
         log.info(
             "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
             len(str(plan.steps)), self.step, plan.steps, summary(values), rate, images, remaining,

@@ -34,6 +34,7 @@ from co2s_cli.scoring.validation import FUSED, lagging
 from co2s_cli.training import report
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.names import BEST, CONFIG, EMA, FINAL, LAST, RUN_FILES, STATE, check_new, result_files_in
+from co2s_cli.training.records import duration
 from co2s_cli.training.runtime import Runtime, device_name, started
 from co2s_cli.training.setup import TrainingSetup, check_rules, engine_for, epoch_steps_of
 from co2s_cli.training.state import State
@@ -44,6 +45,9 @@ DEFAULT_STEPS = 4000
 
 MIN_VISIT_STEPS, MAX_VISIT_STEPS = 50, 1000
 """Least and largest number of steps of a run whose length is set by `visits`."""
+
+SHORT_RUN = 50
+"""Number of steps below which a run is over too soon to measure how long it will take."""
 
 TRAINING_SHARE = 0.85
 """Share of `minutes` that the training steps may take; the rest is for validations, files and the report."""
@@ -114,6 +118,7 @@ def run_training(
         )  # fmt: skip
         steps = length_of(settings, data, runtime, build_engine) * (1 + refit) if begun is None else begun.steps
         engine = build_engine(steps=steps)
+        expected = engine.measure_pace() if steps >= SHORT_RUN else None
         if settings.resume:
             engine.resume()
         else:  # every check has passed: files of an earlier run may be removed
@@ -129,7 +134,7 @@ def run_training(
                     device=device_name(runtime.device),
                 )
         if runtime.leads:
-            _log_start(settings, data, setup.ensemble, runtime, steps=steps)
+            _log_start(settings, data, setup.ensemble, runtime, steps=steps, expected=expected)
         _fit(engine, settings, steps, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
@@ -290,8 +295,10 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
         raise InterruptError(f"interrupted in step {engine.step}", hint=hint) from error
 
 
-def _log_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int) -> None:
-    """Log students, labels, method and number of steps; the time left is logged with the first steps."""
+def _log_start(
+    settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int, expected: float | None
+) -> None:
+    """Log students, labels, method and number of steps, and the time that all steps are expected to take."""
     sizes = (
         f"{name} ({sum(value.numel() for value in student.parameters()) / 1e6:.2f} M parameters)"
         for name, student in model.students.items()
@@ -303,9 +310,9 @@ def _log_start(settings: RunConfig, data: Dataset, model: Ensemble, runtime: Run
     refit = f", from step {steps // 2} on anew with all labels" if data.whole else ""
     precision = pick_precision(settings.precision, runtime.device)
     log.info(
-        "%s on %s in %s: %d steps of %d crops of %d pixels%s",
+        "%s on %s in %s: %d steps of %d crops of %d pixels%s%s",
         settings.method_name, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop,
-        refit,
+        refit, "" if expected is None else f"; expected to take {duration(expected)} and the validations",
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Runs that are refused, broken off, or asked for twice: what they leave in their folder."""
 
 import json
+import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from co2s_cli.config.train import resumed, settings_of
 from co2s_cli.errors import ConfigError, InputError, InterruptError, ModelError, OutputError
 from co2s_cli.jobs import train
 from co2s_cli.locks import only_writer
+from co2s_cli.training import run
 from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.names import BEST, EMA, FINAL, LAST, STATE
 from co2s_cli.training.records import read
@@ -275,6 +277,23 @@ def test_minutes_become_steps_by_the_pace_of_the_machine_and_measuring_it_teache
     train.run(resumed(timed, {"resume": True}, []))
     train.run(quick(data, counted, "val_every=2", steps=4))
     assert (timed / LAST).read_bytes() == (counted / LAST).read_bytes()
+
+
+def test_the_start_tells_how_long_a_run_will_take_and_measuring_it_teaches_nothing(data, tmp_path, monkeypatch, caplog):
+    measured = TrainingEngine.seconds_per_step
+
+    def seconds(engine, step=None, tries=2):
+        return measured(engine, step, tries) * 0 + (3.0 if step is None else 1.0)
+
+    monkeypatch.setattr(TrainingEngine, "seconds_per_step", seconds)
+    plain, told = tmp_path / "plain", tmp_path / "told"
+    train.run(quick(data, plain, "consistency_start=0.5", steps=4))
+    assert "expected to take" not in caplog.text  # too short a run to measure
+    monkeypatch.setattr(run, "SHORT_RUN", 4)
+    with caplog.at_level(logging.INFO):
+        train.run(quick(data, told, "consistency_start=0.5", steps=4))
+    assert "; expected to take 0:00:08 and the validations" in caplog.text
+    assert (plain / LAST).read_bytes() == (told / LAST).read_bytes()
 
 
 @pytest.mark.parametrize(("places", "steps"), [(3, 50), (25, 150), (160, 960), (272, 1000)])
