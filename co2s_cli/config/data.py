@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from co2s_cli.addresses import address_of
 from co2s_cli.classes import ClassMap
 from co2s_cli.cloud import local_copy
 from co2s_cli.config.base import Settings, load
-from co2s_cli.config.units import Nodata
+from co2s_cli.config.units import Nodata, band_or_span, parse_bands
 from co2s_cli.errors import InputError
 from co2s_cli.limits import MAX_SIDE
 
@@ -23,7 +23,15 @@ _Size = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 Box = tuple[_Offset, _Offset, _Size, _Size]
 """Row, column, height and width in pixels of the image."""
 
-Picked = tuple[int | str, ...]
+
+def _parse_picked(value: Any) -> Any:
+    """As `parse_bands`, but names in a list may hold a comma."""
+    if not isinstance(value, list | tuple):
+        return parse_bands(value)
+    return [band for item in value for band in ([item] if type(item) is int else band_or_span(str(item)))]
+
+
+Picked = Annotated[tuple[int | str, ...], BeforeValidator(_parse_picked)]
 """Bands of a file, by number (from 1) or by name."""
 
 

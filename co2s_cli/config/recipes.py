@@ -51,6 +51,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "init": "start",  # students are then dino and local for red, green, blue; local, local2, local3 for other bands
         "train_backbone": "all",
+        "clip": "tiny-clip",
+        "clip_weights": "none",
         "dino": "tiny-dino",
         "dino_weights": "none",
         **_FROM_NOTHING,

@@ -15,9 +15,14 @@ from co2s_cli.config.run import RunConfig, from_layers, resumed_as, timm_name, u
 from co2s_cli.students import DEFAULT_STUDENTS, Fusion, StudentName
 
 
+def _split(value: Any) -> Any:
+    """A list of the names in a comma-separated text; any other value as it is."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _names(value: Any) -> Any:
     """A list of the names in a comma-separated text, or the list itself; refuses a name that occurs twice."""
-    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    names = _split(value)
     if isinstance(names, list | tuple) and len(set(names)) < len(names):
         raise ValueError("wants each student once")
     return names
@@ -31,8 +36,8 @@ class TrainConfig(RunConfig):
 
     students: Annotated[tuple[StudentName, ...] | None, BeforeValidator(_names), Flag(panel="Model")] = None
     """Networks that learn: clip, dino, local, or several of them; local2 and local3 are further networks like local.
-    Default: those of the --init model; with --init start dino,local for red, green, blue and local,local2,local3 for
-    other bands; without --init clip,dino."""
+    Default: those of the --init model; with --init start, and the small preset without it, dino,local for red, green,
+    blue and local,local2,local3 for other bands; else clip,dino."""
     clip: Annotated[str, Flag(panel="Model")] = "ViT-B-16"
     """Image tower of the clip student (explicit guidance): an open_clip name."""
     clip_weights: Annotated[str, Flag(panel="Model")] = "openai"
@@ -69,6 +74,12 @@ class TrainConfig(RunConfig):
         return self.method
 
     @property
+    def follows_bands(self) -> bool:
+        """Whether the bands of the data decide who learns: none are named, and the packaged start or nothing begins."""
+        from_nothing = self.init is None and self.preset == "small"
+        return self.students is None and (from_nothing or str(self.init) == "start")
+
+    @property
     def sources(self) -> tuple[Path, ...]:
         """Paths of the initial weights, including those of the clip and dino students."""
         return (*super().sources, Path(self.clip_weights.rpartition("=")[2]), Path(self.dino_weights))
@@ -78,7 +89,7 @@ class TrainConfig(RunConfig):
         """Names of the pretrained weights of the students that do not start from a model file."""
         if self.student is not None or self.init is not None:
             return super().pretrained
-        students = self.students or DEFAULT_STUDENTS
+        students = self.students or (("dino",) if self.follows_bands else DEFAULT_STUDENTS)
         clip_tag, dino_tag = self.clip_weights, "none" if self.dino_init == "random" else self.dino_weights
         weights_by_student = {
             "clip": () if clip_tag == "none" or Path(clip_tag).suffix else (f"{self.clip}:{clip_tag}",),
@@ -104,7 +115,7 @@ _OTHER_DINO = frozenset({"student", "dino", "dino_weights", "dino_init", "networ
 
 def _without_unfit_start(preset: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The preset; without its `init` if the user's `values` ask for students that this start model does not hold."""
-    students = _names(values.get("students"))
+    students = _split(values.get("students"))
     no_dino = isinstance(students, list | tuple) and "dino" not in students
     drop_init = no_dino or bool(_OTHER_DINO & values.keys())
     return {key: value for key, value in preset.items() if key != "init" or not drop_init}

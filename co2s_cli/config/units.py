@@ -53,10 +53,13 @@ def parse_whole(value: Any) -> Any:
 def parse_bands(value: Any) -> Any:
     """List of band numbers (int) and names (str), from '3,2,1', 'red,green,blue', '1..3' or a list of such texts."""
     texts = value if isinstance(value, list | tuple) else [value]
-    return [band for text in texts for part in str(text).split(",") if part.strip() for band in _band(part.strip())]
+    return [
+        band for text in texts for part in str(text).split(",") if part.strip() for band in band_or_span(part.strip())
+    ]
 
 
-def _band(text: str) -> list[int | str]:
+def band_or_span(text: str) -> list[int | str]:
+    """The band with this number or name; those from the first to the last number of `1..3`."""
     span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
     if span is None:
         return [int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else text]

@@ -102,11 +102,9 @@ def with_bands(config: DataConfig) -> DataConfig:
             is picked by number.
     """
     if config.bands:
-        return (
-            _with_names(config) if any(isinstance(band, int) or is_numbered(band) for band in config.bands) else config
-        )
+        return _with_names(config) if any(isinstance(band, int) for band in config.bands) else config
     entries = (*config.labeled, *(config.val if isinstance(config.val, tuple) else ()))
-    images = [_first_image(entry) for entry in entries]
+    images = [_images_of(entry)[0] for entry in entries]
     names_of = [_names_of(image, entry) for image, entry in zip(images, entries, strict=True)]
     first, names = images[0].path, names_of[0]
     if not all(find_bands(names, names)):
@@ -130,26 +128,25 @@ def with_bands(config: DataConfig) -> DataConfig:
 def _with_names(config: DataConfig) -> DataConfig:
     """`config` with the names that its bands have in the first labelled image.
 
-    A name such as `band_8` finds no band in a file of more. So entries whose images cannot be read by the names, but
-    name all their bands as the first labelled image does, pick its numbers.
+    Bands without names are not found by them in files of more. So entries all of whose images name their bands as that
+    image does pick the numbers that they have there.
     """
-    first = _first_image(config.labeled[0]).path
+    first = _images_of(config.labeled[0])[0].path
     in_file, alpha = _bands_in(first)
-    by_name = [band for band in config.bands if isinstance(band, str)]
-    if len(by_name) == len(config.bands) and not all(find_bands(in_file, by_name)):
-        return config  # names of a model that was trained on other files
-    numbers = pick_bands(first, in_file, alpha, config.bands)
-    names = tuple(in_file[number - 1] for number in numbers)
+    unnamed_rgb = len(in_file) == len(RGB) and all(map(is_numbered, in_file))
+    numbers = pick_bands(first, RGB if unnamed_rgb else in_file, alpha, config.bands)
+    names = tuple((RGB if unnamed_rgb else in_file)[number - 1] for number in numbers)
     if not all(find_bands(names, names)):
         raise InputError(f"{first}: bands: names the same band twice, or two of the same name ({', '.join(names)})")
+    usable = _without(in_file, alpha)
+    positions = match_bands(list(usable.values()), names)
+    found = None if positions is None else tuple(list(usable)[position - 1] for position in positions)
 
     def picked(entry: E) -> E:
-        if entry.bands:
+        if entry.bands or found == numbers:
             return entry
-        own, own_alpha = _bands_in(_first_image(entry).path)
-        usable = [name for number, name in enumerate(own, 1) if number != own_alpha]
-        by_number = own == in_file and match_bands(usable, names) is None
-        return entry.model_copy(update={"bands": numbers}) if by_number else entry
+        alike = all(_without(*_bands_in(image.path)) == usable for image in _images_of(entry))
+        return entry.model_copy(update={"bands": numbers}) if alike else entry
 
     return config.model_copy(
         update={
@@ -161,16 +158,21 @@ def _with_names(config: DataConfig) -> DataConfig:
     )
 
 
-def _first_image(entry: LabeledEntry | UnlabeledEntry) -> _Image:
-    columns = entry.columns if isinstance(entry, LabeledEntry) else ("image",)
-    return _images(entry.image, entry.list, columns)[0]
-
-
 def _bands_in(path: str) -> tuple[tuple[str, ...], int | None]:
     """The names of all bands of a raster, and the number of its alpha band, if there is one."""
     check_exists(path)
     with reading(path) as dataset:
         return band_names(dataset), alpha_band(dataset)
+
+
+def _without(names: Sequence[str], alpha: int | None) -> dict[int, str]:
+    """The names of the bands by their numbers, but for alpha."""
+    return {number: name for number, name in enumerate(names, 1) if number != alpha}
+
+
+def _images_of(entry: LabeledEntry | UnlabeledEntry) -> list[_Image]:
+    columns = entry.columns if isinstance(entry, LabeledEntry) else ("image",)
+    return _images(entry.image, entry.list, columns)
 
 
 def _names_of(image: _Image, entry: LabeledEntry) -> tuple[str, ...]:
@@ -224,7 +226,7 @@ def _warn_of_unnamed(sources: Sequence[Source], bands: tuple[str, ...], entry: L
     """Warn if bands without known names were taken in the order of the file."""
     if entry.bands:
         return
-    unnamed = [source.scene for source in sources if not all(find_bands(source.scene.names, bands))]
+    unnamed = [source.scene for source in sources if not all(find_bands(source.scene.all_names, bands))]
     unnamed = [scene for scene in unnamed if len({*scene.bands}) == len(bands)]  # not grey chips: one band thrice
     if unnamed:
         others = f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from co2s_cli import __version__
 from co2s_cli.classes import IGNORE
-from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, portable
+from co2s_cli.config.data import DataConfig, LabeledEntry, Picked, UnlabeledEntry, portable
 from co2s_cli.config.init import InitConfig
 from co2s_cli.config.run import RunConfig
 from co2s_cli.data.draft import AttributeClasses, ClassFacts, check_legend, class_facts, data_yaml
@@ -32,7 +32,8 @@ from co2s_cli.geo.labels.polygon_file import (
     other_crs,
     overlaps,
 )
-from co2s_cli.geo.read.bands import common_names
+from co2s_cli.geo.read.bands import RGB, common_names, is_numbered
+from co2s_cli.geo.read.checks import pick_bands
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
@@ -119,15 +120,16 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     lines = [_scene_line(scene, polygons) for scene in scenes]
     if not any(line.polygons for line in lines):
         raise _no_polygon_on_scenes(polygons, scenes)
-    written = _config(scenes, lines, polygons, settings.bands)
-    config = with_bands(written)
-    if not any(entry.bands for entry in config.labeled):  # the names are enough to find the bands again
-        written = written.model_copy(update={"bands": config.bands})
+    first = next(scene for scene, line in zip(scenes, lines, strict=True) if line.polygons)
+    picked = pick_bands(first.source, first.all_names, first.alpha, settings.bands) if settings.bands else ()
+    drawn = _config(scenes, lines, polygons, picked)
+    config = with_bands(drawn)
     sources = labeled_sources(config.labeled, config.class_map, config.band_names)
+    bands = _as_written(config.band_names, sources[0].scene)
     remarks = [*_remarks(polygons, scenes, lines), *_check_overlaps(polygons, sources, settings)]
     facts = class_facts(polygons.legend, *_polygons_and_blocks(config, sources))
     text = data_yaml(
-        portable(written, settings.out.parent),
+        portable(drawn.model_copy(update={"bands": bands}), settings.out.parent),
         facts,
         name=settings.out.name,
         origin=f"By co2s init {__version__}: {settings.labels.name}, attribute {polygons.attribute.name}.",
@@ -271,10 +273,8 @@ def _no_polygon_on_scenes(polygons: _Polygons, scenes: Sequence[Scene]) -> Input
     )
 
 
-def _config(
-    scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Polygons, bands: Sequence[int | str]
-) -> DataConfig:
-    """The content of the data.yaml, with paths and bands as the user gave them."""
+def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Polygons, bands: Picked) -> DataConfig:
+    """The content of the data.yaml, with paths as the user gave them."""
     labeled = [
         LabeledEntry(
             image=scene.source,
@@ -290,7 +290,20 @@ def _config(
         classes=tuple({"name": item.name, "color": item.color} for item in classes),
         labeled=tuple(labeled),
         unlabeled=tuple(UnlabeledEntry(image=scene.source) for scene in scenes),
-        bands=tuple(bands),
+        bands=bands,
+    )
+
+
+def _as_written(names: tuple[str, ...], scene: Scene) -> Picked:
+    """The bands of the first labelled scene for the data.yaml: by name, which finds them elsewhere, if they have one.
+
+    A name that only counts bands would find none once another band is deleted from the list.
+    """
+    if names == RGB:
+        return names
+    own = [scene.all_names[number - 1] for number in scene.bands]
+    return tuple(
+        number if is_numbered(name) or name.isdecimal() else name for number, name in zip(scene.bands, own, strict=True)
     )
 
 

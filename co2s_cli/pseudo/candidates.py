@@ -99,12 +99,12 @@ _RULES: dict[AgreeRule, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def candidates_of(manifest: Manifest, rule: AgreeRule | None) -> Candidates:
-    """The candidates of a model by `rule`; the default is `any` for a model of one student, else `surer`.
+    """The candidates of a model by `rule`; the default is `surer` for a model of two students, else `any`.
 
     Raises:
         ConfigError: the rule compares two students and the model does not have two.
     """
-    rule = rule or ("any" if len(manifest.students) == 1 else "surer")
+    rule = rule or ("surer" if len(manifest.students) == 2 else "any")
     if rule != "any" and len(manifest.students) != 2:
         names = ", ".join(manifest.students)
         raise ConfigError(

@@ -171,6 +171,8 @@ class TrainingEngine:
         self._wait_seconds = 0.0
         """Total time for which the loop waited for the loader."""
         self._pace = Pace(plan.schedule_steps, self._light_steps())
+        self._validations: list[float] = []
+        """Seconds of each validation of this call of `fit`, with the files that are written after it."""
         self.best_files = best_files(
             tuple(ensemble.students), select_students=plan.select_students, averaged=ema is not None
         )
@@ -214,7 +216,7 @@ class TrainingEngine:
         records = Records(self._folder, done=self.step) if self._runtime.leads else None
         self._progress.start("train", last - self.step, "step")
         clock = time.perf_counter()
-        first = self.step
+        first, self._validations = self.step, []
         batches = self._loader.batches(self.step, last)
         try:
             while self.step < last:
@@ -223,8 +225,10 @@ class TrainingEngine:
                 if self.step % plan.log_every == 0 or self.step == last:
                     seconds = time.perf_counter() - clock
                     self._record(records, values, done=self.step - first, seconds=seconds, last=last)
-                if self._validation_due():
+                if self._validates(self.step):
+                    began = time.perf_counter()
                     self._validate_and_save(records)
+                    self._validations.append(time.perf_counter() - began)
                 elif self.step == last or self.step % plan.val_every == 0:
                     self._refuse_nonfinite_weights()
                     self._save()
@@ -234,14 +238,14 @@ class TrainingEngine:
             if records is not None:
                 records.close()
 
-    def measure_pace(self) -> float:
-        """Measure the time of a light and of a full step; the expected time of all steps. The weights do not change."""
+    def expected_seconds(self, until: int) -> float:
+        """Expected time of the steps until `until` is done, measured by a light and a full one that teach nothing."""
         schedule_steps, light_steps = self._plan.schedule_steps, self._light_steps()
         full = self._runtime.mean(self.seconds_per_step(tries=1))
         both = 0 < light_steps < schedule_steps
         light = self._runtime.mean(self.seconds_per_step(0, tries=1)) if both else full
         self._pace = Pace(schedule_steps, light_steps, light, full)
-        return self._pace.seconds(self._plan.steps)
+        return self._pace.seconds(until) - self._pace.seconds(self.step)
 
     def _light_steps(self) -> int:
         """Number of steps at the beginning of the schedule in which only labels count."""
@@ -254,7 +258,7 @@ class TrainingEngine:
 
         The weights do not change.
         """
-        self.step = self._plan.schedule_steps - 1 if step is None else step
+        done, self.step = self.step, self._plan.schedule_steps - 1 if step is None else step
         batches = self._loader.batches(self.step, self.step + tries + 1)
         self._ensemble.train()
         start = time.perf_counter()
@@ -268,12 +272,12 @@ class TrainingEngine:
         finally:
             batches.close()
             self.optimizer.zero_grad(set_to_none=True)
-            self.step, self._wait_seconds = 0, 0.0
+            self.step, self._wait_seconds = done, 0.0
 
-    def _validation_due(self) -> bool:
-        """Whether the step just done is followed by a validation."""
+    def _validates(self, step: int) -> bool:
+        """Whether step number `step` is followed by a validation."""
         schedule_steps = self._plan.schedule_steps
-        return self.step == schedule_steps or (self.step < schedule_steps and self.step % self._plan.val_every == 0)
+        return step == schedule_steps or (step < schedule_steps and step % self._plan.val_every == 0)
 
     def _restart(self) -> None:
         """Reset weights, optimiser and running mean to those before step 0, for the half that trains with all labels.
@@ -421,10 +425,14 @@ class TrainingEngine:
         memory = torch.cuda.max_memory_allocated() / 1e9 if self._runtime.device.type == "cuda" else 0.0
         timing = {"images_per_second": images, "seconds": seconds, "waited": self._wait_seconds, "gpu_gb": memory}
         records.add_timing(self.step, timing)
-        remaining = duration(self._pace.left(self.step - done, self.step, last, seconds))
+        stepping = seconds - sum(self._validations)
+        remaining = self._pace.left(self.step - done, self.step, last, stepping)
+        if self._validations:
+            due = sum(map(self._validates, range(self.step, last + 1)))  # that of this step comes next
+            remaining += due * sum(self._validations) / len(self._validations)
         log.info(
             "step %*d/%d  %s  lr %.1e  %.1f images/s  %s left",
-            len(str(plan.steps)), self.step, plan.steps, summary(values), rate, images, remaining,
+            len(str(plan.steps)), self.step, plan.steps, summary(values), rate, images, duration(remaining),
         )  # fmt: skip
 
     def _validate_and_save(self, records: Records | None) -> None:

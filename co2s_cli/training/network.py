@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from co2s_cli.config.recipes import PRESETS
 from co2s_cli.config.run import RunConfig
 from co2s_cli.config.train import TrainConfig
 from co2s_cli.data.areas import digest_of
@@ -51,9 +52,11 @@ def students_of(settings: TrainConfig, bands: Sequence[str]) -> tuple[StudentNam
     with few labels the result of one depends on its initial weights: on few-landsat .82 to .87 mIoU for one, .85 to .86
     for three together.
     """
-    if settings.students is None and str(settings.init) == weights.START:
-        return ("dino", "local") if rgb_places(bands) and len(bands) == len(catalog.RGB) else LOCAL_NAMES
-    return settings.students
+    if not settings.follows_bands:
+        return settings.students
+    is_rgb = bool(rgb_places(bands)) and len(bands) == len(catalog.RGB)
+    own_dino = settings.init is None and settings.dino != PRESETS["small"]["dino"]
+    return ("dino", "local") if is_rgb or own_dino else LOCAL_NAMES
 
 
 def sees_one_view(settings: TrainConfig, bands: Sequence[str]) -> bool:
@@ -191,7 +194,12 @@ def _model_from_file(settings: TrainConfig, data: Dataset, students: Sequence[St
             hint="--method fixmatch or supervised",
         )
     old = source.manifest
-    names: Sequence[str] = tuple(old.students) if SINGLE in old.students or not students else students
+    if SINGLE in old.students and settings.students:
+        raise ModelError(
+            f"{settings.init}: holds a single student, which is none of {', '.join(settings.students)}",
+            hint="leave out --students",
+        )
+    names: Sequence[str] = students or tuple(old.students)
     same_data = (old.class_map.names, old.bands) == (data.classes.names, data.bands)
     specs: dict[str, StudentSpec] = {}
     for name in names:

@@ -118,10 +118,11 @@ def run_training(
         )  # fmt: skip
         steps = length_of(settings, data, runtime, build_engine) * (1 + refit) if begun is None else begun.steps
         engine = build_engine(steps=steps)
-        expected = engine.measure_pace() if steps >= SHORT_RUN else None
         if settings.resume:
             engine.resume()
-        else:  # every check has passed: files of an earlier run may be removed
+        until = steps if settings.stop_after is None else min(engine.step + settings.stop_after, steps)
+        expected = engine.expected_seconds(until) if until - engine.step >= SHORT_RUN else None
+        if not settings.resume:  # every check has passed: files of an earlier run may be removed
             _clear_folder(out, runtime)
             if runtime.leads:
                 _write_config(
@@ -135,7 +136,7 @@ def run_training(
                 )
         if runtime.leads:
             _log_start(settings, data, setup.ensemble, runtime, steps=steps, expected=expected)
-        _fit(engine, settings, steps, out, command)
+        _fit(engine, steps, until, out, command)
         result = _result(engine, out, steps, refit=refit)
         if runtime.leads:
             _log_end(result, engine)
@@ -278,8 +279,7 @@ def _read_begun_run(out: Path, settings: RunConfig) -> BegunRun:
     return BegunRun(state.manifest, int(state.settings["whole_run"]), int(state.settings["processes"]))
 
 
-def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, command: str) -> None:
-    until = steps if settings.stop_after is None else engine.step + settings.stop_after
+def _fit(engine: TrainingEngine, steps: int, until: int, out: Path, command: str) -> None:
     try:
         if engine.step < steps:
             engine.fit(until)
@@ -298,7 +298,7 @@ def _fit(engine: TrainingEngine, settings: RunConfig, steps: int, out: Path, com
 def _log_start(
     settings: RunConfig, data: Dataset, model: Ensemble, runtime: Runtime, *, steps: int, expected: float | None
 ) -> None:
-    """Log students, labels, method and number of steps, and the time that all steps are expected to take."""
+    """Log students, labels, method and number of steps, and the time that its steps are expected to take."""
     sizes = (
         f"{name} ({sum(value.numel() for value in student.parameters()) / 1e6:.2f} M parameters)"
         for name, student in model.students.items()
@@ -312,7 +312,7 @@ def _log_start(
     log.info(
         "%s on %s in %s: %d steps of %d crops of %d pixels%s%s",
         settings.method_name, runtime.device, precision, steps, settings.batch * settings.accumulate, settings.crop,
-        refit, "" if expected is None else f"; expected to take {duration(expected)} and the validations",
+        refit, "" if expected is None else f"; its steps will take about {duration(expected)}",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from co2s_cli.geo.read.bands import find_bands
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.student import Student
 
@@ -36,13 +37,13 @@ class Transfer:
 def transfer(source: Ensemble, target: Ensemble, *, leave: Sequence[str] = ()) -> Transfer:
     """Copy the tensors of `source` that fit into `target`, between students of the same name.
 
-    Rows of classes and filters of bands are matched by name. Tensors of other shapes, and rows and filters without a
-    match, keep their random initial values; so do tensors whose names begin with one of `leave`. Filters are scaled by
-    the ratio of the numbers of bands, so that their sum over the bands keeps its size.
+    Rows of classes and filters of bands are matched by name, bands also by their common names. Tensors of other shapes,
+    and rows and filters without a match, keep their random initial values; so do tensors whose names begin with one of
+    `leave`. Filters are scaled by the ratio of the numbers of bands, so that their sum over the bands keeps its size.
     """
     old, new = source.manifest, target.manifest
     classes = _indices(new.class_map.names, old.class_map.names)
-    bands = _indices(new.bands, old.bands)
+    bands = [None if number is None else number - 1 for number in find_bands(old.bands, new.bands)]
     taken = {}
     for name, student in target.students.items():
         if name not in source.students:

@@ -194,6 +194,7 @@ def test_a_slip_along_a_border_is_no_overlap(co2s, folder):
         (["train", "scene.tif", "--attribute", "class", "--out", "run"], 2, "belong to --labels"),
         (["train", "data.yaml", "-b", "1,2", "--out", "run"], 2, "a data.yaml names them with bands:"),
         (["init", "scene.tif", "--labels", "polygons.gpkg", "-b", "4"], 3, "band 4 was asked for"),
+        (["init", "scene.tif", "--labels", "polygons.gpkg", "-b", "b08,B04"], 3, "give the band's number in its place"),
         (["train", "whdld", "--labels", "polygons.gpkg", "--root", ".", "--out", "run"], 2, "--root with a published"),
     ],
 )

@@ -105,7 +105,7 @@ def test_bands_of_a_data_yaml_are_numbers_or_names_in_any_mix(tmp_path):
     assert unlabeled.scene.bands == (1, 3, 2)  # by its names, not by the numbers of the first
 
 
-@pytest.mark.parametrize("bands", [[5, 1], ["band_5", 1], ["band_5", "band_1"]])
+@pytest.mark.parametrize("bands", [[5, 1], ["band_5", 1], ["5", "1"]])
 def test_bands_without_names_have_the_numbers_of_the_first_image_in_all_images_that_name_none(tmp_path, bands):
     first, other = (image(tmp_path, name, count=6, photometric="minisblack") for name in ("a.tif", "b.tif"))
     data = with_bands(config(tmp_path, first, bands=bands, unlabeled=[other]))
@@ -117,6 +117,59 @@ def test_bands_without_names_have_the_numbers_of_the_first_image_in_all_images_t
     data = with_bands(config(tmp_path, first, bands=bands, unlabeled=[shorter]))
     with pytest.raises(InputError, match=r"5 bands found .* wanted are band_5, band_1"):
         unlabeled_sources(data.unlabeled, data.band_names, known=set())
+
+
+def test_three_bands_without_names_are_red_green_blue_in_any_order(tmp_path):
+    first = image(tmp_path, "a.tif", count=3, photometric="minisblack")
+    named = image(tmp_path, "b.tif", ("red", "green", "blue"))
+    data = with_bands(config(tmp_path, first, bands=[3, 2, 1], unlabeled=[first, named]))
+    assert data.band_names == ("blue", "green", "red")
+    (labeled,) = labeled_sources(data.labeled, data.class_map, data.band_names)
+    rest = unlabeled_sources(data.unlabeled, data.band_names, known=set())
+    assert [source.scene.bands for source in (labeled, *rest)] == [(3, 2, 1)] * 3
+
+
+def test_alpha_beside_the_bands_does_not_count_as_another_sensor(tmp_path):
+    colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined, ColorInterp.alpha)
+    first = image(tmp_path, "a.tif", count=5, colors=colors)
+    other = image(tmp_path, "b.tif", count=4, colors=colors[:4], alpha="no")
+    data = with_bands(config(tmp_path, first, bands=[4, 1], unlabeled=[other]))
+    (unlabeled,) = unlabeled_sources(data.unlabeled, data.band_names, known=set())
+    assert unlabeled.scene.bands == (4, 1)
+
+
+def test_numbers_hold_for_chips_without_names_only_if_all_of_them_are_alike(tmp_path):
+    first = image(tmp_path, "a.tif", count=6, photometric="minisblack")
+    (tmp_path / "chips").mkdir()
+    write_raster(tmp_path / "chips" / "a.tif", noise((6, *SHAPE)), photometric="minisblack")
+    data = with_bands(config(tmp_path, first, bands=[4, 1], unlabeled=[str(tmp_path / "chips")]))
+    (chip,) = unlabeled_sources(data.unlabeled, data.band_names, known=set())
+    assert chip.scene.bands == (4, 1)
+    write_raster(tmp_path / "chips" / "b.tif", noise((6, *SHAPE)), names=("B11", "B8", "B4", "B3", "B2", "B1"))
+    data = with_bands(config(tmp_path, first, bands=[4, 1], unlabeled=[str(tmp_path / "chips")]))
+    with pytest.raises(InputError, match="wanted are band_4, band_1"):
+        unlabeled_sources(data.unlabeled, data.band_names, known=set())
+
+
+def test_names_of_a_model_are_no_numbers_of_another_file(tmp_path):
+    path = image(tmp_path, "a.tif", count=8, photometric="minisblack")
+    data = with_bands(config(tmp_path, path, bands=["band_4", "band_1"]))
+    with pytest.raises(InputError, match=r"8 bands found .* wanted are band_4, band_1"):
+        labeled_sources(data.labeled, data.class_map, data.band_names)
+
+
+def test_names_beside_a_number_are_understood_together(tmp_path):
+    path = image(tmp_path, "a.tif", ("red", "green", "blue", "nir08", "swir1"))
+    data = with_bands(config(tmp_path, path, bands=["B8A", "B11", 1]))  # B11 alone could be Landsat's thermal band
+    assert data.band_names == ("nir08", "swir1", "red")
+
+
+def test_known_names_picked_from_more_bands_are_no_unnamed_ones(tmp_path, caplog):
+    names = ("B1", "B2", "B3", "B4", "B8", "B8A", "B11", "B12")
+    data = with_bands(config(tmp_path, image(tmp_path, "a.tif", names), bands=["B08", "B11", "B04"]))
+    (source,) = labeled_sources(data.labeled, data.class_map, data.band_names)
+    assert source.scene.bands == (5, 7, 4)
+    assert not caplog.text
 
 
 def test_an_entry_keeps_its_own_bands_where_others_have_those_of_all(tmp_path):

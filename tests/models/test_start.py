@@ -7,6 +7,7 @@ import torch
 
 from co2s_cli.config.train import settings_of
 from co2s_cli.data.landscape.spectrum import SPECTRUM
+from co2s_cli.errors import ConfigError
 from co2s_cli.models import catalog, weights
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.models.manifest import Manifest
@@ -79,7 +80,7 @@ def test_the_small_preset_starts_from_it_unless_told_otherwise():
         settings_of(None, {"preset": "small", "init": "none"}, []),
         settings_of(None, {"preset": "small"}, ["init=none"]),
     ):
-        assert (none.init, none.students) == (None, None)
+        assert (none.init, none.students, none.pretrained) == (None, None, ())
     assert settings_of(None, {}, []).init is None
 
 
@@ -106,7 +107,19 @@ def test_students_that_it_holds_begin_with_it():
 )
 def test_it_brings_dino_where_the_bands_are_those_that_it_has_seen(bands, students):
     assert students_of(settings_of(None, {"preset": "small"}, []), bands) == students
+    assert students_of(settings_of(None, {"preset": "small", "init": "none"}, []), bands) == students  # from nothing
     assert students_of(settings_of(None, {"preset": "small", "students": "local,dino"}, []), bands) == ("local", "dino")
+
+
+def test_a_dino_student_that_is_named_learns_on_any_bands():
+    settings = settings_of(None, {"preset": "small", "dino": "vit_large_patch14_dinov2.lvd142m"}, ["dino_weights=auto"])
+    assert students_of(settings, ("nir", "red", "green")) == ("dino", "local")
+    assert settings.pretrained == ("vit_large_patch14_dinov2.lvd142m",)
+
+
+def test_a_student_twice_is_refused_before_the_start_is_chosen():
+    with pytest.raises(ConfigError, match="wants each student once"):
+        settings_of(None, {"preset": "small", "students": "dino,local,dino"}, [])
 
 
 def test_it_holds_dino_alone():

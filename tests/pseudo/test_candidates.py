@@ -111,6 +111,12 @@ def test_rules_for_two_refuse_a_single_student_and_name_the_one_that_works(rule)
     assert "--agree any" in caught.value.hint
 
 
+@pytest.mark.parametrize(("names", "rule"), [("dino", "any"), ("clip dino", "surer"), ("local local2 local3", "any")])
+def test_the_rule_follows_the_number_of_students_where_none_is_named(names, rule):
+    manifest = SimpleNamespace(students=dict.fromkeys(names.split()), classes=("a", "b"), fusion="mean")
+    assert candidates_of(manifest, None).rule == rule
+
+
 def test_a_single_student_has_no_disagreement():
     product = candidates_of(SimpleNamespace(students={"dino": None}, classes=("a",) * CLASSES, fusion="mean"), None)
     assert (product.rule, [plane.name for plane in product.planes]) == ("any", ["class", "confidence"])

@@ -94,3 +94,14 @@ def test_a_model_file_needs_no_weights_from_elsewhere(weights, tmp_path, monkeyp
 def test_the_model_overlaps_windows_as_its_validation_did_but_not_where_that_resized(tmp_path, flags, overlap):
     train.run(quick(landscape(tmp_path), tmp_path / "run", **{"steps": 1, **flags}))
     assert load(tmp_path / "run" / LAST).manifest.overlap == overlap
+
+
+def test_a_file_of_a_single_student_does_not_stand_for_others(tmp_path):
+    data = landscape(tmp_path)
+    one = {"student": "tiny-student", "method": "supervised", "steps": 1}
+    train.run(quick(data, tmp_path / "one", **one))
+    given = {"init": str(tmp_path / "one" / LAST), "method": "supervised", "steps": 1}
+    with pytest.raises(ModelError, match="holds a single student, which is none of dino, local"):
+        train.run(quick(data, tmp_path / "run", students="dino,local", **given))
+    train.run(quick(data, tmp_path / "run", **given))
+    assert list(load(tmp_path / "run" / LAST).students) == ["student"]

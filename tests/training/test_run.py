@@ -288,11 +288,11 @@ def test_the_start_tells_how_long_a_run_will_take_and_measuring_it_teaches_nothi
     monkeypatch.setattr(TrainingEngine, "seconds_per_step", seconds)
     plain, told = tmp_path / "plain", tmp_path / "told"
     train.run(quick(data, plain, "consistency_start=0.5", steps=4))
-    assert "expected to take" not in caplog.text  # too short a run to measure
+    assert "will take" not in caplog.text  # too short a run to measure
     monkeypatch.setattr(run, "SHORT_RUN", 4)
     with caplog.at_level(logging.INFO):
         train.run(quick(data, told, "consistency_start=0.5", steps=4))
-    assert "; expected to take 0:00:08 and the validations" in caplog.text
+    assert "; its steps will take about 0:00:08" in caplog.text
     assert (plain / LAST).read_bytes() == (told / LAST).read_bytes()
 
 

@@ -56,6 +56,8 @@ def test_filters_are_taken_by_the_names_of_bands_and_keep_the_size_of_their_sum(
     other = model(bands=("red", "radar"), seed=2)
     drawn = other.students["local"].pixel[0][0].weight.detach().clone()
     assert transfer(source, other).new_bands == ("radar",)
+    sentinel = model(bands=("B02", "B04", "B08", "B11"), seed=3)  # by what these codes are called
+    assert transfer(source, sentinel).new_bands == ("B11",)
     assert torch.equal(other.students["local"].pixel[0][0].weight[:, 1], drawn[:, 1])
 
 

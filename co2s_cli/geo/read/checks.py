@@ -70,7 +70,8 @@ def pick_bands(
     if wanted is None:
         picked = tuple(band for band in range(1, len(names) + 1) if band != alpha)
     else:
-        picked = tuple(_pick(source, names, item) for item in wanted)
+        by_name = iter(find_bands(names, [item for item in wanted if isinstance(item, str)]))
+        picked = tuple(_pick(source, names, item, item if isinstance(item, int) else next(by_name)) for item in wanted)
     if not picked:
         raise InputError(f"{source}: has no band of imagery", hint="if it has subdatasets, name one of these")
     if alpha in picked:
@@ -81,16 +82,15 @@ def pick_bands(
     return picked
 
 
-def _pick(source: str, names: Sequence[str], wanted: int | str) -> int:
-    """Number, from 1, of the band `wanted` by number or name."""
+def _pick(source: str, names: Sequence[str], wanted: int | str, number: int | None) -> int:
+    """`number`, from 1, of the band `wanted` by number or name; refused where there is none."""
     bands = f"{source}: has {len(names)} bands ({', '.join(names)})"
-    if isinstance(wanted, int):
-        if not 1 <= wanted <= len(names):
-            raise InputError(f"{bands}, band {wanted} was asked for", hint="bands are counted from 1")
-        return wanted
-    (number,) = find_bands(names, [wanted])
     if number is None:
-        raise InputError(f"{bands}, none or several of them called {shown(wanted)}", hint="pick by number with -b")
+        raise InputError(
+            f"{bands}, none or several of them called {shown(wanted)}", hint="give the band's number in its place"
+        )
+    if not 1 <= number <= len(names):
+        raise InputError(f"{bands}, band {wanted} was asked for", hint="bands are counted from 1")
     return number
 
 
