@@ -13,7 +13,7 @@ from co2s_cli.addresses import address_of
 from co2s_cli.classes import ClassMap
 from co2s_cli.cloud import local_copy
 from co2s_cli.config.base import Settings, load
-from co2s_cli.config.units import Nodata, band_or_span, parse_bands
+from co2s_cli.config.units import Nodata, parse_bands, span
 from co2s_cli.errors import InputError
 from co2s_cli.limits import MAX_SIDE
 
@@ -25,10 +25,10 @@ Box = tuple[_Offset, _Offset, _Size, _Size]
 
 
 def _parse_picked(value: Any) -> Any:
-    """As `parse_bands`, but names in a list may hold a comma."""
+    """As `parse_bands`; but in a list texts are names, which may be digits and hold commas, or spans."""
     if not isinstance(value, list | tuple):
         return parse_bands(value)
-    return [band for item in value for band in ([item] if type(item) is int else band_or_span(str(item)))]
+    return [band for item in value for band in ([item] if type(item) is int else span(str(item)) or [str(item)])]
 
 
 Picked = Annotated[tuple[int | str, ...], BeforeValidator(_parse_picked)]

@@ -53,21 +53,24 @@ def parse_whole(value: Any) -> Any:
 def parse_bands(value: Any) -> Any:
     """List of band numbers (int) and names (str), from '3,2,1', 'red,green,blue', '1..3' or a list of such texts."""
     texts = value if isinstance(value, list | tuple) else [value]
-    return [
-        band for text in texts for part in str(text).split(",") if part.strip() for band in band_or_span(part.strip())
-    ]
+    parts = (part.strip() for text in texts for part in str(text).split(","))
+    return [band for part in parts if part for band in span(part) or [_number_or_name(part)]]
 
 
-def band_or_span(text: str) -> list[int | str]:
-    """The band with this number or name; those from the first to the last number of `1..3`."""
-    span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
-    if span is None:
-        return [int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else text]
-    first, last = (int(end[:_MAX_DIGITS]) for end in span.groups())
+def span(text: str) -> list[int | str]:
+    """The numbers from the first to the last of `1..3`; empty for any other text."""
+    ends = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    if ends is None:
+        return []
+    first, last = (int(end[:_MAX_DIGITS]) for end in ends.groups())
     if abs(last - first) >= MAX_BANDS:
         raise ValueError(f"wants at most {MAX_BANDS} bands")
     step = 1 if last >= first else -1
     return list(range(first, last + step, step))
+
+
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else text
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]

@@ -302,9 +302,7 @@ def _as_written(names: tuple[str, ...], scene: Scene) -> Picked:
     if names == RGB:
         return names
     own = [scene.all_names[number - 1] for number in scene.bands]
-    return tuple(
-        number if is_numbered(name) or name.isdecimal() else name for number, name in zip(scene.bands, own, strict=True)
-    )
+    return tuple(number if is_numbered(name) else name for number, name in zip(scene.bands, own, strict=True))
 
 
 def _polygons_and_blocks(config: DataConfig, sources: list[Source]) -> tuple[list[int], list[Any], list[Any]]:

@@ -105,7 +105,7 @@ def test_bands_of_a_data_yaml_are_numbers_or_names_in_any_mix(tmp_path):
     assert unlabeled.scene.bands == (1, 3, 2)  # by its names, not by the numbers of the first
 
 
-@pytest.mark.parametrize("bands", [[5, 1], ["band_5", 1], ["5", "1"]])
+@pytest.mark.parametrize("bands", [[5, 1], ["band_5", 1], "5,1"])
 def test_bands_without_names_have_the_numbers_of_the_first_image_in_all_images_that_name_none(tmp_path, bands):
     first, other = (image(tmp_path, name, count=6, photometric="minisblack") for name in ("a.tif", "b.tif"))
     data = with_bands(config(tmp_path, first, bands=bands, unlabeled=[other]))
@@ -156,6 +156,15 @@ def test_names_of_a_model_are_no_numbers_of_another_file(tmp_path):
     data = with_bands(config(tmp_path, path, bands=["band_4", "band_1"]))
     with pytest.raises(InputError, match=r"8 bands found .* wanted are band_4, band_1"):
         labeled_sources(data.labeled, data.class_map, data.band_names)
+
+
+def test_digits_in_quotes_are_a_name(tmp_path):
+    path = image(tmp_path, "a.tif", ("2", "1", "4"))
+    data = with_bands(config(tmp_path, path, bands=["1", "4"]))
+    assert data.band_names == ("1", "4")
+    (source,) = labeled_sources(data.labeled, data.class_map, data.band_names)
+    assert source.scene.bands == (2, 3)
+    assert with_bands(config(tmp_path, path, bands=["1..2"])).band_names == ("2", "1")
 
 
 def test_names_beside_a_number_are_understood_together(tmp_path):
