@@ -129,16 +129,18 @@ def _with_names(config: DataConfig) -> DataConfig:
     """`config` with the names that its bands have in the first labelled image.
 
     Bands without names are not found by them in files of more. So entries all of whose images name their bands as that
-    image does pick the numbers that they have there.
+    image does pick the numbers that they have there. Three bands without names are red, green and blue.
     """
     first = _images_of(config.labeled[0])[0].path
     in_file, alpha = _bands_in(first)
-    unnamed_rgb = len(in_file) == len(RGB) and all(map(is_numbered, in_file))
-    numbers = pick_bands(first, RGB if unnamed_rgb else in_file, alpha, config.bands)
-    names = tuple((RGB if unnamed_rgb else in_file)[number - 1] for number in numbers)
+    usable = _without(in_file, alpha)
+    is_rgb = len(usable) == len(RGB) and all(map(is_numbered, usable.values()))
+    rgb = dict(zip(usable, RGB, strict=True)) if is_rgb else {}
+    called = tuple(rgb.get(number, name) for number, name in enumerate(in_file, 1))
+    numbers = pick_bands(first, called, alpha, config.bands)
+    names = tuple(called[number - 1] for number in numbers)
     if not all(find_bands(names, names)):
         raise InputError(f"{first}: bands: names the same band twice, or two of the same name ({', '.join(names)})")
-    usable = _without(in_file, alpha)
     positions = match_bands(list(usable.values()), names)
     found = None if positions is None else tuple(list(usable)[position - 1] for position in positions)
 

@@ -32,7 +32,7 @@ from co2s_cli.geo.labels.polygon_file import (
     other_crs,
     overlaps,
 )
-from co2s_cli.geo.read.bands import RGB, common_names, is_numbered
+from co2s_cli.geo.read.bands import common_names, is_numbered
 from co2s_cli.geo.read.checks import pick_bands
 from co2s_cli.geo.read.features import is_vector, read_polygons
 from co2s_cli.geo.read.scene import Scene
@@ -125,7 +125,7 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
     drawn = _config(scenes, lines, polygons, picked)
     config = with_bands(drawn)
     sources = labeled_sources(config.labeled, config.class_map, config.band_names)
-    bands = _as_written(config.band_names, sources[0].scene)
+    bands = _as_written(sources[0].scene)
     remarks = [*_remarks(polygons, scenes, lines), *_check_overlaps(polygons, sources, settings)]
     facts = class_facts(polygons.legend, *_polygons_and_blocks(config, sources))
     text = data_yaml(
@@ -294,13 +294,11 @@ def _config(scenes: Sequence[Scene], lines: Sequence[SceneLine], polygons: _Poly
     )
 
 
-def _as_written(names: tuple[str, ...], scene: Scene) -> Picked:
+def _as_written(scene: Scene) -> Picked:
     """The bands of the first labelled scene for the data.yaml: by name, which finds them elsewhere, if they have one.
 
     A name that only counts bands would find none once another band is deleted from the list.
     """
-    if names == RGB:
-        return names
     own = [scene.all_names[number - 1] for number in scene.bands]
     return tuple(number if is_numbered(name) else name for number, name in zip(scene.bands, own, strict=True))
 

@@ -129,6 +129,22 @@ def test_three_bands_without_names_are_red_green_blue_in_any_order(tmp_path):
     assert [source.scene.bands for source in (labeled, *rest)] == [(3, 2, 1)] * 3
 
 
+def test_numbers_of_more_bands_are_no_order_of_as_many_others(tmp_path):
+    first = image(tmp_path, "a.tif", count=8, photometric="minisblack")
+    other = image(tmp_path, "b.tif", count=4, photometric="minisblack")
+    data = with_bands(config(tmp_path, first, bands=[8, 4, 3, 2], unlabeled=[other]))
+    with pytest.raises(InputError, match="4 bands found"):
+        unlabeled_sources(data.unlabeled, data.band_names, known=set())
+
+
+def test_three_bands_without_names_are_red_green_blue_beside_alpha_too(tmp_path):
+    colors = (ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined, ColorInterp.alpha)
+    path = image(tmp_path, "a.tif", count=4, photometric="minisblack", dtype="uint8")
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = colors
+    assert bands_of(tmp_path, path, bands=[3, 1]) == ("blue", "red")
+
+
 def test_alpha_beside_the_bands_does_not_count_as_another_sensor(tmp_path):
     colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined, ColorInterp.alpha)
     first = image(tmp_path, "a.tif", count=5, colors=colors)

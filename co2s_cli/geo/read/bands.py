@@ -123,13 +123,14 @@ def match_bands(names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] 
 
     Bands are matched by name if all names are found. Otherwise all bands are taken in their order, provided that there
     are as many as wanted and none has a known name. A name that is only a number (`band_4`) matches only in a file with
-    as many bands as wanted.
+    as many bands as wanted, and takes part in their order only in its own place.
     """
     positions = tuple(number for number in find_bands(names, wanted) if number is not None)
     as_many = len(names) == len(wanted)
     if len(positions) == len(wanted) and (as_many or not any(map(is_numbered, wanted))):
         return positions
-    return tuple(range(1, len(names) + 1)) if as_many and not any(common_names(names)) else None
+    in_place = all(name == f"band_{place}" for place, name in enumerate(wanted, 1) if is_numbered(name))
+    return tuple(range(1, len(names) + 1)) if as_many and in_place and not any(common_names(names)) else None
 
 
 def bands_of_model(source: str, names: Sequence[str], in_use: Sequence[int], wanted: Sequence[str]) -> tuple[int, ...]:
