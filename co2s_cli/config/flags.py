@@ -46,6 +46,10 @@ class Flag:
         return self.spellings or (f"--{name.replace('_', '-')}",)
 
 
+BANDS_FLAG = Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)
+"""The option that picks bands, of every command that has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """A positional argument of the command line, as metadata of a field; with `repeats` it takes several values."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from co2s_cli.config.base import Settings
-from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.flags import BANDS_FLAG, Argument, Flag
 from co2s_cli.config.units import Bands
 
 
@@ -23,7 +23,7 @@ class InitConfig(Settings):
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap. refuse: list them and write nothing; last: the last one in the file
     wins."""
-    bands: Annotated[Bands, Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)] = Field([])
+    bands: Annotated[Bands, BANDS_FLAG] = Field([])
     """Bands that the model sees: 8,4,3 or nir,red,green or 1..4, by number in the first labelled scene. Default: all
     but alpha."""
     out: Annotated[Path, Flag("--out", "-o", "--output", panel="Output")] = Path("data.yaml")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from co2s_cli.config.base import Settings
-from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.flags import BANDS_FLAG, Argument, Flag
 from co2s_cli.config.shard import ShardOf
 from co2s_cli.config.units import Bands, Bytes, Nodata
 
@@ -59,7 +59,7 @@ class ModelRunConfig(Settings):
     tta: Annotated[Literal["none", "flips", "d4"], Flag(panel="Model")] = "none"
     """Test-time augmentation: average over 4 flipped views (flips) or 8 flipped and turned views (d4) of each
     window."""
-    bands: Annotated[Bands, Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)] = Field([])
+    bands: Annotated[Bands, BANDS_FLAG] = Field([])
     """Bands of the scene in the model's order: 3,2,1 or red,green,blue or 1..3. Default: all but alpha."""
     scale: Annotated[str, Flag(panel="Input")] = "model"
     """Scaling of the scene's values to [0, 1]: model (as the model file says), auto (by sample type and statistics of

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from co2s_cli.config.base import Settings, checked, read_yaml
-from co2s_cli.config.flags import Argument, Flag
+from co2s_cli.config.flags import BANDS_FLAG, Argument, Flag
 from co2s_cli.config.protocol import published_names
 from co2s_cli.config.units import Bands
 from co2s_cli.errors import ConfigError, OutputError
@@ -56,7 +56,7 @@ class RunConfig(Settings):
     """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
-    bands: Annotated[Bands, Flag("--bands", "--bidx", "-b", panel="Input", metavar="BAND,…", repeats=True)] = Field([])
+    bands: Annotated[Bands, BANDS_FLAG] = Field([])
     """With --labels: bands of the scene that the model sees, 8,4,3 or nir,red,green or 1..4. Default: all but alpha."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
     """Folder of a published data set; it holds the folders of images and labels."""

@@ -79,8 +79,7 @@ class HumanLabels:
         """
         if path is None:
             return cls()
-        config = read_data(path)
-        config = with_bands(config) if config.bands else config.model_copy(update={"bands": manifest.bands})
+        config = with_bands(read_data(path), manifest.bands)
         classes = config.class_map
         if classes.names != manifest.class_map.names:
             raise ModelError(

@@ -92,8 +92,8 @@ def resolved(source: str) -> str:
     return str(path.resolve()) if path.exists() else source
 
 
-def with_bands(config: DataConfig) -> DataConfig:
-    """`config` with band names: its own, else those that all labelled images have, without alpha.
+def with_bands(config: DataConfig, model: tuple[str, ...] = ()) -> DataConfig:
+    """`config` with band names: its own, else those of a `model`, else those of all labelled images, without alpha.
 
     Of a folder of chips only the first one is read.
 
@@ -103,6 +103,8 @@ def with_bands(config: DataConfig) -> DataConfig:
     """
     if config.bands:
         return _with_names(config) if any(isinstance(band, int) for band in config.bands) else config
+    if model:
+        return config.model_copy(update={"bands": model})
     entries = (*config.labeled, *(config.val if isinstance(config.val, tuple) else ()))
     images = [_images_of(entry)[0] for entry in entries]
     names_of = [_names_of(image, entry) for image, entry in zip(images, entries, strict=True)]

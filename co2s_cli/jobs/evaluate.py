@@ -146,7 +146,7 @@ def _of_model(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
             "of that run has not seen the validation labels",
             settings.model,
         )
-    data = with_bands(data) if data.bands else data.model_copy(update={"bands": manifest.bands})
+    data = with_bands(data, manifest.bands)
     labelled_areas = areas_of(
         data,
         "labeled" if settings.split == "labeled" else "val",

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ from co2s_cli.training.ema import Ema
 from co2s_cli.training.model_files import BestFile, best_files, check_kept
 from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
-from co2s_cli.training.pace import Pace
 from co2s_cli.training.records import (
     Records,
     drifting,
@@ -52,6 +51,7 @@ from co2s_cli.training.step import (
     run_students,
     total_loss,
 )
+from co2s_cli.training.step_times import StepTimes
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class TrainingEngine:
         """Number of steps done."""
         self._wait_seconds = 0.0
         """Total time for which the loop waited for the loader."""
-        self._pace = Pace(plan.schedule_steps, self._light_steps())
+        self._times = StepTimes(plan.schedule_steps, self._light_steps())
         self._validations: list[float] = []
         """Seconds of each validation of this call of `fit`, with the files that are written after it."""
         self.best_files = best_files(
@@ -240,12 +240,11 @@ class TrainingEngine:
 
     def expected_seconds(self, until: int) -> float:
         """Expected time of the steps until `until` is done, measured by a light and a full one that teach nothing."""
-        schedule_steps, light_steps = self._plan.schedule_steps, self._light_steps()
         full = self._runtime.mean(self.seconds_per_step(tries=1))
-        both = 0 < light_steps < schedule_steps
+        both = 0 < self._times.light_steps < self._times.schedule_steps
         light = self._runtime.mean(self.seconds_per_step(0, tries=1)) if both else full
-        self._pace = Pace(schedule_steps, light_steps, light, full)
-        return self._pace.seconds(until) - self._pace.seconds(self.step)
+        self._times = replace(self._times, light=light, full=full)
+        return self._times.seconds(until) - self._times.seconds(self.step)
 
     def _light_steps(self) -> int:
         """Number of steps at the beginning of the schedule in which only labels count."""
@@ -426,7 +425,7 @@ class TrainingEngine:
         timing = {"images_per_second": images, "seconds": seconds, "waited": self._wait_seconds, "gpu_gb": memory}
         records.add_timing(self.step, timing)
         stepping = seconds - sum(self._validations)
-        remaining = self._pace.left(self.step - done, self.step, last, stepping)
+        remaining = self._times.left(self.step - done, self.step, last, stepping)
         if self._validations:
             due = sum(map(self._validates, range(self.step, last + 1)))  # that of this step comes next
             remaining += due * sum(self._validations) / len(self._validations)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StepTimes:
     """Time of the steps of a run, whose schedule begins anew where a second half trains with all labels."""
 
     schedule_steps: int
