@@ -3,9 +3,9 @@
 Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same balanced crops,
 without parts of others, with the same rate, schedule and steps; the `local` student alone; the preset's students from
 labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8
-bands), a sixteenth and an eighth of the labels of india-s2, made-up landscapes, and these with polygons inside things
-for labels, each with several seeds. What is scored are places that no row has seen a label of, by the last model of a
-run; nothing is chosen on them.
+bands), the same with three points in each polygon for labels, a sixteenth and an eighth of the labels of india-s2,
+made-up landscapes, and these with polygons inside things for labels, each with several seeds. What is scored are places
+that no row has seen a label of, by the last model of a run; nothing is chosen on them.
 
     python benchmarks/few.py --shared ../shared/data --columns landsat india_1_8 --rows forest unet co2s
 
@@ -62,6 +62,8 @@ ROWS = {
 }
 LANDSAT_CLASSES = ("forest", "water", "herbaceous", "barren", "urban")
 FOLDS = range(5)
+LANDSAT_COLUMNS = ("landsat", "landsat_points")
+POINTS_A_POLYGON = 3
 FOREST_PIXELS = 50_000
 SMALLEST_THING = 30
 """Pixels of a made-up thing in which a polygon may be drawn."""
@@ -156,11 +158,14 @@ def _loader(settings: TrainConfig, data: Dataset) -> Loader:
     return Loader(data.labeled, None, plan, threads=1)
 
 
-def landsat(folder: Path, source: Path) -> list[Path]:
+def landsat(folder: Path, source: Path, *, points: bool) -> list[Path]:
     """A data.yaml for each fold: polygons of the other folds train, its own are scored, on a copy of the scene.
 
     The copy, because pixels that validate on the same file would be kept from training as unlabelled ones too.
+    `points`: of each polygon that trains only `POINTS_A_POLYGON` pixels are labelled.
     """
+    folder = folder / ("points" if points else "polygons")
+    folder.mkdir(exist_ok=True)
     polygons = geopandas.read_file(source / "polygons.gpkg")
     shutil.copyfile(source / "scene.tif", folder / "copy.tif")
     with rasterio.open(source / "scene.tif") as scene:
@@ -170,9 +175,14 @@ def landsat(folder: Path, source: Path) -> list[Path]:
         owner = rasterize(numbered, out_shape=scene.shape, transform=scene.transform)
     truth = np.array([IGNORE, *(LANDSAT_CLASSES.index(name) for name in polygons["class"])], np.uint8)[owner]
     fold_of = np.array([-1, *polygons["fold"]])[owner]
+    kept = np.zeros(truth.shape, bool)
+    rng = np.random.default_rng(0)
+    for number in range(1, len(polygons) + 1):
+        places = np.flatnonzero(owner == number)
+        kept.flat[rng.permutation(places)[:POINTS_A_POLYGON] if points else places] = True
     made = []
     for fold in FOLDS:
-        for name, mask in (("train", fold_of != fold), ("test", fold_of == fold)):
+        for name, mask in (("train", (fold_of != fold) & kept), ("test", fold_of == fold)):
             with rasterio.open(folder / f"{name}{fold}.tif", "w", **profile) as labels:
                 labels.write(np.where(mask, truth, IGNORE), 1)
         made.append(folder / f"landsat{fold}.yaml")
@@ -218,8 +228,8 @@ def cases(columns: Sequence[str], folder: Path, shared: Path, seeds: list[int]) 
     """Everything that is learnt from, seeds outside, so that a run cut short still compares like with like."""
     made: dict[str, list[list[Path]]] = {}
     for column in columns:
-        if column == "landsat":
-            folds = landsat(folder, shared / "few-landsat")
+        if column in LANDSAT_COLUMNS:
+            folds = landsat(folder, shared / "few-landsat", points=column == "landsat_points")
             made[column] = [folds] * len(seeds)
         elif column == "inside":
             made[column] = [[inside(folder, seed)] for seed in seeds]
@@ -339,7 +349,7 @@ def scores(cells: Sequence[Cell], row: str, column: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for seed in sorted({cell.seed for cell in cells if (cell.row, cell.column) == (row, column)}):
         folds = [cell for cell in cells if (cell.row, cell.column, cell.seed) == (row, column, seed)]
-        if column == "landsat" and len(folds) < len(FOLDS):
+        if column in LANDSAT_COLUMNS and len(folds) < len(FOLDS):
             continue
         found[seed] = miou([cell.matrix for cell in folds])
     return found
@@ -393,7 +403,7 @@ def main() -> None:
         "--shared", type=Path, default=Path("../shared/data"), help="folder of the real labelled imagery"
     )
     parser.add_argument("--folder", type=Path, default=Path("build/few"), help="where scenes, runs and cells go")
-    columns = ["landsat", "india_1_16", "india_1_8", "landscape", "inside"]
+    columns = [*LANDSAT_COLUMNS, "india_1_16", "india_1_8", "landscape", "inside"]
     parser.add_argument("--columns", nargs="+", choices=columns, default=columns)
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

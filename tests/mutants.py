@@ -66,6 +66,21 @@ MODEL_FILES = "training/test_model_files.py"
 SELF_TRAINING = "training/methods/self_training.py"
 
 MUTANTS: tuple[Mutant, ...] = (
+    # labels
+    Mutant(
+        "geo/labels/polygon_file.py",
+        "left, top = np.floor(",
+        "left, top = np.round(",
+        "geo/labels/test_polygon_file.py",
+        "a point labels the pixel whose corner is nearest",
+    ),
+    Mutant(
+        "geo/read/features.py",
+        "is_point.all() else",
+        "is_point.any() else",
+        "geo/labels/test_polygon_file.py",
+        "polygons among points are called points",
+    ),
     # suggestions
     Mutant(
         "suggestions/choice.py",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @command(app, "init", InitConfig, example="co2s init scene.tif --labels polygons.gpkg --attribute class")
 def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Write a data.yaml to train on each SCENE and labelled polygons; count the labels, and warn where they are few."""
+    """Write a data.yaml to train on SCENEs and labelled polygons or points; count labels, warn where they are few."""
     settings = load(InitConfig, config, flags)
     from co2s_cli.jobs import init as job  # after parsing: --help must not wait for rasterio
 
@@ -29,7 +29,7 @@ def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) ->
 
 def described(result: InitResult) -> str:
     """The result as text for people; the last line is the path of the file that was written."""
-    lines = [_of_scene(scene) for scene in result.scenes]
+    lines = [_of_scene(scene, result.shapes) for scene in result.scenes]
     lines += ["", *table(_rows(result)), ""]
     lines += [f"note: {remark}" for remark in result.remarks]
     lines += [f"thin: {line}" for line in result.thin]
@@ -37,15 +37,15 @@ def described(result: InitResult) -> str:
     return printable("\n".join(lines))
 
 
-def _of_scene(scene: SceneLine) -> str:
+def _of_scene(scene: SceneLine, shapes: str) -> str:
     size = f"{scene.width} × {scene.height} px"
     resolution = f" of {scene.ground_resolution:.3g} m" if scene.ground_resolution else ""
     bands = f"{len(scene.bands)} band{'s' * (len(scene.bands) != 1)} ({', '.join(scene.bands)})"
-    return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} polygons"
+    return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} {shapes}"
 
 
 def _rows(result: InitResult) -> Iterator[tuple[str, ...]]:
-    yield (result.attribute, "color", "polygons", "pixels", "train", "validate")
+    yield (result.attribute, "color", result.shapes, "pixels", "train", "validate")
     for item in result.classes:
         color = "#{:02x}{:02x}{:02x}".format(*item.color)
         counts = (item.polygons, item.pixels, item.train_pixels, item.val_pixels)

@@ -17,7 +17,7 @@ class InitConfig(Settings):
     """Rasters (GeoTIFF, COG, VRT, any that GDAL opens), a folder, a glob or @list.txt. Scenes without polygons become
     unlabelled images."""
     labels: Annotated[Path, Flag(panel="Labels")]
-    """Polygons with their class in an attribute, in any vector format and CRS."""
+    """Polygons or points with their class in an attribute, in any vector format and CRS; a point labels its pixel."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
     """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"

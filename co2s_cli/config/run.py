@@ -51,7 +51,7 @@ class RunConfig(Settings):
     """data.yaml; with --labels: a scene; with --root: a published data set (train: whdld, loveda, potsdam, gid15, mer,
     msl; distill: loveda-dwl, potsdam-dwl, deepglobe) or a YAML file with your own protocol."""
     labels: Annotated[Path | None, Flag(panel="Labels")] = None
-    """Labelled polygons for the scene DATA; a data.yaml is written into the run folder, as co2s init does."""
+    """Labelled polygons or points for the scene DATA; a data.yaml is written into the run folder, as co2s init does."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
     """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"

@@ -75,7 +75,7 @@ class ClassFacts:
             where = f"{places} place{'s' * (places != 1)}"
             return f"{self.name}: labelled in {where}; with {FEW_PLACES} or more its figures mean something"
         if self.pixels < FEW_PIXELS:
-            return f"{self.name}: {self.pixels} pixels are labelled; draw larger polygons, or more of them"
+            return f"{self.name}: {self.pixels} pixels are labelled; label more, by larger polygons or more of them"
         return None
 
 
@@ -137,7 +137,9 @@ classes:
 {bands}"""
 
 
-def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, origin: str, known: Sequence[str]) -> str:
+def data_yaml(
+    config: DataConfig, facts: Iterable[ClassFacts], *, name: str, origin: str, known: Sequence[str], shapes: str
+) -> str:
     """The commented text of a data.yaml.
 
     Args:
@@ -146,6 +148,7 @@ def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, ori
         name: name of the file, for the command in its comments.
         origin: text of its first comment.
         known: common names of the bands.
+        shapes: what the labels are: polygons, points, or both.
     """
     entries = config.model_dump(mode="json", exclude_defaults=True)
     values = [entry.values for entry in config.labeled]  # not from the JSON dump: it turns numbers as keys into texts
@@ -156,7 +159,7 @@ def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, ori
     return _TEXT.format(
         origin=origin,
         name=name,
-        classes="\n".join(_class_line(item) for item in facts),
+        classes="\n".join(_class_line(item, shapes) for item in facts),
         labeled=_lines({"labeled": labeled}),
         unlabeled=_lines({"unlabeled": [entry.image for entry in config.unlabeled]}),
         val=f"val: {config.val}\n",
@@ -165,9 +168,9 @@ def data_yaml(config: DataConfig, facts: Iterable[ClassFacts], *, name: str, ori
     )
 
 
-def _class_line(item: ClassFacts) -> str:
+def _class_line(item: ClassFacts, shapes: str) -> str:
     comment = (
-        f"{item.polygons} polygons, {item.pixels:,} pixels: {item.train_pixels:,} train, {item.val_pixels:,} validate"
+        f"{item.polygons} {shapes}, {item.pixels:,} pixels: {item.train_pixels:,} train, {item.val_pixels:,} validate"
     )
     entry = {"name": item.name, "color": list(item.color)}
     line = yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10_000)

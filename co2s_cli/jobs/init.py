@@ -1,4 +1,4 @@
-"""Write the data.yaml for training on scenes and polygons, and report their content."""
+"""Write the data.yaml for training on scenes and polygons or points, and report their content."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from co2s_cli.geo.labels.polygon_file import (
 )
 from co2s_cli.geo.read.bands import common_names, is_numbered
 from co2s_cli.geo.read.checks import pick_bands
-from co2s_cli.geo.read.features import is_vector, read_polygons
+from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
 from co2s_cli.jobs import early
@@ -60,7 +60,7 @@ class SceneLine:
     ground_resolution: float | None
     """Metres per pixel."""
     polygons: int
-    """Number of polygons on the scene."""
+    """Number of polygons and points on the scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class InitResult:
     """Remarks that stop nothing, one sentence each."""
     thin: tuple[str, ...]
     """Classes with too few labels, each with a remedy."""
+    shapes: str
+    """What the labels are: polygons, points, or both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,17 @@ class RunDraft:
 
 @dataclass(frozen=True, slots=True)
 class _Polygons:
-    """A file of polygons, and the classes by one of its attributes."""
+    """A file of polygons and points, and the classes by one of its attributes."""
 
     path: Path
     frame: Any
     attribute: Attribute
     legend: AttributeClasses
+
+    @property
+    def shapes(self) -> str:
+        """What they are called together."""
+        return shapes_in(self.frame)
 
 
 def run(settings: InitConfig) -> InitResult:
@@ -134,11 +141,13 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
         name=settings.out.name,
         origin=f"By co2s init {__version__}: {settings.labels.name}, attribute {polygons.attribute.name}.",
         known=_common_names(config.band_names),
+        shapes=polygons.shapes,
     )
     thin = tuple(line for item in facts if (line := item.thin()))
     result = InitResult(
-        settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.band_names, tuple(remarks), thin
-    )
+        settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.band_names, tuple(remarks), thin,
+        polygons.shapes,
+    )  # fmt: skip
     return result, text
 
 
@@ -200,10 +209,10 @@ def _open_polygons(settings: InitConfig) -> _Polygons:
     path = settings.labels
     if path.exists() and not is_vector(path):
         raise InputError(
-            f"{path}: polygons are wanted (.gpkg, .geojson, .shp, …)",
+            f"{path}: polygons or points are wanted (.gpkg, .geojson, .shp, …)",
             hint="name a raster of labels in data.yaml by hand: labeled: [{image: …, labels: …, values: {1: water}}]",
         )
-    frame = read_polygons(path)
+    frame = read_shapes(path)
     attribute = _class_attribute(path, frame, settings.attribute)
     legend = AttributeClasses.of(attribute)
     check_legend(str(path), attribute, legend)
@@ -263,12 +272,13 @@ def _no_polygon_on_scenes(polygons: _Polygons, scenes: Sequence[Scene]) -> Input
     boxes = [" ".join(f"{value:.6g}" for value in box) for box in (frame.total_bounds, first.grid.bounds())]
     crs_names = [crs.to_string() if crs else "no CRS" for crs in (polygons.frame.crs, first.crs)]
     more = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
-    hint = f"is the CRS of one of the two files wrong? (polygons: {crs_names[0]}, scene: {crs_names[1]})"
+    shapes = polygons.shapes
+    hint = f"is the CRS of one of the two files wrong? ({shapes}: {crs_names[0]}, scene: {crs_names[1]})"
     if first.crs is None:
-        hint += "; a scene without a CRS wants polygons in pixels: x = column, y = row from the top"
+        hint += f"; a scene without a CRS wants {shapes} in pixels: x = column, y = row from the top"
     return InputError(
-        f"{polygons.path}: none of its {len(frame)} polygons lies on {first.source}{more} "
-        f"(polygons at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
+        f"{polygons.path}: none of its {len(frame)} {shapes} lies on {first.source}{more} "
+        f"({shapes} at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
         hint=hint,
     )
 
@@ -326,11 +336,11 @@ def _check_overlaps(polygons: _Polygons, sources: Sequence[Source], settings: In
     pair, count = large_overlaps[0], len(large_overlaps)
     first, second = (_class_name(polygons, labels.ids[index]) for index in (pair.first, pair.second))
     remark = (
-        f"{polygons.path}: {count} overlap{'s' * (count != 1)} of polygons of different classes, "
-        f"the largest of polygon {pair.first + 1} ({first}) with {pair.second + 1} ({second}): {pair.area:.0f} pixels"
+        f"{polygons.path}: {count} overlap{'s' * (count != 1)} of {polygons.shapes} of different classes, "
+        f"the largest of number {pair.first + 1} ({first}) with {pair.second + 1} ({second}): {pair.area:.0f} pixels"
     )
     if settings.overlaps == "refuse":
-        raise InputError(remark, hint="correct them, or let the later polygon of the file win with --overlaps last")
+        raise InputError(remark, hint="correct them, or let the later one of the file win with --overlaps last")
     return [f"{remark}; the later one wins"]
 
 
@@ -340,7 +350,7 @@ def _class_name(polygons: _Polygons, class_id: int) -> str:
 
 def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[SceneLine]) -> list[str]:
     """Remarks on CRS, position, missing attribute values and merged class names of the polygons."""
-    count = len(polygons.frame)
+    count, shapes = len(polygons.frame), polygons.shapes
     polygon_crs = other_crs(polygons.frame, scenes[0].grid)
     remarks = []
     if polygon_crs:
@@ -348,11 +358,11 @@ def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[Scene
         remarks.append(f"{polygons.path}: is in {polygon_crs}, reprojected to the scene's {scene_crs}")
     outside = count - max(line.polygons for line in lines)
     if outside > 0 and len(scenes) == 1:
-        remarks.append(f"{polygons.path}: {outside} of {count} polygons lie outside of {scenes[0].source}")
+        remarks.append(f"{polygons.path}: {outside} of {count} {shapes} lie outside of {scenes[0].source}")
     empty = count - polygons.attribute.polygons
     if empty:
         remarks.append(
-            f"{polygons.path}: {empty} of {count} polygons have no {polygons.attribute.name} and are left out"
+            f"{polygons.path}: {empty} of {count} {shapes} have no {polygons.attribute.name} and are left out"
         )
     class_names = [name for name in polygons.legend.values.values() if name]
     if len(set(class_names)) < len(class_names):

@@ -52,6 +52,24 @@ def test_a_data_yaml_is_written_that_says_what_is_there(co2s, folder):
     assert read_data(folder / "data.yaml").class_map.names == ("Forest", "built-up", "water")
 
 
+def test_points_label_the_pixels_that_they_lie_in(co2s, folder):
+    points = frame()
+    points.geometry = points.centroid
+    points.to_file("points.gpkg")
+    result = co2s("init", "scene.tif", "--labels", "points.gpkg")
+    assert result.exit_code == 0, result.output
+    assert "3 bands (red, green, blue); 17 points" in result.output
+    told = (folder / "data.yaml").read_text()
+    assert "Forest, color: [34, 120, 50]}  # 6 points, 6 pixels" in told
+    points.loc[1, "class"], points.loc[1, "geometry"] = "built-up", points.geometry[0]
+    points.to_file("points.gpkg")
+    result = co2s("init", "scene.tif", "--labels", "points.gpkg", "--overwrite")
+    assert result.exit_code == 3
+    assert "overlap of points of different classes, the largest of number 1 (water) with 2 (built-up): 1" in (
+        result.stderr
+    )
+
+
 @pytest.mark.parametrize(("flag", "written"), [("3,red", ["blue", "red"]), ("2..3", ["green", "blue"])])
 def test_the_bands_that_are_asked_for_are_written_by_their_names(co2s, folder, flag, written):
     assert co2s("init", "scene.tif", "--labels", "polygons.gpkg", "-b", flag).exit_code == 0
@@ -167,7 +185,7 @@ def test_overlaps_are_refused_or_the_later_polygon_wins(co2s, folder):
     polygons.to_file("polygons.gpkg")
     result = co2s("init", "scene.tif", "--labels", "polygons.gpkg")
     assert result.exit_code == 3
-    assert "1 overlap of polygons of different classes, the largest of polygon 1 (water) with 18 (Forest): 81" in (
+    assert "1 overlap of polygons of different classes, the largest of number 1 (water) with 18 (Forest): 81" in (
         result.stderr
     )
     told = json.loads(co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--overlaps", "last", "--json").stdout)
@@ -185,7 +203,7 @@ def test_a_slip_along_a_border_is_no_overlap(co2s, folder):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["init", "scene.tif", "--labels", "scene.tif"], 3, "polygons are wanted"),
+        (["init", "scene.tif", "--labels", "scene.tif"], 3, "polygons or points are wanted"),
         (["init", "none.tif", "--labels", "polygons.gpkg"], 3, "none.tif: no such file"),
         (["init", "scene.tif"], 2, "--labels is missing"),
         (["init", "--labels", "polygons.gpkg"], 2, "SCENE is missing"),

@@ -19,7 +19,7 @@ from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.labels import label_grid
 from co2s_cli.geo.labels.polygon_file import has_value, in_pixels
-from co2s_cli.geo.read.features import is_vector, read_polygons
+from co2s_cli.geo.read.features import is_vector, read_shapes
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
@@ -35,9 +35,9 @@ def open_mask(path: Path, grid: Grid, *, attribute: str, values: Mapping[int | s
     """The mask of the labelled pixels in the file `path` for a scene on `grid`.
 
     Args:
-        path: Polygons in any CRS, or a raster on `grid`, whose nodata, NaN and 255 are not labelled.
+        path: Polygons and points in any CRS, or a raster on `grid`, whose nodata, NaN and 255 are not labelled.
         grid: Grid of the scene.
-        attribute: Polygons with no value in it are not labelled; if the file lacks it, all polygons are labelled.
+        attribute: Those with no value in it are not labelled; if the file lacks it, all of them are labelled.
         values: Value → class, as in data.yaml; values that map to None are not labelled.
 
     Raises:
@@ -47,7 +47,7 @@ def open_mask(path: Path, grid: Grid, *, attribute: str, values: Mapping[int | s
         raise InputError(f"{path}: no such label file")
     unlabelled = {str(value) for value, meaning in values.items() if meaning is None}
     if is_vector(path):
-        frame = read_polygons(path)
+        frame = read_shapes(path)
         if attribute in frame.columns:
             frame = frame[has_value(frame[attribute]) & ~frame[attribute].astype(str).isin(unlabelled)]
         shapes = in_pixels(path, frame, grid) if len(frame) else np.empty(0, object)
@@ -67,7 +67,7 @@ class _LabelledPolygons:
     """Spatial index of the shapes."""
 
     def read(self, window: Window) -> NDArray[np.bool_]:
-        """(h, w) True where a polygon touches the pixel."""
+        """(h, w) True where a polygon or a point's pixel touches the pixel."""
         hits = self.tree.query(shapely.box(window.col, window.row, window.right, window.bottom), predicate="intersects")
         shape = (window.height, window.width)
         if not hits.size:

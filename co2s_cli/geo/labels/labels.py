@@ -1,4 +1,4 @@
-"""Labels of a scene, window by window, as class ids: from a raster on its grid or from polygons."""
+"""Labels of a scene, window by window, as class ids: from a raster on its grid, or from polygons and points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from co2s_cli.geo.checksum import CHECKSUM_TAG, was_changed
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.polygon_file import has_value, in_pixels, no_attribute
-from co2s_cli.geo.read.features import is_vector, read_polygons
+from co2s_cli.geo.read.features import POINTS, is_vector, read_shapes, shapes_in
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
@@ -181,7 +181,7 @@ class _LabelRasterReader:
 
 @dataclass(frozen=True, slots=True)
 class PolygonLabels:
-    """Labels in polygons; where polygons overlap, the one that comes later in the file wins."""
+    """Labels in polygons and points; where they overlap, the one that comes later in the file wins."""
 
     source: str
     shapes: NDArray[Any]
@@ -190,6 +190,8 @@ class PolygonLabels:
     """(polygons) class ids."""
     tree: Any
     """Spatial index of the shapes."""
+    points: int = 0
+    """How many of the shapes are pixels around a point."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -245,27 +247,29 @@ def _joined(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _polygons(
     path: Path, grid: Grid, classes: ClassMap, attribute: str, values: Mapping[int | str, int]
 ) -> PolygonLabels:
-    frame = read_polygons(path)
+    frame = read_shapes(path)
     if attribute not in frame.columns:
         raise no_attribute(path, frame, attribute)
     frame = _with_values(path, frame, attribute)
     ids = [class_of(path, value, classes, values) for value in frame[attribute]]
     shapes = in_pixels(path, frame, grid)
-    return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes))
+    points = int(frame.geom_type.isin(POINTS).sum())
+    return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes), points)
 
 
 def _with_values(path: Path, frame: Any, attribute: str) -> Any:
-    """The polygons with a value in the attribute; the others are not labelled."""
+    """The polygons and points with a value in the attribute; the others are not labelled."""
     kept = frame[has_value(frame[attribute])]
     if kept.empty:
-        raise InputError(f"{path}: the attribute {attribute} is empty in every polygon")
+        raise InputError(f"{path}: the attribute {attribute} is empty in all {shapes_in(frame)}")
     if len(kept) < len(frame):
         log.warning(
-            "%s: the attribute %s is empty in %d of %d polygons, which are left out",
+            "%s: the attribute %s is empty in %d of %d %s, which are left out",
             path,
             attribute,
             len(frame) - len(kept),
             len(frame),
+            shapes_in(frame),
         )
     return kept
 

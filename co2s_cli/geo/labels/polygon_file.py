@@ -1,4 +1,4 @@
-"""Examine a file of polygons: its attributes, which of them can name classes, overlaps between different classes."""
+"""Examine a file of polygons and points: its attributes, which of them can name classes, overlaps of classes."""
 
 from __future__ import annotations
 
@@ -58,12 +58,18 @@ class Overlap:
 
 
 def in_pixels(path: Path, frame: Any, grid: Grid) -> NDArray[Any]:
-    """(n) the polygons as valid shapely geometries in pixels (column, row) of `grid`, reprojected where needed."""
+    """(n) the polygons as valid shapely geometries in pixels (column, row) of `grid`, reprojected where needed.
+
+    A point becomes the square of the pixel that it lies in.
+    """
     a, b, c, d, e, f = tuple(~grid.transform)[:6]
     pixels: NDArray[Any] = shapely.transform(
         on_grid(path, frame, grid).geometry.make_valid().to_numpy(),
         lambda xy: np.column_stack((a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f)),
     )
+    for index in np.flatnonzero(shapely.get_dimensions(pixels) == 0):
+        left, top = np.floor(shapely.get_coordinates(pixels[index])).T
+        pixels[index] = shapely.union_all(shapely.box(left, top, left + 1, top + 1))
     return pixels
 
 

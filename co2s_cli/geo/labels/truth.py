@@ -87,6 +87,11 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
 def _from_polygons(path: Path, labels: Labels, grid: Grid) -> Truth:
     if not isinstance(labels, PolygonLabels):
         raise TypeError(f"{path}: polygons are wanted")
+    if labels.points:
+        raise InputError(
+            f"{path}: holds points, and truth is a raster or polygons",
+            hint="for the points of a sample use `co2s evaluate MAP POINTS --areas`",
+        )
     left, top, right, bottom = labels.bounds
     return _placed(path, labels, (left, top, right, bottom), grid, ())
 

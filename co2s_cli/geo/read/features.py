@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,13 @@ from co2s_cli.files import check_companions, check_readable
 from co2s_cli.geo.gdal import first_line
 from co2s_cli.limits import MAX_COORDINATE
 
+log = logging.getLogger(__name__)
+
 VECTORS = frozenset({".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".parquet", ".gml", ".kml"})
 """Suffixes of vector files; every other label file is a raster."""
+
+POLYGONS, POINTS = ("Polygon", "MultiPolygon"), ("Point", "MultiPoint")
+"""Types of geometries, as geopandas names them."""
 
 # pyogrio and pyproj raise RuntimeErrors, pyarrow raises ValueErrors; metadata of an unexpected form raises the others
 _FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ShapelyError)
@@ -31,15 +39,41 @@ def read_polygons(path: Path) -> Any:
     Raises:
         InputError: the file is missing, cannot be read, or holds no polygon.
     """
+    return _of_types(path, "polygon", POLYGONS)
+
+
+def read_shapes(path: Path) -> Any:
+    """The polygons and points in a vector file of labels, as a GeoDataFrame.
+
+    Raises:
+        InputError: the file is missing, cannot be read, or holds neither.
+    """
+    return _of_types(path, "polygon or point", (*POLYGONS, *POINTS))
+
+
+def shapes_in(frame: Any) -> str:
+    """What polygons and points are called together: "polygons", "points" or "polygons and points"."""
+    is_point = frame.geom_type.isin(POINTS)
+    return "points" if is_point.all() else "polygons and points" if is_point.any() else "polygons"
+
+
+def _of_types(path: Path, wanted: str, types: Sequence[str]) -> Any:
+    """The features of some types that are not empty; tells of others."""
     frame = read_features(path, "polygons")
-    kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
-    polygons = frame[frame.geom_type.isin(("Polygon", "MultiPolygon")) & ~frame.is_empty]
-    if polygons.empty:
-        raise InputError(
-            f"{path}: holds no polygon" + (f" (found: {', '.join(kinds)})" if kinds else ""),
-            hint="for the points of a sample use `co2s evaluate MAP POINTS --areas`" if "Point" in kinds else None,
-        )
-    return polygons
+    fitting = frame[frame.geom_type.isin(types) & ~frame.is_empty]
+    others = frame.geom_type[~frame.geom_type.isin(types)].dropna()
+    kinds = ", ".join(sorted({str(kind) for kind in others}))
+    if fitting.empty:
+        raise InputError(f"{path}: holds no {wanted}" + (f" (found: {kinds})" if kinds else ""))
+    if kinds:
+        _tell_left_out(f"{path}: {len(others)} of {len(frame)} features are no {wanted} and are left out ({kinds})")
+    return fitting
+
+
+@functools.cache
+def _tell_left_out(message: str) -> None:
+    """Warn once, however often a file is read."""
+    log.warning("%s", message)
 
 
 def read_features(path: Path, wanted: str) -> Any:

@@ -99,6 +99,16 @@ def test_polygons_cover_the_pixels_whose_centres_they_hold(tmp_path, grid, value
     np.testing.assert_array_equal(read(path, grid), whole[WINDOW.slices])
 
 
+def test_points_label_one_pixel_each_in_any_crs_and_the_later_one_wins(tmp_path, grid):
+    places = {(13.5, 4.5): "water", (13.1, 9.9): "roof", (20.5, 12.5): "road", (20.9, 12.2): "water"}
+    points = [shapely.Point(*grid.at(col, row)) for col, row in places]
+    frame = gpd.GeoDataFrame({"class": list(places.values())}, geometry=points, crs="EPSG:32633")
+    frame.to_crs(4326).to_file(tmp_path / "points.gpkg")
+    expected = np.full((30, 40), IGNORE, np.uint8)
+    expected[4, 13], expected[9, 13], expected[12, 20] = 0, 2, 0
+    np.testing.assert_array_equal(read(tmp_path / "points.gpkg", grid, Window(0, 0, 30, 40)), expected)
+
+
 def test_polygons_come_in_any_crs(tmp_path, grid):
     here, _ = polygons(tmp_path / "a.gpkg", grid, ["water", "roof"])
     there, _ = polygons(tmp_path / "b.gpkg", grid, ["water", "roof"], crs="EPSG:4326")

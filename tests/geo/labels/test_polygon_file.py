@@ -12,7 +12,7 @@ from support.rasters import UTM
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, intersects_grid, other_crs, overlaps
-from co2s_cli.geo.read.features import read_polygons
+from co2s_cli.geo.read.features import read_polygons, read_shapes, shapes_in
 
 GRID = Grid(128, 128, UTM["transform"], CRS.from_string(UTM["crs"]))
 
@@ -56,11 +56,35 @@ def test_polygons_come_in_pixels_whatever_their_crs():
     assert other_crs(frame(), Grid(5, 5, UTM["transform"])) is None
 
 
+def test_a_point_is_the_pixel_that_it_lies_in():
+    (x, y), (right, bottom) = (UTM["transform"] @ xy for xy in ((3.9, 5.0), (7.5, 5.5)))
+    points = geopandas.GeoDataFrame(
+        geometry=[shapely.Point(x, y), shapely.MultiPoint([(x, y), (right, bottom)])], crs=UTM["crs"]
+    )
+    one, two = in_pixels("p.gpkg", points, GRID)
+    assert one.equals(shapely.box(3, 5, 4, 6))
+    assert two.equals(shapely.union_all([shapely.box(3, 5, 4, 6), shapely.box(7, 5, 8, 6)]))
+
+
 def test_touching_are_those_that_share_ground_with_the_grid():
     shapes = in_pixels(
         "p.gpkg", geopandas.GeoDataFrame(geometry=[polygon(0, 0), polygon(200, 0)], crs=UTM["crs"]), GRID
     )
     assert intersects_grid(shapes, GRID).tolist() == [True, False]
+
+
+def test_what_is_neither_polygon_nor_point_is_left_out_with_a_warning(tmp_path, caplog):
+    mixed = [polygon(0, 0), shapely.Point(400000, 5000000), shapely.LineString([(0, 0), (1, 1)]), None]
+    frame = geopandas.GeoDataFrame({"class": list("abcd")}, geometry=mixed, crs=UTM["crs"])
+    frame.to_file(tmp_path / "mixed.geojson")
+    shapes = read_shapes(tmp_path / "mixed.geojson")
+    assert list(shapes["class"]) == ["a", "b"]
+    assert shapes_in(shapes) == "polygons and points"
+    assert shapes_in(shapes[:1]) == "polygons"
+    assert shapes_in(shapes[1:]) == "points"
+    assert "1 of 4 features are no polygon or point and are left out (LineString)" in caplog.text
+    assert list(read_polygons(tmp_path / "mixed.geojson")["class"]) == ["a"]
+    assert "2 of 4 features are no polygon and are left out (LineString, Point)" in caplog.text
 
 
 def test_what_holds_no_polygon_is_refused(tmp_path):

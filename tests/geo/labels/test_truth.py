@@ -109,6 +109,14 @@ def test_polygons_lie_on_the_map_where_their_coordinates_say(tmp_path, grid):
     assert truth.remarks == ()
 
 
+def test_points_are_for_a_sample(tmp_path, grid):
+    points = geopandas.GeoDataFrame({"class": ["a"]}, geometry=[shapely.Point(*grid.at(3, 3))], crs="EPSG:32633")
+    points.to_file(tmp_path / "points.gpkg")
+    with pytest.raises(InputError, match="holds points, and truth is a raster or polygons") as raised:
+        opened(tmp_path / "points.gpkg", grid)
+    assert "--areas" in raised.value.hint
+
+
 def test_polygons_beyond_the_map_are_told_and_off_it_refused(tmp_path, grid):
     def write(left, width):
         x, y = UTM["transform"] @ (left, 10)
