@@ -29,6 +29,7 @@ from co2s_cli.geo.labels.polygon_file import (
     intersects_grid,
     no_attribute,
     on_grid,
+    only_classes,
     other_crs,
     overlaps,
 )
@@ -220,14 +221,13 @@ def _open_polygons(settings: InitConfig) -> _Polygons:
 
 
 def _class_attribute(path: Path, frame: Any, requested: str | None) -> Attribute:
-    """The attribute that holds the classes: that of --attribute, else `class`, else the only suitable one."""
-    attributes = attributes_of(frame)
-    by_name = {attribute.name: attribute for attribute in attributes}
+    """The attribute that holds the classes: that of --attribute, else `class`, else the only one that can."""
+    by_name = {attribute.name: attribute for attribute in attributes_of(frame)}
     if requested is None and _DEFAULT_ATTRIBUTE not in by_name:
-        suitable = [attribute for attribute in attributes if attribute.fits]
-        if len(suitable) == 1:
-            return suitable[0]
-        raise no_attribute(path, frame, _DEFAULT_ATTRIBUTE)
+        found = only_classes(frame)
+        if found is None:
+            raise no_attribute(path, frame, _DEFAULT_ATTRIBUTE)
+        return found
     name = requested or _DEFAULT_ATTRIBUTE
     if name not in by_name:
         raise no_attribute(path, frame, name)

@@ -101,15 +101,31 @@ def attributes_of(frame: Any) -> tuple[Attribute, ...]:
     return tuple(_attribute(str(name), frame[name]) for name in frame.columns if name != frame.geometry.name)
 
 
+def only_classes(frame: Any) -> Attribute | None:
+    """The attribute that names the classes, if only one can, or one text beside codes that divide the polygons alike.
+
+    ArcGIS writes training samples with such a name and code.
+    """
+    suitable = [item for item in attributes_of(frame) if item.fits]
+    texts = [item for item in suitable if item.kind == "text"]
+    if len(suitable) < 2:
+        return suitable[0] if suitable else None
+    combinations = len(frame[[item.name for item in suitable]].drop_duplicates())
+    alike = all(frame[item.name].nunique(dropna=False) == combinations for item in suitable)
+    return texts[0] if alike and len(texts) == 1 else None
+
+
 def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
     """The error for an attribute that a file of polygons lacks; it lists those that the file has."""
     attributes = attributes_of(frame)
     listed = ", ".join(item.summary() for item in attributes[:_MAX_LISTED])
     listed += ", …" if len(attributes) > _MAX_LISTED else ""
-    fitting = next((item.name for item in attributes if item.fits), "NAME")
+    # texts before numbers, which may be measurements at a point; then few values before many
+    fitting = sorted((item.kind != "text", len(item.values), item.name) for item in attributes if item.fits)
+    likely = fitting[0][-1] if fitting else "NAME"
     return InputError(
         f"{path}: has no attribute {shown(attribute)} (found: {listed or 'none'})",
-        hint=f"choose another attribute: --attribute {fitting}, or attribute: {fitting} in data.yaml",
+        hint=f"choose another attribute: --attribute {likely}, or attribute: {likely} in data.yaml",
     )
 
 

@@ -11,7 +11,15 @@ from support.rasters import UTM
 
 from co2s_cli.errors import InputError
 from co2s_cli.geo.grid import Grid
-from co2s_cli.geo.labels.polygon_file import attributes_of, in_pixels, intersects_grid, other_crs, overlaps
+from co2s_cli.geo.labels.polygon_file import (
+    attributes_of,
+    in_pixels,
+    intersects_grid,
+    no_attribute,
+    only_classes,
+    other_crs,
+    overlaps,
+)
 from co2s_cli.geo.read.features import read_polygons, read_shapes, shapes_in
 
 GRID = Grid(128, 128, UTM["transform"], CRS.from_string(UTM["crs"]))
@@ -34,6 +42,30 @@ def test_attributes_tell_their_values_and_whether_they_fit():
     assert {name for name, item in by_name.items() if item.fits} == {"class", "code"}
     assert by_name["note"].summary() == "note (1 value)"
     assert by_name["class"].summary() == "class (3 values, fits)"
+
+
+def test_the_hint_names_what_most_likely_holds_the_classes():
+    polygons = frame()
+    count = len(polygons)
+    polygons.insert(0, "red", [900, 900, *range(count - 2)])
+    polygons["owner"] = [f"owner {index // 2}" for index in range(count)]
+    polygons = polygons.rename(columns={"class": "cover"})
+    assert [item.name for item in attributes_of(polygons) if item.fits] == ["red", "cover", "owner"]
+    error = no_attribute("p.gpkg", polygons, "class")
+    assert error.hint == "choose another attribute: --attribute cover, or attribute: cover in data.yaml"
+
+
+def test_a_name_and_a_code_that_divide_the_polygons_alike_are_one_choice():
+    polygons = frame().rename(columns={"class": "Classname"})
+    codes = {"water": 11, "Forest": 42, "built-up": 23}
+    polygons.insert(0, "Classvalue", [codes[name] for name in polygons["Classname"]])
+    assert only_classes(polygons).name == "Classname"
+    assert only_classes(polygons[["Classvalue", "geometry"]]).name == "Classvalue"
+    polygons.loc[0, "Classvalue"] = 42
+    assert only_classes(polygons) is None
+    polygons.loc[0, "Classvalue"] = None
+    assert only_classes(polygons) is None
+    assert only_classes(polygons[["geometry"]]) is None
 
 
 def test_overlaps_are_those_of_different_classes_the_largest_first():
