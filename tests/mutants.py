@@ -81,6 +81,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "geo/labels/test_polygon_file.py",
         "polygons among points are called points",
     ),
+    Mutant(
+        "geo/read/undeclared.py",
+        "(values == values.min()).all(axis=0) |",
+        "(values == values.min()).any(axis=0) |",
+        "geo/read/test_undeclared.py",
+        "what is darkest in one band is taken for a border",
+    ),
+    Mutant(
+        "geo/read/scaling.py",
+        "return without_nodata(patch",
+        "return (patch",
+        "geo/read/test_undeclared.py",
+        "a border that is not declared decides the statistics",
+    ),
     # suggestions
     Mutant(
         "suggestions/choice.py",

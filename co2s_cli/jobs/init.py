@@ -38,6 +38,7 @@ from co2s_cli.geo.read.checks import pick_bands
 from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
+from co2s_cli.geo.read.undeclared import border_remark
 from co2s_cli.jobs import early
 from co2s_cli.jobs.paths import check_outputs
 
@@ -349,7 +350,7 @@ def _class_name(polygons: _Polygons, class_id: int) -> str:
 
 
 def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[SceneLine]) -> list[str]:
-    """Remarks on CRS, position, missing attribute values and merged class names of the polygons."""
+    """Remarks on CRS, position, missing attribute values and merged class names of the polygons, and on the scenes."""
     count, shapes = len(polygons.frame), polygons.shapes
     polygon_crs = other_crs(polygons.frame, scenes[0].grid)
     remarks = []
@@ -367,7 +368,7 @@ def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[Scene
     class_names = [name for name in polygons.legend.values.values() if name]
     if len(set(class_names)) < len(class_names):
         remarks.append(f"{polygons.path}: values that differ only in case or blanks are one class (see values:)")
-    return remarks
+    return [*remarks, *filter(None, map(border_remark, scenes))]
 
 
 def _common_names(bands: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import geopandas
 import numpy as np
@@ -50,6 +51,19 @@ def test_a_data_yaml_is_written_that_says_what_is_there(co2s, folder):
     assert content["unlabeled"] == ["scene.tif"]
     assert content["bands"] == ["red", "green", "blue"]
     assert read_data(folder / "data.yaml").class_map.names == ("Forest", "built-up", "water")
+
+
+def test_a_border_that_is_not_declared_is_told_until_the_told_command_declares_it(co2s, folder):
+    with rasterio.open("scene.tif", "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, :, 110:] = 255
+        dataset.write(pixels)
+    told = co2s("init", "scene.tif", "--labels", "polygons.gpkg").output
+    assert "scene.tif: 14 % of its pixels, up to its border, are 255 in every band" in told
+    command = re.search(r"mark them: rio (.*)$", told, re.MULTILINE).group(1)
+    assert CliRunner().invoke(main_group, shlex.split(command)).exit_code == 0
+    told = co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--overwrite").output
+    assert "in every band" not in told
 
 
 def test_points_label_the_pixels_that_they_lie_in(co2s, folder):

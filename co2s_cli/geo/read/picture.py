@@ -15,6 +15,7 @@ from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
 from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.undeclared import without_nodata
 
 
 def picture_shape(grid: Grid, max_size: int) -> tuple[int, int]:
@@ -60,8 +61,9 @@ def stretched(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> N
     colors = [band_of_name[name] for name in ("red", "green", "blue") if name in band_of_name]
     chosen = colors if len(colors) == 3 else [0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]
     image = np.ones((*valid.shape, 3))
+    shown = without_nodata(pixels[:, valid])
     for channel, band in enumerate(chosen):
-        low, high = np.percentile(pixels[band][valid], (2, 98)) if valid.any() else (0, 1)
+        low, high = np.percentile(shown[band], (2, 98)) if valid.any() else (0, 1)
         stretch = (pixels[band].astype(np.float64) - low) / (high - low) if high > low else np.full(valid.shape, 0.5)
         image[..., channel] = np.where(valid, np.clip(stretch, 0, 1), 1)
     return image

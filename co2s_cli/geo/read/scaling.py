@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.undeclared import without_nodata
 
 SAMPLE_SIZE = 1024
 """Longer side, in pixels, of the decimated scene from which statistics are computed."""
@@ -184,6 +185,9 @@ def _fixed(choice: str, bands: int) -> Scaling:
 
 
 def _sample_values(scene: Scene) -> NDArray[Any]:
-    """(bands, n) valid pixels of the decimated scene; of some window of the scene if decimation missed all of them."""
+    """(bands, n) valid pixels of the decimated scene, as far as they do not look like a border without nodata.
+
+    Those of some window of the scene if decimation missed all valid ones.
+    """
     patch = scene.overview(SAMPLE_SIZE)
-    return patch.pixels[:, patch.valid] if patch.valid.any() else scene.first_valid()
+    return without_nodata(patch.pixels[:, patch.valid] if patch.valid.any() else scene.first_valid())
