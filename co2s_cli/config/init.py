@@ -19,7 +19,8 @@ class InitConfig(Settings):
     labels: Annotated[Path, Flag(panel="Labels")]
     """Polygons or points with their class in an attribute, in any vector format and CRS; a point labels its pixel."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
-    """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
+    """Attribute of --labels that holds the class. Default: class, else the only suitable one, or the name
+    beside its code."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap. refuse: list them and write nothing; last: the last one in the file
     wins."""

@@ -53,7 +53,8 @@ class RunConfig(Settings):
     labels: Annotated[Path | None, Flag(panel="Labels")] = None
     """Labelled polygons or points for the scene DATA; a data.yaml is written into the run folder, as co2s init does."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
-    """Attribute of --labels that holds the class. Default: class, or else the only suitable attribute."""
+    """Attribute of --labels that holds the class. Default: class, else the only suitable one, or the name
+    beside its code."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
     bands: Annotated[Bands, BANDS_FLAG] = Field([])
@@ -83,7 +84,7 @@ class RunConfig(Settings):
     epochs: Annotated[int | None, Flag(panel="Training")] = Field(None, ge=1)
     """Length of the run in passes over the unlabelled images."""
     visits: int | None = Field(None, ge=1, le=1_000_000)
-    """Length of the run in labelled crops per labelled place (a polygon, or a crop's area of labels), limited to 50 to
+    """Length of the run in labelled crops per labelled place (a polygon, or a crop's area of labels), limited to 100 to
     1,000 steps: a long run overfits few labels."""
     minutes: Annotated[float | None, Flag(panel="Training")] = Field(None, gt=0, le=100_000)
     """Length of the run in minutes on this machine, estimated from the speed of its first steps."""

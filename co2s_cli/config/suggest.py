@@ -26,7 +26,7 @@ class SuggestConfig(ModelRunConfig):
     size: Annotated[Length, Flag(panel="Labels", metavar="LENGTH")] = Amount(64, "px")
     """Side of a box: 64px or 320m; without a unit in pixels."""
     labels: Annotated[Path | None, Flag(panel="Labels")] = None
-    """Polygons or a raster with existing labels; no box touches them."""
+    """Polygons, points or a raster with existing labels; no box touches them."""
     attribute: Annotated[str, Flag(panel="Labels")] = "class"
     """Attribute of --labels that holds the class; polygons where it is empty are not labelled."""
     values: Annotated[

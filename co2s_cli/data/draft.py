@@ -62,11 +62,12 @@ class ClassFacts:
     val_pixels: int
     val_places: int
 
-    def thin(self) -> str | None:
-        """Warning that the class has too few labels, with a remedy; None if there are enough."""
+    def thin(self, shapes: str) -> str | None:
+        """Warning that the class has too few labels, `shapes` (polygons, points, or both); None if there are enough."""
         places = self.train_places + self.val_places
         if not self.pixels:
-            return f"{self.name}: its polygons cover no pixel's centre, draw larger ones"
+            remedy = "draw some on the scene" if shapes == "points" else "draw larger ones"
+            return f"{self.name}: its {shapes} cover no pixel's centre, {remedy}"
         if not self.val_pixels:
             return f"{self.name}: cannot be validated, all its labels lie in one place; draw more of it elsewhere"
         if not self.train_pixels:
@@ -75,7 +76,8 @@ class ClassFacts:
             where = f"{places} place{'s' * (places != 1)}"
             return f"{self.name}: labelled in {where}; with {FEW_PLACES} or more its figures mean something"
         if self.pixels < FEW_PIXELS:
-            return f"{self.name}: {self.pixels} pixels are labelled; label more, by larger polygons or more of them"
+            remedy = "points, or by polygons" if shapes == "points" else "polygons, or by larger ones"
+            return f"{self.name}: {self.pixels} pixels are labelled; label more by more {remedy}"
         return None
 
 

@@ -145,7 +145,7 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
         known=_common_names(config.band_names),
         shapes=polygons.shapes,
     )
-    thin = tuple(line for item in facts if (line := item.thin()))
+    thin = tuple(line for item in facts if (line := item.thin(polygons.shapes)))
     result = InitResult(
         settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.band_names, tuple(remarks), thin,
         polygons.shapes,

@@ -59,7 +59,7 @@ def test_a_border_that_is_not_declared_is_told_until_the_told_command_declares_i
         pixels[:, :, 110:] = 255
         dataset.write(pixels)
     told = co2s("init", "scene.tif", "--labels", "polygons.gpkg").output
-    assert "scene.tif: 14 % of its pixels, up to its border, are 255 in every band" in told
+    assert "scene.tif: 14 % of its pixels, up to a corner, are 255 in every band" in told
     command = re.search(r"mark them: rio (.*)$", told, re.MULTILINE).group(1)
     assert CliRunner().invoke(main_group, shlex.split(command)).exit_code == 0
     told = co2s("init", "scene.tif", "--labels", "polygons.gpkg", "--overwrite").output

@@ -51,6 +51,12 @@ def test_fewer_than_two_classes_are_refused():
 )
 def test_thin_is_what_no_figure_can_be_trusted_of(pixels, train, val, said):
     facts = ClassFacts("water", (0, 0, 0), 6, pixels, pixels - val, train, val, val)
-    told = facts.thin()
+    told = facts.thin("polygons")
     assert (told is None) == (said is None)
     assert said is None or said in told
+
+
+def test_thin_points_ask_for_more_points_or_polygons():
+    told = ClassFacts("water", (0, 0, 0), 9, 9, 7, 5, 2, 2).thin("points")
+    assert told.endswith("label more by more points, or by polygons")
+    assert "draw some on the scene" in ClassFacts("water", (0, 0, 0), 1, 0, 0, 0, 0, 0).thin("points")

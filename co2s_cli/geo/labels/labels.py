@@ -27,7 +27,7 @@ from co2s_cli.geo.checksum import CHECKSUM_TAG, was_changed
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.polygon_file import has_value, in_pixels, no_attribute
-from co2s_cli.geo.read.features import POINTS, is_vector, read_shapes, shapes_in
+from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
@@ -190,8 +190,6 @@ class PolygonLabels:
     """(polygons) class ids."""
     tree: Any
     """Spatial index of the shapes."""
-    points: int = 0
-    """How many of the shapes are pixels around a point."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -253,8 +251,7 @@ def _polygons(
     frame = _with_values(path, frame, attribute)
     ids = [class_of(path, value, classes, values) for value in frame[attribute]]
     shapes = in_pixels(path, frame, grid)
-    points = int(frame.geom_type.isin(POINTS).sum())
-    return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes), points)
+    return PolygonLabels(str(path), shapes, np.array(ids, np.uint8), shapely.STRtree(shapes))
 
 
 def _with_values(path: Path, frame: Any, attribute: str) -> Any:

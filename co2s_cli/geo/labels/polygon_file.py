@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,9 @@ def in_pixels(path: Path, frame: Any, grid: Grid) -> NDArray[Any]:
 
 
 def intersects_grid(shapes: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
-    """(n) True where a shape, in pixels of `grid`, touches the grid's area."""
-    hits: NDArray[np.bool_] = shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
+    """(n) True where a shape, in pixels of `grid`, shares an area with the grid; a common border alone is none."""
+    box = shapely.box(0, 0, grid.width, grid.height)
+    hits: NDArray[np.bool_] = shapely.intersects(shapes, box) & ~shapely.touches(shapes, box)
     return hits
 
 
@@ -102,17 +104,19 @@ def attributes_of(frame: Any) -> tuple[Attribute, ...]:
 
 
 def only_classes(frame: Any) -> Attribute | None:
-    """The attribute that names the classes, if only one can, or one text beside codes that divide the polygons alike.
+    """The attribute that names the classes, if only one can, or the only text, beside a code that divides alike.
 
-    ArcGIS writes training samples with such a name and code.
+    ArcGIS writes training samples with such a name and code, and other numbers.
     """
     suitable = [item for item in attributes_of(frame) if item.fits]
     texts = [item for item in suitable if item.kind == "text"]
     if len(suitable) < 2:
         return suitable[0] if suitable else None
-    combinations = len(frame[[item.name for item in suitable]].drop_duplicates())
-    alike = all(frame[item.name].nunique(dropna=False) == combinations for item in suitable)
-    return texts[0] if alike and len(texts) == 1 else None
+    if len(texts) != 1:
+        return None
+    name = texts[0].name
+    codes = (frame[[name, item.name]].drop_duplicates() for item in suitable if item.name != name)
+    return texts[0] if any(pairs.nunique(dropna=False).eq(len(pairs)).all() for pairs in codes) else None
 
 
 def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
@@ -125,7 +129,7 @@ def no_attribute(path: Path, frame: Any, attribute: str) -> InputError:
     likely = fitting[0][-1] if fitting else "NAME"
     return InputError(
         f"{path}: has no attribute {shown(attribute)} (found: {listed or 'none'})",
-        hint=f"choose another attribute: --attribute {likely}, or attribute: {likely} in data.yaml",
+        hint=f"choose another attribute: --attribute {shlex.quote(likely)}, or attribute: {likely} in data.yaml",
     )
 
 

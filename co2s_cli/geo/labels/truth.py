@@ -15,7 +15,7 @@ from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.labels import ClassOfValue, Labels, PolygonLabels, crs_pair, label_grid, labels_on
 from co2s_cli.geo.legend import Legend
-from co2s_cli.geo.read.features import is_vector
+from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
 from co2s_cli.tiling import Window
 
 Box = tuple[float, float, float, float]
@@ -65,6 +65,7 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
         InputError: the file cannot be read, has no georeference, does not touch the map, or a value maps to no class.
     """
     if is_vector(path):
+        _refuse_points(path)
         return _from_polygons(path, labels_on(path, grid, classes, attribute=attribute, values=values), grid)
     source_grid = label_grid(path)
     problem = grid_problem(path, source_grid, grid, of="map")
@@ -84,14 +85,20 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
     return _placed(path, labels, box, grid, (remark,))
 
 
+def _refuse_points(path: Path) -> None:
+    """Refuse points: pixels around them are no sample that figures can be computed from."""
+    shapes = shapes_in(read_shapes(path))
+    if shapes != "polygons":
+        own_file = "put the points into a file of their own, and " if shapes != "points" else ""
+        raise InputError(
+            f"{path}: holds {shapes}, and truth is a raster or polygons",
+            hint=f"{own_file}for the points of a sample use `co2s evaluate MAP POINTS --areas`",
+        )
+
+
 def _from_polygons(path: Path, labels: Labels, grid: Grid) -> Truth:
     if not isinstance(labels, PolygonLabels):
         raise TypeError(f"{path}: polygons are wanted")
-    if labels.points:
-        raise InputError(
-            f"{path}: holds points, and truth is a raster or polygons",
-            hint="for the points of a sample use `co2s evaluate MAP POINTS --areas`",
-        )
     left, top, right, bottom = labels.bounds
     return _placed(path, labels, (left, top, right, bottom), grid, ())
 

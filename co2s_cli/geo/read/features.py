@@ -39,7 +39,7 @@ def read_polygons(path: Path) -> Any:
     Raises:
         InputError: the file is missing, cannot be read, or holds no polygon.
     """
-    return _of_types(path, "polygon", POLYGONS)
+    return _of_types(path, ("polygon",), POLYGONS)
 
 
 def read_shapes(path: Path) -> Any:
@@ -48,7 +48,7 @@ def read_shapes(path: Path) -> Any:
     Raises:
         InputError: the file is missing, cannot be read, or holds neither.
     """
-    return _of_types(path, "polygon or point", (*POLYGONS, *POINTS))
+    return _of_types(path, ("polygon", "point"), (*POLYGONS, *POINTS))
 
 
 def shapes_in(frame: Any) -> str:
@@ -57,21 +57,22 @@ def shapes_in(frame: Any) -> str:
     return "points" if is_point.all() else "polygons and points" if is_point.any() else "polygons"
 
 
-def _of_types(path: Path, wanted: str, types: Sequence[str]) -> Any:
+def _of_types(path: Path, names: Sequence[str], types: Sequence[str]) -> Any:
     """The features of some types that are not empty; tells of others."""
-    frame = read_features(path, "polygons")
+    wanted = " or ".join(names)
+    frame = read_features(path, " or ".join(f"{name}s" for name in names))
     fitting = frame[frame.geom_type.isin(types) & ~frame.is_empty]
     others = frame.geom_type[~frame.geom_type.isin(types)].dropna()
     kinds = ", ".join(sorted({str(kind) for kind in others}))
     if fitting.empty:
         raise InputError(f"{path}: holds no {wanted}" + (f" (found: {kinds})" if kinds else ""))
     if kinds:
-        _tell_left_out(f"{path}: {len(others)} of {len(frame)} features are no {wanted} and are left out ({kinds})")
+        _warn_once(f"{path}: {len(others)} of {len(frame)} features are no {wanted} and are left out ({kinds})")
     return fitting
 
 
 @functools.cache
-def _tell_left_out(message: str) -> None:
+def _warn_once(message: str) -> None:
     """Warn once, however often a file is read."""
     log.warning("%s", message)
 

@@ -14,8 +14,9 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import first_line, reading
 from co2s_cli.geo.grid import Grid
+from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.read.undeclared import without_nodata
+from co2s_cli.geo.read.undeclared import land_values
 
 
 def picture_shape(grid: Grid, max_size: int) -> tuple[int, int]:
@@ -54,16 +55,16 @@ def read_photo(scene: Scene, max_size: int) -> tuple[NDArray[np.uint8], NDArray[
 def stretched(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
     """A picture (h, w, 3) in [0, 1] of `pixels` (bands, h, w), white where not valid.
 
-    Each band is stretched between its 2nd and 98th percentile. Bands are red, green and blue if the scene has these
-    names, else the first three, else the first one three times.
+    Each band is stretched between its 2nd and 98th percentile, without a border. Bands are red, green and blue if the
+    scene has these names, else the first three, else the first one three times.
     """
     band_of_name = {name.lower(): position for position, name in enumerate(scene.names)}
     colors = [band_of_name[name] for name in ("red", "green", "blue") if name in band_of_name]
     chosen = colors if len(colors) == 3 else [0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]
     image = np.ones((*valid.shape, 3))
-    shown = without_nodata(pixels[:, valid])
+    land = land_values(Patch(pixels, valid))
     for channel, band in enumerate(chosen):
-        low, high = np.percentile(shown[band], (2, 98)) if valid.any() else (0, 1)
+        low, high = np.percentile(land[band], (2, 98)) if valid.any() else (0, 1)
         stretch = (pixels[band].astype(np.float64) - low) / (high - low) if high > low else np.full(valid.shape, 0.5)
         image[..., channel] = np.where(valid, np.clip(stretch, 0, 1), 1)
     return image

@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
-from co2s_cli.geo.read.undeclared import without_nodata
-
-SAMPLE_SIZE = 1024
-"""Longer side, in pixels, of the decimated scene from which statistics are computed."""
-
+from co2s_cli.geo.read.undeclared import SAMPLE_SIZE, land_values
 
 _CONSTANT = 1e-4
 """Standard deviation of a scaled band below which the band counts as constant."""
@@ -96,7 +92,7 @@ def scaling_for(scene: Scene, choice: str, model: StoredScaling) -> Scaling:
 
     - `model`: the ranges stored with the model.
     - `auto`: 0 … 255 for uint8; 0 … 1 for floats that all lie in it; else the 2nd to 98th percentile of each band over
-      the whole scene, widened by the model's headroom.
+      the whole scene but for a border, widened by the model's headroom.
     - `pA-B`: the percentiles A and B of each band.
     - `LO,HI`: this range for every band.
     - `none`: values are in [0, 1] already.
@@ -185,9 +181,9 @@ def _fixed(choice: str, bands: int) -> Scaling:
 
 
 def _sample_values(scene: Scene) -> NDArray[Any]:
-    """(bands, n) valid pixels of the decimated scene, as far as they do not look like a border without nodata.
+    """(bands, n) valid pixels of the decimated scene, without a border that the file does not declare.
 
     Those of some window of the scene if decimation missed all valid ones.
     """
     patch = scene.overview(SAMPLE_SIZE)
-    return without_nodata(patch.pixels[:, patch.valid] if patch.valid.any() else scene.first_valid())
+    return land_values(patch) if patch.valid.any() else scene.first_valid()

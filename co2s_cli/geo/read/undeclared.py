@@ -1,4 +1,4 @@
-"""Tell pixels that are probably no data, though their file does not say so, from those of land."""
+"""Tell a border that is probably no data, though the file does not say so, from land."""
 
 from __future__ import annotations
 
@@ -8,62 +8,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from co2s_cli.geo.gdal import reading
+from co2s_cli.geo.read.reader import Patch
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.sources import is_local
 from co2s_cli.tiling import Window
 
+SAMPLE_SIZE = 1024
+"""Longer side, in pixels, of the decimated scene from which statistics are computed."""
+
 _MIN_SHARE = 0.05
-"""Share of the scene from which such pixels are worth a remark."""
+"""Share of the scene from which pixels like a corner count as its border."""
 
-_OVERVIEW_SIZE = 1024
-"""Longer side, in pixels, of the decimated scene in which they are counted."""
+_CORNERS = ((0, 0), (0, -1), (-1, 0), (-1, -1))
 
 
-def undeclared_nodata(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """(n) which of `values` (bands, n) have in every band the least, or in every band the greatest of all.
+def land_values(patch: Patch) -> NDArray[Any]:
+    """(bands, n) the valid pixels of a decimated scene, without those of a border that the file does not declare.
 
-    Borders around a turned footprint do, and so may clouds that are too bright for the sensor: statistics of land are
-    better without both. One band alone says nothing, its least value may be water.
+    All valid ones if a band would become constant without the border.
     """
-    if len(values) < 2 or not values.size:
-        return np.zeros(values.shape[1:], np.bool_)
-    is_end: NDArray[np.bool_] = (values == values.min()).all(axis=0) | (values == values.max()).all(axis=0)
-    return is_end
-
-
-def without_nodata(values: NDArray[Any]) -> NDArray[Any]:
-    """`values` (bands, n) without those of `undeclared_nodata`; all of them if none were left."""
-    kept = ~undeclared_nodata(values)
-    return values[:, kept] if kept.any() else values
+    border = np.zeros(patch.valid.shape, np.bool_)
+    for value in _border_values(patch):
+        border |= (patch.pixels == value).all(axis=0)
+    values, land = patch.pixels[:, patch.valid], patch.pixels[:, patch.valid & ~border]
+    return land if land.size and (_varies(land) == _varies(values)).all() else values
 
 
 def border_remark(scene: Scene) -> str | None:
-    """A sentence if much of a scene, up to one of its corners, is of one value in every band, its least or greatest.
-
-    The scene is read as a whole only if a corner is of one value.
-    """
-    corners = _corner_values(scene)
-    if not corners:
+    """A sentence on a border that the file does not declare; the scene is read only if a corner looks like one."""
+    if not any(_one_value(patch.pixels[:, 0, 0], patch.valid[0, 0]) for patch in _exact_corners(scene)):
         return None
-    patch = scene.overview(_OVERVIEW_SIZE)
-    values = patch.pixels[:, patch.valid]
-    found = values[0, undeclared_nodata(values)]
-    for value in corners:
-        share = np.count_nonzero(found == value) / patch.valid.size
-        if share >= _MIN_SHARE and len(found) < values.shape[1]:
+    patch = scene.overview(SAMPLE_SIZE)
+    for value in _border_values(patch):
+        share = _share(patch, value)
+        if share < np.count_nonzero(patch.valid) / patch.valid.size:
             return (
-                f"{scene.source}: {100 * share:.0f} % of its pixels, up to its border, are {value:g} in every band and "
-                f"count as land; if they are no data, mark them: rio edit-info --nodata {value:g} "
-                f"{shlex.quote(scene.source)}"
+                f"{scene.source}: {100 * share:.0f} % of its pixels, up to a corner, are {_shown(value)} in every band "
+                f"and count as land; if they are no data, {_remedy(scene, value)}"
             )
     return None
 
 
-def _corner_values(scene: Scene) -> list[float]:
-    """The values of valid corners whose bands, at least two, all have the same."""
-    values = []
+def _border_values(patch: Patch) -> list[float]:
+    """The values that a corner has in each of several bands, and with it `_MIN_SHARE` of the scene.
+
+    One band alone says nothing: its dark corner may be water. Clouds that are too bright for the sensor may be taken
+    for a border, so that nothing is masked by it.
+    """
+    corners = {
+        float(patch.pixels[0, row, col])
+        for row, col in _CORNERS
+        if _one_value(patch.pixels[:, row, col], patch.valid[row, col])
+    }
+    return [value for value in sorted(corners) if _share(patch, value) >= _MIN_SHARE]
+
+
+def _one_value(samples: NDArray[Any], valid: np.bool_) -> bool:
+    """Whether a valid pixel has the same value in all of its bands, of which there are several."""
+    return bool(valid) and len(samples) > 1 and bool((samples == samples[0]).all())
+
+
+def _share(patch: Patch, value: float) -> float:
+    """The share of the scene that is valid and has `value` in every band."""
+    return float(((patch.pixels == value).all(axis=0) & patch.valid).mean())
+
+
+def _varies(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """(bands) whether the values (bands, n) of a band differ."""
+    varies: NDArray[np.bool_] = (values != values[:, :1]).any(axis=1)
+    return varies
+
+
+def _exact_corners(scene: Scene) -> list[Patch]:
+    """The four pixels in the corners of a scene."""
     with scene.reader() as reader:
-        for row, col in ((0, 0), (0, scene.width - 1), (scene.height - 1, 0), (scene.height - 1, scene.width - 1)):
-            patch = reader.read(Window(row, col, 1, 1))
-            if patch.valid.all() and len(np.unique(patch.pixels)) == 1 < len(scene.bands):
-                values.append(float(patch.pixels.flat[0]))
-    return values
+        return [reader.read(Window(row % scene.height, col % scene.width, 1, 1)) for row, col in _CORNERS]
+
+
+def _remedy(scene: Scene, value: float) -> str:
+    """How a user says that `value` is no data; a file declares one nodata value at most, which alpha or a mask beat."""
+    rules = scene.rules
+    if rules.declared is not None:
+        return f"give them the file's nodata value {_shown(rules.declared)}, which they do not have"
+    with reading(scene.source) as dataset:
+        is_plain = dataset.driver == "GTiff" and dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG"
+    if is_plain and is_local(scene.source) and rules.alpha is None and not rules.whole_mask:
+        return f"mark them: rio edit-info --nodata {_shown(value)} {shlex.quote(scene.source)}"
+    number = _shown(value)
+    return f"say so with nodata: {number} for the image in data.yaml, and with --nodata {number} in co2s predict"
+
+
+def _shown(value: float) -> str:
+    """A value with all its digits, so that a command finds it."""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)

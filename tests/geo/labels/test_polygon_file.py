@@ -61,6 +61,9 @@ def test_a_name_and_a_code_that_divide_the_polygons_alike_are_one_choice():
     polygons.insert(0, "Classvalue", [codes[name] for name in polygons["Classname"]])
     assert only_classes(polygons).name == "Classname"
     assert only_classes(polygons[["Classvalue", "geometry"]]).name == "Classvalue"
+    polygons["RED"], polygons["Count"] = 7, range(len(polygons))
+    assert only_classes(polygons).name == "Classname"
+    assert only_classes(polygons.assign(owner=polygons["Classname"])) is None
     polygons.loc[0, "Classvalue"] = 42
     assert only_classes(polygons) is None
     polygons.loc[0, "Classvalue"] = None
@@ -103,6 +106,8 @@ def test_touching_are_those_that_share_ground_with_the_grid():
         "p.gpkg", geopandas.GeoDataFrame(geometry=[polygon(0, 0), polygon(200, 0)], crs=UTM["crs"]), GRID
     )
     assert intersects_grid(shapes, GRID).tolist() == [True, False]
+    pixels = shapely.box([-1, 0, 127, 128], [0, 127, 127, 5], [0, 1, 128, 129], [1, 128, 128, 6])
+    assert intersects_grid(pixels, GRID).tolist() == [False, True, True, False]
 
 
 def test_what_is_neither_polygon_nor_point_is_left_out_with_a_warning(tmp_path, caplog):

@@ -113,8 +113,17 @@ def test_points_are_for_a_sample(tmp_path, grid):
     points = geopandas.GeoDataFrame({"class": ["a"]}, geometry=[shapely.Point(*grid.at(3, 3))], crs="EPSG:32633")
     points.to_file(tmp_path / "points.gpkg")
     with pytest.raises(InputError, match="holds points, and truth is a raster or polygons") as raised:
-        opened(tmp_path / "points.gpkg", grid)
-    assert "--areas" in raised.value.hint
+        opened(tmp_path / "points.gpkg", grid, attribute="not in it")
+    assert raised.value.hint.startswith("for the points of a sample use `co2s evaluate MAP POINTS --areas`")
+
+
+def test_points_among_polygons_want_a_file_of_their_own(tmp_path, grid):
+    x, y = grid.at(3, 3)
+    shapes = [shapely.Point(x, y), shapely.Point(x, y).buffer(50)]
+    geopandas.GeoDataFrame({"class": ["a", "a"]}, geometry=shapes, crs="EPSG:32633").to_file(tmp_path / "both.gpkg")
+    with pytest.raises(InputError, match="holds polygons and points") as raised:
+        opened(tmp_path / "both.gpkg", grid)
+    assert raised.value.hint.startswith("put the points into a file of their own")
 
 
 def test_polygons_beyond_the_map_are_told_and_off_it_refused(tmp_path, grid):
