@@ -1,11 +1,11 @@
 """Few labels: what a user would pick instead beside what `co2s train --preset small` makes of the same labels.
 
-Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same balanced crops,
-without parts of others, with the same rate, schedule and steps; the `local` student alone; the preset's students from
-labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one scene of 8
-bands), the same with three points in each polygon for labels, a sixteenth and an eighth of the labels of india-s2,
-made-up landscapes, and these with polygons inside things for labels, each with several seeds. What is scored are places
-that no row has seen a label of, by the last model of a run; nothing is chosen on them.
+Rows: a random forest on the bands of a pixel; a U-Net (ResNet-18 from nothing, torch alone) on the same balanced
+crops, without parts of others, with the same loss, rate, schedule and steps; the `local` student alone; the preset's
+students from labels alone, with FixMatch, UniMatch and Co2S. Columns: the five folds of few-landsat (30 polygons, one
+scene of 8 bands), the same with three points in each polygon for labels, a sixteenth and an eighth of the labels of
+india-s2, made-up landscapes, and these with polygons inside things for labels, each with several seeds. What is
+scored are places that no row has seen a label of, by the last model of a run; nothing is chosen on them.
 
     python benchmarks/few.py --shared ../shared/data --columns landsat india_1_8 --rows forest unet co2s
 
@@ -46,6 +46,7 @@ from co2s_cli.jobs import train
 from co2s_cli.scoring.matrix import Confusion, confusion
 from co2s_cli.scoring.validation import FUSED, area_probabilities
 from co2s_cli.tiling import Window
+from co2s_cli.training.losses import supervised
 from co2s_cli.training.run import data_of, length_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import one_cycle
@@ -295,7 +296,7 @@ def unet(settings: TrainConfig) -> tuple[Confusion, dict[str, float]]:
         images = ((views.images - mean) / std).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
             logits = net(images)
-        loss = F.cross_entropy(logits.float(), views.labels.long(), ignore_index=IGNORE)
+        loss = supervised(logits, views.labels.long(), balance=settings.labeled_balance).value
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), settings.clip_norm)

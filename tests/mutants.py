@@ -95,6 +95,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "geo/read/test_undeclared.py",
         "a border that is not declared decides the statistics",
     ),
+    Mutant(
+        "training/methods/self_training.py",
+        "balance=self.rules.labeled_balance,",
+        "",
+        "training/test_methods.py",
+        "crops with few labelled pixels weigh no more, whatever the settings say",
+    ),
     # suggestions
     Mutant(
         "suggestions/choice.py",

@@ -71,6 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "labeled_gain": 0.05,
         "labeled_offset": 0.02,
         "labeled_noise": 0.01,
+        "labeled_balance": 0.5,  # counted by pixel, polygons of 10 pixels are learnt long after those of 100
         "labeled_paste": 0.5,  # without it 10 % of a Landsat scene's water, its narrow arms, became land
         "consistency_start": 0.3,  # earlier pseudo-labels of students without pretraining are mostly wrong
         "consistency_after": 60,  # in runs of 100 steps, `consistency_start` alone would end after 30

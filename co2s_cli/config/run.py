@@ -170,6 +170,9 @@ class RunConfig(Settings):
     """Confidence thresholds of single classes, by name, in place of `threshold`."""
     class_weights: str = "none"
     """Class weights in the supervised loss: none, frequency, or a YAML file with lines name: weight."""
+    labeled_balance: float = Field(0.0, ge=0, le=1)
+    """Exponent p of the weights of labelled pixels: one in a crop with n labelled pixels weighs n^-p, so that small
+    polygons are learnt as soon as large ones; 0: all pixels weigh the same; 1: all crops."""
     cutmix_partner: Literal["other", "same", "flip"] = "other"
     """What CutMix pastes. other: another image; same: another view of the same image, as in the released Co2S code;
     flip: the image at the mirrored position in the batch, as in that of RS-MTDF."""

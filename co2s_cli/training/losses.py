@@ -63,10 +63,12 @@ def supervised(
     *,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
+    balance: float = 0.0,
 ) -> Term:
     """L_x: mean cross-entropy over the labelled pixels.
 
-    With `class_weights` (N,) or `pixel_weights` (B, H, W) it is the weighted mean.
+    With `class_weights` (N,) or `pixel_weights` (B, H, W) it is the weighted mean. With `balance` p a pixel of an image
+    with n labelled ones weighs n^-p: 0 counts all pixels alike, 1 all images that have labels.
     """
     loss = F.cross_entropy(logits.float(), labels, weight=class_weights, ignore_index=IGNORE, reduction="none")
     labelled = labels != IGNORE
@@ -76,6 +78,9 @@ def supervised(
         count = class_weights[labels.clamp_max(len(class_weights) - 1)] * labelled
     if pixel_weights is not None:
         loss, count = loss * pixel_weights, count * pixel_weights
+    if balance:
+        of_image = labelled.sum(dim=(1, 2), keepdim=True).clamp_min(1).float() ** -balance
+        loss, count = loss * of_image, count * of_image
     return Term(loss.sum(), count.sum())
 
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 4000
 
-MIN_VISIT_STEPS, MAX_VISIT_STEPS = 50, 1000
+MIN_VISIT_STEPS, MAX_VISIT_STEPS = 100, 1000
 """Least and largest number of steps of a run whose length is set by `visits`."""
 
 SHORT_RUN = 50

@@ -233,6 +233,7 @@ def rules_of(settings: RunConfig, data: Dataset, steps: int, sums: StepSums) -> 
         threshold=_thresholds(settings, data).to(device),
         steps=steps,
         class_weights=_class_weights(settings, data, device),
+        labeled_balance=settings.labeled_balance,
         threshold_share=settings.threshold_share,
         pseudo_balance=settings.pseudo_balance,
         consistency_start=settings.consistency_start,

@@ -70,6 +70,21 @@ def test_supervised_equals_torch_with_and_without_class_weights():
         torch.testing.assert_close(supervised(logits, labels, class_weights=given_weights).value, expected)
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_images_with_few_labelled_pixels_weigh_more_by_the_balance(power):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, N, 5, 5), torch.full((4, 5, 5), IGNORE)
+    labels[0], labels[1, 0], labels[2, 3, 3] = 1, 2, 0  # 25, 5, 1 and no labelled pixels
+    counts = torch.tensor([25.0, 5.0, 1.0])
+    means = torch.stack([F.cross_entropy(logits[i : i + 1], labels[i : i + 1], ignore_index=IGNORE) for i in range(3)])
+    expected = (means * counts ** (1 - power)).sum() / (counts ** (1 - power)).sum()
+    found = supervised(logits, labels, balance=power)
+    torch.testing.assert_close(found.value, expected)
+    assert supervised(logits, torch.full_like(labels, IGNORE), balance=power).value == 0
+    twice = supervised(logits, labels, balance=power, pixel_weights=torch.full((4, 5, 5), 2.0))
+    torch.testing.assert_close(twice.value, expected)
+
+
 def test_all_pixels_of_a_batch_share_one_denominator():
     logits = torch.cat([logits_of_loss(1.0), logits_of_loss(3.0)])
     labels = torch.zeros(2, 2, 2, dtype=torch.long)

@@ -215,6 +215,16 @@ def test_without_labels_the_supervised_part_is_zero():
     assert found["clip/labeled"].value.item() == 0
 
 
+def test_crops_count_alike_in_the_labelled_loss_where_the_rules_say_so():
+    data = batch()
+    data.labels[:] = IGNORE
+    data.labels[0], data.labels[1, 0, :4] = 1, 2
+    by_pixel, by_crop = (
+        terms_of("supervised", data=data, labeled_balance=power)["clip/labeled"].count.item() for power in (0, 1)
+    )
+    assert (by_pixel, by_crop) == (SIDE * SIDE + 4, 2)
+
+
 def test_zero_dropout_gives_the_clean_logits_and_dropout_drops_whole_channels():
     pair, data = new().eval(), batch()
     passes = StudentForward(pair.students["clip"])

@@ -296,7 +296,7 @@ def test_the_start_tells_how_long_a_run_will_take_and_measuring_it_teaches_nothi
     assert (plain / LAST).read_bytes() == (told / LAST).read_bytes()
 
 
-@pytest.mark.parametrize(("places", "steps"), [(3, 50), (25, 150), (160, 960), (272, 1000)])
+@pytest.mark.parametrize(("places", "steps"), [(3, 100), (16, 100), (25, 150), (160, 960), (272, 1000)])
 def test_the_length_in_visits_follows_the_labels(data, places, steps):
     settings = settings_of(None, {"data": str(data), "preset": "small"}, [])
     assert length_of(settings, SimpleNamespace(places=places), Runtime(torch.device("cpu"))) == steps

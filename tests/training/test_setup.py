@@ -64,7 +64,8 @@ def test_beside_a_gpu_each_core_of_a_process_draws_crops(monkeypatch):
 def test_weights_and_thresholds_reach_their_classes(tmp_path):
     path = tmp_path / "weights.yaml"
     path.write_text("water: 1\nbare-soil: 3\n")
-    found = rules(f"class_weights={path}", "class_thresholds={bare-soil: 0.5}")
+    found = rules(f"class_weights={path}", "class_thresholds={bare-soil: 0.5}", "labeled_balance=0.25")
+    assert found.labeled_balance == 0.25
     torch.testing.assert_close(found.class_weights, torch.tensor([1.5, 0.5]))
     torch.testing.assert_close(found.threshold, torch.tensor([0.5, 0.95]))
 

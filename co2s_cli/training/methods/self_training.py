@@ -39,6 +39,8 @@ class MethodRules:
     """Steps of the schedules: those of the run, or of each half of a run that is repeated with all labels."""
     class_weights: Tensor | None = None
     """(N,) class weights of the supervised loss."""
+    labeled_balance: float = 0.0
+    """Exponent by which the labelled pixels of images with few of them weigh more; 0 = all pixels weigh the same."""
     threshold_share: float = 0.0
     """The threshold of a class is lowered until this share of the pixels predicted as that class counts; 0 = never."""
     pseudo_balance: float = 0.0
@@ -108,8 +110,13 @@ class Supervised:
     def terms(self, outputs: StudentOutputs, batch: Batch, peers: Mapping[str, Tensor], step: int) -> dict[str, Term]:
         """Terms of a student's loss, by name."""
         del peers  # only the stability loss of Co2S depends on peers
-        class_weights, pixel_weights = self.rules.class_weights, batch.weights
-        term = supervised(outputs.labeled, batch.labels, class_weights=class_weights, pixel_weights=pixel_weights)
+        term = supervised(
+            outputs.labeled,
+            batch.labels,
+            class_weights=self.rules.class_weights,
+            pixel_weights=batch.weights,
+            balance=self.rules.labeled_balance,
+        )
         terms = {"labeled": Term(term.total, term.count, self.labeled)}
         if not outputs.strong:
             return terms
