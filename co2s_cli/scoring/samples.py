@@ -105,6 +105,6 @@ def sample_views(
             name: np.where(patch.valid, member.argmax(dim=0).cpu().numpy(), IGNORE).astype(np.uint8)
             for name, member in members.items()
         }
-        image = np.round(255 * stretched(area.scene, patch.pixels, patch.valid)).astype(np.uint8)
+        image = np.round(255 * stretched(area.scene, patch)).astype(np.uint8)
         views.append(SampleView(image, truth, predicted))
     return views

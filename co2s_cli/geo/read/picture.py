@@ -48,21 +48,21 @@ def read_fractions(source: str, shape: tuple[int, int]) -> NDArray[np.float32]:
 def read_photo(scene: Scene, max_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """A scene as a picture (h, w, 3) of red, green, blue and its validity (h, w), north up."""
     patch = scene.on_original().overview(max_size)
-    image = np.round(255 * stretched(scene, patch.pixels, patch.valid)).astype(np.uint8)
+    image = np.round(255 * stretched(scene, patch)).astype(np.uint8)
     return (image[::-1], patch.valid[::-1]) if scene.original.transform.e > 0 else (image, patch.valid)
 
 
-def stretched(scene: Scene, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A picture (h, w, 3) in [0, 1] of `pixels` (bands, h, w), white where not valid.
+def stretched(scene: Scene, patch: Patch) -> NDArray[np.float64]:
+    """A picture (h, w, 3) in [0, 1] of a patch of a scene, white where not valid.
 
     Each band is stretched between its 2nd and 98th percentile, without a border. Bands are red, green and blue if the
     scene has these names, else the first three, else the first one three times.
     """
     band_of_name = {name.lower(): position for position, name in enumerate(scene.names)}
     colors = [band_of_name[name] for name in ("red", "green", "blue") if name in band_of_name]
+    pixels, valid, land = patch.pixels, patch.valid, land_values(patch)
     chosen = colors if len(colors) == 3 else [0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]
     image = np.ones((*valid.shape, 3))
-    land = land_values(Patch(pixels, valid))
     for channel, band in enumerate(chosen):
         low, high = np.percentile(land[band], (2, 98)) if valid.any() else (0, 1)
         stretch = (pixels[band].astype(np.float64) - low) / (high - low) if high > low else np.full(valid.shape, 0.5)

@@ -44,8 +44,8 @@ def border_remark(scene: Scene) -> str | None:
         share = _share(patch, value)
         if share < np.count_nonzero(patch.valid) / patch.valid.size:
             return (
-                f"{scene.source}: {100 * share:.0f} % of its pixels, up to a corner, are {_shown(value)} in every band "
-                f"and count as land; if they are no data, {_remedy(scene, value)}"
+                f"{scene.source}: {100 * share:.0f} % of its pixels, up to a corner, are {_exact(value)} in every band "
+                f"and count as land; if they are no data, {_remedy(scene, _exact(value))}"
             )
     return None
 
@@ -86,19 +86,18 @@ def _exact_corners(scene: Scene) -> list[Patch]:
         return [reader.read(Window(row % scene.height, col % scene.width, 1, 1)) for row, col in _CORNERS]
 
 
-def _remedy(scene: Scene, value: float) -> str:
+def _remedy(scene: Scene, value: str) -> str:
     """How a user says that `value` is no data; a file declares one nodata value at most, which alpha or a mask beat."""
     rules = scene.rules
     if rules.declared is not None:
-        return f"give them the file's nodata value {_shown(rules.declared)}, which they do not have"
+        return f"give them the file's nodata value {_exact(rules.declared)}, which they do not have"
     with reading(scene.source) as dataset:
         is_plain = dataset.driver == "GTiff" and dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG"
     if is_plain and is_local(scene.source) and rules.alpha is None and not rules.whole_mask:
-        return f"mark them: rio edit-info --nodata {_shown(value)} {shlex.quote(scene.source)}"
-    number = _shown(value)
-    return f"say so with nodata: {number} for the image in data.yaml, and with --nodata {number} in co2s predict"
+        return f"mark them: rio edit-info --nodata {value} {shlex.quote(scene.source)}"
+    return f"say so with nodata: {value} for the image in data.yaml, and with --nodata {value} in co2s predict"
 
 
-def _shown(value: float) -> str:
+def _exact(value: float) -> str:
     """A value with all its digits, so that a command finds it."""
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)

@@ -45,7 +45,7 @@ def write_preview(path: Path, *, scene: Scene, map_path: Path, classes: ClassMap
     labels = read_labels(map_path, shape)
     figure = _figure(original.grid, shape)
     picture, legend = figure.axes
-    _draw_picture(picture, original.grid, stretched(original, patch.pixels, patch.valid), _overlay(labels, classes))
+    _draw_picture(picture, original.grid, stretched(original, patch), _overlay(labels, classes))
     _draw_scale(picture, original.grid, shape)
     _draw_legend(legend, classes, class_areas(labels, original.grid, classes), title=map_path.name)
     with atomic_file(path) as temporary:
