@@ -30,7 +30,7 @@ from co2s_cli.scoring.validation import FUSED, evaluate
 from co2s_cli.training.run import data_of
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import rules_of, sliding_of
-from co2s_cli.training.step import StepSums
+from co2s_cli.training.step_loss import StepSums
 
 RELEASED = (
     "stability_grad=false", "stability_in_padding=true", "cutmix_partner=same", "denominators=rank", "clip_norm=0",

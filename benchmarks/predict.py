@@ -31,13 +31,13 @@ from co2s_cli.config.predict import PredictConfig
 from co2s_cli.inference.engine import one_thread, repeatable
 from co2s_cli.inference.map_setup import MapContext, prepare_scene, set_up_engine
 from co2s_cli.inference.mapping import make_map
-from co2s_cli.inference.memory import cores
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.products import product_of, quantised
 from co2s_cli.inference.targets import targets_of
 from co2s_cli.models import catalog, fresh, weights
 from co2s_cli.models.manifest import DenseSpec, GuidedSpec, Manifest, ModelScaling
 from co2s_cli.progress import Silent
+from co2s_cli.resources import cores
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
 CLASSES = 6

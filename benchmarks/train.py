@@ -19,11 +19,11 @@ from co2s_cli.data.batch import Batch
 from co2s_cli.models import catalog
 from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
-from co2s_cli.training.engine import total_loss
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.step import StudentStep, run_students
+from co2s_cli.training.step_loss import total_loss
 
 CLASSES, CROP, BATCH, REPEATS = 6, 256, 2, 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -9,7 +9,7 @@ import co2s_cli
 ROOT = Path(co2s_cli.__file__).parent
 FLOORS = {
     "errors": 0, "classes": 0, "progress": 0, "assets": 0, "published": 0, "students": 0, "limits": 0, "addresses": 0,
-    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "log": 1,
+    "files": 1, "locks": 1, "tiling": 1, "colors": 1, "log": 1, "resources": 1,
     "cloud": 2,
     "config": 3,
     "geo": 4, "models": 4,

@@ -29,7 +29,7 @@ def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) ->
 
 def described(result: InitResult) -> str:
     """The result as text for people; the last line is the path of the file that was written."""
-    lines = [_of_scene(scene, result.shapes) for scene in result.scenes]
+    lines = [_of_scene(scene, result.shape_noun) for scene in result.scenes]
     lines += ["", *table(_rows(result)), ""]
     lines += [f"note: {remark}" for remark in result.remarks]
     lines += [f"thin: {line}" for line in result.thin]
@@ -37,15 +37,15 @@ def described(result: InitResult) -> str:
     return printable("\n".join(lines))
 
 
-def _of_scene(scene: SceneLine, shapes: str) -> str:
+def _of_scene(scene: SceneLine, noun: str) -> str:
     size = f"{scene.width} × {scene.height} px"
     resolution = f" of {scene.ground_resolution:.3g} m" if scene.ground_resolution else ""
     bands = f"{len(scene.bands)} band{'s' * (len(scene.bands) != 1)} ({', '.join(scene.bands)})"
-    return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} {shapes}"
+    return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} {noun}"
 
 
 def _rows(result: InitResult) -> Iterator[tuple[str, ...]]:
-    yield (result.attribute, "color", result.shapes, "pixels", "train", "validate")
+    yield (result.attribute, "color", result.shape_noun, "pixels", "train", "validate")
     for item in result.classes:
         color = "#{:02x}{:02x}{:02x}".format(*item.color)
         counts = (item.polygons, item.pixels, item.train_pixels, item.val_pixels)

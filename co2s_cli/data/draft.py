@@ -62,12 +62,12 @@ class ClassFacts:
     val_pixels: int
     val_places: int
 
-    def thin(self, shapes: str) -> str | None:
-        """Warning that the class has too few labels, `shapes` (polygons, points, or both); None if there are enough."""
+    def thin(self, noun: str) -> str | None:
+        """Warning that the class has too few labels, `noun` (polygons, points, or both); None if there are enough."""
         places = self.train_places + self.val_places
         if not self.pixels:
-            remedy = "draw some on the scene" if shapes == "points" else "draw larger ones"
-            return f"{self.name}: its {shapes} cover no pixel's centre, {remedy}"
+            remedy = "draw some on the scene" if noun == "points" else "draw larger ones"
+            return f"{self.name}: its {noun} cover no pixel's centre, {remedy}"
         if not self.val_pixels:
             return f"{self.name}: cannot be validated, all its labels lie in one place; draw more of it elsewhere"
         if not self.train_pixels:
@@ -76,7 +76,7 @@ class ClassFacts:
             where = f"{places} place{'s' * (places != 1)}"
             return f"{self.name}: labelled in {where}; with {FEW_PLACES} or more its figures mean something"
         if self.pixels < FEW_PIXELS:
-            remedy = "points, or by polygons" if shapes == "points" else "polygons, or by larger ones"
+            remedy = "points, or by polygons" if noun == "points" else "polygons, or by larger ones"
             return f"{self.name}: {self.pixels} pixels are labelled; label more by more {remedy}"
         return None
 
@@ -140,7 +140,7 @@ classes:
 
 
 def data_yaml(
-    config: DataConfig, facts: Iterable[ClassFacts], *, name: str, origin: str, known: Sequence[str], shapes: str
+    config: DataConfig, facts: Iterable[ClassFacts], *, name: str, origin: str, known: Sequence[str], noun: str
 ) -> str:
     """The commented text of a data.yaml.
 
@@ -150,7 +150,7 @@ def data_yaml(
         name: name of the file, for the command in its comments.
         origin: text of its first comment.
         known: common names of the bands.
-        shapes: what the labels are: polygons, points, or both.
+        noun: what the labels are: polygons, points, or both.
     """
     entries = config.model_dump(mode="json", exclude_defaults=True)
     values = [entry.values for entry in config.labeled]  # not from the JSON dump: it turns numbers as keys into texts
@@ -161,7 +161,7 @@ def data_yaml(
     return _TEXT.format(
         origin=origin,
         name=name,
-        classes="\n".join(_class_line(item, shapes) for item in facts),
+        classes="\n".join(_class_line(item, noun) for item in facts),
         labeled=_lines({"labeled": labeled}),
         unlabeled=_lines({"unlabeled": [entry.image for entry in config.unlabeled]}),
         val=f"val: {config.val}\n",
@@ -170,9 +170,9 @@ def data_yaml(
     )
 
 
-def _class_line(item: ClassFacts, shapes: str) -> str:
+def _class_line(item: ClassFacts, noun: str) -> str:
     comment = (
-        f"{item.polygons} {shapes}, {item.pixels:,} pixels: {item.train_pixels:,} train, {item.val_pixels:,} validate"
+        f"{item.polygons} {noun}, {item.pixels:,} pixels: {item.train_pixels:,} train, {item.val_pixels:,} validate"
     )
     entry = {"name": item.name, "color": list(item.color)}
     line = yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10_000)

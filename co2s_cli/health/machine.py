@@ -48,7 +48,7 @@ def device() -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """Cores and memory that this process may use, within the limits of its control group."""
-    from co2s_cli.inference.memory import available, cores
+    from co2s_cli.resources import available, cores
 
     free, total = available(), psutil.virtual_memory().total
     little = free < _LITTLE_MEMORY

@@ -25,12 +25,12 @@ from co2s_cli.geo.write.raster import (
     rows_of_raster,
     unfinished,
 )
-from co2s_cli.inference.memory import cores
 from co2s_cli.inference.names import CLASS
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import Plane
 from co2s_cli.inference.scene_job import SceneJob
 from co2s_cli.progress import Progress
+from co2s_cli.resources import cores
 from co2s_cli.tiling import Window
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from socket import gethostname
 from typing import Any
 
@@ -15,7 +15,7 @@ from co2s_cli import __version__
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.geo.write.raster import cog_options
 from co2s_cli.inference.engine import InferenceEngine
-from co2s_cli.inference.memory import MachineShare, MemoryPlan, pick_batch, plan_memory
+from co2s_cli.inference.memory import MemoryPlan, pick_batch, plan_memory
 from co2s_cli.inference.model import ModelFile, pick_device, pick_precision
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import Product
@@ -23,6 +23,7 @@ from co2s_cli.inference.scene_job import engine_of
 from co2s_cli.inference.store import Journal
 from co2s_cli.inference.targets import Target
 from co2s_cli.progress import SILENT, Progress
+from co2s_cli.resources import WHOLE_MACHINE, MachineShare
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class MapContext:
     """Checked options of the COG driver."""
     progress: Progress
     extras: ExtraOutputs
-    machine_share: MachineShare = field(default_factory=MachineShare)
+    machine_share: MachineShare = WHOLE_MACHINE
     """Cores and memory that this process and its helpers may take."""
 
     @classmethod

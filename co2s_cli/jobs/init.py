@@ -35,7 +35,7 @@ from co2s_cli.geo.labels.polygon_file import (
 )
 from co2s_cli.geo.read.bands import common_names, is_numbered
 from co2s_cli.geo.read.checks import pick_bands
-from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
+from co2s_cli.geo.read.features import is_vector, read_shapes, shape_noun
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.read.scenes import scene_sources, tell_left_out
 from co2s_cli.geo.read.undeclared import border_remark
@@ -79,8 +79,8 @@ class InitResult:
     """Remarks that stop nothing, one sentence each."""
     thin: tuple[str, ...]
     """Classes with too few labels, each with a remedy."""
-    shapes: str
-    """What the labels are: polygons, points, or both."""
+    shape_noun: str
+    """What the labels are: "polygons", "points" or "polygons and points"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,9 @@ class _Polygons:
     legend: AttributeClasses
 
     @property
-    def shapes(self) -> str:
+    def shape_noun(self) -> str:
         """What they are called together."""
-        return shapes_in(self.frame)
+        return shape_noun(self.frame)
 
 
 def run(settings: InitConfig) -> InitResult:
@@ -143,12 +143,12 @@ def drafted(settings: InitConfig) -> tuple[InitResult, str]:
         name=settings.out.name,
         origin=f"By co2s init {__version__}: {settings.labels.name}, attribute {polygons.attribute.name}.",
         known=_common_names(config.band_names),
-        shapes=polygons.shapes,
+        noun=polygons.shape_noun,
     )
-    thin = tuple(line for item in facts if (line := item.thin(polygons.shapes)))
+    thin = tuple(line for item in facts if (line := item.thin(polygons.shape_noun)))
     result = InitResult(
         settings.out, tuple(lines), polygons.attribute.name, tuple(facts), config.band_names, tuple(remarks), thin,
-        polygons.shapes,
+        polygons.shape_noun,
     )  # fmt: skip
     return result, text
 
@@ -273,13 +273,13 @@ def _no_polygon_on_scenes(polygons: _Polygons, scenes: Sequence[Scene]) -> Input
     boxes = [" ".join(f"{value:.6g}" for value in box) for box in (frame.total_bounds, first.grid.bounds())]
     crs_names = [crs.to_string() if crs else "no CRS" for crs in (polygons.frame.crs, first.crs)]
     more = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
-    shapes = polygons.shapes
-    hint = f"is the CRS of one of the two files wrong? ({shapes}: {crs_names[0]}, scene: {crs_names[1]})"
+    noun = polygons.shape_noun
+    hint = f"is the CRS of one of the two files wrong? ({noun}: {crs_names[0]}, scene: {crs_names[1]})"
     if first.crs is None:
-        hint += f"; a scene without a CRS wants {shapes} in pixels: x = column, y = row from the top"
+        hint += f"; a scene without a CRS wants {noun} in pixels: x = column, y = row from the top"
     return InputError(
-        f"{polygons.path}: none of its {len(frame)} {shapes} lies on {first.source}{more} "
-        f"({shapes} at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
+        f"{polygons.path}: none of its {len(frame)} {noun} lies on {first.source}{more} "
+        f"({noun} at {boxes[0]}, scene at {boxes[1]}, as west south east north in the scene's CRS)",
         hint=hint,
     )
 
@@ -337,7 +337,7 @@ def _check_overlaps(polygons: _Polygons, sources: Sequence[Source], settings: In
     pair, count = large_overlaps[0], len(large_overlaps)
     first, second = (_class_name(polygons, labels.ids[index]) for index in (pair.first, pair.second))
     remark = (
-        f"{polygons.path}: {count} overlap{'s' * (count != 1)} of {polygons.shapes} of different classes, "
+        f"{polygons.path}: {count} overlap{'s' * (count != 1)} of {polygons.shape_noun} of different classes, "
         f"the largest of number {pair.first + 1} ({first}) with {pair.second + 1} ({second}): {pair.area:.0f} pixels"
     )
     if settings.overlaps == "refuse":
@@ -351,7 +351,7 @@ def _class_name(polygons: _Polygons, class_id: int) -> str:
 
 def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[SceneLine]) -> list[str]:
     """Remarks on CRS, position, missing attribute values and merged class names of the polygons, and on the scenes."""
-    count, shapes = len(polygons.frame), polygons.shapes
+    count, noun = len(polygons.frame), polygons.shape_noun
     polygon_crs = other_crs(polygons.frame, scenes[0].grid)
     remarks = []
     if polygon_crs:
@@ -359,12 +359,10 @@ def _remarks(polygons: _Polygons, scenes: Sequence[Scene], lines: Sequence[Scene
         remarks.append(f"{polygons.path}: is in {polygon_crs}, reprojected to the scene's {scene_crs}")
     outside = count - max(line.polygons for line in lines)
     if outside > 0 and len(scenes) == 1:
-        remarks.append(f"{polygons.path}: {outside} of {count} {shapes} lie outside of {scenes[0].source}")
+        remarks.append(f"{polygons.path}: {outside} of {count} {noun} lie outside of {scenes[0].source}")
     empty = count - polygons.attribute.polygons
     if empty:
-        remarks.append(
-            f"{polygons.path}: {empty} of {count} {shapes} have no {polygons.attribute.name} and are left out"
-        )
+        remarks.append(f"{polygons.path}: {empty} of {count} {noun} have no {polygons.attribute.name} and are left out")
     class_names = [name for name in polygons.legend.values.values() if name]
     if len(set(class_names)) < len(class_names):
         remarks.append(f"{polygons.path}: values that differ only in case or blanks are one class (see values:)")

@@ -20,13 +20,13 @@ from co2s_cli.errors import Co2sError, InputError, InUseError
 from co2s_cli.inference import mapping
 from co2s_cli.inference.map_setup import MapContext, prepare_scene
 from co2s_cli.inference.mapping import MapResult
-from co2s_cli.inference.memory import MachineShare
 from co2s_cli.inference.model import pick_precision
 from co2s_cli.inference.runner import Pace
 from co2s_cli.inference.scene_job import SceneJob, compute_units, engine_of
 from co2s_cli.inference.store import JournalNotes
 from co2s_cli.inference.targets import Target
 from co2s_cli.progress import Progress
+from co2s_cli.resources import MachineShare
 from co2s_cli.tiling import Window
 
 LOCK_TRIES, LOCK_SECONDS = 24, 5.0

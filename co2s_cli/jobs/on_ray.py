@@ -21,13 +21,14 @@ from typing import Any
 from co2s_cli.config.mapping import MapConfig
 from co2s_cli.errors import Co2sError, ConfigError, InterruptError, ResourceError, one_line
 from co2s_cli.inference.mapping import MapResult
-from co2s_cli.inference.memory import MAX_THREADS_GPU, MachineShare, cores
+from co2s_cli.inference.memory import MAX_THREADS_GPU
 from co2s_cli.inference.targets import Target
 from co2s_cli.jobs.map_worker import ContextOf, MapWorker, News, WorkerFacts, WorkerSetup
 from co2s_cli.jobs.scene_tasks import SceneTasks, Task
 from co2s_cli.jobs.scenes import Failure
 from co2s_cli.log import verbosity
 from co2s_cli.progress import Progress
+from co2s_cli.resources import MachineShare, cores
 
 log = logging.getLogger(__name__)
 

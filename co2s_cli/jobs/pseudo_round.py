@@ -26,8 +26,8 @@ from co2s_cli.geo.read.scaling import scaling_for, widest
 from co2s_cli.geo.read.scene import Scene
 from co2s_cli.geo.sources import SUFFIXES
 from co2s_cli.geo.write.raster import cog_options
-from co2s_cli.inference import memory
 from co2s_cli.inference.mapping import KEY_TAG
+from co2s_cli.inference.memory import DEFAULT_LIMIT
 from co2s_cli.inference.targets import Target, open_scene
 from co2s_cli.jobs.scenes import Failure, run_each
 from co2s_cli.models.manifest import Manifest
@@ -37,6 +37,7 @@ from co2s_cli.pseudo.cut import CutRule, LabelCounts, LabelSummary, balanced_thr
 from co2s_cli.pseudo.labelling import Labeller, SceneCandidates, count_levels
 from co2s_cli.pseudo.names import LABELS, WEIGHTS
 from co2s_cli.pseudo.round_folder import RULE_TAG, RoundFolder, read_tags
+from co2s_cli.resources import available
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class LabellingRound:
     @property
     def _limit(self) -> int:
         """Memory limit in bytes."""
-        return self.settings.mem_limit or min(memory.DEFAULT_LIMIT, memory.available() // 2)
+        return self.settings.mem_limit or min(DEFAULT_LIMIT, available() // 2)
 
     def _scene_candidates(self, target: Target) -> SceneCandidates:
         """The candidates of a scene, with its human labels and its true labels."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.write.raster import class_layer, image, north_up, raster
 from co2s_cli.geo.write.vector import write_outlines
 from co2s_cli.progress import SILENT, Progress
+from co2s_cli.resources import cores
 from co2s_cli.tiling import Window
 
 NAMES = ("scene.tif", "labels.tif", "few.tif", "few.gpkg", "data.yaml")
@@ -140,7 +140,7 @@ def _write_scene(task: _Task, progress: Progress) -> _Observations:
     with (
         image(task.path(SCENE), grid=task.grid, bands=bands, dtype=settings.dtype, nodata=0, tags=task.tags) as scene,
         raster(task.path(LABELS), grid=task.grid, layer=class_layer(classes), tags=task.tags) as labels,
-        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(min(_THREADS, cores(1))) as pool,
     ):
         for row in starts:
             height = min(TILE, settings.size - row)

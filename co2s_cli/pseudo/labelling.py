@@ -16,11 +16,11 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.labels.labels import LabelReader, Labels
 from co2s_cli.geo.read.reader import BandReader, band_reader
 from co2s_cli.geo.write.raster import BLOCK, RasterWriter, class_layer, fraction_layer, raster
-from co2s_cli.inference.memory import resident
 from co2s_cli.inference.names import CLASS, CONFIDENCE, DISAGREEMENT
 from co2s_cli.pseudo.cut import REASONS, CandidateStrip, CutRule, LabelCounts, LevelCounts, add_levels, label_layers
 from co2s_cli.pseudo.names import LABELS, MASK, WEIGHTS
 from co2s_cli.pseudo.specks import large_regions
+from co2s_cli.resources import resident
 from co2s_cli.tiling import Window, spans
 
 _STRIP_PIXELS = 1_000_000

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from co2s_cli.data.batch import DrawnBatch
 from co2s_cli.data.loader import Loader
-from co2s_cli.errors import ConfigError, ResourceError
+from co2s_cli.errors import ConfigError
 from co2s_cli.files import write_text
 from co2s_cli.models import weights
 from co2s_cli.models.ensemble import Ensemble
@@ -27,6 +26,7 @@ from co2s_cli.scoring.report import percent
 from co2s_cli.scoring.samples import SampleView
 from co2s_cli.scoring.validation import FUSED, ValidationCounts, empty_counts
 from co2s_cli.training.ema import Ema
+from co2s_cli.training.gradients import StepGradients
 from co2s_cli.training.model_files import BestFile, best_files, check_kept
 from co2s_cli.training.names import EMA, FINAL, LAST
 from co2s_cli.training.optimizer import parameter_groups
@@ -40,17 +40,11 @@ from co2s_cli.training.records import (
     summary,
     validation_figures,
 )
-from co2s_cli.training.runtime import Runtime, without_sync
+from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import one_cycle, poly
 from co2s_cli.training.state import State
-from co2s_cli.training.step import (
-    StepSums,
-    StudentStep,
-    loss_denominators,
-    micro_batch_loss,
-    run_students,
-    total_loss,
-)
+from co2s_cli.training.step import StudentStep
+from co2s_cli.training.step_loss import StepSums
 from co2s_cli.training.step_times import StepTimes
 
 log = logging.getLogger(__name__)
@@ -89,36 +83,6 @@ class TrainingPlan:
         return self.steps // 2 if self.refit else self.steps
 
 
-@dataclass(frozen=True, slots=True)
-class StudentLoss:
-    """The loss terms of one student for one micro-batch."""
-
-    student: str
-    weights: dict[str, float]
-    """Weight of each term in the loss, by its name."""
-    values: Tensor
-    """(terms,) unweighted, on the device. In a step of one micro-batch over all ranks; else the addend of this one."""
-
-
-def step_values(losses: Sequence[StudentLoss], summed: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Values of a step over all its micro-batches: each term as "student/term", and "loss", their weighted sum.
-
-    `summed` adds up over the ranks, where that has not been done yet. The only place of a step that waits for the
-    device.
-    """
-    sums_by_student: dict[str, Tensor] = {}
-    for loss in losses:
-        previous = sums_by_student.get(loss.student)
-        sums_by_student[loss.student] = loss.values if previous is None else previous + loss.values
-    numbers = iter(summed(torch.cat(list(sums_by_student.values()))).tolist())
-    values = {"loss": 0.0}
-    for loss in losses[: len(sums_by_student)]:
-        terms = {name: next(numbers) for name in loss.weights}
-        values["loss"] += sum(weight * terms[name] for name, weight in loss.weights.items())
-        values |= {f"{loss.student}/{name}": value for name, value in terms.items()}
-    return values
-
-
 class TrainingEngine:
     """Trains, validates and saves one run, on one rank."""
 
@@ -150,9 +114,7 @@ class TrainingEngine:
         self._manifest = ensemble.manifest
         self._ema = ema
         self._students = students
-        self._models = {name: runtime.wrapped(student) for name, student in students.items()}
         self._loader = loader
-        self._sums = sums
         self._plan = plan
         self._runtime = runtime
         self._folder = folder
@@ -165,6 +127,9 @@ class TrainingEngine:
         )
         self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
+        self._gradients = StepGradients(
+            students, loader, runtime, sums=sums, scaler=self._scaler, shared_counts=plan.shared_counts
+        )
         self._initial = copy.deepcopy(ensemble.state_dict()) if plan.refit else {}
         self.step = 0
         """Number of steps done."""
@@ -257,21 +222,20 @@ class TrainingEngine:
 
         The weights do not change.
         """
-        done, self.step = self.step, self._plan.schedule_steps - 1 if step is None else step
-        batches = self._loader.batches(self.step, self.step + tries + 1)
+        step = self._plan.schedule_steps - 1 if step is None else step
+        batches = self._loader.batches(step, step + tries + 1)
         self._ensemble.train()
         start = time.perf_counter()
         try:
             for attempt in range(tries + 1):
                 micro_batches = self._next_micro_batches(batches)
-                if self._gradients(micro_batches) is None:
-                    raise self._out_of_memory(micro_batches[0])
+                self._gradients.add(micro_batches, step)
                 start = time.perf_counter() if attempt == 0 else start
             return (time.perf_counter() - start) / tries
         finally:
             batches.close()
             self.optimizer.zero_grad(set_to_none=True)
-            self.step, self._wait_seconds = done, 0.0
+            self._wait_seconds = 0.0
 
     def _validates(self, step: int) -> bool:
         """Whether step number `step` is followed by a validation."""
@@ -319,9 +283,7 @@ class TrainingEngine:
             group["lr"] = group["base"] * factor
         self._ensemble.train()
         self.optimizer.zero_grad(set_to_none=True)
-        values = self._gradients(batches)
-        if values is None:
-            raise self._out_of_memory(batches[0])
+        values = self._gradients.add(batches, step)
         if not math.isfinite(values["loss"]):  # the loss over all ranks, so that all of them stop here
             raise _diverged(self.step + 1, f"the loss is {values['loss']}")
         self._scaler.unscale_(self.optimizer)
@@ -334,81 +296,6 @@ class TrainingEngine:
             self._ema.update_parameters(self._ensemble)
         self.step += 1
         return values
-
-    def _gradients(self, batches: list[DrawnBatch]) -> dict[str, float] | None:
-        """Compute the gradients of a step from its micro-batches; its values, or None if the device lacks memory."""
-        losses: list[StudentLoss] = []
-        single = self._loader.one_pass
-        try:
-            denominators = None if single else self._denominators(batches)
-            for index, batch in enumerate(batches):
-                losses += self._backward(batch, denominators, synced=index == len(batches) - 1)
-        except torch.OutOfMemoryError:
-            return None  # the caller raises: while this exception lives, its frames keep the step's tensors alive
-        return step_values(losses, (lambda values: values) if single else self._runtime.summed)
-
-    def _denominators(self, batches: list[DrawnBatch]) -> dict[str, dict[str, Tensor]]:
-        """The count of each loss term over the whole step, by student and term; empty where each rank divides alone."""
-        device = self._runtime.device
-        counts = loss_denominators(
-            self._students,
-            lambda: (batch.to(device, strong=False) for batch in batches),
-            self.step % self._plan.schedule_steps,
-            self._sums,
-            self._runtime,
-        )
-        return counts if self._plan.shared_counts else {}
-
-    def _out_of_memory(self, batch: DrawnBatch) -> ResourceError:
-        """The error for a step that does not fit into memory, with the settings to try.
-
-        On a single rank the batch is halved until a step fits. With several ranks half of it is named without a trial,
-        because the other ranks would wait for this one.
-        """
-        size = len(batch.images)
-        fitting, single_rank = size // 2, self._runtime.ranks == 1
-        while single_rank and fitting:
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            if self._gradients([batch.first(fitting)]) is not None:
-                break
-            fitting //= 2
-        hint = "one crop alone does not fit: try a smaller --crop, or --checkpointing"
-        if fitting:
-            verdict = "fits" if single_rank else "needs half the memory"
-            total = fitting * self._runtime.ranks
-            accumulate = -(-self._loader.crops // total)
-            hint = f"--batch {total} {verdict}; with --set accumulate={accumulate} a step has as many crops"
-        return ResourceError(
-            f"{self._runtime.device}: a step of {size} + {size} crops of {batch.images.shape[-1]} pixels "
-            "does not fit into its memory",
-            hint=hint,
-        )
-
-    def _backward(
-        self, batch: DrawnBatch, denominators: Mapping[str, Mapping[str, Tensor]] | None, *, synced: bool
-    ) -> list[StudentLoss]:
-        """Add the gradients of one micro-batch, one student after the other, without waiting for the device.
-
-        `denominators`: result of `_denominators`; None where the step has one micro-batch. `synced`: DDP averages the
-        gradients over the ranks now, as after the last micro-batch of a step.
-        """
-        views = batch.to(self._runtime.device)
-        losses = []
-        shared = self._plan.shared_counts
-        self._sums.begin_micro_batch()
-        with without_sync(*self._models.values(), wanted=not synced):
-            step = self.step % self._plan.schedule_steps
-            for name, terms in run_students(self._students, views, step, called=self._models):
-                if denominators is None:
-                    loss, values = total_loss(terms, self._runtime, shared=shared)
-                else:
-                    counts = denominators[name] if shared else self._loader.shares
-                    portion = len(batch.slots) / self._loader.crops
-                    loss, values = micro_batch_loss(terms, counts, self._runtime, portion=portion)
-                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                losses.append(StudentLoss(name, {term: terms[term].weight for term in terms}, values))
-        return losses
 
     def _record(
         self, records: Records | None, values: dict[str, float], *, done: int, seconds: float, last: int

@@ -165,7 +165,7 @@ def model_manifest(
         ground_resolution=data.ground_resolution,
         students=dict(students),  # type: ignore[arg-type]
         fusion=fusion,
-        trained_on=settings.trained_on or f"{data.labeled_images} labelled images, {sum(data.counts)} labelled pixels",
+        trained_on=settings.trained_on or _labels_of(data),
         training={
             "method": settings.method_name,
             "preset": settings.preset,
@@ -240,6 +240,12 @@ def _as_published(spec: GuidedSpec, options: dict[str, Any]) -> GuidedSpec:
     """The student as in the released code: ImageNet statistics, and `options` for its backbone."""
     backbone = spec.backbone.model_copy(update={"options": {**spec.backbone.options, **options}, **IMAGENET})
     return spec.model_copy(update={"backbone": backbone})
+
+
+def _labels_of(data: Dataset) -> str:
+    """How many images and pixels are labelled."""
+    images = f"{data.labeled_images} labelled image{'s' * (data.labeled_images != 1)}"
+    return f"{images}, {sum(data.counts):,} labelled pixels"
 
 
 def _licence(settings: RunConfig, students: Mapping[str, StudentSpec], taught_under: Sequence[str]) -> str:

@@ -19,11 +19,11 @@ from co2s_cli.data.dataset import Dataset
 from co2s_cli.data.loader import BatchPlan, Loader
 from co2s_cli.data.strong import NO_NOISE, BandNoise, Strength, rgb_places
 from co2s_cli.errors import ConfigError
-from co2s_cli.inference.memory import cores
 from co2s_cli.inference.model import DTYPES, pick_precision
 from co2s_cli.inference.sliding import Sliding, published_stride, stride_of
 from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.progress import Progress
+from co2s_cli.resources import cores
 from co2s_cli.scoring.samples import sample_areas, sample_views
 from co2s_cli.scoring.validation import ValidationCounts, evaluate
 from co2s_cli.training.ema import Ema
@@ -32,7 +32,9 @@ from co2s_cli.training.methods import MethodRules, Supervised
 from co2s_cli.training.network import sees_one_view
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.step import Guide, StepSums, StudentForward, StudentStep
+from co2s_cli.training.step import StudentStep
+from co2s_cli.training.step_loss import StepSums
+from co2s_cli.training.views import Guide, StudentForward
 
 _MAX_CLASS_WEIGHT = 1_000_000
 """Largest class weight that a file may give; sums of losses with it stay far below the largest float32."""

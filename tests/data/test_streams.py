@@ -31,7 +31,7 @@ from co2s_cli.tiling import Window
 from co2s_cli.training.losses import pseudo_labels
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.schedule import steps_per_epoch
-from co2s_cli.training.step import RequiredViews, StudentForward, cutmix_view, forward_views
+from co2s_cli.training.views import RequiredViews, StudentForward, cutmix_view, forward_views
 
 SIDE = 32
 NOTHING = Strength(jitter=0, hue=0, gray=0, blur=0)

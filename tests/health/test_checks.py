@@ -38,7 +38,7 @@ def test_a_machine_without_a_gpu_is_sent_to_the_small_preset(monkeypatch):
 
 @pytest.mark.parametrize(("free", "state"), [(10**9, "note"), (10**11, "ok")])
 def test_little_memory_and_disk_are_notes(monkeypatch, free, state):
-    monkeypatch.setattr("co2s_cli.inference.memory.available", lambda: free)
+    monkeypatch.setattr("co2s_cli.resources.available", lambda: free)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free})())
     assert by_name(machine.memory)["memory"].state == state
     assert by_name(machine.disk)["disk"].state == state

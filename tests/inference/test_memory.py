@@ -1,24 +1,11 @@
 """What a memory limit allows."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from co2s_cli.errors import ResourceError
-from co2s_cli.inference.memory import (
-    GRAIN,
-    WIDE_ENOUGH,
-    MemoryNeeds,
-    available,
-    cores,
-    fit_panel,
-    least_limit,
-    pick_limit,
-)
+from co2s_cli.inference.memory import GRAIN, WIDE_ENOUGH, MemoryNeeds, fit_panel, least_limit, pick_limit
 
 needs = st.builds(MemoryNeeds, base=st.integers(0, 10**9), lane=st.integers(1, 10**9), column=st.integers(1, 100_000))
 
@@ -62,65 +49,3 @@ def test_what_the_smallest_panel_needs_is_taken_and_said():
     assert "raised from 3 GB to 5 GB" in remark
     with pytest.raises(ResourceError, match="are needed"):
         pick_limit(None, 7 * 10**9, free=6 * 10**9)
-
-
-def test_a_container_has_less_memory_than_its_machine(tmp_path):
-    free = available(tmp_path / "none")
-    assert free > 0
-    for name, text in [("memory.max", "1000000"), ("memory.current", "900000"), ("memory.stat", "inactive_file 50000")]:
-        (tmp_path / name).write_text(text)
-    assert available(tmp_path) == 150_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available(tmp_path) == pytest.approx(free, rel=0.2)
-
-
-_A_PEAK = """
-import time
-from co2s_cli.inference.memory import peak, resident
-with peak() as most:
-    big = bytearray(b"1") * 80_000_000
-    time.sleep(0.5)  # the watcher is a thread: what holds the interpreter all the while is not seen
-    del big
-    print(most(), resident())
-"""
-
-
-@pytest.mark.slow
-def test_a_peak_between_two_looks_is_seen():
-    """In a process of its own: what earlier tests left behind may be given back while this one measures."""
-    told = subprocess.run([sys.executable, "-c", _A_PEAK], capture_output=True, text=True, check=True, timeout=120)
-    most, now = map(int, told.stdout.split())
-    assert 60_000_000 < most < 200_000_000
-    assert now > 0
-
-
-def _write(folder, **files):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-
-
-def test_the_tightest_of_nested_groups_counts(tmp_path):
-    root, process = tmp_path / "cgroup", tmp_path / "self"
-    process.write_text("0::/user.slice/job.scope\n")
-    _write(root / "user.slice", memory__max="5000000", memory__current="1000000", memory__stat="inactive_file 0")
-    _write(root / "user.slice" / "job.scope", memory__max="max", memory__current="900000", memory__stat="anon 1")
-    assert available(root, process) == 4_000_000
-
-
-def test_control_groups_of_version_1_count(tmp_path):
-    root, process = tmp_path / "cgroup", tmp_path / "self"
-    process.write_text("11:cpu,cpuacct:/job\n9:memory:/slurm/job\n")
-    _write(
-        root / "memory" / "slurm" / "job",
-        memory__limit_in_bytes="3000000",
-        memory__usage_in_bytes="2500000",
-        memory__stat="total_inactive_file 100000",
-    )
-    assert available(root, process) == 600_000
-
-
-def test_a_system_without_affinity_has_all_its_cores(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert [cores(workers) for workers in (1, 4, 12)] == [6, 1, 1]

@@ -14,12 +14,12 @@ from co2s_cli.config.predict import PredictConfig
 from co2s_cli.errors import InputError, InUseError, OutputError, PartialError
 from co2s_cli.inference import map_setup, mapping
 from co2s_cli.inference.mapping import MapResult
-from co2s_cli.inference.memory import MachineShare
 from co2s_cli.inference.store import Parts, folder_of, locked
 from co2s_cli.inference.targets import Target, targets_of
 from co2s_cli.jobs import map_worker, predict
 from co2s_cli.jobs.map_worker import MapWorker, WorkerFacts, WorkerSetup
 from co2s_cli.jobs.scene_tasks import MOST_LOST, SceneTasks
+from co2s_cli.resources import MachineShare
 
 pytestmark = pytest.mark.slow  # whole maps, a second each
 

@@ -18,7 +18,6 @@ from co2s_cli.models.manifest import SINGLE, Manifest, ModelScaling
 from co2s_cli.models.teachers import foundation
 from co2s_cli.scoring.matrix import Scores, confusion
 from co2s_cli.training.ema import Ema
-from co2s_cli.training.engine import total_loss
 from co2s_cli.training.losses import consistency
 from co2s_cli.training.methods import METHODS, MethodRules, self_training
 from co2s_cli.training.methods.distill import Distill, DistillWeights
@@ -26,8 +25,10 @@ from co2s_cli.training.network import FRESH_LAYER_SCALE, set_layer_scale
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import sliding_of
-from co2s_cli.training.step import StudentForward, StudentStep, run_students
+from co2s_cli.training.step import StudentStep, run_students
+from co2s_cli.training.step_loss import total_loss
 from co2s_cli.training.trained import TrainedTeachers, rescaled
+from co2s_cli.training.views import StudentForward
 
 N = 6
 CPU = torch.device("cpu")

@@ -14,7 +14,9 @@ from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.step import StudentStep, channel_masks, run_students, total_loss
+from co2s_cli.training.step import StudentStep, run_students
+from co2s_cli.training.step_loss import total_loss
+from co2s_cli.training.views import channel_masks
 
 CLASSES, SEED, STEP, STEPS = 4, 5, 7, 100
 CPU = torch.device("cpu")

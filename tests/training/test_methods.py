@@ -15,20 +15,14 @@ from co2s_cli.models.fresh import new_ensemble
 from co2s_cli.models.manifest import Manifest, ModelScaling
 from co2s_cli.progress import SILENT
 from co2s_cli.scoring.matrix import Scores, confusion
-from co2s_cli.training.engine import TrainingEngine, total_loss
+from co2s_cli.training.engine import TrainingEngine
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import plan_of
-from co2s_cli.training.step import (
-    RequiredViews,
-    StudentForward,
-    StudentOutputs,
-    StudentStep,
-    channel_masks,
-    forward_views,
-    run_students,
-)
+from co2s_cli.training.step import StudentStep, run_students
+from co2s_cli.training.step_loss import total_loss
+from co2s_cli.training.views import RequiredViews, StudentForward, StudentOutputs, channel_masks, forward_views
 
 N, SIDE = 6, 64
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from co2s_cli.training import setup
 from co2s_cli.training.methods import METHODS
 from co2s_cli.training.runtime import Runtime
 from co2s_cli.training.setup import plan_of, rules_of, sliding_of
-from co2s_cli.training.step import StepSums
+from co2s_cli.training.step_loss import StepSums
 
 RGB = ("red", "green", "blue")
 DATA = SimpleNamespace(classes=SimpleNamespace(names=("bare-soil", "water")), counts=(10, 20), bands=RGB)

@@ -6,7 +6,8 @@ from co2s_cli.data.batch import Batch
 from co2s_cli.models import catalog
 from co2s_cli.models.ensemble import build_student
 from co2s_cli.training.methods import METHODS, MethodRules
-from co2s_cli.training.step import RequiredViews, StudentStep, forward_views
+from co2s_cli.training.step import StudentStep
+from co2s_cli.training.views import RequiredViews, forward_views
 
 
 def noise_batch(step: int) -> Batch:
@@ -53,7 +54,7 @@ def test_what_is_dropped_is_a_function_of_seed_and_step():
 
 
 def test_masks_reach_the_labelled_and_the_strong_views_alone():
-    from co2s_cli.training.step import StudentForward
+    from co2s_cli.training.views import StudentForward
 
     student, batch = local().eval(), noise_batch(0)
     nothing = [[torch.zeros(len(batch.images), width) for width in student.widths] for _ in range(2)]

@@ -27,7 +27,7 @@ from co2s_cli.geo.checksum import CHECKSUM_TAG, was_changed
 from co2s_cli.geo.gdal import reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.polygon_file import has_value, in_pixels, no_attribute
-from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
+from co2s_cli.geo.read.features import is_vector, read_shapes, shape_noun
 from co2s_cli.geo.read.reader import BandReader
 from co2s_cli.tiling import Window
 
@@ -258,7 +258,7 @@ def _with_values(path: Path, frame: Any, attribute: str) -> Any:
     """The polygons and points with a value in the attribute; the others are not labelled."""
     kept = frame[has_value(frame[attribute])]
     if kept.empty:
-        raise InputError(f"{path}: the attribute {attribute} is empty in all {shapes_in(frame)}")
+        raise InputError(f"{path}: the attribute {attribute} is empty in all {shape_noun(frame)}")
     if len(kept) < len(frame):
         log.warning(
             "%s: the attribute %s is empty in %d of %d %s, which are left out",
@@ -266,7 +266,7 @@ def _with_values(path: Path, frame: Any, attribute: str) -> Any:
             attribute,
             len(frame) - len(kept),
             len(frame),
-            shapes_in(frame),
+            shape_noun(frame),
         )
     return kept
 

@@ -15,7 +15,7 @@ from co2s_cli.geo.gdal import FAILURES, first_line, reading
 from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.labels import ClassOfValue, Labels, PolygonLabels, crs_pair, label_grid, labels_on
 from co2s_cli.geo.legend import Legend
-from co2s_cli.geo.read.features import is_vector, read_shapes, shapes_in
+from co2s_cli.geo.read.features import is_vector, read_shapes, shape_noun
 from co2s_cli.tiling import Window
 
 Box = tuple[float, float, float, float]
@@ -87,11 +87,11 @@ def open_truth(path: Path, grid: Grid, classes: ClassMap, *, attribute: str, val
 
 def _refuse_points(path: Path) -> None:
     """Refuse points: pixels around them are no sample that figures can be computed from."""
-    shapes = shapes_in(read_shapes(path))
-    if shapes != "polygons":
-        own_file = "put the points into a file of their own, and " if shapes != "points" else ""
+    noun = shape_noun(read_shapes(path))
+    if noun != "polygons":
+        own_file = "put the points into a file of their own, and " if noun != "points" else ""
         raise InputError(
-            f"{path}: holds {shapes}, and truth is a raster or polygons",
+            f"{path}: holds {noun}, and truth is a raster or polygons",
             hint=f"{own_file}for the points of a sample use `co2s evaluate MAP POINTS --areas`",
         )
 

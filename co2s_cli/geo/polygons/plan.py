@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from pyproj import CRS
 
@@ -20,6 +18,7 @@ from co2s_cli.geo.grid import Grid
 from co2s_cli.geo.polygons.class_raster import ClassRaster, confidence_scale
 from co2s_cli.geo.polygons.features import GroundTransform, parsed_crs
 from co2s_cli.geo.polygons.simplify import JOINT_COLUMNS, JOINTS_EVERY
+from co2s_cli.resources import available, cores
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ def block_shape(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tu
     Raises:
         ResourceError: --mem-limit is too small for one process and `least_rows`.
     """
-    wanted_workers = settings.workers or os.cpu_count() or 1
+    wanted_workers = settings.workers or cores(1)
     columns = min(grid.width, JOINT_COLUMNS)
     row_bytes = 2 * BYTES_PER_PIXEL * columns
     workers = max(1, min(wanted_workers, settings.mem_limit // (least_rows * row_bytes)))
@@ -146,7 +145,7 @@ def block_shape(settings: VectorizeConfig, grid: Grid, *, least_rows: int) -> tu
 def _open_bytes(settings: VectorizeConfig) -> int:
     """Memory for open regions: a quarter of the limit, or of the free memory if that is more and no limit is given."""
     limit = settings.mem_limit
-    return (limit if settings.chose("mem_limit") else max(limit, int(psutil.virtual_memory().available))) // 4
+    return (limit if settings.chose("mem_limit") else max(limit, available())) // 4
 
 
 def _target_crs(settings: VectorizeConfig, grid: Grid, *, lonlat: bool) -> CRS | None:

@@ -51,7 +51,7 @@ def read_shapes(path: Path) -> Any:
     return _of_types(path, ("polygon", "point"), (*POLYGONS, *POINTS))
 
 
-def shapes_in(frame: Any) -> str:
+def shape_noun(frame: Any) -> str:
     """What polygons and points are called together: "polygons", "points" or "polygons and points"."""
     is_point = frame.geom_type.isin(POINTS)
     return "points" if is_point.all() else "polygons and points" if is_point.any() else "polygons"
@@ -61,13 +61,15 @@ def _of_types(path: Path, names: Sequence[str], types: Sequence[str]) -> Any:
     """The features of some types that are not empty; tells of others."""
     wanted = " or ".join(names)
     frame = read_features(path, " or ".join(f"{name}s" for name in names))
-    fitting = frame[frame.geom_type.isin(types) & ~frame.is_empty]
-    others = frame.geom_type[~frame.geom_type.isin(types)].dropna()
+    missing, fits = frame.geometry.isna() | frame.is_empty, frame.geom_type.isin(types)
+    fitting, others = frame[fits & ~missing], frame.geom_type[~fits & ~missing]
     kinds = ", ".join(sorted({str(kind) for kind in others}))
     if fitting.empty:
         raise InputError(f"{path}: holds no {wanted}" + (f" (found: {kinds})" if kinds else ""))
     if kinds:
         _warn_once(f"{path}: {len(others)} of {len(frame)} features are no {wanted} and are left out ({kinds})")
+    if missing.any():
+        _warn_once(f"{path}: {missing.sum()} of {len(frame)} features have no geometry and are left out")
     return fitting
 
 

@@ -23,7 +23,6 @@ from co2s_cli.geo.write.raster import TILE, image
 from co2s_cli.inference.engine import InferenceEngine, one_thread, repeatable
 from co2s_cli.inference.map_setup import MapContext, prepare_scene, set_up_engine
 from co2s_cli.inference.mapping import MapResult
-from co2s_cli.inference.memory import cores
 from co2s_cli.inference.model import ModelFile
 from co2s_cli.inference.prepared import PreparedScene
 from co2s_cli.inference.products import product_of
@@ -32,6 +31,7 @@ from co2s_cli.jobs import train as train_job
 from co2s_cli.jobs.gpu.bench import BANDS, Bench, SkippedError, square_grid
 from co2s_cli.jobs.gpu.stages import host_stages, kernel_trace, utilisation
 from co2s_cli.models import weights
+from co2s_cli.resources import cores
 from co2s_cli.tiling import Window
 from co2s_cli.training.methods import METHODS
 from co2s_cli.training.names import TIMING

@@ -15,7 +15,8 @@ from co2s_cli.models.ensemble import Ensemble
 from co2s_cli.training.methods import METHODS, MethodRules
 from co2s_cli.training.optimizer import parameter_groups
 from co2s_cli.training.runtime import Runtime
-from co2s_cli.training.step import StudentStep, run_students, total_loss
+from co2s_cli.training.step import StudentStep, run_students
+from co2s_cli.training.step_loss import total_loss
 
 
 @dataclass(frozen=True, slots=True)

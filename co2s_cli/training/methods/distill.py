@@ -12,7 +12,7 @@ from torch import Tensor
 from co2s_cli.data.batch import Batch
 from co2s_cli.training.losses import DistanceKind, Term, soft_label_loss, token_distance
 from co2s_cli.training.methods.self_training import FixMatch, MethodRules
-from co2s_cli.training.step import RequiredViews, StudentOutputs
+from co2s_cli.training.views import RequiredViews, StudentOutputs
 
 
 class Foundation(Protocol):

@@ -22,7 +22,7 @@ from co2s_cli.training.losses import (
     supervised,
 )
 from co2s_cli.training.schedule import ramp, unlabeled_weight
-from co2s_cli.training.step import RequiredViews, StudentOutputs
+from co2s_cli.training.views import RequiredViews, StudentOutputs
 
 
 def _identity(values: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from co2s_cli.geo.labels.polygon_file import (
     other_crs,
     overlaps,
 )
-from co2s_cli.geo.read.features import read_polygons, read_shapes, shapes_in
+from co2s_cli.geo.read.features import read_polygons, read_shapes, shape_noun
 
 GRID = Grid(128, 128, UTM["transform"], CRS.from_string(UTM["crs"]))
 
@@ -116,10 +116,11 @@ def test_what_is_neither_polygon_nor_point_is_left_out_with_a_warning(tmp_path, 
     frame.to_file(tmp_path / "mixed.geojson")
     shapes = read_shapes(tmp_path / "mixed.geojson")
     assert list(shapes["class"]) == ["a", "b"]
-    assert shapes_in(shapes) == "polygons and points"
-    assert shapes_in(shapes[:1]) == "polygons"
-    assert shapes_in(shapes[1:]) == "points"
+    assert shape_noun(shapes) == "polygons and points"
+    assert shape_noun(shapes[:1]) == "polygons"
+    assert shape_noun(shapes[1:]) == "points"
     assert "1 of 4 features are no polygon or point and are left out (LineString)" in caplog.text
+    assert "1 of 4 features have no geometry and are left out" in caplog.text
     assert list(read_polygons(tmp_path / "mixed.geojson")["class"]) == ["a"]
     assert "2 of 4 features are no polygon and are left out (LineString, Point)" in caplog.text
 

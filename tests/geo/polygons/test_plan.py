@@ -1,5 +1,6 @@
 """What is decided about polygons before any is made."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -31,9 +32,20 @@ def plan(raster, tmp_path, **options):
 
 
 def test_a_given_memory_limit_is_kept_and_the_default_grows_with_the_machine(raster, tmp_path, monkeypatch):
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 64 * 10**9}))
+    monkeypatch.setattr("co2s_cli.geo.polygons.plan.available", lambda: 64 * 10**9)
     assert plan(raster, tmp_path, mem_limit="4GB").open_bytes == 10**9
     assert plan(raster, tmp_path).open_bytes == 16 * 10**9
+
+
+def test_the_default_keeps_to_what_a_container_may_use(raster, tmp_path, monkeypatch):
+    """The limit of a control group and the cores of an affinity mask count, not those of the machine around them."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 640 * 10**9}))
+    monkeypatch.setattr("co2s_cli.resources._free_in_groups", lambda *_: [32 * 10**9])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert plan(raster, tmp_path).open_bytes == 8 * 10**9
+    settings = VectorizeConfig(raster=raster.source, out=tmp_path / "out.gpkg", mem_limit="100GB")
+    assert block_shape(settings, raster.grid, least_rows=1)[2] == 3
 
 
 def test_regions_that_go_on_over_too_many_rows_say_how_much_memory_they_take(raster, tmp_path):
