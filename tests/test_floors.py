@@ -21,7 +21,7 @@ FLOORS = {
 }  # fmt: skip
 INNER_FLOORS = {
     "geo": {"": 0, "read": 1, "write": 2, "labels": 2, "polygons": 2},
-    "data": {"landscape": 0, "": 1},
+    "data": {"landscape": 0, "": 1, "draft": 2},
     "jobs": {"": 0, "gpu": 1},
     "training": {"": 0, "methods": 0},  # methods are made of the losses beside them, and the engine runs methods
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @command(app, "init", InitConfig, example="co2s init scene.tif --labels polygons.gpkg --attribute class")
 def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) -> None:
-    """Write a data.yaml to train on SCENEs and labelled polygons or points; count labels, warn where they are few."""
+    """Write a data.yaml to train on SCENEs and a file of their labels; count labels, warn where they are few."""
     settings = load(InitConfig, config, flags)
     from co2s_cli.jobs import init as job  # after parsing: --help must not wait for rasterio
 
@@ -41,12 +41,14 @@ def _of_scene(scene: SceneLine, noun: str) -> str:
     size = f"{scene.width} × {scene.height} px"
     resolution = f" of {scene.ground_resolution:.3g} m" if scene.ground_resolution else ""
     bands = f"{len(scene.bands)} band{'s' * (len(scene.bands) != 1)} ({', '.join(scene.bands)})"
-    return f"{scene.source}: {size}{resolution}, {bands}; {scene.polygons or 'no'} {noun}"
+    labels = f"{scene.polygons or ''} {noun}".strip() if scene.labelled else f"no {noun}"
+    return f"{scene.source}: {size}{resolution}, {bands}; {labels}"
 
 
 def _rows(result: InitResult) -> Iterator[tuple[str, ...]]:
-    yield (result.attribute, "color", result.shape_noun, "pixels", "train", "validate")
+    counted = [result.shape_noun] if result.attribute else []
+    yield (result.attribute or "class", "color", *counted, "pixels", "train", "validate")
     for item in result.classes:
         color = "#{:02x}{:02x}{:02x}".format(*item.color)
         counts = (item.polygons, item.pixels, item.train_pixels, item.val_pixels)
-        yield (item.name, color, *(f"{count:,}" for count in counts))
+        yield (item.name, color, *(f"{count:,}" for count in counts if count is not None))

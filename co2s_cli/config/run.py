@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from co2s_cli.config.base import Settings, checked, read_yaml
 from co2s_cli.config.flags import BANDS_FLAG, Argument, Flag
 from co2s_cli.config.protocol import published_names
-from co2s_cli.config.units import Bands
+from co2s_cli.config.units import Bands, WholeNumbers
 from co2s_cli.errors import ConfigError, OutputError
 
 
@@ -51,12 +51,16 @@ class RunConfig(Settings):
     """data.yaml; with --labels: a scene; with --root: a published data set (train: whdld, loveda, potsdam, gid15, mer,
     msl; distill: loveda-dwl, potsdam-dwl, deepglobe) or a YAML file with your own protocol."""
     labels: Annotated[Path | None, Flag(panel="Labels")] = None
-    """Labelled polygons or points for the scene DATA; a data.yaml is written into the run folder, as co2s init does."""
+    """Labelled polygons or points for the scene DATA, or a raster of labels on its pixels; a data.yaml is written into
+    the run folder, as co2s init does."""
     attribute: Annotated[str | None, Flag(panel="Labels")] = None
     """Attribute of --labels that holds the class. Default: class, else the only suitable one, or the name
     beside its code."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
+    ignore: Annotated[WholeNumbers, Flag(panel="Labels", metavar="VALUE,…|none")] = None
+    """Values of a raster of labels that mean "not labelled", besides its nodata and 255; none: all others are classes.
+    Wanted only if 0 occurs and has no name."""
     bands: Annotated[Bands, BANDS_FLAG] = Field([])
     """With --labels: bands of the scene that the model sees, 8,4,3 or nir,red,green or 1..4. Default: all but alpha."""
     root: Annotated[Path | None, Flag(panel="Input")] = None
@@ -280,10 +284,10 @@ class RunConfig(Settings):
             raise ValueError("--labels goes with a scene, --root with a published data set")
         if self.labels is not None and self.out is None:
             raise ValueError("--labels wants --out, the folder of the run: data.yaml is written into it")
-        if self.labels is None and (self.attribute is not None or self.overlaps != "refuse"):
-            raise ValueError("--attribute and --overlaps belong to --labels, polygons for a scene")
+        if self.labels is None and (self.attribute is not None or self.overlaps != "refuse" or self.ignore is not None):
+            raise ValueError("--attribute, --overlaps and --ignore belong to --labels, the labels of a scene")
         if self.labels is None and self.bands:
-            raise ValueError("--bands belongs to --labels, polygons for a scene; a data.yaml names them with bands:")
+            raise ValueError("--bands belongs to --labels, the labels of a scene; a data.yaml names them with bands:")
         if self.data in published_names() and self.root is None:
             raise ValueError(f"data set {self.data} wants --root, the folder with its images and labels")
         return self

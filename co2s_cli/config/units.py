@@ -1,4 +1,4 @@
-"""Parsers for values on the command line: sizes in bytes, nodata values, whole numbers, bands of a file."""
+"""Parsers for values on the command line: sizes in bytes, nodata values, whole numbers, bands and values of a file."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -50,6 +50,19 @@ def parse_whole(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def parse_whole_numbers(value: Any) -> Any:
+    """Whole numbers, from '0,99', a number or a list of such; 'none' is an empty list, None stays None."""
+    if value is None:
+        return None
+    texts = value if isinstance(value, list | tuple) else str(value).split(",")
+    if [str(text).strip().lower() for text in texts] == ["none"]:
+        return []
+    try:
+        return [int(text) for text in texts]
+    except (TypeError, ValueError):
+        raise ValueError("wants whole numbers such as 0 or 0,99, or none") from None
+
+
 def parse_bands(value: Any) -> Any:
     """List of band numbers (int) and names (str), from '3,2,1', 'red,green,blue', '1..3' or a list of such texts."""
     texts = value if isinstance(value, list | tuple) else [value]
@@ -75,5 +88,7 @@ def _number_or_name(text: str) -> int | str:
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Nodata = Annotated[Annotated[float, AllowInfNan()] | Literal["none"] | None, BeforeValidator(parse_nodata)]
+WholeNumbers = Annotated[list[int] | None, BeforeValidator(parse_whole_numbers)]
+"""A list of whole numbers; None: not given."""
 Bands = Annotated[list[int | str], BeforeValidator(parse_bands)]
 """Bands of a file, by number (from 1) or by name."""

@@ -34,23 +34,22 @@ def polygon_places(index: int, source: Source, classes: int) -> list[LabelBlock]
     return blocks
 
 
-def draw_held_out(
-    blocks: Sequence[LabelBlock], share: float, seed: int, *, hint: str = "label more places"
-) -> tuple[list[LabelBlock], list[LabelBlock]]:
+def draw_held_out(blocks: Sequence[LabelBlock], share: float, seed: int) -> tuple[list[LabelBlock], list[LabelBlock]]:
     """Blocks that train and blocks that validate: about `share` of the labelled pixels, drawn with `seed`.
 
     A class that occurs in two blocks or more trains and validates, unless the other classes of these blocks prevent it.
     At least one block trains and one validates.
 
     Raises:
-        InputError: there are too few blocks; with the hint `hint`.
+        InputError: there are too few blocks.
     """
     eligible = np.flatnonzero([block.core is not None for block in blocks])
     if len(blocks) < 2 or not eligible.size:
         found = f"{len(blocks)} block{'s' * (len(blocks) != 1)} with labels found"
         wanted = "at least 2" if len(blocks) < 2 else f"labels {GAP} pixels and more from the edge of one"
         raise InputError(
-            f"labels: {found}, validation by a ratio wants {wanted}", hint=f"{hint}, or name val: files in data.yaml"
+            f"labels: {found}, validation by a ratio wants {wanted}",
+            hint="label more places, or name val: files in data.yaml",
         )
     drawn = _draw(blocks, eligible, share, seed, most=min(len(eligible), len(blocks) - 1), both_sides=True)
     train = [block for block, is_drawn in zip(blocks, drawn, strict=True) if not is_drawn]

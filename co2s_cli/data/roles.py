@@ -73,9 +73,8 @@ def roles_of(config: DataConfig, labeled: list[Source], crop: int, seed: int, ra
     if areas:
         labeled = _checked_holdout(labeled, blocks, areas)
     elif isinstance(config.val, float):
-        places = _drawable_places(labeled, blocks, len(classes))
-        hint = _more_blocks_hint(places, labeled, crop)
-        train_blocks, val_blocks = draw_held_out(places, config.val, seed, hint=hint)
+        places = _drawable_places(labeled, blocks, len(classes), crop)
+        train_blocks, val_blocks = draw_held_out(places, config.val, seed)
         held_out = [_area(labeled[block.source], block.cell) for block in val_blocks]
         areas = [_area(labeled[block.source], block.core) for block in val_blocks if block.core]
         labeled = with_holdout(labeled, held_out)
@@ -227,16 +226,20 @@ def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
     return [source.with_more_holdout(windows.get(resolved(source.scene.source), ())) for source in sources]
 
 
-def _drawable_places(labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int) -> list[LabelBlock]:
+def _drawable_places(
+    labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int, crop: int
+) -> list[LabelBlock]:
     """What may be drawn for validation: blocks around a source's polygons, else the source's blocks.
 
     If no class has two such places, whole polygons would take classes from training: blocks are drawn then, if that
-    brings a class into two of them.
+    brings a class into two of them. A single small image, which is one block, is divided into cells.
     """
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
         polygons = polygon_places(index, source, classes)
         places += polygons or [block for block in blocks if block.source == index]
+    if len(places) < 2:
+        return [cell for index, source in enumerate(labeled) for cell in survey.cells_of(index, source, classes, crop)]
     return list(blocks) if _all_single(places, classes) and not _all_single(blocks, classes) else places
 
 

@@ -68,6 +68,12 @@ def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[Label
     return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(16, crop // 2)))
 
 
+def cells_of(index: int, source: Source, classes: int, crop: int) -> list[LabelBlock]:
+    """The labelled cells of source number `index`, also of a small image: at most half a crop and a quarter of it."""
+    longest = max(source.scene.height, source.scene.width)
+    return list(_blocks(index, source, classes, max(16, min(crop // 2, longest // 4))))
+
+
 def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[LabelBlock]:
     if source.labels is None:
         raise ValueError(f"{source.scene.source}: has no labels")

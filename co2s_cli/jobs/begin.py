@@ -13,8 +13,8 @@ from co2s_cli.training.names import CONFIG, LAST, STATE
 
 R = TypeVar("R", bound=RunConfig)
 
-DRAFTED = ("data", "labels", "attribute", "overlaps", "bands")
-"""Flags that a run on a scene and polygons replaces by the data.yaml drafted from them."""
+DRAFTED = ("data", "labels", "attribute", "overlaps", "ignore", "bands")
+"""Flags that a run on a scene and its labels replaces by the data.yaml drafted from them."""
 
 
 def settings_for_run(

@@ -12,7 +12,7 @@ import shapely
 import yaml
 from click.testing import CliRunner
 from rasterio.rio.main import main_group
-from support.polygons import BOXES, frame, landcover, polygon
+from support.polygons import BOXES, SIDE, frame, landcover, polygon
 from support.rasters import UTM, write_raster
 
 from co2s_cli.config.data import read_data
@@ -214,16 +214,101 @@ def test_a_slip_along_a_border_is_no_overlap(co2s, folder):
     assert co2s("init", "scene.tif", "--labels", "polygons.gpkg").exit_code == 0
 
 
+def label_raster(name="labels.tif", *, class_names=(), palette=None, dtype="uint8", step=1, **profile):
+    """The polygons as a raster: `step`, 2 and 3 times `step` for their classes, 0 elsewhere."""
+    values = np.zeros((1, SIDE, SIDE), dtype)
+    for index, boxes in enumerate(BOXES.values(), 1):
+        for row, col in boxes:
+            values[:, row : row + 10, col : col + 10] = step * index
+    write_raster(name, values, **profile)
+    with rasterio.open(name, "r+") as dataset:
+        if class_names:
+            dataset.update_tags(CLASS_NAMES=json.dumps(class_names))
+        if palette:
+            dataset.write_colormap(1, palette)
+
+
+def test_a_raster_of_labels_brings_its_names_and_colours(co2s, folder):
+    names = ["Unclassified", "water", "Forest", "built-up", "ice"]
+    label_raster(class_names=names, palette={1: (1, 2, 3), 2: (4, 5, 6), 3: (7, 8, 9)})
+    result = co2s("init", "scene.tif", "--labels", "labels.tif", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["attribute"] is None
+    assert told["scenes"][0]["labelled"]
+    assert told["remarks"] == ["labels.tif: value 0 (Unclassified), 90 % of the pixels, is not labelled"]
+    assert [(item["name"], item["color"], item["pixels"]) for item in told["classes"]] == [
+        ("water", [1, 2, 3], 600), ("Forest", [4, 5, 6], 600), ("built-up", [7, 8, 9], 500),
+    ]  # fmt: skip
+    assert all(item["train_pixels"] and item["val_pixels"] for item in told["classes"])
+    content = yaml.safe_load((folder / "data.yaml").read_text())
+    values = {0: None, 1: "water", 2: "Forest", 3: "built-up"}
+    assert content["labeled"] == [{"image": "scene.tif", "labels": "labels.tif", "values": values}]
+    assert "600 pixels" in (folder / "data.yaml").read_text()
+    assert "labels" in co2s("init", "scene.tif", "--labels", "labels.tif", "--overwrite").stdout.splitlines()[0]
+
+
+def test_a_zero_without_a_name_is_asked_for(co2s, folder):
+    label_raster(dtype="uint16", step=300)
+    asked = co2s("init", "scene.tif", "--labels", "labels.tif")
+    assert asked.exit_code == 3
+    assert 'value 0, 90 % of the pixels, may be a class or mean "not labelled"' in asked.stderr
+    assert not (folder / "data.yaml").exists()
+    names = {}
+    for answer in ("0", "none"):
+        told = co2s("init", "scene.tif", "--labels", "labels.tif", "--ignore", answer, "--json", "--overwrite")
+        names[answer] = [item["name"] for item in json.loads(told.stdout)["classes"]]
+    assert names["0"] == ["class 300", "class 600", "class 900"]
+    assert names["none"] == ["class 0", *names["0"]]
+    label_raster("declared.tif", dtype="uint16", step=300, nodata=0)
+    told = json.loads(co2s("init", "scene.tif", "--labels", "declared.tif", "--json", "--overwrite").stdout)
+    assert [item["name"] for item in told["classes"]] == names["0"]
+    assert "values 300, 600, 900 have no name in the file" in told["remarks"][0]
+
+
+def test_scenes_of_other_pixels_than_the_raster_are_learnt_from_without_labels(co2s, folder):
+    label_raster(nodata=0)
+    with rasterio.open("scene.tif") as dataset:
+        write_raster("other.tif", dataset.read()[:, 10:], names=dataset.descriptions)
+    assert co2s("init", "other.tif", "scene.tif", "--labels", "labels.tif").exit_code == 0
+    content = yaml.safe_load((folder / "data.yaml").read_text())
+    assert [entry["image"] for entry in content["labeled"]] == ["scene.tif"]
+    assert content["unlabeled"] == ["other.tif", "scene.tif"]
+    alone = co2s("init", "other.tif", "--labels", "labels.tif", "--out", "alone.yaml")
+    assert alone.exit_code == 3
+    assert "labels.tif: has 128 × 128 pixels, its image 128 × 118" in alone.stderr
+
+
+@pytest.mark.parametrize(
+    ("raster", "words", "code", "said"),
+    [
+        ({"nodata": 0}, ["--attribute", "class"], 2, "belong to polygons, and labels.tif is a raster"),
+        ({"nodata": 0}, ["--ignore", "7"], 2, "--ignore 7: labels.tif has no such value (found: 1, 2, 3)"),
+        ({"nodata": 0}, ["--ignore", "1,2"], 3, "names 1 class (values: 1, 2, 3)"),
+        ({"dtype": "float32", "step": 0.4}, ["--ignore", "0"], 3, "0.4 is no whole number"),
+    ],
+)
+def test_refusals_of_a_raster(co2s, folder, raster, words, code, said):
+    label_raster(**raster)
+    result = co2s("init", "scene.tif", "--labels", "labels.tif", *words)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["init", "scene.tif", "--labels", "scene.tif"], 3, "polygons or points are wanted"),
+        (["init", "scene.tif", "--labels", "scene.tif"], 3, "3 bands found, a raster of labels has one"),
+        (["init", "scene.tif", "--labels", "none.tif"], 3, "No such file"),
+        (["init", "scene.tif", "--labels", "polygons.gpkg", "--ignore", "0"], 2, "holds polygons or points"),
+        (["init", "scene.tif", "--labels", "polygons.gpkg", "--ignore", "x"], 2, "wants whole numbers such as 0"),
         (["init", "none.tif", "--labels", "polygons.gpkg"], 3, "none.tif: no such file"),
         (["init", "scene.tif"], 2, "--labels is missing"),
         (["init", "--labels", "polygons.gpkg"], 2, "SCENE is missing"),
         (["train", "scene.tif"], 2, "scene.tif: is a scene, a data.yaml is wanted"),
         (["train", "scene.tif", "--labels", "polygons.gpkg"], 2, "--labels wants --out"),
         (["train", "scene.tif", "--attribute", "class", "--out", "run"], 2, "belong to --labels"),
+        (["train", "scene.tif", "--ignore", "0", "--out", "run"], 2, "belong to --labels"),
         (["train", "data.yaml", "-b", "1,2", "--out", "run"], 2, "a data.yaml names them with bands:"),
         (["init", "scene.tif", "--labels", "polygons.gpkg", "-b", "4"], 3, "band 4 was asked for"),
         (["init", "scene.tif", "--labels", "polygons.gpkg", "-b", "b08,B04"], 3, "give the band's number in its place"),
@@ -296,6 +381,18 @@ def test_from_a_scene_and_polygons_to_a_map(co2s, folder, at_once):
     told = co2s("predict", "scene.tif", "--model", "runs/a/last.safetensors", "--out", "map.tif")
     assert told.exit_code == 0, told.output
     assert co2s("evaluate", "map.tif", "polygons.gpkg", "--classes", data).exit_code == 0
+
+
+@pytest.mark.slow
+def test_from_a_scene_and_a_raster_to_a_map(co2s, folder):
+    label_raster(step=300, dtype="uint16")
+    words = ("train", "scene.tif", "--labels", "labels.tif", "--out", "run", *TINY)
+    assert co2s(*words).exit_code == 3
+    assert co2s(*words, "--ignore", "0").exit_code == 0
+    assert co2s("predict", "scene.tif", "--model", "run/last.safetensors", "--out", "map.tif").exit_code == 0
+    meanings = "0=none,300=class 300,600=class 600,900=class 900"
+    told = co2s("evaluate", "map.tif", "labels.tif", "--values", meanings)
+    assert told.exit_code == 0, told.output
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +163,7 @@ def test_larger_draws_hold_the_smaller_ones():
     assert draw(range(50), 5, seed=4)[0] != small
 
 
-@pytest.mark.parametrize(("crop", "size"), [(32, 90), (64, 200), (64, 256), (128, 260)])
+@pytest.mark.parametrize(("crop", "size"), [(32, 90), (64, 200), (64, 256), (128, 260), (128, 200)])
 @pytest.mark.parametrize("val", [0.2, 0.6])
 def test_validation_by_a_ratio_touches_nothing_that_trains(tmp_path, crop, size, val):
     path = fully_labeled(tmp_path, size, val=val)
@@ -378,13 +377,20 @@ def test_published_data_without_unlabelled_images_name_the_ways_to_some(tmp_path
     assert "--splits" in error.value.hint
 
 
-def test_a_scene_of_two_crops_is_one_block_and_the_hint_says_how_it_becomes_more(tmp_path):
-    path = landscape(tmp_path, val=0.3)
-    large = View(128, (1.0, 1.0), "own")
-    with pytest.raises(InputError, match="1 block with labels found") as error:
-        assemble(read_data(path), view=large, seed=0)
-    assert error.value.hint.startswith("--crop below 128 ")
-    assert len(assemble(read_data(path), view=replace(large, crop=127), seed=0).val) > 0
+def test_a_scene_of_two_crops_is_divided_into_cells_where_a_share_validates(tmp_path):
+    data = assemble(read_data(landscape(tmp_path, val=0.3)), view=View(128, (1.0, 1.0), "own"), seed=0)
+    (source,) = data.labeled.sources
+    assert {max(window.height, window.width) for window in source.holdout} == {SIZE // 4}
+    with source.labels.reader() as reader:
+        held = sum(int((reader.read(out) != IGNORE).sum()) for out in source.holdout)
+        everything = int((reader.read(Window(0, 0, SIZE, SIZE)) != IGNORE).sum())
+    assert held + sum(data.counts) == everything
+    assert 0.3 * everything <= held <= 0.6 * everything
+    lonely = np.full((SIZE, SIZE), IGNORE, np.uint8)
+    lonely[4:40, 4:40] = 1
+    write_raster(tmp_path / "few.tif", lonely)
+    with pytest.raises(InputError, match="1 block with labels found"):
+        assemble(read_data(tmp_path / "data.yaml"), view=View(128, (1.0, 1.0), "own"), seed=0)
 
 
 def test_of_a_single_scene_a_ratio_keeps_the_labels_of_some_places(tmp_path):
