@@ -9,6 +9,7 @@ from typing import Literal
 from co2s_cli.config.info import InfoConfig
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.geo.read.scene import Scene
+from co2s_cli.geo.read.undeclared import border_remark
 from co2s_cli.models import weights
 from co2s_cli.models.manifest import Manifest
 
@@ -86,7 +87,7 @@ def run(settings: InfoConfig) -> InfoResult:
         return InfoResult(settings.source, "model", None, facts, None, (), ())
     scene = Scene.open(settings.source)
     if settings.model is None:
-        return InfoResult(settings.source, "scene", scene_facts(scene), None, None, (), tuple(scene.remarks()))
+        return InfoResult(settings.source, "scene", scene_facts(scene), None, None, (), _remarks(scene))
     manifest = weights.read_manifest(settings.model)
     misfits = problems(scene, manifest)
     return InfoResult(
@@ -96,7 +97,7 @@ def run(settings: InfoConfig) -> InfoResult:
         model=model_facts(settings.model),
         fits=not misfits,
         problems=misfits,
-        remarks=(*scene.remarks(), *_unknown_resolution(scene, manifest)),
+        remarks=(*_remarks(scene), *_unknown_resolution(scene, manifest)),
     )
 
 
@@ -149,6 +150,12 @@ def problems(scene: Scene, manifest: Manifest) -> tuple[str, ...]:
     if gap is not None:
         misfits.append(gap)
     return tuple(misfits)
+
+
+def _remarks(scene: Scene) -> tuple[str, ...]:
+    """Remarks on the scene alone, among them one on a border that it does not declare as nodata."""
+    border = border_remark(scene)
+    return (*scene.remarks(), *([border] if border else []))
 
 
 def _unknown_resolution(scene: Scene, manifest: Manifest) -> list[str]:

@@ -50,6 +50,16 @@ def test_a_scene_is_described(co2s, scene):
     assert "fit" not in result.stdout
 
 
+def test_a_border_that_the_file_does_not_declare_is_told(co2s, tmp_path):
+    pixels = noise((3, 40, 60))
+    pixels[:, :, 40:] = 255
+    told = co2s("info", write_raster(tmp_path / "cut.tif", pixels))
+    assert told.exit_code == 0
+    assert "33 % of its pixels, up to a corner, are 255 in every band" in told.stdout
+    declared = co2s("info", write_raster(tmp_path / "declared.tif", pixels, nodata=255))
+    assert "corner" not in declared.stdout
+
+
 def test_a_model_is_described(co2s, model):
     result = co2s("info", model(trained_on="made-up land", ground_resolution=0.5))
     assert result.exit_code == 0
