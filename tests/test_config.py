@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
 from co2s_cli.config import Settings, given, load, train
-from co2s_cli.config.units import parse_bytes, show_bytes
+from co2s_cli.config.units import parse_bytes, parse_whole_numbers, show_bytes
 from co2s_cli.errors import ConfigError, InputError
 
 
@@ -210,3 +210,17 @@ def test_a_resumed_run_refuses_other_numbers(tmp_path, key, value):
     assert train.resumed(tmp_path, {"workers": 1, "stop_after": 3}, []).stop_after == 3
     with pytest.raises(ConfigError, match=f"--resume: {key} is"):
         train.resumed(tmp_path, {key: value}, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(None, None), ("none", []), ("0", [0]), ("0, 99", [0, 99]), (["0", "1,-2"], [0, 1, -2]), (7, [7]), ([], [])],
+)
+def test_whole_numbers_are_read_as_they_are_typed(given, read):
+    assert parse_whole_numbers(given) == read
+
+
+@pytest.mark.parametrize("given", ["x", "0.5", [0.5], [True], "0,none", "", "9" * 30])
+def test_what_is_no_whole_number_is_refused(given):
+    with pytest.raises(ValueError, match="wants whole numbers"):
+        parse_whole_numbers(given)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from co2s_cli.resources import available, cores
+from co2s_cli.resources import MachineShare, available, cores
 
 
 def test_a_container_has_less_memory_than_its_machine(tmp_path):
@@ -42,7 +42,7 @@ def test_a_peak_between_two_looks_is_seen():
 def _write(folder, **files):
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
+        (folder / name.replace("__", ".", 1)).write_text(text)
 
 
 def test_the_tightest_of_nested_groups_counts(tmp_path):
@@ -69,3 +69,21 @@ def test_a_system_without_affinity_has_all_its_cores(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert [cores(workers) for workers in (1, 4, 12)] == [6, 1, 1]
+
+
+def test_the_quota_of_a_container_limits_its_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    root, process = tmp_path / "cgroup", tmp_path / "self"
+    process.write_text("0::/kubepods/pod\n")
+    _write(root / "kubepods", cpu__max="800000 100000")
+    _write(root / "kubepods" / "pod", cpu__max="max 100000")
+    assert cores(1, cgroups=root, process=process) == 8
+    assert cores(3, cgroups=root, process=process) == 2
+    _write(root / "kubepods" / "pod", cpu__max="150000 100000")
+    assert cores(1, cgroups=root, process=process) == 2
+    assert cores(1, MachineShare(cores=5), cgroups=root, process=process) == 5
+    process.write_text("4:cpu,cpuacct:/job\n")
+    _write(root / "cpu" / "job", cpu__cfs_quota_us="300000", cpu__cfs_period_us="100000")
+    assert cores(1, cgroups=root, process=process) == 3
+    _write(root / "cpu" / "job", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    assert cores(1, cgroups=root, process=process) == 64

@@ -29,7 +29,7 @@ def init(flags: dict[str, Any], config: Config = None, as_json: Json = False) ->
 
 def described(result: InitResult) -> str:
     """The result as text for people; the last line is the path of the file that was written."""
-    lines = [_of_scene(scene, result.shape_noun) for scene in result.scenes]
+    lines = [_of_scene(scene, result.noun) for scene in result.scenes]
     lines += ["", *table(_rows(result)), ""]
     lines += [f"note: {remark}" for remark in result.remarks]
     lines += [f"thin: {line}" for line in result.thin]
@@ -46,7 +46,7 @@ def _of_scene(scene: SceneLine, noun: str) -> str:
 
 
 def _rows(result: InitResult) -> Iterator[tuple[str, ...]]:
-    counted = [result.shape_noun] if result.attribute else []
+    counted = [result.noun] if result.attribute else []
     yield (result.attribute or "class", "color", *counted, "pixels", "train", "validate")
     for item in result.classes:
         color = "#{:02x}{:02x}{:02x}".format(*item.color)

@@ -58,9 +58,9 @@ class RunConfig(Settings):
     beside its code."""
     overlaps: Annotated[Literal["refuse", "last"], Flag(panel="Labels")] = "refuse"
     """If polygons of different classes overlap: refuse them, or let the last one in the file win."""
-    ignore: Annotated[WholeNumbers, Flag(panel="Labels", metavar="VALUE,…|none")] = None
-    """Values of a raster of labels that mean "not labelled", besides its nodata and 255; none: all others are classes.
-    Wanted only if 0 occurs and has no name."""
+    ignore: Annotated[WholeNumbers, Flag(panel="Labels", metavar="VALUE,…|none", repeats=True)] = None
+    """Values of a raster of labels that mean "not labelled", besides nodata and 255. none: a 0 without a name is a
+    class. Wanted only if there is such a 0."""
     bands: Annotated[Bands, BANDS_FLAG] = Field([])
     """With --labels: bands of the scene that the model sees, 8,4,3 or nir,red,green or 1..4. Default: all but alpha."""
     root: Annotated[Path | None, Flag(panel="Input")] = None

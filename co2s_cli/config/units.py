@@ -54,13 +54,13 @@ def parse_whole_numbers(value: Any) -> Any:
     """Whole numbers, from '0,99', a number or a list of such; 'none' is an empty list, None stays None."""
     if value is None:
         return None
-    texts = value if isinstance(value, list | tuple) else str(value).split(",")
-    if [str(text).strip().lower() for text in texts] == ["none"]:
+    parts = value if isinstance(value, list | tuple) else [value]
+    texts = [text.strip().lower() for part in parts for text in str(part).split(",")]
+    if texts == ["none"]:
         return []
-    try:
-        return [int(text) for text in texts]
-    except (TypeError, ValueError):
-        raise ValueError("wants whole numbers such as 0 or 0,99, or none") from None
+    if not all(re.fullmatch(r"-?\d{1,18}", text) for text in texts):
+        raise ValueError("wants whole numbers such as 0 or 0,99, or none")
+    return [int(text) for text in texts]
 
 
 def parse_bands(value: Any) -> Any:

@@ -14,7 +14,7 @@ from co2s_cli.data import survey
 from co2s_cli.data.holdout import draw_held_out, polygon_places, share_of
 from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, within
 from co2s_cli.data.splits import draw, draw_tiles, tile_of
-from co2s_cli.data.survey import LabelBlock
+from co2s_cli.data.survey import SMALLEST_CELL, LabelBlock
 from co2s_cli.errors import InputError
 from co2s_cli.geo.labels.labels import Labels
 from co2s_cli.geo.read.scene import Scene
@@ -140,7 +140,9 @@ def _val_blocks(val: Sequence[Source], classes: ClassMap, crop: int) -> list[Lab
             f"{_names_of(val)}: no labelled pixel to validate with, all of them are ignored (255)",
             hint="val: in data.yaml wants images, or windows of them, with labels inside",
         )
-    return blocks
+    return [
+        replace(block, core=block.cell, core_counts=block.counts) for block in blocks
+    ]  # no rim: all of it validates
 
 
 def _names_of(sources: Sequence[Source]) -> str:
@@ -232,14 +234,19 @@ def _drawable_places(
     """What may be drawn for validation: blocks around a source's polygons, else the source's blocks.
 
     If no class has two such places, whole polygons would take classes from training: blocks are drawn then, if that
-    brings a class into two of them. A single small image, which is one block, is divided into cells.
+    brings a class into two of them. Where all labels share one place, the images are divided into smaller cells.
     """
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
         polygons = polygon_places(index, source, classes)
         places += polygons or [block for block in blocks if block.source == index]
-    if len(places) < 2:
-        return [cell for index, source in enumerate(labeled) for cell in survey.cells_of(index, source, classes, crop)]
+    longest = max(max(source.scene.height, source.scene.width) for source in labeled)
+    side = min(crop // 2, longest // 4)
+    while len(places) < 2 and side >= SMALLEST_CELL:
+        places = [
+            cell for index, source in enumerate(labeled) for cell in survey.cells_of(index, source, classes, side)
+        ]
+        side //= 2
     return list(blocks) if _all_single(places, classes) and not _all_single(blocks, classes) else places
 
 
@@ -266,7 +273,7 @@ def _kept_blocks(
 
 def log_split(classes: ClassMap, train: Sequence[LabelBlock], val: Sequence[LabelBlock]) -> None:
     """Log, by class, how many labelled pixels and blocks train and validate; warn of classes without validation."""
-    sides = [np.array([block.counts for block in side]) for side in (train, val)]
+    sides = [np.array([block.counts for block in train]), np.array([block.core_counts for block in val])]
     pixels, places = [side.sum(axis=0) for side in sides], [(side > 0).sum(axis=0) for side in sides]
     for class_id, name in enumerate(classes.names):
         log.info(

@@ -16,6 +16,9 @@ from co2s_cli.tiling import Window, spans
 STRIP = 2048
 """Side in pixels of the squares in which label rasters are read."""
 
+SMALLEST_CELL = 16
+"""Smallest side, in pixels, of the cells that an image is divided into."""
+
 GAP = 4
 """Pixels between training and validation labels, if the latter are drawn."""
 
@@ -45,6 +48,8 @@ class LabelBlock:
     no label."""
     counts: tuple[int, ...]
     """(classes,) labelled pixels of each class."""
+    core_counts: tuple[int, ...]
+    """(classes,) those inside the core."""
     content: str
     """Hash of the labels in the cell."""
 
@@ -65,13 +70,12 @@ def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[L
 
 def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[LabelBlock]:
     """The labelled blocks of source number `index`."""
-    return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(16, crop // 2)))
+    return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(SMALLEST_CELL, crop // 2)))
 
 
-def cells_of(index: int, source: Source, classes: int, crop: int) -> list[LabelBlock]:
-    """The labelled cells of source number `index`, also of a small image: at most half a crop and a quarter of it."""
-    longest = max(source.scene.height, source.scene.width)
-    return list(_blocks(index, source, classes, max(16, min(crop // 2, longest // 4))))
+def cells_of(index: int, source: Source, classes: int, side: int) -> list[LabelBlock]:
+    """The labelled cells of `side` pixels of source number `index`, also of a small image."""
+    return list(_blocks(index, source, classes, side))
 
 
 def _blocks(index: int, source: Source, classes: int, side: int) -> Iterator[LabelBlock]:
@@ -121,6 +125,7 @@ def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, 
         near=Window(cell.row + row, cell.col + col, int(rows.max()) - row + 1, int(cols.max()) - col + 1),
         core=Window(cell.row + rim, cell.col + rim, *inner.shape) if (inner != IGNORE).any() else None,
         counts=tuple(np.bincount(labels[rows, cols], minlength=classes).tolist()),
+        core_counts=tuple(np.bincount(inner[inner != IGNORE], minlength=classes).tolist()),
         content=hashlib.sha256(labels.tobytes()).hexdigest(),
     )
 

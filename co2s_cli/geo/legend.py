@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -24,6 +24,10 @@ class Legend:
     colors: tuple[Color, ...]
     named_count: int = 0
     """Length of the file's list of class names, which belong to the values 0, 1, 2, …; 0 if the file has none."""
+    named: frozenset[int] = frozenset()
+    """The values that have a name in that list; some may be blank there."""
+    palette: Mapping[int, Color] = field(default_factory=dict)
+    """The colours of the file's palette by value; empty without palette."""
 
     @classmethod
     def of(cls, dataset: Any) -> Legend:
@@ -35,13 +39,12 @@ class Legend:
         """
         file_names = _tagged_names(dataset) or _category_names(Path(dataset.name + ".aux.xml"))
         named_count = min(len(file_names), IGNORE)
-        names = tuple(
-            file_names[value] if value < named_count and file_names[value] else f"class {value}"
-            for value in range(IGNORE)
-        )
+        named = frozenset(value for value in range(named_count) if file_names[value])
+        names = tuple(file_names[value] if value in named else f"class {value}" for value in range(IGNORE))
         default_colors = ClassMap.of(str(value) for value in range(IGNORE)).colors
         palette = _palette(dataset)
-        return cls(names, tuple(palette.get(value, default_colors[value]) for value in range(IGNORE)), named_count)
+        colors = tuple(palette.get(value, default_colors[value]) for value in range(IGNORE))
+        return cls(names, colors, named_count, named, palette)
 
     def ids(self, wanted: Iterable[str]) -> list[int]:
         """Ids of classes given by name or by id.

@@ -26,7 +26,7 @@ def settings_for_run(
 ) -> R:
     """Settings of a new run or of the run to resume, after all checks that need no training.
 
-    For a run on a scene and polygons the data.yaml is written. Under torchrun all processes use what the first one
+    For a run on a scene and its labels the data.yaml is written. Under torchrun all processes use what the first one
     reads in the run folder, and if one process refuses the settings, all do.
 
     Args:

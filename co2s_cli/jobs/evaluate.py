@@ -17,10 +17,12 @@ from co2s_cli.config.evaluate import EvaluateConfig
 from co2s_cli.data.protocol import data_of
 from co2s_cli.errors import InputError
 from co2s_cli.geo.gdal import environment
+from co2s_cli.geo.labels.labels import ClassOfValue
 from co2s_cli.geo.labels.truth import Truth, open_truth, truth_legend
 from co2s_cli.geo.legend import STEPS, Legend
 from co2s_cli.geo.polygons.class_raster import ClassRaster, byte_reader, confidence_scale
 from co2s_cli.geo.read.bands import find_bands
+from co2s_cli.geo.read.features import is_vector
 from co2s_cli.jobs.paths import check_report
 from co2s_cli.progress import SILENT, Progress
 from co2s_cli.scoring import report, streamed
@@ -74,10 +76,11 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult
 def _of_map(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     path = _truth_path(settings)
     raster = ClassRaster.open(settings.source)
-    naming = _naming(settings, raster.legend, path)
+    values = settings.values or _listed_values(settings, path)
+    naming = _naming(settings, values, raster.legend, path)
     excluded = naming.ids(settings.left_out)
     scale = None if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
-    truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=settings.values)
+    truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=values)
     remarks = _logged(*naming.remarks(), *truth.remarks)
     counts = _counted(settings, raster, truth, naming, rules=_rules(settings, excluded), progress=progress)
     _check_not_empty(counts, str(path), settings)
@@ -93,14 +96,42 @@ def _truth_path(settings: EvaluateConfig) -> Path:
     return settings.truth
 
 
-def _naming(settings: EvaluateConfig, legend: Legend, path: Path) -> Naming:
-    """How classes of map and truth match: by the names of --classes, else by the names in both files."""
+def _listed_values(settings: EvaluateConfig, path: Path) -> ClassOfValue:
+    """The meaning that the data.yaml of --classes gives the values of the truth, if it names that file."""
+    if settings.classes is None:
+        return {}
+    same_file = (entry for entry in read_data(settings.classes).labeled if entry.labels.resolve() == path.resolve())
+    return next(
+        (entry.values for entry in same_file if not is_vector(path) or entry.attribute == settings.attribute), {}
+    )
+
+
+def _naming(settings: EvaluateConfig, values: ClassOfValue, legend: Legend, path: Path) -> Naming:
+    """How classes of map and truth match: by the names of --classes, else by the names in both files.
+
+    Raises:
+        InputError: the truth has no names, and those of the map are values of other ids, so that ids cannot match.
+    """
     map_classes = _class_map(legend)
     truth_classes = truth_legend(path)
     listed = None if settings.classes is None else read_data(settings.classes).class_map
-    if listed is not None or settings.values:
+    if listed is not None or values:
         return Naming.of(map_classes, listed)
+    if map_classes is not None and truth_classes is not None and not truth_classes.named_count:
+        _refuse_shifted(map_classes, path)
     return Naming.of(map_classes, None if truth_classes is None else _class_map(truth_classes))
+
+
+def _refuse_shifted(map_classes: ClassMap, path: Path) -> None:
+    """Refuse a truth without names for a map whose classes are named by values that are not their ids."""
+    value_by_name = {name: name.removeprefix("class ") for name in map_classes.names if name.startswith("class ")}
+    shifted = [name for name, value in value_by_name.items() if value != str(map_classes.id_of(name))]
+    if shifted:
+        meanings = ",".join(f"{value}={name}" for name, value in value_by_name.items())
+        raise InputError(
+            f"{path}: its values have no names, and on the map {shifted[0]} has the id {map_classes.id_of(shifted[0])}",
+            hint=f"--values '{meanings}', with 0=none if 0 is no class; or --classes with the data.yaml of the labels",
+        )
 
 
 def _class_map(legend: Legend) -> ClassMap | None:

@@ -20,7 +20,7 @@ from co2s_cli.data.draft.polygons import PolygonFile
 from co2s_cli.data.draft.raster import RasterFile
 from co2s_cli.data.draft.text import data_yaml
 from co2s_cli.data.roles import Roles, roles_of
-from co2s_cli.data.sources import Source, labeled_sources, with_bands
+from co2s_cli.data.sources import Source, labeled_sources, resolved, with_bands
 from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError, OutputError
 from co2s_cli.files import check_output, write_text
@@ -69,7 +69,7 @@ class InitResult:
     """Remarks that stop nothing, one sentence each."""
     thin: tuple[str, ...]
     """Classes with too few labels, each with a remedy."""
-    shape_noun: str
+    noun: str
     """What the labels are called: "polygons", "points", "polygons and points", or "labels" for a raster."""
 
 
@@ -103,7 +103,7 @@ def drafted(settings: InitConfig, *, crop: int, seed: int) -> tuple[InitResult, 
     """
     labels = _open_labels(settings)
     tell_left_out(settings.scenes)
-    scenes = [Scene.open(source) for source in scene_sources(settings.scenes)]
+    scenes = [Scene.open(source) for source in _scenes_without(settings.labels, scene_sources(settings.scenes))]
     _refuse_band_files(scenes)
     lines = [_scene_line(scene, labels) for scene in scenes]
     if not any(line.labelled for line in lines):
@@ -114,7 +114,10 @@ def drafted(settings: InitConfig, *, crop: int, seed: int) -> tuple[InitResult, 
     config = with_bands(drawn)
     sources = labeled_sources(config.labeled, config.class_map, config.band_names)
     bands = _as_written(sources[0].scene)
-    remarks = [*labels.remarks(scenes, sources), *filter(None, map(border_remark, scenes))]
+    remarks = [
+        *labels.remarks(scenes, [line.polygons for line in lines], sources),
+        *filter(None, map(border_remark, scenes)),
+    ]
     facts = class_facts(labels.classes, labels.polygons_by_class(sources), *_label_blocks(config, sources, crop, seed))
     origin = f"attribute {labels.attribute}" if labels.attribute else "by value"
     text = data_yaml(
@@ -192,6 +195,18 @@ def _open_labels(settings: InitConfig) -> LabelFile:
     return PolygonFile.open(settings) if is_vector(settings.labels) else RasterFile.open(settings)
 
 
+def _scenes_without(labels: Path, sources: Sequence[str]) -> list[str]:
+    """The scenes without the file of labels, which a folder or a pattern brings along if it is a raster.
+
+    Raises:
+        InputError: there is no other scene.
+    """
+    scenes = [source for source in sources if resolved(source) != resolved(str(labels))]
+    if not scenes:
+        raise InputError(f"{labels}: is the raster of labels, and no other scene is given")
+    return scenes
+
+
 def _refuse_band_files(scenes: Sequence[Scene]) -> None:
     """Refuse files of one band each on one grid, as Sentinel-2 and Landsat come: they are bands, not scenes."""
     if len(scenes) < 2 or any(len(scene.bands) > 1 or scene.grid != scenes[0].grid for scene in scenes):
@@ -206,14 +221,15 @@ def _refuse_band_files(scenes: Sequence[Scene]) -> None:
 
 
 def _scene_line(scene: Scene, labels: LabelFile) -> SceneLine:
+    labelled, polygons = labels.on(scene)
     return SceneLine(
         source=scene.source,
         height=scene.height,
         width=scene.width,
         bands=scene.names,
         ground_resolution=scene.ground_resolution,
-        labelled=labels.covers(scene),
-        polygons=labels.polygons_on(scene),
+        labelled=labelled,
+        polygons=polygons,
     )
 
 

@@ -225,7 +225,7 @@ class LocalSpec(_Frozen):
     """Channels of the map before the last, classifying layer."""
     norm: Literal["group", "batch"] = "group"
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the channels of each map that training drops; `training/step.py` draws the masks."""
+    """Share of the channels of each map that training drops; `training/views.py` draws the masks."""
 
     @property
     def bands(self) -> int:

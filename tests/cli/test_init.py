@@ -237,6 +237,7 @@ def test_a_raster_of_labels_brings_its_names_and_colours(co2s, folder):
     assert told["attribute"] is None
     assert told["scenes"][0]["labelled"]
     assert told["remarks"] == ["labels.tif: value 0 (Unclassified), 90 % of the pixels, is not labelled"]
+    assert told["noun"] == "labels"
     assert [(item["name"], item["color"], item["pixels"]) for item in told["classes"]] == [
         ("water", [1, 2, 3], 600), ("Forest", [4, 5, 6], 600), ("built-up", [7, 8, 9], 500),
     ]  # fmt: skip
@@ -263,7 +264,8 @@ def test_a_zero_without_a_name_is_asked_for(co2s, folder):
     label_raster("declared.tif", dtype="uint16", step=300, nodata=0)
     told = json.loads(co2s("init", "scene.tif", "--labels", "declared.tif", "--json", "--overwrite").stdout)
     assert [item["name"] for item in told["classes"]] == names["0"]
-    assert "values 300, 600, 900 have no name in the file" in told["remarks"][0]
+    assert "value 0, 90 % of the pixels, is not labelled" in told["remarks"][0]
+    assert "values 300, 600, 900 have no name in the file" in told["remarks"][1]
 
 
 def test_scenes_of_other_pixels_than_the_raster_are_learnt_from_without_labels(co2s, folder):
@@ -277,6 +279,32 @@ def test_scenes_of_other_pixels_than_the_raster_are_learnt_from_without_labels(c
     alone = co2s("init", "other.tif", "--labels", "labels.tif", "--out", "alone.yaml")
     assert alone.exit_code == 3
     assert "labels.tif: has 128 × 128 pixels, its image 128 × 118" in alone.stderr
+
+
+def test_what_is_left_out_or_joined_is_told_whatever_its_name(co2s, folder):
+    label_raster(class_names=["water", "Forest", "forest ", "built-up"], nodata=0)
+    told = json.loads(co2s("init", "scene.tif", "--labels", "labels.tif", "--json").stdout)
+    assert [item["name"] for item in told["classes"]] == ["Forest", "built-up"]
+    assert "value 0 (water), 90 % of the pixels, is not labelled" in told["remarks"][0]
+    assert "of the values 1, 2 some have the same name and are one class" in told["remarks"][1]
+
+
+def test_ignored_values_may_be_told_one_by_one(co2s, folder):
+    label_raster(dtype="uint16", step=300)
+    told = co2s("init", "scene.tif", "--labels", "labels.tif", "--ignore", "0", "--ignore", "900", "--json")
+    assert [item["name"] for item in json.loads(told.stdout)["classes"]] == ["class 300", "class 600"]
+
+
+def test_a_raster_of_labels_in_a_folder_of_scenes_is_no_scene(co2s, folder):
+    (folder / "set").mkdir()
+    label_raster("set/labels.tif", nodata=0)
+    (folder / "set" / "scene.tif").write_bytes((folder / "scene.tif").read_bytes())
+    assert co2s("init", "set", "--labels", "set/labels.tif").exit_code == 0
+    content = yaml.safe_load((folder / "data.yaml").read_text())
+    assert content["unlabeled"] == ["set/scene.tif"]
+    alone = co2s("init", "set/labels.tif", "--labels", "set/labels.tif", "--out", "x.yaml")
+    assert alone.exit_code == 3
+    assert "is the raster of labels, and no other scene is given" in alone.stderr
 
 
 @pytest.mark.parametrize(
@@ -300,6 +328,7 @@ def test_refusals_of_a_raster(co2s, folder, raster, words, code, said):
     [
         (["init", "scene.tif", "--labels", "scene.tif"], 3, "3 bands found, a raster of labels has one"),
         (["init", "scene.tif", "--labels", "none.tif"], 3, "No such file"),
+        (["init", "scene.tif", "--labels", "data.csv"], 3, "polygons end in .fgb, .geojson"),
         (["init", "scene.tif", "--labels", "polygons.gpkg", "--ignore", "0"], 2, "holds polygons or points"),
         (["init", "scene.tif", "--labels", "polygons.gpkg", "--ignore", "x"], 2, "wants whole numbers such as 0"),
         (["init", "none.tif", "--labels", "polygons.gpkg"], 3, "none.tif: no such file"),
@@ -390,9 +419,13 @@ def test_from_a_scene_and_a_raster_to_a_map(co2s, folder):
     assert co2s(*words).exit_code == 3
     assert co2s(*words, "--ignore", "0").exit_code == 0
     assert co2s("predict", "scene.tif", "--model", "run/last.safetensors", "--out", "map.tif").exit_code == 0
-    meanings = "0=none,300=class 300,600=class 600,900=class 900"
-    told = co2s("evaluate", "map.tif", "labels.tif", "--values", meanings)
-    assert told.exit_code == 0, told.output
+    refused = co2s("evaluate", "map.tif", "labels.tif")
+    assert (refused.exit_code, "on the map class 300 has the id 0" in refused.stderr) == (3, True)
+    meanings = re.search(r"--values '(.*)'", refused.stderr)[1]
+    by_values = co2s("evaluate", "map.tif", "labels.tif", "--values", f"0=none,{meanings}", "--json")
+    by_classes = co2s("evaluate", "map.tif", "labels.tif", "--classes", "run/data.yaml", "--json")
+    assert by_values.exit_code == by_classes.exit_code == 0, by_classes.output
+    assert json.loads(by_values.stdout)["verdict"] == json.loads(by_classes.stdout)["verdict"]
 
 
 @pytest.mark.slow

@@ -387,7 +387,7 @@ def test_a_scene_of_two_crops_is_divided_into_cells_where_a_share_validates(tmp_
     assert held + sum(data.counts) == everything
     assert 0.3 * everything <= held <= 0.6 * everything
     lonely = np.full((SIZE, SIZE), IGNORE, np.uint8)
-    lonely[4:40, 4:40] = 1
+    lonely[4:12, 4:12] = 1
     write_raster(tmp_path / "few.tif", lonely)
     with pytest.raises(InputError, match="1 block with labels found"):
         assemble(read_data(tmp_path / "data.yaml"), view=View(128, (1.0, 1.0), "own"), seed=0)

@@ -23,7 +23,9 @@ from co2s_cli.tiling import Window
 
 def blocks_of(counts):
     place = Window(0, 0, 8, 8)
-    return [LabelBlock(index, place, place, place, tuple(row), "") for index, row in enumerate(counts.tolist())]
+    return [
+        LabelBlock(index, place, place, place, tuple(row), tuple(row), "") for index, row in enumerate(counts.tolist())
+    ]
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 7), st.floats(0.01, 0.99), st.floats(0, 0.95))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from co2s_cli.classes import Color, few_of
+from co2s_cli.classes import MAX_NAME, Color, few_of
 from co2s_cli.colors import colors_for
 from co2s_cli.data.survey import LabelBlock
 from co2s_cli.errors import InputError
@@ -48,8 +48,8 @@ class LabelClasses:
         own_colors: dict[str, Color] = {}
         for value, text, color in entries:
             words = " ".join((text or "").split())
-            key = words.casefold()
-            values[value] = name = None if key in NO_CLASS else name_by_key.setdefault(key, _class_name(words))
+            own = _class_name(words)
+            values[value] = name = None if words.casefold() in NO_CLASS else name_by_key.setdefault(own.casefold(), own)
             if name and color:
                 own_colors.setdefault(name, color)
         names = tuple(name_by_key.values())
@@ -71,6 +71,7 @@ class ClassFacts:
     train_places: int
     """Places with training labels; labels near each other are one place."""
     val_pixels: int
+    """Pixels that judge: in cells of a raster without the rim that separates them from training labels."""
     val_places: int
 
     def thin(self, noun: str) -> str | None:
@@ -80,7 +81,8 @@ class ClassFacts:
             remedy = "draw some on the scene" if noun == "points" else "draw larger ones"
             return f"{self.name}: its {noun} cover no pixel's centre, {remedy}"
         if not self.val_pixels:
-            return f"{self.name}: cannot be validated, all its labels lie in one place; draw more of it elsewhere"
+            reason = "all its labels lie in one place" if places == 1 else "none of its places could be held back"
+            return f"{self.name}: cannot be validated, {reason}; draw more of it elsewhere"
         if not self.train_pixels:
             return f"{self.name}: all its labels lie in one place, which validates; draw more of it elsewhere"
         if places < FEW_PLACES:
@@ -96,26 +98,31 @@ def class_facts(
     classes: LabelClasses, polygons: Sequence[int] | None, train: Sequence[LabelBlock], val: Sequence[LabelBlock]
 ) -> list[ClassFacts]:
     """The facts of each class. `polygons` is the number of polygons by class; `train` and `val` hold the labels."""
-    counts = [np.array([block.counts for block in side]).reshape(-1, len(classes.names)) for side in (train, val)]
-    train_pixels, val_pixels = (side.sum(axis=0).tolist() for side in counts)
-    train_places, val_places = ((side > 0).sum(axis=0).tolist() for side in counts)
+    train_pixels, val_pixels, judged = (
+        np.array(counts, np.int64).reshape(-1, len(classes.names))
+        for counts in (
+            [block.counts for block in train],
+            [block.counts for block in val],
+            [block.core_counts for block in val],
+        )
+    )
     return [
         ClassFacts(
             name=name,
             color=color,
             polygons=None if polygons is None else polygons[class_id],
-            pixels=train_pixels[class_id] + val_pixels[class_id],
-            train_pixels=train_pixels[class_id],
-            train_places=train_places[class_id],
-            val_pixels=val_pixels[class_id],
-            val_places=val_places[class_id],
+            pixels=int(train_pixels[:, class_id].sum() + val_pixels[:, class_id].sum()),
+            train_pixels=int(train_pixels[:, class_id].sum()),
+            train_places=int((train_pixels[:, class_id] > 0).sum()),
+            val_pixels=int(judged[:, class_id].sum()),
+            val_places=int((val_pixels[:, class_id] > 0).sum()),
         )
         for class_id, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True))
     ]
 
 
 def check_classes(subject: str, classes: LabelClasses, values: Sequence[int | str], *, hint: str) -> None:
-    """Refuse labels of fewer than two classes.
+    """Refuse labels of fewer than two classes, and names that are too long.
 
     Raises:
         InputError: names `subject`, which labels them, and lists its `values`; `hint` says how to get a second class.
@@ -127,6 +134,9 @@ def check_classes(subject: str, classes: LabelClasses, values: Sequence[int | st
             "at least two are wanted",
             hint=hint,
         )
+    longest = max(classes.names, key=len)
+    if len(longest) > MAX_NAME:
+        raise InputError(f"{subject} names a class with {len(longest)} characters, at most {MAX_NAME} are allowed")
 
 
 def _class_name(text: str) -> str:

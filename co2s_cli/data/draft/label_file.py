@@ -31,20 +31,22 @@ class LabelFile(Protocol):
     def noun(self) -> str:
         """What its labels are called: "polygons", "points", "polygons and points", or `RASTER_NOUN`."""
 
-    def polygons_on(self, scene: Scene) -> int | None:
-        """Number of polygons and points on a scene; None for a raster."""
-
-    def covers(self, scene: Scene) -> bool:
-        """Whether it labels a scene."""
+    def on(self, scene: Scene) -> tuple[bool, int | None]:
+        """Whether it labels a scene, and number of polygons and points on it; None for a raster."""
 
     def lies_elsewhere(self, scenes: Sequence[Scene]) -> InputError:
-        """The error if it covers none of the scenes."""
+        """The error if it labels none of the scenes."""
 
     def polygons_by_class(self, sources: Sequence[Source]) -> list[int] | None:
         """Number of polygons of each class that label `sources`; None for a raster."""
 
-    def remarks(self, scenes: Sequence[Scene], sources: Sequence[Source]) -> list[str]:
-        """Remarks that stop nothing; `sources` are those of the scenes that it covers, with their labels.
+    def remarks(self, scenes: Sequence[Scene], polygons: Sequence[int | None], sources: Sequence[Source]) -> list[str]:
+        """Remarks that stop nothing.
+
+        Args:
+            scenes: all scenes.
+            polygons: number of polygons and points on each.
+            sources: the scenes that it labels, with their labels.
 
         Raises:
             InputError: its labels contradict each other.

@@ -50,6 +50,7 @@ class PolygonFile:
         """The polygons and points of --labels.
 
         Raises:
+            ConfigError: --ignore, which belongs to a raster.
             InputError: they cannot be read, or no attribute names at least two classes.
         """
         if settings.ignore is not None:
@@ -75,13 +76,10 @@ class PolygonFile:
         """What they are called together."""
         return shape_noun(self.frame)
 
-    def polygons_on(self, scene: Scene) -> int:
-        """Number of polygons and points on a scene."""
-        return int(intersects_grid(in_pixels(self.path, self.frame, scene.grid), scene.grid).sum())
-
-    def covers(self, scene: Scene) -> bool:
-        """Whether any lies on a scene."""
-        return self.polygons_on(scene) > 0
+    def on(self, scene: Scene) -> tuple[bool, int]:
+        """Whether any lies on a scene, and how many do."""
+        count = int(intersects_grid(in_pixels(self.path, self.frame, scene.grid), scene.grid).sum())
+        return count > 0, count
 
     def lies_elsewhere(self, scenes: Sequence[Scene]) -> InputError:
         """The error if none lies on any scene, with the bounds of both in the scene's CRS."""
@@ -108,7 +106,7 @@ class PolygonFile:
             counts += np.bincount(ids[ids != IGNORE], minlength=len(counts))
         return [int(count) for count in counts]
 
-    def remarks(self, scenes: Sequence[Scene], sources: Sequence[Source]) -> list[str]:
+    def remarks(self, scenes: Sequence[Scene], polygons: Sequence[int | None], sources: Sequence[Source]) -> list[str]:
         """Remarks on CRS, position, missing values of the attribute, merged class names and overlaps.
 
         Raises:
@@ -120,7 +118,7 @@ class PolygonFile:
         if polygon_crs:
             scene_crs = scenes[0].crs.to_string()
             found.append(f"{self.path}: is in {polygon_crs}, reprojected to the scene's {scene_crs}")
-        outside = count - self.polygons_on(scenes[0])
+        outside = count - (polygons[0] or 0)
         if outside > 0 and len(scenes) == 1:
             found.append(f"{self.path}: {outside} of {count} {self.noun} lie outside of {scenes[0].source}")
         empty = count - self.column.polygons

@@ -65,7 +65,9 @@ def _of_types(path: Path, names: Sequence[str], types: Sequence[str]) -> Any:
     fitting, others = frame[fits & ~missing], frame.geom_type[~fits & ~missing]
     kinds = ", ".join(sorted({str(kind) for kind in others}))
     if fitting.empty:
-        raise InputError(f"{path}: holds no {wanted}" + (f" (found: {kinds})" if kinds else ""))
+        lacking = f"{missing.sum()} of {len(frame)} features have no geometry" if missing.any() else ""
+        found = "; ".join(text for text in (kinds and f"found: {kinds}", lacking) if text)
+        raise InputError(f"{path}: holds no {wanted}" + (f" ({found})" if found else ""))
     if kinds:
         _warn_once(f"{path}: {len(others)} of {len(frame)} features are no {wanted} and are left out ({kinds})")
     if missing.any():

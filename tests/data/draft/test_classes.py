@@ -1,9 +1,12 @@
 """Classes by the values of an attribute or a raster, and what is called thin."""
 
+import numpy as np
 import pytest
 
-from co2s_cli.data.draft.classes import RASTER_NOUN, ClassFacts, LabelClasses, check_classes
+from co2s_cli.data.draft.classes import RASTER_NOUN, ClassFacts, LabelClasses, check_classes, class_facts
+from co2s_cli.data.survey import GAP, block_of
 from co2s_cli.errors import InputError
+from co2s_cli.tiling import Window
 
 
 def classes(*values):
@@ -37,6 +40,25 @@ def test_a_colour_of_the_file_goes_before_the_usual_one():
     assert given.colors[0] == (1, 2, 3)
     assert given.colors[1] == classes("forest").colors[0]
     assert given.values == {1: "water", 2: "forest", 3: "water", 4: None}
+
+
+def test_a_number_and_the_name_that_it_gets_are_one_class():
+    assert classes("1", "class 1", "2").names == ("class 1", "class 2")
+
+
+def test_names_that_are_too_long_are_refused():
+    with pytest.raises(InputError, match="names a class with 300 characters, at most 200"):
+        check_classes("p.gpkg", classes("water", "x" * 300), ["water"], hint="")
+
+
+def test_what_validates_is_counted_without_the_rim_of_its_block():
+    labels = np.ones((20, 20), np.uint8)
+    block = block_of(0, Window(0, 0, 20, 20), labels, 2, rim=GAP)
+    (_, facts) = class_facts(classes("a", "b"), None, [block], [block])
+    assert (facts.pixels, facts.train_pixels, facts.val_pixels) == (800, 400, 144)
+    edge = block_of(0, Window(0, 0, 20, 20), np.where(np.arange(20) < 2, 1, 0).astype(np.uint8) * labels, 2, rim=GAP)
+    (_, facts) = class_facts(classes("a", "b"), None, [block], [edge])
+    assert "none of its places could be held back" in facts.thin(RASTER_NOUN)
 
 
 def test_fewer_than_two_classes_are_refused():

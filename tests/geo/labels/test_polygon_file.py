@@ -123,6 +123,9 @@ def test_what_is_neither_polygon_nor_point_is_left_out_with_a_warning(tmp_path, 
     assert "1 of 4 features have no geometry and are left out" in caplog.text
     assert list(read_polygons(tmp_path / "mixed.geojson")["class"]) == ["a"]
     assert "2 of 4 features are no polygon and are left out (LineString, Point)" in caplog.text
+    frame[3:].to_file(tmp_path / "none.geojson")
+    with pytest.raises(InputError, match=r"holds no polygon or point \(1 of 1 features have no geometry\)"):
+        read_shapes(tmp_path / "none.geojson")
 
 
 def test_what_holds_no_polygon_is_refused(tmp_path):

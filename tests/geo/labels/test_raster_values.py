@@ -19,7 +19,8 @@ def test_pixels_are_counted_by_value_whatever_the_strips(tmp_path, monkeypatch, 
     read = read_values(tmp_path / "labels.tif")
     assert read.counts == {value: int((values == value).sum()) for value in range(7)}
     assert list(read.counts) == sorted(read.counts)
-    assert (read.pixels, read.void, read.names, read.colors) == (600, {7, 255}, {}, {})
+    assert read.void == {7: int((values == 7).sum()), 255: int((values == 255).sum())}
+    assert (read.pixels, read.names, read.colors) == (600, {}, {})
 
 
 def test_nan_labels_nothing_and_whole_numbers_may_be_floats(tmp_path):
@@ -27,7 +28,7 @@ def test_nan_labels_nothing_and_whole_numbers_may_be_floats(tmp_path):
     write_raster(tmp_path / "labels.tif", values, nodata=np.nan)
     read = read_values(tmp_path / "labels.tif")
     assert read.counts == {-3: 1, 1: 1, 2: 2, 70_000: 1}
-    assert read.void == {255}
+    assert read.void == {255: 0}
 
 
 def test_names_come_from_the_categories_of_gdal_and_blank_ones_are_none(tmp_path):
@@ -35,15 +36,25 @@ def test_names_come_from_the_categories_of_gdal_and_blank_ones_are_none(tmp_path
     names = "".join(f"<Category>{name}</Category>" for name in ("", "water", "class 2"))
     text = f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>'
     (tmp_path / "labels.tif.aux.xml").write_text(text)
-    assert read_values(tmp_path / "labels.tif").names == {1: "water"}
+    assert read_values(tmp_path / "labels.tif").names == {1: "water", 2: "class 2"}
 
 
-def test_a_palette_gives_colours(tmp_path):
+def test_a_palette_gives_colours_and_the_black_that_fills_it_none(tmp_path):
     write_raster(tmp_path / "labels.tif", np.arange(4, dtype="uint8").reshape(2, 2))
     with rasterio.open(tmp_path / "labels.tif", "r+") as dataset:
         dataset.write_colormap(1, {1: (10, 20, 30), 3: (40, 50, 60)})
-    colors = read_values(tmp_path / "labels.tif").colors
-    assert (colors[1], colors[3]) == ((10, 20, 30), (40, 50, 60))
+    assert read_values(tmp_path / "labels.tif").colors == {1: (10, 20, 30), 3: (40, 50, 60)}
+    write_raster(tmp_path / "grey.tif", np.arange(4, dtype="uint8").reshape(2, 2))
+    assert read_values(tmp_path / "grey.tif").colors == {}
+
+
+def test_infinity_is_no_value_of_a_class(tmp_path):
+    write_raster(tmp_path / "labels.tif", np.array([[1, 2, np.inf]], "float32"))
+    with pytest.raises(InputError, match="inf is no whole number"):
+        read_values(tmp_path / "labels.tif")
+    write_raster(tmp_path / "labels.tif", np.array([[1, 2, np.inf, 0.5]], "float32"), nodata=np.inf)
+    with pytest.raises(InputError, match=r"0\.5 is no whole number"):
+        read_values(tmp_path / "labels.tif")
 
 
 def test_an_image_is_no_raster_of_labels(tmp_path):

@@ -40,7 +40,7 @@ def test_a_given_memory_limit_is_kept_and_the_default_grows_with_the_machine(ras
 def test_the_default_keeps_to_what_a_container_may_use(raster, tmp_path, monkeypatch):
     """The limit of a control group and the cores of an affinity mask count, not those of the machine around them."""
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 640 * 10**9}))
-    monkeypatch.setattr("co2s_cli.resources._free_in_groups", lambda *_: [32 * 10**9])
+    monkeypatch.setattr("co2s_cli.resources._free_in_group", lambda *_, **__: 32 * 10**9)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert plan(raster, tmp_path).open_bytes == 8 * 10**9
