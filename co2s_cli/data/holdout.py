@@ -1,4 +1,4 @@
-"""Draw the labelled blocks that validate if a share of the labels does: whole polygons, or cells of a lattice."""
+"""Draw the labelled blocks that validate if a share of the labels does: polygons, regions, or cells of a lattice."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from co2s_cli.classes import IGNORE
 from co2s_cli.data.sources import Source
 from co2s_cli.data.survey import GAP, STRIP, LabelBlock, block_of
 from co2s_cli.errors import InputError
-from co2s_cli.geo.labels.labels import PolygonLabels
+from co2s_cli.geo.labels.labels import PolygonLabels, RasterLabels
 
 
-def polygon_places(index: int, source: Source, classes: int) -> list[LabelBlock]:
-    """A block for each polygon of source number `index`; polygons within `2 GAP` pixels of each other share one.
+def drawn_places(index: int, source: Source, classes: int) -> list[LabelBlock]:
+    """A block for each polygon, or region of a sparse label raster, of source number `index`.
 
-    Empty if the labels are no polygons, if windows of the image are given, if all polygons share one block, or if a
-    side of a block is longer than `STRIP` pixels: then cells of a lattice are drawn instead.
+    Those within `2 GAP` pixels of each other share one. Empty for a chip, if windows of the image are given, if all
+    share one block, or if a side of a block is longer than `STRIP` pixels: then cells of a lattice are drawn instead.
     """
-    if not isinstance(source.labels, PolygonLabels) or source.windows:
-        return []
     labels = source.labels
+    if not isinstance(labels, PolygonLabels | RasterLabels) or source.windows or source.chip:
+        return []
     cells = labels.windows(source.scene.height, source.scene.width, margin=GAP)
     if len(cells) < 2 or any(max(cell.height, cell.width) > STRIP for cell in cells):
         return []
     blocks = []
-    for cell in cells:
-        values = labels.read(cell)
-        if (values != IGNORE).any():
-            blocks.append(block_of(index, cell, values, classes, rim=0))
+    with labels.reader() as reader:
+        for cell in cells:
+            values = reader.read(cell)
+            if (values != IGNORE).any():
+                blocks.append(block_of(index, cell, values, classes, rim=0))
     return blocks
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data import survey
-from co2s_cli.data.holdout import draw_held_out, polygon_places, share_of
+from co2s_cli.data.holdout import draw_held_out, drawn_places, share_of
 from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, within
 from co2s_cli.data.splits import draw, draw_tiles, tile_of
 from co2s_cli.data.survey import SMALLEST_CELL, LabelBlock
@@ -231,15 +231,14 @@ def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Sourc
 def _drawable_places(
     labeled: Sequence[Source], blocks: Sequence[LabelBlock], classes: int, crop: int
 ) -> list[LabelBlock]:
-    """What may be drawn for validation: blocks around a source's polygons, else the source's blocks.
+    """What may be drawn for validation: blocks around a source's polygons or regions, else the source's blocks.
 
     If no class has two such places, whole polygons would take classes from training: blocks are drawn then, if that
     brings a class into two of them. Where all labels share one place, the images are divided into smaller cells.
     """
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
-        polygons = polygon_places(index, source, classes)
-        places += polygons or [block for block in blocks if block.source == index]
+        places += drawn_places(index, source, classes) or [block for block in blocks if block.source == index]
     longest = max(max(source.scene.height, source.scene.width) for source in labeled)
     side = min(crop // 2, longest // 4)
     while len(places) < 2 and side >= SMALLEST_CELL:

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import rasterio
 import torch
 import yaml
+from scipy import ndimage
 from support.rasters import noise, write_raster
 from support.training import SIZE, VAL, chips, landscape
 
@@ -18,7 +20,7 @@ from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import CLASSES, Landscape
 from co2s_cli.data.loader import BatchPlan, Loader, item_at
 from co2s_cli.data.samples import View
-from co2s_cli.data.sources import touch
+from co2s_cli.data.sources import touch, within
 from co2s_cli.data.splits import draw
 from co2s_cli.errors import ConfigError, InputError
 from co2s_cli.tiling import Window
@@ -377,20 +379,33 @@ def test_published_data_without_unlabelled_images_name_the_ways_to_some(tmp_path
     assert "--splits" in error.value.hint
 
 
-def test_a_scene_of_two_crops_is_divided_into_cells_where_a_share_validates(tmp_path):
-    data = assemble(read_data(landscape(tmp_path, val=0.3)), view=View(128, (1.0, 1.0), "own"), seed=0)
+def test_regions_of_a_sparse_raster_validate_as_polygons_do(tmp_path):
+    data = dataset(landscape(tmp_path, val=0.3))
     (source,) = data.labeled.sources
-    assert {max(window.height, window.width) for window in source.holdout} == {SIZE // 4}
     with source.labels.reader() as reader:
-        held = sum(int((reader.read(out) != IGNORE).sum()) for out in source.holdout)
-        everything = int((reader.read(Window(0, 0, SIZE, SIZE)) != IGNORE).sum())
-    assert held + sum(data.counts) == everything
-    assert 0.3 * everything <= held <= 0.6 * everything
+        labeled = reader.read(Window(0, 0, SIZE, SIZE)) != IGNORE
+    parts, count = ndimage.label(labeled, np.ones((3, 3)))
+    held = np.zeros_like(labeled)
+    for window in source.holdout:
+        held[window.slices] = True
+    assert 0 < len(source.holdout) < count
+    assert all(len(set(held[parts == part].tolist())) == 1 for part in range(1, count + 1))
+    assert sum(data.counts) == np.count_nonzero(labeled & ~held)
+
+
+def test_a_scene_of_two_crops_is_divided_into_cells_where_a_share_of_dense_labels_validates(tmp_path):
+    view = View(128, (1.0, 1.0), "own")
+    data = assemble(read_data(fully_labeled(tmp_path, SIZE, val=0.3)), view=view, seed=0)
+    (source,) = data.labeled.sources
+    assert {(window.height, window.width) for window in source.holdout} == {(SIZE // 4, SIZE // 4)}
+    held = sum(window.height * window.width for window in source.holdout)
+    assert held + sum(data.counts) == SIZE * SIZE
+    assert 0.3 * SIZE * SIZE <= held <= 0.6 * SIZE * SIZE
     lonely = np.full((SIZE, SIZE), IGNORE, np.uint8)
     lonely[4:12, 4:12] = 1
-    write_raster(tmp_path / "few.tif", lonely)
+    write_raster(tmp_path / "labels.tif", lonely)
     with pytest.raises(InputError, match="1 block with labels found"):
-        assemble(read_data(tmp_path / "data.yaml"), view=View(128, (1.0, 1.0), "own"), seed=0)
+        assemble(read_data(tmp_path / "data.yaml"), view=view, seed=0)
 
 
 def test_of_a_single_scene_a_ratio_keeps_the_labels_of_some_places(tmp_path):
@@ -456,12 +471,20 @@ def test_other_labels_of_the_same_numbers_are_other_data(tmp_path, name, place, 
     assert (dataset(path).digest != before) == used
 
 
-def test_the_labels_that_a_share_holds_back_are_among_the_whole(tmp_path):
-    config = read_data(landscape(tmp_path, val=0.3))
+@pytest.mark.parametrize("labels", ["few.tif", "labels.tif"])
+def test_the_labels_that_a_share_holds_back_are_among_the_whole(tmp_path, labels):
+    labeled = [{"image": "scene.tif", "labels": labels}]
+    config = read_data(landscape(tmp_path, val=0.3, labeled=labeled, unlabeled=None))
     view = View(64, (1.0, 1.0), "own")
-    made = assemble(config, view=view, seed=0, refit=True)
+    assemble_ = partial(assemble, config, view=view, seed=0, with_unlabeled=False)
+    made = assemble_(refit=True)
     places = {item.near for item in made.whole.items}
-    assert {item.near for item in made.labeled.items} < places
-    assert assemble(config, view=view, seed=0).whole is None
-    assert made.digest == assemble(config, view=view, seed=0).digest
-    assert assemble(config, view=view, seed=0, refit=True, ratio=0.5).whole is None
+    teaching = [item.near for item in made.labeled.items]
+    assert all(any(within(near, place) for place in places) for near in teaching)
+    held = made.labeled.sources[0].holdout
+    assert any(
+        all(not touch(near, place) for near in teaching) for place in places if any(touch(place, h) for h in held)
+    )
+    assert assemble_().whole is None
+    assert made.digest == assemble_().digest
+    assert assemble_(refit=True, ratio=0.5).whole is None

@@ -61,7 +61,7 @@ def data_yaml(
         holder="raster" if raster else "attribute",
         example="{1: water, 0: none}" if raster else "{pond: water, unknown: none}",
         labeled=_lines({"labeled": labeled}),
-        whole="whole blocks" if raster else "whole polygons",
+        whole="whole regions or blocks" if raster else "whole polygons",
         unlabeled=_lines({"unlabeled": [entry.image for entry in config.unlabeled]}),
         val=f"val: {config.val}\n",
         known=f" ({', '.join(known)})" if known else "",

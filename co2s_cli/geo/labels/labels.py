@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from rasterio import features
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
@@ -29,7 +30,7 @@ from co2s_cli.geo.grid import Grid, grid_problem
 from co2s_cli.geo.labels.polygon_file import has_value, in_pixels, no_attribute
 from co2s_cli.geo.read.features import is_vector, read_shapes, shape_noun
 from co2s_cli.geo.read.reader import BandReader
-from co2s_cli.tiling import Window
+from co2s_cli.tiling import Window, spans
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,13 @@ NO_CLASS = ("", "none", "null", "ignore")
 
 _VALUES_HINT = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
 
+
+_STRIP = 2048
+"""Side in pixels of the squares in which a label raster is searched for regions."""
+_SPARSE = 0.1
+"""Share of the pixels up to which the labels of a raster are places that somebody drew."""
+_MOST_REGIONS = 50_000
+"""With more regions the labels are no drawn places, and joining them would take minutes."""
 
 _TOLERANCE = 0.01
 """Largest error, in pixels, of a warped position; grids that count as equal differ by as much. Less takes 20 times as
@@ -133,6 +141,26 @@ class RasterLabels:
             with warped_nearest(dataset, self.target_grid) as warped:
                 yield _LabelRasterReader(self, BandReader(self.source, warped))
 
+    def windows(self, height: int, width: int, *, margin: int) -> list[Window]:
+        """Windows of a scene of `height` × `width` pixels around the regions of labels, as `PolygonLabels.windows`.
+
+        Empty if the labels are not sparse: then regions are no places that somebody drew.
+        """
+        boxes: list[NDArray[np.float64]] = []
+        labeled = regions = 0
+        with self.reader() as reader:
+            for row, bottom in spans(height, _STRIP):
+                for col, right in spans(width, _STRIP):
+                    mask = reader.read(Window(row, col, bottom - row, right - col)) != IGNORE
+                    labeled += int(np.count_nonzero(mask))
+                    if labeled > _SPARSE * height * width or regions > _MOST_REGIONS:
+                        return []
+                    shapes = features.shapes(mask.astype(np.uint8), mask=mask, connectivity=8)
+                    outlines = shapely.from_geojson([json.dumps(geometry) for geometry, _ in shapes])
+                    boxes.append(np.add(shapely.bounds(outlines), [col, row, col, row]))
+                    regions += len(outlines)
+        return _windows_around(np.concatenate(boxes), height, width, margin)
+
     def ids(self, raw: NDArray[Any], void: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """(h, w) class ids of raw values; `IGNORE` where `void` (h, w) is True.
 
@@ -202,14 +230,7 @@ class PolygonLabels:
 
         No two windows share a pixel: those that would are joined into one.
         """
-        boxes = shapely.bounds(self.shapes)
-        left, top = np.maximum(np.floor(boxes[:, :2]) - margin, 0).T
-        right, bottom = np.minimum(np.ceil(boxes[:, 2:]) + margin, [width, height]).T
-        inside = (left < right) & (top < bottom)
-        boxes = _joined(np.stack([left, top, right, bottom], axis=1)[inside])
-        return [
-            Window(top, left, bottom - top, right - left) for left, top, right, bottom in boxes.astype(int).tolist()
-        ]
+        return _windows_around(shapely.bounds(self.shapes), height, width, margin)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[PolygonLabels]:
@@ -225,8 +246,19 @@ class PolygonLabels:
             return np.full(shape, IGNORE, np.uint8)
         pairs = [(self.shapes[index], int(self.ids[index])) for index in hits]
         offset = Affine.translation(window.col, window.row)
-        class_ids: NDArray[np.uint8] = rasterize(pairs, out_shape=shape, transform=offset, fill=IGNORE, dtype=np.uint8)
+        class_ids: NDArray[np.uint8] = features.rasterize(
+            pairs, out_shape=shape, transform=offset, fill=IGNORE, dtype=np.uint8
+        )
         return class_ids
+
+
+def _windows_around(boxes: NDArray[np.float64], height: int, width: int, margin: int) -> list[Window]:
+    """Windows around (n, 4) boxes (left, top, right, bottom), widened by `margin`, of which no two touch."""
+    left, top = np.maximum(np.floor(boxes[:, :2]) - margin, 0).T
+    right, bottom = np.minimum(np.ceil(boxes[:, 2:]) + margin, [width, height]).T
+    inside = (left < right) & (top < bottom)
+    joined = _joined(np.stack([left, top, right, bottom], axis=1)[inside])
+    return [Window(top, left, bottom - top, right - left) for left, top, right, bottom in joined.astype(int).tolist()]
 
 
 def _joined(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
