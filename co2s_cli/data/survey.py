@@ -131,11 +131,13 @@ def block_of(index: int, cell: Window, labels: NDArray[np.uint8], classes: int, 
 
 
 def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
-    """Items for unlabelled crops: small images, and cells of one crop in large images.
+    """Items for unlabelled crops: small images, and cells of one crop in large images that hold data.
 
-    Cells without data, and those that touch a held-out window, are left out.
+    Cells that touch a held-out window are left out, unless none is free of them: then those stay of which held-out
+    windows, which no crop shows, cover less than half.
     """
     items: list[Item] = []
+    touched: list[Item] = []
     for index, source in enumerate(sources):
         if is_small(source, crop):
             items.append(Item(index, None))
@@ -144,9 +146,16 @@ def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
             for top, bottom in spans(source.scene.height, crop):
                 for left, right in spans(source.scene.width, crop):
                     cell = Window(top, left, bottom - top, right - left)
-                    if not any(touch(cell, holdout) for holdout in source.holdout) and reader.has_data(cell):
-                        items.append(Item(index, cell))
-    return items
+                    covered = sum(_shared_pixels(cell, holdout) for holdout in source.holdout)
+                    if covered < cell.height * cell.width / 2 and reader.has_data(cell):
+                        (touched if covered else items).append(Item(index, cell))
+    return items or touched
+
+
+def _shared_pixels(a: Window, b: Window) -> int:
+    """Number of pixels that two windows share."""
+    rows, cols = min(a.bottom, b.bottom) - max(a.row, b.row), min(a.right, b.right) - max(a.col, b.col)
+    return max(0, rows) * max(0, cols)
 
 
 def item_of(block: LabelBlock, sources: Sequence[Source], crop: int) -> Item:

@@ -19,10 +19,13 @@ from co2s_cli.config.data import DataConfig, LabeledEntry, UnlabeledEntry, read_
 from co2s_cli.data.dataset import assemble
 from co2s_cli.data.landscape import CLASSES, Landscape
 from co2s_cli.data.loader import BatchPlan, Loader, item_at
-from co2s_cli.data.samples import View
-from co2s_cli.data.sources import touch, within
+from co2s_cli.data.samples import Pool, View
+from co2s_cli.data.sources import Source, touch, within
 from co2s_cli.data.splits import draw
+from co2s_cli.data.survey import unlabeled_items
 from co2s_cli.errors import ConfigError, InputError
+from co2s_cli.geo.read.scaling import Scaling
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 VIEW = View(64, (0.5, 2.0), "own")
@@ -391,6 +394,20 @@ def test_regions_of_a_sparse_raster_validate_as_polygons_do(tmp_path):
     assert 0 < len(source.holdout) < count
     assert all(len(set(held[parts == part].tolist())) == 1 for part in range(1, count + 1))
     assert sum(data.counts) == np.count_nonzero(labeled & ~held)
+
+
+def test_unlabelled_crops_hide_what_validates_where_it_lies_in_every_cell(tmp_path):
+    scene = Scene.open(str(write_raster(tmp_path / "scene.tif", noise((3, 192, 192)))))
+    spots = tuple(Window(row, col, 8, 8) for row in range(20, 192, 64) for col in range(20, 192, 64))
+    one = Source(scene, holdout=spots[:1])
+    assert [item.near for item in unlabeled_items([one], 64)].count(Window(0, 0, 64, 64)) == 0
+    every = unlabeled_items([Source(scene, holdout=spots)], 64)
+    assert len(every) == 9
+    assert unlabeled_items([Source(scene, holdout=(Window(0, 0, 192, 192),))], 64) == []
+    scaling, view = Scaling((0.0,) * 3, (255.0,) * 3), View(64, (1.0, 1.0), "own")
+    pool = Pool([Source(scene, holdout=spots)], every, scaling, view)
+    crops = [pool.draw(index, np.random.default_rng(index)) for index in range(9)]
+    assert any(not crop.valid.all() for crop in crops)
 
 
 def test_a_scene_of_two_crops_is_divided_into_cells_where_a_share_of_dense_labels_validates(tmp_path):
