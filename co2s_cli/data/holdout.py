@@ -9,21 +9,26 @@ from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
 from co2s_cli.data.sources import Source
-from co2s_cli.data.survey import GAP, STRIP, LabelBlock, block_of
+from co2s_cli.data.survey import GAP, LabelBlock, block_of
 from co2s_cli.errors import InputError
-from co2s_cli.geo.labels.labels import PolygonLabels, RasterLabels
+from co2s_cli.geo.labels.labels import STRIP, PolygonLabels, RasterLabels
+
+_SPARSE = 0.1
+"""Share of the pixels up to which the labels of a raster are places that somebody drew."""
 
 
-def drawn_places(index: int, source: Source, classes: int) -> list[LabelBlock]:
+def drawn_places(index: int, source: Source, classes: int, labeled_pixels: int) -> list[LabelBlock]:
     """A block for each polygon, or region of a sparse label raster, of source number `index`.
 
     Those within `2 GAP` pixels of each other share one. Empty for a chip, if windows of the image are given, if all
     share one block, or if a side of a block is longer than `STRIP` pixels: then cells of a lattice are drawn instead.
     """
-    labels = source.labels
+    labels, (height, width) = source.labels, source.scene.grid.shape
     if not isinstance(labels, PolygonLabels | RasterLabels) or source.windows or source.chip:
         return []
-    cells = labels.windows(source.scene.height, source.scene.width, margin=GAP)
+    if isinstance(labels, RasterLabels) and labeled_pixels > _SPARSE * height * width:
+        return []
+    cells = labels.windows(height, width, margin=GAP)
     if len(cells) < 2 or any(max(cell.height, cell.width) > STRIP for cell in cells):
         return []
     blocks = []

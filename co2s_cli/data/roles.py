@@ -12,7 +12,7 @@ from co2s_cli.classes import IGNORE, ClassMap
 from co2s_cli.config.data import DataConfig, LabeledEntry
 from co2s_cli.data import survey
 from co2s_cli.data.holdout import draw_held_out, drawn_places, share_of
-from co2s_cli.data.sources import Source, labeled_sources, resolved, touch, within
+from co2s_cli.data.sources import Source, labeled_sources, resolved, shared, within
 from co2s_cli.data.splits import draw, draw_tiles, tile_of
 from co2s_cli.data.survey import SMALLEST_CELL, LabelBlock
 from co2s_cli.errors import InputError
@@ -200,24 +200,22 @@ def _checked_holdout(labeled: list[Source], blocks: Sequence[LabelBlock], areas:
     for block in blocks:
         source = sources[block.source]
         for holdout in source.holdout:
-            if touch(block.near, holdout) and _has_labels_in_both(source, block.near, holdout):
+            both = shared(block.near, holdout)
+            if both is not None and _has_labels(source, both):
                 raise InputError(
                     f"{source.labels.source if source.labels else ''}: labels train and validate at once, around row "
-                    f"{max(block.near.row, holdout.row)}, column {max(block.near.col, holdout.col)} of "
-                    f"{source.scene.source}",
+                    f"{both.row}, column {both.col} of {source.scene.source}",
                     hint="take them out of labeled: or of val:, or let a ratio draw the validation (val: 0.2)",
                 )
     return sources
 
 
-def _has_labels_in_both(source: Source, near: Window, holdout: Window) -> bool:
-    """Whether the source has labels in the intersection of the two windows."""
-    row, col = max(near.row, holdout.row), max(near.col, holdout.col)
-    shared = Window(row, col, min(near.bottom, holdout.bottom) - row, min(near.right, holdout.right) - col)
+def _has_labels(source: Source, window: Window) -> bool:
+    """Whether the source has labels in a window."""
     if source.labels is None:
         return False
     with source.labels.reader() as reader:
-        return bool((reader.read(shared) != IGNORE).any())
+        return bool((reader.read(window) != IGNORE).any())
 
 
 def with_holdout(sources: Sequence[Source], areas: Sequence[Area]) -> list[Source]:
@@ -238,7 +236,9 @@ def _drawable_places(
     """
     places: list[LabelBlock] = []
     for index, source in enumerate(labeled):
-        places += drawn_places(index, source, classes) or [block for block in blocks if block.source == index]
+        own_blocks = [block for block in blocks if block.source == index]
+        labeled_pixels = sum(sum(block.counts) for block in own_blocks)
+        places += drawn_places(index, source, classes, labeled_pixels) or own_blocks
     longest = max(max(source.scene.height, source.scene.width) for source in labeled)
     side = min(crop // 2, longest // 4)
     while len(places) < 2 and side >= SMALLEST_CELL:

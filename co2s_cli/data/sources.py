@@ -62,6 +62,14 @@ def touch(a: Window, b: Window) -> bool:
     return a.row < b.bottom and b.row < a.bottom and a.col < b.right and b.col < a.right
 
 
+def shared(a: Window, b: Window) -> Window | None:
+    """The pixels that two windows share; None if there are none."""
+    if not touch(a, b):
+        return None
+    row, col = max(a.row, b.row), max(a.col, b.col)
+    return Window(row, col, min(a.bottom, b.bottom) - row, min(a.right, b.right) - col)
+
+
 def within(inner: Window, outer: Window) -> bool:
     """Whether `inner` lies in `outer`."""
     return (

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from co2s_cli.classes import IGNORE
-from co2s_cli.data.sources import Source, touch
+from co2s_cli.data.sources import Source, shared, touch
+from co2s_cli.geo.labels.labels import STRIP
 from co2s_cli.tiling import Window, spans
-
-STRIP = 2048
-"""Side in pixels of the squares in which label rasters are read."""
 
 SMALLEST_CELL = 16
 """Smallest side, in pixels, of the cells that an image is divided into."""
@@ -70,7 +68,7 @@ def labeled_blocks(sources: Sequence[Source], classes: int, crop: int) -> list[L
 
 def blocks_of(index: int, source: Source, classes: int, crop: int) -> list[LabelBlock]:
     """The labelled blocks of source number `index`."""
-    return list(_blocks(index, source, classes, STRIP if is_small(source, crop) else max(SMALLEST_CELL, crop // 2)))
+    return cells_of(index, source, classes, STRIP if is_small(source, crop) else max(SMALLEST_CELL, crop // 2))
 
 
 def cells_of(index: int, source: Source, classes: int, side: int) -> list[LabelBlock]:
@@ -146,16 +144,11 @@ def unlabeled_items(sources: Sequence[Source], crop: int) -> list[Item]:
             for top, bottom in spans(source.scene.height, crop):
                 for left, right in spans(source.scene.width, crop):
                     cell = Window(top, left, bottom - top, right - left)
-                    covered = sum(_shared_pixels(cell, holdout) for holdout in source.holdout)
+                    hidden = (part for holdout in source.holdout if (part := shared(cell, holdout)))
+                    covered = sum(part.height * part.width for part in hidden)
                     if covered < cell.height * cell.width / 2 and reader.has_data(cell):
                         (touched if covered else items).append(Item(index, cell))
     return items or touched
-
-
-def _shared_pixels(a: Window, b: Window) -> int:
-    """Number of pixels that two windows share."""
-    rows, cols = min(a.bottom, b.bottom) - max(a.row, b.row), min(a.right, b.right) - max(a.col, b.col)
-    return max(0, rows) * max(0, cols)
 
 
 def item_of(block: LabelBlock, sources: Sequence[Source], crop: int) -> Item:

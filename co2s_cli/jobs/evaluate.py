@@ -76,8 +76,9 @@ def run(settings: EvaluateConfig, progress: Progress = SILENT) -> EvaluateResult
 def _of_map(settings: EvaluateConfig, progress: Progress) -> EvaluateResult:
     path = _truth_path(settings)
     raster = ClassRaster.open(settings.source)
-    values = settings.values or _listed_values(settings, path)
-    naming = _naming(settings, values, raster.legend, path)
+    listed = None if settings.classes is None else read_data(settings.classes)
+    values = settings.values or ({} if listed is None else _listed_values(listed, settings.attribute, path))
+    naming = _naming(None if listed is None else listed.class_map, values, raster.legend, path)
     excluded = naming.ids(settings.left_out)
     scale = None if settings.confidence is None else confidence_scale(settings.confidence, raster.grid)
     truth = open_truth(path, raster.grid, naming.truth, attribute=settings.attribute, values=values)
@@ -96,25 +97,20 @@ def _truth_path(settings: EvaluateConfig) -> Path:
     return settings.truth
 
 
-def _listed_values(settings: EvaluateConfig, path: Path) -> ClassOfValue:
+def _listed_values(listed: DataConfig, attribute: str, path: Path) -> ClassOfValue:
     """The meaning that the data.yaml of --classes gives the values of the truth, if it names that file."""
-    if settings.classes is None:
-        return {}
-    same_file = (entry for entry in read_data(settings.classes).labeled if entry.labels.resolve() == path.resolve())
-    return next(
-        (entry.values for entry in same_file if not is_vector(path) or entry.attribute == settings.attribute), {}
-    )
+    same_file = (entry for entry in listed.labeled if entry.labels.resolve() == path.resolve())
+    return next((entry.values for entry in same_file if not is_vector(path) or entry.attribute == attribute), {})
 
 
-def _naming(settings: EvaluateConfig, values: ClassOfValue, legend: Legend, path: Path) -> Naming:
-    """How classes of map and truth match: by the names of --classes, else by the names in both files.
+def _naming(listed: ClassMap | None, values: ClassOfValue, legend: Legend, path: Path) -> Naming:
+    """How classes of map and truth match: by the `listed` names of --classes, else by the names in both files.
 
     Raises:
         InputError: the truth has no names, and those of the map are values of other ids, so that ids cannot match.
     """
     map_classes = _class_map(legend)
     truth_classes = truth_legend(path)
-    listed = None if settings.classes is None else read_data(settings.classes).class_map
     if listed is not None or values:
         return Naming.of(map_classes, listed)
     if map_classes is not None and truth_classes is not None and not truth_classes.named_count:

@@ -43,10 +43,8 @@ NO_CLASS = ("", "none", "null", "ignore")
 _VALUES_HINT = "add the class, or say what the value means: values: in data.yaml, --values of `co2s evaluate`"
 
 
-_STRIP = 2048
-"""Side in pixels of the squares in which a label raster is searched for regions."""
-_SPARSE = 0.1
-"""Share of the pixels up to which the labels of a raster are places that somebody drew."""
+STRIP = 2048
+"""Side in pixels of the squares in which label rasters are read."""
 _MOST_REGIONS = 50_000
 """With more regions the labels are no drawn places, and joining them would take minutes."""
 
@@ -144,16 +142,15 @@ class RasterLabels:
     def windows(self, height: int, width: int, *, margin: int) -> list[Window]:
         """Windows of a scene of `height` × `width` pixels around the regions of labels, as `PolygonLabels.windows`.
 
-        Empty if the labels are not sparse: then regions are no places that somebody drew.
+        Empty if there are too many to be places that somebody drew.
         """
         boxes: list[NDArray[np.float64]] = []
-        labeled = regions = 0
+        regions = 0
         with self.reader() as reader:
-            for row, bottom in spans(height, _STRIP):
-                for col, right in spans(width, _STRIP):
+            for row, bottom in spans(height, STRIP):
+                for col, right in spans(width, STRIP):
                     mask = reader.read(Window(row, col, bottom - row, right - col)) != IGNORE
-                    labeled += int(np.count_nonzero(mask))
-                    if labeled > _SPARSE * height * width or regions > _MOST_REGIONS:
+                    if regions > _MOST_REGIONS:
                         return []
                     shapes = features.shapes(mask.astype(np.uint8), mask=mask, connectivity=8)
                     outlines = shapely.from_geojson([json.dumps(geometry) for geometry, _ in shapes])

@@ -6,8 +6,11 @@ from scipy import ndimage
 from support.rasters import write_raster
 
 from co2s_cli.classes import IGNORE
+from co2s_cli.data.holdout import drawn_places
+from co2s_cli.data.sources import Source
 from co2s_cli.geo.labels import labels as labels_module
 from co2s_cli.geo.labels.labels import RasterLabels
+from co2s_cli.geo.read.scene import Scene
 from co2s_cli.tiling import Window
 
 
@@ -18,7 +21,7 @@ def raster(path, values):
 
 @pytest.mark.parametrize("strip", [16, 50, 1000])
 def test_windows_hold_whole_regions_whatever_the_strips(tmp_path, monkeypatch, strip):
-    monkeypatch.setattr(labels_module, "_STRIP", strip)
+    monkeypatch.setattr(labels_module, "STRIP", strip)
     rng = np.random.default_rng(strip)
     values = np.full((90, 120), IGNORE, np.uint8)
     for row, col in rng.integers(0, (80, 110), (12, 2)):
@@ -37,13 +40,16 @@ def test_windows_hold_whole_regions_whatever_the_strips(tmp_path, monkeypatch, s
 
 def test_dense_labels_and_noise_are_no_regions(tmp_path, monkeypatch):
     dense = np.full((64, 64), IGNORE, np.uint8)
-    dense[:20, :30] = 1
-    assert raster(tmp_path / "dense.tif", dense).windows(64, 64, margin=4) == []
+    dense[:20, :30] = dense[32:52, :30] = 1
+    write_raster(tmp_path / "scene.tif", np.zeros((3, 64, 64), np.uint8))
+    source = Source(Scene.open(str(tmp_path / "scene.tif")), raster(tmp_path / "dense.tif", dense))
+    assert len(drawn_places(0, source, 3, 0)) == 2
+    assert drawn_places(0, source, 3, np.count_nonzero(dense != IGNORE)) == []
     points = np.full((64, 64), IGNORE, np.uint8)
     points[::16, ::16] = 1
     assert len(raster(tmp_path / "points.tif", points).windows(64, 64, margin=4)) == 16
     monkeypatch.setattr(labels_module, "_MOST_REGIONS", 3)
-    monkeypatch.setattr(labels_module, "_STRIP", 32)
+    monkeypatch.setattr(labels_module, "STRIP", 32)
     assert raster(tmp_path / "points.tif", points).windows(64, 64, margin=4) == []
 
 
